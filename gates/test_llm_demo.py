@@ -1,0 +1,57 @@
+"""What real prompts must show: ``llm_demo`` over the prompt files, baseline against candidate."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_h2o.evidence import eviction_evidence
+from pytest_h2o.gate import Gate
+from pytest_h2o.lab import Lab, PairedStudy
+from pytest_h2o.results import Run
+
+pytestmark = [pytest.mark.final, pytest.mark.llm_demo]
+
+
+def test_prompts(lab: Lab, gate: Gate) -> None:
+    """Every prompt asked for must be there and usable; the original dropped missing and `#` prompts silently."""
+    selection = lab.prompts
+    reasons = [f"{problem.entry}: {problem.reason}" for problem in selection.problems]
+    gate.holds("prompts", reasons or ([] if selection.prompts else ["no prompt was found"]), source=lab.prompt_dir)
+
+
+def test_launches(demo: Run, gate: Gate) -> None:
+    """Every prompt must have been run to the end and reported; a crashed one is not left out of an average."""
+    gate.holds("launches", demo.problems)
+
+
+def test_lossy(demo: Run, gate: Gate) -> None:
+    """Eviction must reach the target on real text too (best prompt: short ones may never trigger it)."""
+    gate.at_least(demo.highest("h2o_lossy"), "LOSSY_TARGET", evidence=eviction_evidence(demo))
+
+
+def test_decode_drop(demo_study: PairedStudy, gate: Gate) -> None:
+    """Over all real prompts, compression must not cost decode speed."""
+    gate.passes_study(demo_study, "LLM_DEMO_DECODE_DROP_TARGET")
+
+
+def test_bucket_decode(bucket_study: PairedStudy, gate: Gate) -> None:
+    """Each prompt length on its own: an average would hide a slowdown of one bucket."""
+    gate.needs("REQUIRE_BUCKET_DECODE_PASS")
+    gate.passes_study(bucket_study, "LLM_DEMO_DECODE_DROP_TARGET")
+
+
+def test_decompression_active(demo: Run, gate: Gate) -> None:
+    """Encoded blocks must have been decoded on real text."""
+    gate.needs("REQUIRE_RUNTIME_DECOMP")
+    gate.positive(demo.highest("h2o_lossless_decomp_us"))
+
+
+def test_fallback(demo: Run, gate: Gate) -> None:
+    """No block of any prompt may have failed to encode, decode or restore."""
+    gate.at_most(demo.highest("h2o_lossless_fallback"), "MAX_LOSSLESS_FALLBACK")
+
+
+def test_decode_cache_hit(demo: Run, gate: Gate) -> None:
+    """The decode cache must have saved at least one decode."""
+    gate.needs("REQUIRE_DECODE_CACHE_HIT")
+    gate.positive(demo.highest("h2o_lossless_decode_cache_hit"))

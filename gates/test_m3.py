@@ -1,0 +1,22 @@
+"""What the repeated launches of the ``m3`` pack must meet together."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_h2o.gate import Gate
+from pytest_h2o.lab import Lab
+
+pytestmark = [pytest.mark.final, pytest.mark.m3]
+
+
+@pytest.mark.parametrize("joint", ["joint_full", "joint_store"])
+def test_every_launch_usable(lab: Lab, gate: Gate, joint: str) -> None:
+    """Every planned launch of a joint case must have ended well and printed its rows.
+
+    The original stopped at the first failure without a report, and passed with no launch of a kind at all.
+    """
+    runs = [lab.run(name) for name in lab.cases if name.startswith(f"{joint}-")]
+    gate.holds(
+        "launches", [problem for run in runs for problem in run.problems] or ([] if runs else [f"no {joint} case"])
+    )

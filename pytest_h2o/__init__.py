@@ -1,0 +1,1 @@
+"""pytest plugin: acceptance gates for KV-cache compression in LLM runtimes."""

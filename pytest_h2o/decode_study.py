@@ -1,0 +1,85 @@
+"""Is the candidate slower? Paired log ratios, the Hodges-Lehmann estimate and exact signed-rank bounds.
+
+A pair is one launch of the candidate and one of the baseline, close in time, on the same work; its difference is
+``d = ln(candidate tok/s / baseline tok/s)``. The estimate is the median of the Walsh averages (Hodges and Lehmann
+1963); the bounds invert Wilcoxon's signed-rank test, so they assume a symmetric distribution and nothing about its
+shape. Looks are planned in advance and each spends ``ALPHA`` on either side.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+Decision = Literal["pass", "fail", "inconclusive"]
+LOOKS = (6, 10, 16, 20)
+ALPHA = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The state of a study after some pairs; drops are shares (0.05 is 5 % slower), negative when faster."""
+
+    pairs: int
+    drop: float
+    drop_low: float
+    drop_high: float
+    decision: Decision
+
+
+def walsh_averages(differences: Sequence[float]) -> list[float]:
+    """All ``n (n + 1) / 2`` averages of pairs of differences, self-pairs included, ascending."""
+    return sorted((a + b) / 2 for i, a in enumerate(differences) for b in differences[i:])
+
+
+@cache
+def signed_rank_index(pairs: int, alpha: float) -> int | None:
+    """The largest ``k`` with ``P(T+ <= k) <= alpha`` under the null; None when even ``k = 0`` is too likely."""
+    counts = [1]
+    for rank in range(1, pairs + 1):
+        counts = [
+            (counts[t] if t < len(counts) else 0) + (counts[t - rank] if t >= rank else 0)
+            for t in range(len(counts) + rank)
+        ]
+    cumulative, best = 0, None
+    for statistic, count in enumerate(counts):
+        cumulative += count
+        if cumulative > alpha * 2**pairs:
+            break
+        best = statistic
+    return best
+
+
+def bounds(differences: Sequence[float], alpha: float = ALPHA) -> tuple[float, float, float]:
+    """``(lower, estimate, upper)`` of the shift; infinite bounds when there are too few pairs for ``alpha``."""
+    walsh = walsh_averages(differences)
+    middle = len(walsh) // 2
+    estimate = walsh[middle] if len(walsh) % 2 else (walsh[middle - 1] + walsh[middle]) / 2
+    index = signed_rank_index(len(differences), alpha)
+    if index is None:
+        return -math.inf, estimate, math.inf
+    return walsh[index], estimate, walsh[-1 - index]
+
+
+def judge(differences: Sequence[float], drop_target: float, alpha: float = ALPHA) -> Study:
+    """Compare the slowdown with ``drop_target``: pass when it is surely smaller, fail when it is surely larger."""
+    lower, estimate, upper = bounds(differences, alpha)
+    limit = math.log1p(-drop_target)
+    decision: Decision = "pass" if lower > limit else "fail" if upper < limit else "inconclusive"
+    return Study(len(differences), 1 - math.exp(estimate), 1 - math.exp(upper), 1 - math.exp(lower), decision)
+
+
+def is_look(pairs: int, looks: Sequence[int] = LOOKS) -> bool:
+    """Whether a decision may be taken after this many pairs: a planned look, or more pairs than any plan."""
+    return pairs in looks or pairs > looks[-1]
+
+
+def launch_order(arms: Sequence[str], replicate: int, seed: int, label: str) -> list[str]:
+    """The order of the arms in one block: drawn by a seeded coin, mirrored in every second block (AB, BA)."""
+    order = sorted(arms)
+    random.Random(f"{seed}/{label}/{(replicate - 1) // 2}").shuffle(order)
+    return order if replicate % 2 else order[::-1]

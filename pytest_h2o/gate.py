@@ -1,0 +1,75 @@
+"""The ``gate`` fixture: compares, records the verdict on the test item, and fails with one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pytest_h2o.gating import Evidence, Measured, Operator, Outcome, Verdict, compare, judge_study, weigh
+from pytest_h2o.knobs import Knobs
+from pytest_h2o.lab import PairedStudy
+from pytest_h2o.report.text import failure_table
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a gate function calls once: every method ends the test with a recorded verdict.
+
+    ``name`` is the test function without ``test_``; ``knobs`` are the session's as the case under test sees them.
+    """
+
+    name: str
+    case: str
+    knobs: Knobs
+    node: pytest.Item
+
+    def at_least(self, measured: Measured, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
+        """Pass when the value is not below the knob's limit and no evidence contradicts it."""
+        self._limit(measured, ">=", knob, evidence)
+
+    def at_most(self, measured: Measured, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
+        """Pass when the value is not above the knob's limit; a negative limit turns the gate off."""
+        self.needs(knob)
+        self._limit(measured, "<=", knob, evidence)
+
+    def positive(self, measured: Measured, *, above: float = 0.0, evidence: Sequence[Evidence] = ()) -> None:
+        """Pass when the value is above ``above``: the activity was there."""
+        self._end(weigh(compare(measured, ">", above), evidence))
+
+    def passes_study(self, paired: PairedStudy, knob: str) -> None:
+        """Pass when the paired study shows that the decode drop is within the knob's limit."""
+        if paired.study is None:
+            self.holds("decode_drop", paired.problems, source=paired.source)
+            return
+        rows = tuple((pair.label, f"{pair.baseline:.1f} -> {pair.candidate:.1f} tok/s") for pair in paired.pairs)
+        verdict = judge_study(paired.study, self.knobs.number(knob))
+        self._end(replace(verdict, knob=knob, rows=rows, source=str(paired.source or "")))
+
+    def holds(self, metric: str, reasons_against: Sequence[str], *, source: Path | None = None) -> None:
+        """Pass when there is no reason against it."""
+        outcome: Outcome = "fail" if reasons_against else "pass"
+        self._end(Verdict(metric=metric, outcome=outcome, reason="; ".join(reasons_against), source=str(source or "")))
+
+    def needs(self, knob: str) -> None:
+        """Skip the gate, saying so, when its knob turns it off."""
+        if not self.knobs.on(knob):
+            reason = f"turned off by {knob}={self.knobs.number(knob):g}"
+            self._record(Verdict(metric="", outcome="skipped", knob=knob, reason=reason))
+            pytest.skip(reason)
+
+    def _limit(self, measured: Measured, operator: Operator, knob: str, evidence: Sequence[Evidence]) -> None:
+        verdict = compare(measured, operator, self.knobs.number(knob))
+        self._end(weigh(replace(verdict, knob=knob), evidence))
+
+    def _end(self, verdict: Verdict) -> None:
+        verdict = self._record(verdict)
+        if verdict.outcome != "pass":
+            pytest.fail(failure_table(verdict, self.node.nodeid), pytrace=False)
+
+    def _record(self, verdict: Verdict) -> Verdict:
+        verdict = replace(verdict, gate=self.name, case=self.case)
+        self.node.user_properties += verdict.properties()
+        return verdict

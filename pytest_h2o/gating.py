@@ -1,0 +1,128 @@
+"""Verdicts, and how a measurement becomes one. Pure: no file is read and nothing is launched here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Literal
+
+from pytest_h2o.decode_study import Study
+
+Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
+Operator = Literal[">=", "<=", ">"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was read for one metric: the value that counts and every row it was chosen from.
+
+    ``missing`` says why there is no value; a measurement with a reason in ``missing`` never passes.
+    """
+
+    metric: str
+    value: float | None
+    unit: str = ""
+    source: Path | None = None
+    rows: tuple[tuple[str, str], ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """An independent look at a claim: ``holds`` is None where the output does not allow one."""
+
+    holds: bool | None
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The outcome of one gate for one case, with everything a reader needs to trust or contest it."""
+
+    gate: str = ""
+    case: str = ""
+    metric: str
+    outcome: Outcome
+    value: float | None = None
+    target: float | None = None
+    operator: str = ""
+    margin: float | None = None
+    unit: str = ""
+    source: str = ""
+    knob: str = ""
+    reason: str = ""
+    evidence: str = ""
+    rows: tuple[tuple[str, str], ...] = field(default=())
+
+    def properties(self) -> list[tuple[str, str | float]]:
+        """The verdict as JUnit properties: plain builtins, absent values left out, rows joined into one text."""
+        values = {k: v for k, v in asdict(self).items() if k != "rows" and v not in (None, "")}
+        if self.rows:
+            values["rows"] = "; ".join(f"{label}: {text}" for label, text in self.rows)
+        return list(values.items())
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, object]) -> Verdict:
+        """Rebuild a verdict from a test report's properties."""
+        known = {f.name for f in fields(cls)} - {"rows"}
+        values = {name: value for name, value in properties.items() if name in known}
+        rows = tuple(tuple(part.partition(": ")[::2]) for part in str(properties.get("rows", "")).split("; ") if part)
+        return cls(**values, rows=rows)  # type: ignore[arg-type]
+
+
+def compare(measured: Measured, operator: Operator, target: float) -> Verdict:
+    """Judge one number; a missing value or one that is not finite fails with the reason."""
+    value = measured.value
+    verdict = Verdict(
+        metric=measured.metric,
+        outcome="fail",
+        value=value,
+        target=target,
+        operator=operator,
+        unit=measured.unit,
+        source=str(measured.source or ""),
+        rows=measured.rows,
+    )
+    if measured.missing or value is None or not math.isfinite(value):
+        return replace(verdict, reason=measured.missing or f"{measured.metric} is {value}, not a number to compare")
+    margin = target - value if operator == "<=" else value - target
+    if margin > 0 or (margin == 0 and operator != ">"):
+        return replace(verdict, outcome="pass", margin=margin)
+    return replace(verdict, margin=margin, reason=f"{measured.metric} {value:g} is not {operator} {target:g}")
+
+
+def weigh(verdict: Verdict, evidence: Sequence[Evidence]) -> Verdict:
+    """Add evidence to a verdict: one contradiction fails it; a look that showed nothing is said."""
+    if not evidence:
+        return verdict
+    contradictions = [item.text for item in evidence if item.holds is False]
+    supports = [item.text for item in evidence if item.holds]
+    if contradictions:
+        reason = "; ".join([*contradictions, *([verdict.reason] if verdict.reason else [])])
+        return replace(verdict, outcome="fail", reason=reason, evidence="contradicted")
+    return replace(verdict, evidence="; ".join(supports) if supports else "claimed, not evidenced")
+
+
+def judge_study(study: Study, target: float) -> Verdict:
+    """The verdict of a paired decode study; the drop is a share of the baseline's speed."""
+    between = f"surely between {study.drop_low:+.1%} and {study.drop_high:+.1%} ({study.pairs} pairs)"
+    interval = f"drop {study.drop:+.1%}, {between}"
+    reasons = {
+        "pass": "",
+        "fail": f"{interval}: more than {target:.1%} slower than the baseline",
+        "inconclusive": f"{interval}: {target:.1%} lies inside, so nothing is decided; raise DECODE_MAX_PAIRS "
+        "or measure on a quieter machine",
+    }
+    return Verdict(
+        metric="decode_drop",
+        outcome=study.decision,
+        value=study.drop,
+        target=target,
+        operator="<=",
+        margin=target - study.drop,
+        unit="share",
+        reason=reasons[study.decision],
+        evidence=interval,
+    )

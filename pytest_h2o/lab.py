@@ -1,0 +1,227 @@
+"""The session's laboratory: turns what gates ask for into launches, each made once, and hands out what they showed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from filelock import FileLock
+
+from pytest_h2o.cases import Case, all_cases, dump_launch, launches
+from pytest_h2o.decode_study import LOOKS, Study, judge, launch_order
+from pytest_h2o.knobs import Knobs
+from pytest_h2o.prompts import PromptSelection, select_prompts
+from pytest_h2o.results import Run, read_run
+from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.specs import LaunchSpec
+
+Store = Callable[[LaunchSpec], LaunchRecord]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One candidate launch beside one baseline launch on the same work; speeds in tokens/s."""
+
+    label: str
+    baseline: float
+    candidate: float
+
+    @property
+    def difference(self) -> float:
+        """``ln(candidate / baseline)``: negative when the candidate is slower."""
+        return math.log(self.candidate / self.baseline)
+
+
+@dataclass(frozen=True)
+class PairedStudy:
+    """The pairs of one case and what they decide; ``problems`` says why there is no decision."""
+
+    pairs: tuple[Pair, ...]
+    study: Study | None
+    problems: tuple[str, ...]
+    source: Path | None
+
+
+@dataclass
+class Lab:
+    """Everything gates need: cases, launches, decode studies, prompts and the offline evaluation.
+
+    ``studied`` and ``looked_at`` name the cases that the selected gates ask about. They are known before the first
+    launch, so that the launches of all arms can be interleaved.
+    """
+
+    root: Path
+    knobs: Knobs
+    get: Store
+    prompt_dir: Path
+    looked_at: Collection[str] = ()
+    studied: Collection[str] = ()
+    _runs: dict[str, Run] = field(default_factory=dict)
+    _studies: dict[tuple[str, str], PairedStudy] = field(default_factory=dict)
+
+    @cached_property
+    def cases(self) -> Mapping[str, Case]:
+        """Every case by name."""
+        return all_cases(self.knobs)
+
+    @cached_property
+    def prompts(self) -> PromptSelection:
+        """The real prompts that the knobs select, and what was wrong with the others."""
+        return select_prompts(self.prompt_dir, self.knobs)
+
+    @property
+    def buckets(self) -> list[str]:
+        """The buckets of the selected prompts, in order."""
+        return list(dict.fromkeys(prompt.bucket for prompt in self.prompts.prompts))
+
+    def run(self, name: str) -> Run:
+        """The launches of a case, made on first use."""
+        if name not in self._runs:
+            case = self.cases[name]
+            records = [self._record(case, spec) for spec in self._launches(case, case.replicate)]
+            self._runs[name] = read_run(name, records)
+        return self._runs[name]
+
+    def study(self, name: str, bucket: str = "") -> PairedStudy:
+        """Measure candidate against baseline in pairs until a planned look decides, or the cap is reached."""
+        if (name, bucket) not in self._studies:
+            self._studies[name, bucket] = self._measure(self.cases[name], bucket)
+        return self._studies[name, bucket]
+
+    def planned(self) -> list[LaunchSpec]:
+        """The launches that the selected gates need at least, without repeats."""
+        specs: dict[str, LaunchSpec] = {}
+        for name in self.looked_at:
+            case = self.cases[name]
+            replicates = {case.replicate, *(range(1, self._first_look(case) + 1) if name in self.studied else ())}
+            for replicate in replicates:
+                arms = [False, True] if name in self.studied else [False]
+                for baseline in arms:
+                    specs |= {spec.key: spec for spec in self._launches(case, replicate, baseline=baseline)}
+        return list(specs.values())
+
+    def kv_dump(self) -> tuple[Path | None, str]:
+        """The directory of the KV dump under judgement, or None and the reason why there is none."""
+        if given := self.knobs.text("DUMP_DIR"):
+            return (Path(given), "") if Path(given).is_dir() else (None, f"DUMP_DIR={given} is not a directory")
+        if not self.prompts.prompts:
+            return None, "no prompt to dump KV from: " + self.prompts.describe_problems()
+        record = self.get(dump_launch(self.cases["candidate"], self.knobs, self._dump_prompt()))
+        dump = record.directory / "kv_dump"
+        if record.status != "ok":
+            return None, f"{record.spec.name}: {record.reason} (see {record.directory})"
+        if not dump.is_dir():
+            return None, f"{record.spec.name} wrote no KV dump; use a build with the KV dump switch, or give DUMP_DIR"
+        return dump, ""
+
+    def once(self, name: str, compute: Callable[[], dict[str, object]]) -> dict[str, object]:
+        """A JSON result computed once per session, shared by all workers, kept as ``name`` in the run directory."""
+        path = self.root / name
+        with FileLock(f"{path}.lock"):
+            if not path.is_file():
+                partial = path.with_suffix(".partial")
+                partial.write_text(json.dumps(compute(), indent=2) + "\n")
+                partial.replace(path)
+        result: dict[str, object] = json.loads(path.read_text())
+        return result
+
+    def _dump_prompt(self) -> Path:
+        middle = [prompt for prompt in self.prompts.prompts if prompt.bucket == "512"]
+        return (middle or list(self.prompts.prompts))[0].path
+
+    def _launches(self, case: Case, replicate: int, *, baseline: bool = False) -> list[LaunchSpec]:
+        paths = [prompt.path for prompt in self.prompts.prompts]
+        return launches(case, self.knobs, paths, baseline=baseline, replicate=replicate)
+
+    def _record(self, case: Case, spec: LaunchSpec) -> LaunchRecord:
+        """Make a launch together with its neighbours: the other arms on the same work, in a seeded order."""
+        block = self._block(case, spec)
+        for arm in launch_order(list(block), spec.replicate, self.knobs.integer("DECODE_SEED"), spec.label):
+            self.get(block[arm])
+        return self.get(spec)
+
+    def _block(self, case: Case, spec: LaunchSpec) -> dict[str, LaunchSpec]:
+        """All arms that the session needs at this replicate and label; the first one of an arm stands for it."""
+        block = {spec.arm: spec}
+        for name in sorted({*self.looked_at, case.name}):
+            other = self.cases[name]
+            paired = name in self.studied and spec.replicate <= self._first_look(other)
+            if other.program != case.program or not (paired or other.replicate == spec.replicate):
+                continue
+            for baseline in (False, True) if paired else (False,):
+                for neighbour in self._launches(other, spec.replicate, baseline=baseline):
+                    if neighbour.label == spec.label:
+                        block.setdefault(neighbour.arm, neighbour)
+        return block
+
+    def _first_look(self, case: Case) -> int:
+        """Replicates until the first planned look."""
+        per_replicate = len(self._launches(case, 1)) if case.program == "llm_bench" else self._smallest_bucket()
+        return math.ceil(LOOKS[0] / max(1, per_replicate))
+
+    def _smallest_bucket(self) -> int:
+        buckets = [prompt.bucket for prompt in self.prompts.prompts]
+        return min((buckets.count(bucket) for bucket in set(buckets)), default=0)
+
+    def _measure(self, case: Case, bucket: str) -> PairedStudy:
+        target = self.knobs.number(drop_knob(case))
+        pairs: list[Pair] = []
+        looks = [look for look in LOOKS if look <= self.knobs.integer("DECODE_MAX_PAIRS")]
+        replicate, study, source = 0, None, None
+        while looks:
+            replicate += 1
+            records = self._pair_records(case, replicate, bucket)
+            if not records:
+                return PairedStudy((), None, (f"no prompts in bucket {bucket}",), None)
+            for baseline, candidate in records:
+                pair, problems = read_pair(baseline, candidate)
+                if pair is None:
+                    return PairedStudy(tuple(pairs), None, tuple(problems), candidate.directory)
+                pairs.append(pair)
+            source = source or records[0][1].directory.parent
+            if len(pairs) >= looks[0]:
+                study = judge([pair.difference for pair in pairs], target)
+                looks = [look for look in looks if look > len(pairs)] if study.decision == "inconclusive" else []
+        return PairedStudy(tuple(pairs), study, (), source)
+
+    def _pair_records(self, case: Case, replicate: int, bucket: str) -> list[tuple[LaunchRecord, LaunchRecord]]:
+        candidates = self._launches(case, replicate)
+        baselines = self._launches(case, replicate, baseline=True)
+        wanted = self._labels_in(bucket)
+        pairs = [(b, c) for b, c in zip(baselines, candidates, strict=True) if wanted is None or c.label in wanted]
+        return [self._launch_pair(case, baseline, candidate) for baseline, candidate in pairs]
+
+    def _launch_pair(
+        self, case: Case, baseline: LaunchSpec, candidate: LaunchSpec
+    ) -> tuple[LaunchRecord, LaunchRecord]:
+        self._record(case, candidate)
+        both = {baseline.arm: baseline, candidate.arm: candidate}
+        order = launch_order(list(both), candidate.replicate, self.knobs.integer("DECODE_SEED"), candidate.label)
+        records = {arm: self.get(both[arm]) for arm in order}
+        return records[baseline.arm], records[candidate.arm]
+
+    def _labels_in(self, bucket: str) -> set[str] | None:
+        return {prompt.stem for prompt in self.prompts.prompts if prompt.bucket == bucket} if bucket else None
+
+
+def drop_knob(case: Case) -> str:
+    """The knob that limits the decode drop of a case."""
+    return "LLM_DEMO_DECODE_DROP_TARGET" if case.program == "llm_demo" else "DECODE_DROP_TARGET"
+
+
+def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | None, list[str]]:
+    """The decode speeds of a pair of launches, or why they cannot be compared."""
+    speeds: list[float] = []
+    problems: list[str] = []
+    for record in (baseline, candidate):
+        run = read_run(record.spec.name, [record])
+        speed = run.lowest("decode_tps")
+        if speed.missing or not speed.value or speed.value <= 0:
+            problems.append(speed.missing or f"{record.spec.name}: decode speed is {speed.value} tok/s")
+        else:
+            speeds.append(speed.value)
+    return (Pair(candidate.spec.label, *speeds), []) if len(speeds) == 2 else (None, problems)

@@ -1,0 +1,106 @@
+"""pytest hooks and fixtures. Thin: everything else is imported where a gate first needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_h2o.gate import Gate
+    from pytest_h2o.lab import Lab
+    from pytest_h2o.session import Session
+
+MARKERS = {
+    "runtime": "acceptance of single llm_bench cases: full_strict, store_tuned, full_coverage",
+    "m3": "repeated launches: joint_full and joint_store",
+    "llm_demo": "real prompts, baseline against candidate",
+    "offline": "the lossless codec on dumped KV",
+    "final": "the whole acceptance",
+}
+SESSION_KEY = pytest.StashKey["Session"]()
+XDIST_PLUGIN = "h2o-xdist"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("h2o", "KV-cache compression gates")
+    paths = {
+        "--llm-bench": "llm_bench binary (environment: LLM_BENCH)",
+        "--llm-demo": "llm_demo binary (environment: LLM_DEMO)",
+        "--model-config": "config.json of the model (environment: MODEL_CONFIG)",
+        "--prompt-dir": "directory with prompt_<bucket>_<n>.txt (environment: PROMPT_DIR)",
+    }
+    for option, text in paths.items():
+        group.addoption(option, metavar="PATH", help=text)
+        parser.addini(option.removeprefix("--").replace("-", "_"), help=text)
+    group.addoption(
+        "--h2o-set", action="append", default=[], metavar="NAME=VALUE", help="set a knob; pytest-h2o knobs lists them"
+    )
+    group.addoption("--h2o-out", metavar="DIR", help="where run directories are kept (default: h2o-runs)")
+    group.addoption("--h2o-replay", metavar="RUN_DIR", help="judge an earlier run directory; nothing is launched")
+    parser.addini("h2o_set", type="linelist", help="knobs, one NAME=VALUE per line")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, text in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {text}")
+    if config.pluginmanager.hasplugin("dsession"):
+        config.pluginmanager.register(XdistController(config), XDIST_PLUGIN)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    session = config.stash.get(SESSION_KEY, None)
+    for plugin in (session, config.pluginmanager.get_plugin(XDIST_PLUGIN)):
+        if plugin is not None:
+            config.pluginmanager.unregister(plugin)
+
+
+def session_of(config: pytest.Config) -> Session:
+    """The plugin's state of this process, made on first use; raises UsageError for wrong settings."""
+    if SESSION_KEY not in config.stash:
+        from pytest_h2o.session import Session  # noqa: PLC0415
+
+        config.stash[SESSION_KEY] = Session.from_config(config)
+        config.pluginmanager.register(config.stash[SESSION_KEY], "h2o-session")
+    return config.stash[SESSION_KEY]
+
+
+def uses_gates(items: Sequence[pytest.Item]) -> bool:
+    """Whether any collected test is a gate."""
+    return any("gate" in getattr(item, "fixturenames", ()) for item in items)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if uses_gates(items):
+        session_of(config).plan(items)
+
+
+class XdistController:
+    """Gives all workers one run directory, shows their launches, and reports for them."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        from pytest_h2o.session import share_with_worker  # noqa: PLC0415
+
+        share_with_worker(self.config, node.workerinput)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if SESSION_KEY not in self.config.stash and "gate" in dict(report.user_properties):
+            session_of(self.config).pytest_runtest_logreport(report)
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """The session's laboratory: cases, launches, decode studies, prompts."""
+    return session_of(request.config).lab
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest) -> Gate:
+    """Compares a measurement with its requirement and records the verdict."""
+    return session_of(request.config).gate(request.node)

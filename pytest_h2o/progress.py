@@ -1,0 +1,85 @@
+"""One line per launch on the screen, whichever process made it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+EVENTS_FILE = "events.jsonl"
+
+
+class ProgressPrinter:
+    """Writes launch events past pytest's output capture."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.started = 0
+
+    def show(self, kind: str, name: str, seconds: float, total: int) -> None:
+        """``kind`` is ``start``, ``tick``, ``wait`` or ``end``."""
+        self.started += kind == "start"
+        count = f"{self.started}/{max(total, self.started)}" if total else f"{self.started}"
+        texts = {
+            "start": f"[{count}] {name}",
+            "tick": f"[{count}] {name}: running for {seconds:.0f} s",
+            "wait": f"[{count}] {name}: waiting for another measurement on this machine ({seconds:.0f} s)",
+            "end": f"[{count}] {name}: {seconds:.1f} s",
+        }
+        if kind != "start" or self._verbose():
+            self._write(texts[kind])
+
+    def _verbose(self) -> bool:
+        return self.config.get_verbosity() > 0
+
+    def _write(self, text: str) -> None:
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        if reporter is None or capture is None:
+            return
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(text)
+            reporter._tw.flush()
+
+
+def append_event(root: Path, kind: str, name: str, seconds: float) -> None:
+    """Tell the controlling process of a launch; appended lines of this size are not torn."""
+    with (root / EVENTS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"kind": kind, "name": name, "seconds": round(seconds, 3)}) + "\n")
+
+
+class EventFollower(threading.Thread):
+    """Prints the workers' events while the controller waits for them."""
+
+    def __init__(self, root: Path, printer: ProgressPrinter) -> None:
+        super().__init__(daemon=True, name="h2o-progress")
+        self.path = root / EVENTS_FILE
+        self.printer = printer
+        self.ended = threading.Event()
+        self.offset = 0
+
+    def run(self) -> None:
+        while not self.ended.wait(0.5):
+            self.print_new()
+
+    def stop(self) -> None:
+        """Print what is left and end."""
+        self.ended.set()
+        self.join()
+        self.print_new()
+
+    def print_new(self) -> None:
+        """Print the complete lines that were appended since the last call."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self.offset += len(line)
+                event = json.loads(line)
+                self.printer.show(event["kind"], event["name"], event["seconds"], 0)

@@ -1,0 +1,213 @@
+"""Which real prompts are run: found or listed, checked, grouped into buckets, sampled. Nothing is dropped silently."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_h2o.knobs import Knobs
+
+MANIFEST_KEYS = ("prompt_file", "prompt_path", "file", "path", "filename", "name")
+OTHER = "other"
+MAX_LINE = 16_384
+_NAME = re.compile(r"prompt_([0-9]+)_[0-9]+\.txt$", re.IGNORECASE)
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt file; ``bucket`` is its nominal token count or ``other``, ``stem`` its name, unique in a selection."""
+
+    path: Path
+    bucket: str
+    stem: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptProblem:
+    """A prompt, or a whole source of prompts, that is not run, and why."""
+
+    entry: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSelection:
+    """The prompts to run, in order, and everything that was left out because it cannot be run."""
+
+    prompts: tuple[Prompt, ...]
+    problems: tuple[PromptProblem, ...]
+
+    def describe_problems(self) -> str:
+        """The problems in one line."""
+        return "; ".join(f"{problem.entry}: {problem.reason}" for problem in self.problems)
+
+
+def select_prompts(prompt_dir: Path, knobs: Knobs) -> PromptSelection:
+    """The prompts that the PROMPT knobs select: the manifest's in its order, else the directory's in natural order.
+
+    A manifest's entries are held against PROMPT_PATTERN only if the user set it.
+    """
+    pattern, source = knobs.with_source("PROMPT_PATTERN")
+    problems: list[PromptProblem] = []
+    if manifest := knobs.text("PROMPT_MANIFEST"):
+        paths = listed(Path(manifest), prompt_dir, None if source == "default" else str(pattern), problems)
+    else:
+        paths = discovered(prompt_dir, str(pattern), problems)
+    sampled = sample(
+        usable(paths, problems),
+        bucket_list=[name.strip() for name in knobs.text("PROMPT_BUCKET_LIST").split(",")],
+        per_bucket=knobs.integer("MAX_PROMPTS_PER_BUCKET"),
+        total=knobs.integer("MAX_PROMPTS"),
+        stratified=knobs.text("PROMPT_SAMPLE_MODE") == "stratified",
+    )
+    return PromptSelection(tuple(sampled), tuple(problems))
+
+
+def bucket_of(name: str) -> str:
+    """The bucket of a file name: N of ``prompt_N_<index>.txt`` at its end, else ``other``."""
+    found = _NAME.search(name)
+    return found[1] if found else OTHER
+
+
+def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key that compares runs of digits as numbers: ``prompt_128_2`` before ``prompt_128_10``."""
+    return tuple((1, int(part)) if part.isdigit() else (0, part) for part in _DIGITS.split(text) if part)
+
+
+def bucket_order(buckets: Iterable[str], bucket_list: Sequence[str]) -> list[str]:
+    """The buckets that occur: listed ones as listed, then numbers ascending, then names."""
+    rank = {name: place for place, name in reversed(list(enumerate(bucket_list)))}
+    return sorted(set(buckets), key=lambda name: (rank.get(name, len(rank)), not name.isdigit(), natural_key(name)))
+
+
+def sample(
+    prompts: Iterable[Prompt],
+    *,
+    bucket_list: Sequence[str] = (),
+    per_bucket: int = 0,
+    total: int = 0,
+    stratified: bool = True,
+) -> list[Prompt]:
+    """At most ``per_bucket`` prompts of each bucket and ``total`` in all (0: no limit), keeping order within a bucket.
+
+    Stratified takes one of each bucket in turn, otherwise bucket follows bucket.
+    """
+    groups: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        groups.setdefault(prompt.bucket, []).append(prompt)
+    order = bucket_order(groups, bucket_list)
+    ranked = [
+        ((turn, place) if stratified else (place, turn), prompt)
+        for place, bucket in enumerate(order)
+        for turn, prompt in enumerate(groups[bucket][: per_bucket or None])
+    ]
+    return [prompt for _, prompt in sorted(ranked, key=lambda pair: pair[0])][: total or None]
+
+
+def discovered(prompt_dir: Path, pattern: str, problems: list[PromptProblem]) -> list[Path]:
+    """The files of ``prompt_dir`` (not below it) whose name matches ``pattern``, in natural order."""
+    if not prompt_dir.is_dir():
+        problems.append(PromptProblem(str(prompt_dir), "is not a directory; set the prompt directory or a manifest"))
+        return []
+    paths = sorted(prompt_dir.glob(pattern), key=lambda path: natural_key(path.name))
+    if not paths:
+        problems.append(PromptProblem(str(prompt_dir), f"holds no file that matches {pattern}"))
+    return paths
+
+
+def listed(manifest: Path, prompt_dir: Path, pattern: str | None, problems: list[PromptProblem]) -> list[Path]:
+    """The files that a manifest names, in its order; relative paths are looked up beside it, then in ``prompt_dir``."""
+    paths = []
+    for entry in _entries(manifest, problems):
+        found = next((path for path in (manifest.parent / entry, prompt_dir / entry) if _is_file(path)), None)
+        if found is None:
+            problems.append(PromptProblem(entry, f"no such file in {manifest.parent} or {prompt_dir}"))
+        elif pattern and not found.match(pattern):
+            problems.append(PromptProblem(entry, f"does not match PROMPT_PATTERN={pattern}"))
+        else:
+            paths.append(found)
+    return paths
+
+
+def usable(paths: Iterable[Path], problems: list[PromptProblem]) -> Iterator[Prompt]:
+    """The files that can be run as prompts; the others become problems."""
+    seen: dict[Path, Path] = {}
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if first := seen.get(path.resolve()):
+            reason = f"listed twice, first as {first}"
+        elif first := stems.get(path.stem):
+            reason = f"has the same name as {first}, by which its results are told apart; rename one"
+        else:
+            reason = _unusable(path)
+        seen.setdefault(path.resolve(), path)
+        if reason:
+            problems.append(PromptProblem(str(path), reason))
+        else:
+            stems[path.stem] = path
+            yield Prompt(path, bucket_of(path.name), path.stem)
+
+
+def _unusable(path: Path) -> str:
+    """Why a file cannot be run as a prompt, or nothing."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(1)
+            while start and not start.strip():
+                if not (more := stream.read(MAX_LINE)):
+                    return "is empty"
+                start = more if more.strip() else start
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if not start:
+        return "is empty"
+    return "begins with '#', the program ignores such a prompt" if start == b"#" else ""
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for the system, or with a NUL
+        return False
+
+
+def _entries(manifest: Path, problems: list[PromptProblem]) -> Iterator[str]:
+    """The paths in a manifest: one per line, plain or as a JSON object."""
+    try:
+        with manifest.open(encoding="utf-8", errors="replace") as stream:
+            number = 0
+            while line := stream.readline(MAX_LINE):
+                number += 1
+                if len(line) == MAX_LINE:
+                    problems.append(
+                        PromptProblem(f"{manifest}:{number}", f"longer than {MAX_LINE} characters; reading stops here")
+                    )
+                    return
+                if line.strip():
+                    yield from _line_entries(line.strip(), f"{manifest}:{number}", problems)
+    except OSError as error:
+        problems.append(PromptProblem(str(manifest), f"cannot be read: {error.strerror}"))
+
+
+def _line_entries(line: str, where: str, problems: list[PromptProblem]) -> Iterator[str]:
+    if not line.startswith("{"):
+        yield line
+        return
+    decoder = json.JSONDecoder()
+    while line:
+        try:
+            record, end = decoder.raw_decode(line)
+        except (ValueError, RecursionError):
+            problems.append(PromptProblem(where, "begins with '{' but is not a JSON object"))
+            return
+        names = [value.strip() for key in MANIFEST_KEYS if isinstance(value := record.get(key), str) and value.strip()]
+        if names:
+            yield names[0]
+        else:
+            problems.append(PromptProblem(where, f"has none of the keys {', '.join(MANIFEST_KEYS)}"))
+        # Some writers end records with a backslash and an n instead of a newline.
+        line = line[end:].strip().removeprefix("\\n").strip()

@@ -1,0 +1,133 @@
+"""What the launches of one case printed, and the numbers gates ask of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from pytest_h2o.gating import Measured
+from pytest_h2o.metrics import METRICS, Sample
+from pytest_h2o.parsers.bench_table import read_tables
+from pytest_h2o.parsers.demo import read_demo
+from pytest_h2o.parsers.loglines import LogFacts, read_log_facts
+from pytest_h2o.parsers.rows import ParseError, Row
+from pytest_h2o.runs.records import LaunchRecord
+
+UNITS = {metric.name: metric.unit for metric in METRICS}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A case's launches and the rows read from them; ``problems`` says in words what makes it unusable."""
+
+    case: str
+    launches: tuple[LaunchRecord, ...]
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+
+    def highest(self, metric: str) -> Measured:
+        """The largest value of any row: the best row of a ratio, the worst of a budget."""
+        return self._choose(metric, max)
+
+    def lowest(self, metric: str) -> Measured:
+        """The smallest value of any row."""
+        return self._choose(metric, min)
+
+    def highest_sum(self, *metrics: str) -> Measured:
+        """The largest sum of several metrics in one row."""
+        parts = [self.highest(metric) for metric in metrics]
+        missing = next((part.missing for part in parts if part.missing), "")
+        sums = {row.label: sum(row.samples[metric].mean for metric in metrics) for row in self.rows if not missing}
+        rows = tuple((label, f"{value:g}") for label, value in sums.items())
+        name = " + ".join(metrics)
+        return replace(parts[0], metric=name, value=max(sums.values(), default=None), rows=rows, missing=missing)
+
+    def samples(self, metric: str) -> list[tuple[Row, Sample]]:
+        """The rows that printed ``metric``."""
+        return [(row, row.samples[metric]) for row in self.rows if metric in row.samples]
+
+    def missing(self, metric: str) -> str:
+        """Why ``metric`` cannot be judged (a bad launch, an absent column, a value that is not finite), or nothing."""
+        if self.problems:
+            return "; ".join(self.problems)
+        absent = [row for row in self.rows if metric not in row.samples]
+        if absent:
+            where = f"{absent[0].source}: no value for {metric} in {_labels(absent)}"
+            return f"{where}; the binary may be older than this metric"
+        broken = [row for row, sample in self.samples(metric) if not math.isfinite(sample.mean)]
+        if broken:
+            return (
+                f"{broken[0].source}: {metric} is {broken[0].samples[metric].mean} in {_labels(broken)}, not a number"
+            )
+        return "" if self.rows else "no rows were measured"
+
+    @cached_property
+    def facts(self) -> tuple[LogFacts, ...]:
+        """What the log lines of each launch say, in launch order."""
+        return tuple(
+            read_log_facts(record.stdout) if record.stdout.is_file() else LogFacts() for record in self.launches
+        )
+
+    def _choose(self, metric: str, pick: Callable[[Sequence[float]], float]) -> Measured:
+        samples = self.samples(metric)
+        missing = self.missing(metric)
+        value = None if missing else pick([sample.mean for _, sample in samples])
+        source = next((row.source for row, sample in samples if sample.mean == value), None) or self._any_source()
+        rows = tuple((row.label, _show(sample)) for row, sample in samples)
+        return Measured(
+            metric=metric, value=value, unit=UNITS.get(metric, ""), source=source, rows=rows, missing=missing
+        )
+
+    def _any_source(self) -> Path | None:
+        if self.rows:
+            return self.rows[0].source
+        return self.launches[0].directory if self.launches else None
+
+
+def read_run(case: str, records: Sequence[LaunchRecord]) -> Run:
+    """Read every launch of a run; each must have ended well and printed the one row that it was launched for."""
+    rows: list[Row] = []
+    problems: list[str] = []
+    for record in records:
+        found, trouble = read_launch(record)
+        rows += found
+        problems += trouble
+    return Run(case, tuple(records), tuple(rows), tuple(problems))
+
+
+def read_launch(record: LaunchRecord) -> tuple[list[Row], list[str]]:
+    """The row a launch was made for, or the reasons why there is none."""
+    spec = record.spec
+    if record.status != "ok":
+        return [], [f"{spec.name}: {record.reason} (see {record.directory})"]
+    try:
+        rows, problems = _read_rows(record)
+    except ParseError as error:
+        return [], [f"{spec.name}: {error}"]
+    problems += [problem for row in rows for problem in row.problems]
+    if len(rows) != 1:
+        problems.append(f"{len(rows)} rows where 1 was launched")
+    elif rows[0].label != spec.label:
+        problems.append(f"the row is {rows[0].label}, launched was {spec.label}")
+    source = rows[0].source if rows else record.table if spec.program == "llm_bench" else record.stdout
+    return ([] if problems else rows), [f"{spec.name}: {text} (see {source})" for text in problems]
+
+
+def _read_rows(record: LaunchRecord) -> tuple[list[Row], list[str]]:
+    if record.spec.program == "llm_demo":
+        return [read_demo(record.stdout, record.metrics, record.spec.label)], []
+    tables = read_tables(record.table, record.spec.repeat)
+    if not tables:
+        return [], ["the program printed no table"]
+    return list(tables[-1].rows), list(tables[-1].problems)
+
+
+def _show(sample: Sample) -> str:
+    return f"{sample.mean:g}" + ("" if sample.std is None else f" ± {sample.std:g}")
+
+
+def _labels(rows: Sequence[Row]) -> str:
+    return ", ".join(row.label for row in rows)

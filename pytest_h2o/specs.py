@@ -1,0 +1,73 @@
+"""What can be launched: one :class:`LaunchSpec` is one process, named by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Program = Literal["llm_bench", "llm_demo"]
+ConfigValue = bool | int | float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSpec:
+    """One process to start.
+
+    ``arm`` names the settings (``baseline``, ``full``, ``store`` ...) and is only used for directory names and progress
+    lines; ``replicate`` (from 1) tells repeated launches of the same settings apart.
+
+    Attributes:
+        config: ``kv_*`` keys written over the base config, in order.
+        prompt_tokens: prompt length of an ``llm_bench`` launch.
+        gen_tokens: tokens to decode (``-n``, or the ``llm_demo`` budget).
+        repeat: measured repeats of an ``llm_bench`` launch.
+        prompt_file: the prompt of an ``llm_demo`` launch.
+        timeout_s: seconds after which the launch is ended.
+        env: extra environment of the process; ``{directory}`` in a value stands for the directory of the launch.
+    """
+
+    program: Program
+    arm: str
+    replicate: int
+    config: Mapping[str, ConfigValue]
+    gen_tokens: int
+    prompt_tokens: int | None = None
+    repeat: int | None = None
+    prompt_file: Path | None = None
+    threads: int = 4
+    backend: str = "cpu"
+    attention_option: int = 0
+    timeout_s: float = 600.0
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """``p512_g128`` for a bench launch, the prompt's stem for a demo launch."""
+        return self.prompt_file.stem if self.prompt_file else f"p{self.prompt_tokens}_g{self.gen_tokens}"
+
+    @property
+    def name(self) -> str:
+        """Readable and unique in a session: ``bench-p512_g128-full-r1``."""
+        return f"{self.program.removeprefix('llm_')}-{self.label}-{self.arm}-r{self.replicate}"
+
+    @property
+    def key(self) -> str:
+        """Content hash: equal launches are one launch whatever their arm is called; the deadline is not content."""
+        content = [
+            self.program,
+            self.replicate,
+            dict(self.config),
+            self.gen_tokens,
+            self.prompt_tokens,
+            self.repeat,
+            str(self.prompt_file),
+            self.threads,
+            self.backend,
+            self.attention_option,
+            dict(self.env),
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
