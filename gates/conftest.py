@@ -9,6 +9,11 @@ from pytest_h2o.plugin import session_of
 from pytest_h2o.results import Run
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle runtime and knobs before anything is collected, so that a wrong setting is a usage error."""
+    session_of(config)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     lab = session_of(metafunc.config).lab
     if "bench_case" in metafunc.fixturenames:

@@ -43,7 +43,7 @@ class Verdict:
 
     gate: str = ""
     case: str = ""
-    metric: str
+    metric: str = ""
     outcome: Outcome
     value: float | None = None
     target: float | None = None

@@ -201,6 +201,7 @@ _TABLE = (
     Knob("MAX_PROMPTS_PER_BUCKET", "int", 0, "prompts per bucket, 0 for no limit", low=0),
     Knob("DECODE_TOKENS", "int", 512, "tokens decoded per real prompt", low=1, unit="tokens"),
     Knob("DUMP_DIR", "str", "", "KV dump to evaluate offline; empty: the runtime under test writes one"),
+    Knob("KV_DUMP_PROMPTS", "int", 6, "real prompts whose KV is dumped for the offline gates", low=1),
     Knob("ONLINE_CHUNK_SEQ", "int", 192, "online-sim chunk", low=0, unit="tokens"),
     Knob("ONLINE_FRAMING_BYTES", "int", 8, "online-sim framing per chunk and tensor", low=0, unit="bytes"),
     Knob("ADAPTIVE_BLOCK_SEQ", "int", 64, "rows per predictor choice", low=1, unit="tokens"),

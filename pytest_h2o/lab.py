@@ -110,13 +110,11 @@ class Lab:
             return (Path(given), "") if Path(given).is_dir() else (None, f"DUMP_DIR={given} is not a directory")
         if not self.prompts.prompts:
             return None, "no prompt to dump KV from: " + self.prompts.describe_problems()
-        record = self.get(dump_launch(self.cases["candidate"], self.knobs, self._dump_prompt()))
-        dump = record.directory / "kv_dump"
-        if record.status != "ok":
-            return None, f"{record.spec.name}: {record.reason} (see {record.directory})"
-        if not dump.is_dir():
-            return None, f"{record.spec.name} wrote no KV dump; use a build with the KV dump switch, or give DUMP_DIR"
-        return dump, ""
+        demo = self.cases["candidate"]
+        chosen = self.prompts.prompts[: self.knobs.integer("KV_DUMP_PROMPTS")]
+        records = [self.get(dump_launch(demo, self.knobs, prompt.path)) for prompt in chosen]
+        reasons = [f"{record.spec.name}: {reason}" for record in records if (reason := _no_dump(record))]
+        return (None, "; ".join(reasons)) if reasons else (records[0].directory.parent, "")
 
     def once(self, name: str, compute: Callable[[], dict[str, object]]) -> dict[str, object]:
         """A JSON result computed once per session, shared by all workers, kept as ``name`` in the run directory."""
@@ -128,10 +126,6 @@ class Lab:
                 partial.replace(path)
         result: dict[str, object] = json.loads(path.read_text())
         return result
-
-    def _dump_prompt(self) -> Path:
-        middle = [prompt for prompt in self.prompts.prompts if prompt.bucket == "512"]
-        return (middle or list(self.prompts.prompts))[0].path
 
     def _launches(self, case: Case, replicate: int, *, baseline: bool = False) -> list[LaunchSpec]:
         paths = [prompt.path for prompt in self.prompts.prompts]
@@ -225,3 +219,12 @@ def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | N
         else:
             speeds.append(speed.value)
     return (Pair(candidate.spec.label, *speeds), []) if len(speeds) == 2 else (None, problems)
+
+
+def _no_dump(record: LaunchRecord) -> str:
+    """Why a launch left no KV dump; empty if it did."""
+    if record.status != "ok":
+        return f"{record.reason} (see {record.directory})"
+    if not any((record.directory / "kv_dump").rglob("meta_*.json")):
+        return "the program wrote no KV dump; use a build with the KV dump switch, or give DUMP_DIR"
+    return ""

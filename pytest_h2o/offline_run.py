@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pytest_h2o.gating import Measured
 from pytest_h2o.lab import Lab
-from pytest_h2o.offline import evaluate, online_sim_options, upper_bound_options
+from pytest_h2o.offline.evaluate import evaluate
+from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
 
 
 def offline_measure(lab: Lab, kind: str, metric: str = "lossless_ratio") -> Measured:
@@ -28,7 +29,7 @@ def offline_measure(lab: Lab, kind: str, metric: str = "lossless_ratio") -> Meas
     return Measured(metric=metric, value=number, unit="ratio", source=lab.root / name, rows=rows, missing=missing)
 
 
-def _options(lab: Lab, kind: str) -> object:
+def _options(lab: Lab, kind: str) -> OfflineOptions:
     front_n = lab.knobs.integer("KV_LOSSLESS_FRONT_N")
     if kind == "upper_bound":
         return upper_bound_options(front_n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,7 +20,6 @@ MARKERS = {
     "final": "the whole acceptance",
 }
 SESSION_KEY = pytest.StashKey["Session"]()
-XDIST_PLUGIN = "h2o-xdist"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,15 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for name, text in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
-    if config.pluginmanager.hasplugin("dsession"):
-        config.pluginmanager.register(XdistController(config), XDIST_PLUGIN)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     session = config.stash.get(SESSION_KEY, None)
-    for plugin in (session, config.pluginmanager.get_plugin(XDIST_PLUGIN)):
-        if plugin is not None:
-            config.pluginmanager.unregister(plugin)
+    if session is not None:
+        config.pluginmanager.unregister(session)
 
 
 def session_of(config: pytest.Config) -> Session:
@@ -75,23 +71,6 @@ def uses_gates(items: Sequence[pytest.Item]) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if uses_gates(items):
         session_of(config).plan(items)
-
-
-class XdistController:
-    """Gives all workers one run directory, shows their launches, and reports for them."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        from pytest_h2o.session import share_with_worker  # noqa: PLC0415
-
-        share_with_worker(self.config, node.workerinput)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if SESSION_KEY not in self.config.stash and "gate" in dict(report.user_properties):
-            session_of(self.config).pytest_runtest_logreport(report)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os.path
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pytest_h2o.knobs import Knobs
@@ -75,7 +77,8 @@ def bucket_of(name: str) -> str:
 
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
     """Sort key that compares runs of digits as numbers: ``prompt_128_2`` before ``prompt_128_10``."""
-    return tuple((1, int(part)) if part.isdigit() else (0, part) for part in _DIGITS.split(text) if part)
+    parts = enumerate(_DIGITS.split(text))  # every second part is digits
+    return tuple((1, int(part)) if index % 2 else (0, part) for index, part in parts if part)
 
 
 def bucket_order(buckets: Iterable[str], bucket_list: Sequence[str]) -> list[str]:
@@ -110,13 +113,14 @@ def sample(
 
 def discovered(prompt_dir: Path, pattern: str, problems: list[PromptProblem]) -> list[Path]:
     """The files of ``prompt_dir`` (not below it) whose name matches ``pattern``, in natural order."""
-    if not prompt_dir.is_dir():
-        problems.append(PromptProblem(str(prompt_dir), "is not a directory; set the prompt directory or a manifest"))
+    try:
+        paths = [path for path in prompt_dir.iterdir() if fnmatchcase(path.name, pattern)]
+    except OSError as error:
+        problems.append(PromptProblem(str(prompt_dir), f"cannot be read: {error.strerror}; set the prompt directory"))
         return []
-    paths = sorted(prompt_dir.glob(pattern), key=lambda path: natural_key(path.name))
     if not paths:
         problems.append(PromptProblem(str(prompt_dir), f"holds no file that matches {pattern}"))
-    return paths
+    return sorted(paths, key=lambda path: natural_key(path.name))
 
 
 def listed(manifest: Path, prompt_dir: Path, pattern: str | None, problems: list[PromptProblem]) -> list[Path]:
@@ -126,7 +130,7 @@ def listed(manifest: Path, prompt_dir: Path, pattern: str | None, problems: list
         found = next((path for path in (manifest.parent / entry, prompt_dir / entry) if _is_file(path)), None)
         if found is None:
             problems.append(PromptProblem(entry, f"no such file in {manifest.parent} or {prompt_dir}"))
-        elif pattern and not found.match(pattern):
+        elif pattern and not fnmatchcase(found.name, pattern):
             problems.append(PromptProblem(entry, f"does not match PROMPT_PATTERN={pattern}"))
         else:
             paths.append(found)
@@ -135,16 +139,17 @@ def listed(manifest: Path, prompt_dir: Path, pattern: str | None, problems: list
 
 def usable(paths: Iterable[Path], problems: list[PromptProblem]) -> Iterator[Prompt]:
     """The files that can be run as prompts; the others become problems."""
-    seen: dict[Path, Path] = {}
+    seen: dict[str, Path] = {}
     stems: dict[str, Path] = {}
     for path in paths:
-        if first := seen.get(path.resolve()):
+        real = os.path.realpath(path)
+        if first := seen.get(real):
             reason = f"listed twice, first as {first}"
         elif first := stems.get(path.stem):
             reason = f"has the same name as {first}, by which its results are told apart; rename one"
         else:
             reason = _unusable(path)
-        seen.setdefault(path.resolve(), path)
+        seen.setdefault(real, path)
         if reason:
             problems.append(PromptProblem(str(path), reason))
         else:
@@ -184,7 +189,7 @@ def _entries(manifest: Path, problems: list[PromptProblem]) -> Iterator[str]:
                 number += 1
                 if len(line) == MAX_LINE:
                     problems.append(
-                        PromptProblem(f"{manifest}:{number}", f"longer than {MAX_LINE} characters; reading stops here")
+                        PromptProblem(f"{manifest}:{number}", f"longer than {MAX_LINE} characters; not read on")
                     )
                     return
                 if line.strip():

@@ -35,8 +35,6 @@ EMBEDDED_DEFAULTS: dict[str, KnobValue] = {
 }
 SETUP = ("llm_bench", "llm_demo", "model_config")
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
-ROOT_KEY = pytest.StashKey[Path]()
-FOLLOWER_KEY = pytest.StashKey[EventFollower]()
 
 
 class Session:
@@ -51,6 +49,7 @@ class Session:
         self.is_worker = hasattr(config, "workerinput")
         self.verdicts: dict[str, Verdict] = {}
         self.printer = ProgressPrinter(config)
+        self.follower: EventFollower | None = None
         self.lab = Lab(self.root, knobs, self._get, _prompt_dir(config))
 
     @classmethod
@@ -113,9 +112,19 @@ class Session:
         else:
             self.printer.show(kind, spec.name, seconds, len(self.lab.planned()))
 
-    def pytest_report_collectionfinish(self) -> list[str]:
-        launches = "nothing is launched" if self.replay else f"{len(self.lab.planned())} launches planned"
-        return [f"h2o: {self.describe()}", f"h2o: {launches}; run directory {self.root}"]
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give an xdist worker this session's run directory, and show the launches that workers make."""
+        node.workerinput["h2o_root"] = str(self.root)
+        if self.follower is None:
+            self.follower = EventFollower(self.root, self.printer)
+            self.follower.start()
+
+    def pytest_report_header(self) -> list[str]:
+        return [f"h2o: {self.describe()}", f"h2o: run directory {self.root}"]
+
+    def pytest_report_collectionfinish(self) -> str:
+        return "h2o: nothing is launched" if self.replay else f"h2o: {len(self.lab.planned())} launches planned"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
@@ -124,8 +133,8 @@ class Session:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        if FOLLOWER_KEY in self.config.stash:
-            self.config.stash[FOLLOWER_KEY].stop()
+        if self.follower:
+            self.follower.stop()
         if self.verdicts and not self.is_worker:
             self.root.mkdir(parents=True, exist_ok=True)
             write_reports(self.root, self.describe(), self.knobs, self.verdicts, self.replay or self.root)
@@ -142,19 +151,8 @@ def session_root(config: pytest.Config) -> Path:
     """This session's run directory, named after the time (the controller's in a worker); made when first needed."""
     if hasattr(config, "workerinput"):
         return Path(config.workerinput["h2o_root"])
-    if ROOT_KEY not in config.stash:
-        base = Path(config.getoption("h2o_out") or "h2o-runs")
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        config.stash[ROOT_KEY] = config.invocation_params.dir / base / f"{stamp}-{os.getpid()}"
-    return config.stash[ROOT_KEY]
-
-
-def share_with_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
-    """Give a worker the run directory and show the launches that workers make."""
-    workerinput["h2o_root"] = str(session_root(config))
-    if FOLLOWER_KEY not in config.stash:
-        config.stash[FOLLOWER_KEY] = EventFollower(session_root(config), ProgressPrinter(config))
-        config.stash[FOLLOWER_KEY].start()
+    base = config.invocation_params.dir / (config.getoption("h2o_out") or "h2o-runs")
+    return base / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.getpid()}"
 
 
 def _prompt_dir(config: pytest.Config) -> Path:

@@ -1,0 +1,47 @@
+"""Byte planes of words, their entropy, and the bit-plane transpose of a plane."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Plane: TypeAlias = npt.NDArray[np.uint8]
+Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+
+
+def split(words: Words) -> list[Plane]:
+    """Byte planes of ``words``, least significant first, each C-contiguous and of the same shape."""
+    return [np.ascontiguousarray((words >> 8 * lane).astype(np.uint8)) for lane in range(words.itemsize)]
+
+
+def join(planes: Sequence[Plane]) -> Words:
+    """Words whose byte planes are ``planes``; the inverse of :func:`split`."""
+    words: Words = planes[0].astype(f"<u{len(planes)}")
+    for lane, plane in enumerate(planes[1:], start=1):
+        words |= plane.astype(words.dtype) << 8 * lane
+    return words
+
+
+def histogram(plane: Plane) -> npt.NDArray[np.intp]:
+    """How often each of the 256 byte values occurs."""
+    return np.bincount(plane.reshape(-1), minlength=256)
+
+
+def entropy(counts: npt.NDArray[np.intp]) -> float:
+    """Order-0 entropy in bits per byte of a histogram; 0 for an empty one."""
+    present = counts[counts > 0]
+    total = present.sum()
+    return float((present * np.log2(total / present)).sum() / total) if total else 0.0
+
+
+def bitshuffle(plane: Plane) -> Plane:
+    """Bit-plane transpose: all bits 0 of the plane, then all bits 1, ... (little bit order), as a flat plane."""
+    bits = np.unpackbits(plane.reshape(-1, 1), axis=1, bitorder="little")
+    return np.packbits(bits.T, bitorder="little")
+
+
+def bitunshuffle(shuffled: Plane) -> Plane:
+    """Inverse of :func:`bitshuffle`, as a flat plane."""
+    bits = np.unpackbits(shuffled, bitorder="little").reshape(8, -1)
+    return np.packbits(bits.T, axis=1, bitorder="little").reshape(-1)

@@ -1,0 +1,51 @@
+"""Decoded blocks kept for a while, the least recently used going first; lives as long as one response."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from pytest_h2o.codec.blocks import EncodedBlock
+from pytest_h2o.engine.kv_cache import Account, Bits
+
+Decoded = tuple[Bits, Bits]
+
+
+class DecodeCache:
+    """At most ``capacity`` decoded blocks, found by their encoded bytes; safe to use from several threads."""
+
+    def __init__(self, capacity: int, account: Account) -> None:
+        self.hits = self.misses = 0
+        self._capacity, self._account = capacity, account
+        self._blocks: OrderedDict[tuple[bytes, bytes], Decoded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __contains__(self, block: EncodedBlock) -> bool:
+        return (block.k, block.v) in self._blocks
+
+    def get(self, block: EncodedBlock) -> Decoded | None:
+        """The decoded ``block``, now the newest entry; counts a hit or a miss unless the cache is off."""
+        if not self._capacity:
+            return None
+        key = (block.k, block.v)
+        with self._lock:
+            found = self._blocks.get(key)
+            if found is None:
+                self.misses += 1
+            else:
+                self.hits += 1
+                self._blocks.move_to_end(key)
+        return found
+
+    def put(self, block: EncodedBlock, decoded: Decoded) -> None:
+        """Remember ``decoded``, forgetting the oldest entry if there are too many."""
+        if not self._capacity:
+            return
+        with self._lock:
+            if (block.k, block.v) in self._blocks:
+                return
+            self._blocks[block.k, block.v] = decoded
+            self._account.add(block.raw_bytes)
+            if len(self._blocks) > self._capacity:
+                _, (k, v) = self._blocks.popitem(last=False)
+                self._account.add(-k.nbytes - v.nbytes)

@@ -1,0 +1,136 @@
+"""One response: prefill the prompt, then sample and forward token by token."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter_ns
+
+import numpy as np
+
+from pytest_h2o.engine.config import Config, ConfigError, LosslessSettings
+from pytest_h2o.engine.encode_pool import EncodePool
+from pytest_h2o.engine.h2o import Evictor
+from pytest_h2o.engine.kv_cache import Floats, KVCache, KVShape
+from pytest_h2o.engine.kv_dump import DecodeDump, KVDump
+from pytest_h2o.engine.lossless import LosslessStore
+from pytest_h2o.engine.metrics import Metrics, Response
+from pytest_h2o.engine.model import Hook, Model
+from pytest_h2o.engine.threads import available_cores, single_threaded_blas
+
+TUNING_STEPS = 7
+
+
+class Engine:
+    """A loaded model with its cache and compression; answers one prompt at a time."""
+
+    def __init__(self, config: Config, *, threads: int | None = None) -> None:
+        shape = config.architecture
+        self.config = config
+        self.model = Model(shape, config.weights)
+        dtype = np.dtype(np.float16 if config.engine.precision == "low" else np.float32)
+        kv_shape = KVShape(shape.kv_heads, shape.head_dim, dtype, config.engine.quantised)
+        self.cache = KVCache(kv_shape, shape.layers, shape.context)
+        compressing = not config.engine.quantised  # int8 values are compressed already
+        self._pool = _make_pool(config.lossless) if config.lossless.active and compressing else None
+        self._dump = KVDump.from_environment()
+        self._threads = min(threads or config.engine.thread_num, available_cores())
+        single_threaded_blas()
+        np.seterr(over="ignore", under="ignore")  # exp of far-off scores is 0 or inf by intent
+
+    def tune(self) -> None:
+        """Warm caches and thread pools with a few steps that leave no trace."""
+        for _ in range(TUNING_STEPS):
+            self.model.forward([0], self.cache)
+        self.cache.clear()
+
+    def respond(
+        self,
+        prompt: Sequence[int],
+        budget: int,
+        *,
+        stop: frozenset[int] = frozenset(),
+        emit: Callable[[int], None] | None = None,
+    ) -> Response:
+        """Answer ``prompt`` with up to ``budget`` greedy tokens, fewer when one of ``stop`` is sampled.
+
+        ``emit`` sees every token; its time counts as decoding, sampling is timed apart. ConfigError when the tokens
+        cannot be held.
+        """
+        self._check(prompt, budget)
+        self.cache.clear()
+        clock, metrics, tokens = _Clock(), Metrics(), list[int]()
+        with clock.running("prefill"):
+            logits = self.model.prefill(prompt, self.cache, self._threads)
+        if self._dump:
+            self._dump.write_prompt(self.cache)
+        hooks = self._hooks(metrics)
+        while len(tokens) < budget and not stop.intersection(tokens[-1:]):
+            with clock.running("sample"):
+                token = greedy(logits)
+            tokens.append(token)
+            with clock.running("decode"):
+                if emit:
+                    emit(token)
+                if token not in stop:
+                    logits = self.model.forward([token], self.cache, hooks)
+        with clock.running("decode"):
+            for hook in hooks:
+                hook.finish()
+        self._close(metrics)
+        prefill_us, sample_us, decode_us = (clock.microseconds[name] for name in ("prefill", "sample", "decode"))
+        return Response(len(prompt), tuple(tokens), prefill_us, decode_us, sample_us, metrics)
+
+    def _hooks(self, metrics: Metrics) -> list[Hook]:
+        """What watches the decoding of one response, in the order it acts."""
+        config, hooks = self.config, list[Hook]()
+        if self._dump:
+            hooks.append(DecodeDump(self._dump, self.cache))
+        if config.h2o.enable and not config.engine.quantised:
+            hooks.append(Evictor(config.h2o, self.cache, metrics, self._log))
+        if self._pool:
+            hooks.append(LosslessStore(config, self.cache, self._pool, metrics, self._log))
+        return hooks
+
+    def _log(self, line: str) -> None:
+        """Print an engine line if the config asks for them."""
+        if self.config.h2o.log_stats:
+            print(line, flush=True)
+
+    def _close(self, metrics: Metrics) -> None:
+        """Read what the response leaves in the cache."""
+        layers = self.cache.layers
+        metrics.kv_tokens_end = sum(layer.length for layer in layers) / len(layers)
+        metrics.kv_resident_bytes, metrics.kv_peak_bytes = self.cache.account.held, self.cache.account.peak
+
+    def _check(self, prompt: Sequence[int], budget: int) -> None:
+        if not prompt:
+            raise ConfigError("the prompt holds no token; give at least one")
+        if len(prompt) + budget > self.cache.capacity:
+            asked = f"{len(prompt)} prompt tokens and {budget} new ones"
+            raise ConfigError(f"{asked} exceed the model's context of {self.cache.capacity}; ask for fewer")
+
+
+class _Clock:
+    """Wall microseconds by name."""
+
+    def __init__(self) -> None:
+        self.microseconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def running(self, name: str) -> Iterator[None]:
+        """Add the time of the block to ``name``."""
+        begin = perf_counter_ns()
+        yield
+        self.microseconds[name] += (perf_counter_ns() - begin) / 1e3
+
+
+def _make_pool(settings: LosslessSettings) -> EncodePool:
+    threads = 0 if settings.runtime_mode == "probe" else settings.async_threads
+    return EncodePool(threads, settings.max_queue)
+
+
+def greedy(logits: Floats) -> int:
+    """The most likely token."""
+    return int(logits.argmax())

@@ -1,0 +1,211 @@
+"""H2O eviction: block scores, when a layer evicts, which blocks stay, and the move itself.
+
+:func:`select` is the whole decision and pure. :class:`Evictor` feeds it from attention and applies its plan at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+
+import numpy as np
+
+from pytest_h2o.engine import policies
+from pytest_h2o.engine.config import H2OSettings
+from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
+from pytest_h2o.engine.metrics import Metrics
+from pytest_h2o.engine.model import Attention
+
+RANGE_BYTES = 8  # two 4-byte integers describe a kept range
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """One decision for one layer of ``kv`` tokens; all sizes in tokens. ``blocks`` are kept, in order."""
+
+    kv: int
+    target: int  # what the ratio asks for, before the floor
+    floor: int  # sink and recent blocks
+    quantised: int  # target or floor, rounded up to whole blocks above the floor
+    blocks: tuple[int, ...]
+    ranges: Ranges
+
+    @property
+    def final(self) -> int:
+        """Tokens that stay."""
+        return sum(length for _, length in self.ranges)
+
+    @property
+    def dominated(self) -> bool:
+        """Whether sink and recent alone exceed the target, so that nothing is evicted."""
+        return self.floor >= self.target
+
+    @property
+    def evicted(self) -> int:
+        """Tokens that go."""
+        return 0 if self.dominated else self.kv - self.final
+
+    def held_bytes(self, token_bytes: int) -> int:
+        """Bytes of what stays, with the description of the plan."""
+        return self.final * token_bytes + RANGE_BYTES * len(self.ranges)
+
+
+def target_tokens(kv: int, settings: H2OSettings) -> int:
+    """Tokens the configured ratio keeps of ``kv``, in 32-bit arithmetic, at least one."""
+    one = np.float32(1)
+    adaptive = settings.target_mode == "adaptive"
+    ratio = one / np.float32(settings.target_lossy_ratio) if adaptive else np.float32(settings.target_keep_ratio)
+    return min(max(math.ceil(ratio * np.float32(kv)), 1), kv)
+
+
+def select(kv: int, scores: Floats, settings: H2OSettings) -> Selection:
+    """Which of ``kv`` tokens stay: sink and recent blocks, then the best ``scores`` (per block; ties by position)."""
+    size = settings.block_tokens
+    count = -(-kv // size)
+    marked = np.zeros(count, np.bool_)
+    marked[: -(-min(kv, settings.sink_tokens) // size)] = True
+    marked[max(0, kv - settings.recent_tokens) // size :] = True
+    last = kv - (count - 1) * size
+    floor = _tokens(marked, size, last)
+    target = target_tokens(kv, settings)
+    quantised = floor if floor >= target else min(kv, floor + -(-(target - floor) // size) * size)
+    free = np.flatnonzero(~marked)
+    best = free[np.argsort(-scores[free], kind="stable")]
+    kept = floor + np.cumsum(np.where(best == count - 1, last, size)) if len(best) else best
+    marked[best[: int(np.searchsorted(kept, quantised)) + 1 if quantised > floor else 0]] = True
+    blocks = np.flatnonzero(marked)
+    return Selection(kv, target, floor, quantised, tuple(blocks.tolist()), _ranges(marked, size, kv))
+
+
+def _tokens(marked: np.ndarray, size: int, last: int) -> int:
+    """Tokens in the marked blocks, the last block holding ``last``."""
+    return int(marked.sum()) * size - (size - last if marked[-1] else 0)
+
+
+def _ranges(marked: np.ndarray, size: int, kv: int) -> Ranges:
+    """Adjacent marked blocks merged into (begin, length)."""
+    edges = np.flatnonzero(np.diff(marked, prepend=False, append=False))
+    pairs = edges.reshape(-1, 2) * size
+    return [(begin, min(end, kv) - begin) for begin, end in pairs.tolist()]
+
+
+@dataclass(slots=True)
+class _LayerState:
+    """What eviction remembers of one layer within a response."""
+
+    phase: int  # its place in the update interval
+    tokens: int = 0  # decode tokens seen
+    scores: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    last: Selection | None = None  # of any kind
+    compacted: Selection | None = None  # the last that was not dominated
+
+
+class Evictor:
+    """The hook that evicts: every H2O layer once per update interval of decode tokens, its plan applied at once.
+
+    The layers' turns are spread over the interval, so that no token pays for all of them.
+    """
+
+    def __init__(self, settings: H2OSettings, cache: KVCache, metrics: Metrics, log: Callable[[str], None]) -> None:
+        layers = settings.layers(len(cache.layers))
+        self._settings, self._cache, self._metrics, self._log = settings, cache, metrics, log
+        self._update = policies.load(settings.policy)
+        interval = settings.update_interval
+        phases = [math.ceil(turn * interval / len(layers)) % interval for turn in range(1, len(layers) + 1)]
+        self._states = {layer: _LayerState(phase) for layer, phase in zip(layers, phases, strict=True)}
+
+    def before_attention(self, layer: int) -> None:
+        """Nothing to do."""
+
+    def after_attention(self, layer: int, attention: Attention) -> None:
+        """Update the layer's scores; evict if it is due."""
+        state = self._states.get(layer)
+        if state is None:
+            return
+        cache, settings = self._cache.layers[layer], self._settings
+        state.tokens += 1
+        state.scores = self._scored(state.scores, attention)
+        due = state.tokens % settings.update_interval == state.phase
+        if due and cache.length >= settings.trigger_min_tokens:
+            self._trigger(layer, state, cache)
+        if layer == max(self._states):
+            self._observe_ratio(state.tokens)
+
+    def finish(self) -> None:
+        """Nothing to do."""
+
+    def _observe_ratio(self, tokens: int) -> None:
+        """Tokens a full cache would hold over tokens held, after this token and as the mean over all so far."""
+        held = sum(self._cache.layers[layer].length for layer in self._states)
+        ratio = self._cache.position * len(self._states) / held
+        self._metrics.effective_ratio = ratio
+        self._metrics.effective_ratio_mean += (ratio - self._metrics.effective_ratio_mean) / tokens
+
+    def _scored(self, scores: Floats, attention: Attention) -> Floats:
+        """Block scores after one more token; new blocks start at zero."""
+        mass = attention.mass()
+        starts = np.arange(0, len(mass), self._settings.block_tokens)
+        current = np.add.reduceat(mass, starts) * np.float32(1 / attention.totals.size)
+        if len(scores) < len(current):
+            scores = np.concatenate([scores, np.zeros(len(current) - len(scores), np.float32)])
+        return self._update(scores, current, self._settings.ema_alpha)
+
+    def _trigger(self, layer: int, state: _LayerState, cache: LayerCache) -> None:
+        started = perf_counter_ns()
+        selection = select(cache.length, state.scores, self._settings)
+        microseconds = (perf_counter_ns() - started) / 1e3
+        state.last = selection
+        if not selection.dominated:
+            state.compacted = selection
+        self._publish(selection, microseconds)
+        if selection.evicted:
+            self._log_plan(layer, selection, cache.shape.token_bytes, microseconds)
+            cache.keep(selection.ranges)
+            state.scores = state.scores[list(selection.blocks)]
+            self._metrics.evictions_applied += 1
+        elif selection.floor > selection.target:
+            self._log_floor(selection)
+
+    def _publish(self, selection: Selection, microseconds: float) -> None:
+        """Ratios as byte-weighted sums over the H2O layers; a layer that never evicted counts as kept whole."""
+        metrics = self._metrics
+        metrics.evict_us = microseconds
+        metrics.last_evict_tokens = selection.evicted
+        metrics.total_evict_tokens += selection.evicted
+        metrics.evictions_planned += selection.evicted > 0
+        seen = [state.last for state in self._states.values() if state.last]
+        total = sum(last.kv for last in seen)
+        metrics.target_keep_effective = sum(max(last.target, last.floor) for last in seen) / total
+        metrics.floor_keep = sum(last.floor for last in seen) / total
+        metrics.quantized_keep = sum(last.quantised for last in seen) / total
+        self._publish_kept()
+
+    def _publish_kept(self) -> None:
+        size = self._cache.shape.token_bytes
+        full = kept = held = 0
+        for layer, state in self._states.items():
+            selection, length = state.compacted, self._cache.layers[layer].length
+            full += selection.kv if selection else length
+            kept += selection.final if selection else length
+            held += selection.held_bytes(size) if selection else length * size
+        self._metrics.keep, self._metrics.lossy = kept / full, full * size / held
+
+    def _log_plan(self, layer: int, plan: Selection, token_bytes: int, microseconds: float) -> None:
+        settings, kv = self._settings, plan.kv
+        self._log(
+            f"[H2O] layer={layer} kv={kv} keep_ratio={plan.final / kv:.4f} evict={plan.evicted}"
+            f" lossy_ratio={kv * token_bytes / plan.held_bytes(token_bytes):.4f} evict_us={microseconds:.0f}"
+            f" reserve_pairs={len(plan.ranges)} target={settings.target_keep_ratio:.3f}"
+            f" effective={max(plan.target, plan.floor) / kv:.3f} floor={plan.floor / kv:.3f}"
+            f" quantized={plan.quantised / kv:.3f} recent={settings.recent_tokens} sink={settings.sink_tokens}"
+            f" block={settings.block_tokens}"
+        )
+
+    def _log_floor(self, plan: Selection) -> None:
+        settings = self._settings
+        self._log(
+            f"[H2O] floor-keep dominates target: kv={plan.kv} target={plan.target} floor={plan.floor}"
+            f" (sink={settings.sink_tokens} recent={settings.recent_tokens} block={settings.block_tokens})"
+        )

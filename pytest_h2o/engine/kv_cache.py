@@ -1,0 +1,193 @@
+"""The KV cache: per layer one block of memory holding keys and values, and exact accounts of the bytes it holds.
+
+Values are rounded to the KV precision (fp16 unless the config asks for fp32) when written; attention reads an fp32
+working copy of them. Accounts count *values held* at the KV precision, so the working copy itself is not in them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Bits: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+Ranges: TypeAlias = Sequence[tuple[int, int]]  # (begin, length), ordered, not overlapping
+
+
+class Account:
+    """Bytes held now and at most; safe to use from worker threads."""
+
+    def __init__(self) -> None:
+        self.held = self.peak = 0
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Take ``count`` bytes, or give them back when negative."""
+        with self._lock:
+            self.held += count
+            self.peak = max(self.peak, self.held)
+
+
+@dataclass(frozen=True)
+class KVShape:
+    """What one token costs in one layer."""
+
+    heads: int
+    head_dim: int
+    dtype: np.dtype[Any]
+    quantised: int = 0  # 1: keys are int8 with one scale per head, 2: values too
+
+    @cached_property
+    def token_bytes(self) -> int:
+        """Bytes of one token's K and V."""
+        plain, int8 = self.head_dim * self.dtype.itemsize, self.head_dim + self.dtype.itemsize
+        return self.heads * (self.quantised * int8 + (2 - self.quantised) * plain)
+
+
+class LayerCache:
+    """Keys and values of one layer, tokens in cache order; ``length`` of them are live."""
+
+    def __init__(self, shape: KVShape, capacity: int, account: Account) -> None:
+        self.shape, self.capacity, self.account = shape, capacity, account
+        self.length = self.epoch = 0  # the epoch counts compactions: positions of one mean nothing in another
+        planes = (2, shape.heads, capacity, shape.head_dim)  # K and V; every head's tokens are contiguous
+        self._memory = mmap.mmap(-1, 4 * int(np.prod(planes)), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._data: Floats = np.frombuffer(self._memory, np.float32).reshape(planes)
+
+    def read(self) -> tuple[Floats, Floats]:
+        """Keys after RoPE and values, each [kv_heads, length, head_dim]."""
+        return self.first(self.length)
+
+    def first(self, tokens: int) -> tuple[Floats, Floats]:
+        """Keys and values of the first ``tokens``."""
+        data = self._data[:, :, :tokens]
+        return data[0], data[1]
+
+    def append(self, kv: Floats) -> None:
+        """Add K and V of new tokens ``kv`` [tokens, 2 * kv_heads * head_dim], rounded to the KV precision."""
+        tokens, begin = len(kv), self.length
+        rounded = kv.astype(self.shape.dtype, copy=False).reshape(tokens, 2, self.shape.heads, self.shape.head_dim)
+        if self.shape.quantised:
+            rounded[:, : self.shape.quantised] = _int8_grid(rounded[:, : self.shape.quantised])
+        self.length = begin + tokens
+        self._data[:, :, begin : self.length] = rounded.transpose(1, 2, 0, 3)
+        self.account.add(tokens * self.shape.token_bytes)
+
+    def keep(self, ranges: Ranges) -> None:
+        """Move the tokens of ``ranges`` down to the front, in order, and forget the others."""
+        before, end = self.length, 0
+        for begin, length in ranges:
+            if begin != end:
+                self._data[:, :, end : end + length] = self._data[:, :, begin : begin + length]
+            end += length
+        self.length = end
+        self.epoch += 1
+        self.account.add((end - before) * self.shape.token_bytes)
+        self._give_back(end, before)
+
+    def bits(self, begin: int, count: int) -> tuple[Bits, Bits]:
+        """Bit patterns of K and V of a span, each [kv_heads, count, head_dim], copied."""
+        span = self._data[:, :, begin : begin + count].astype(self.shape.dtype)
+        words = span.view(f"u{self.shape.dtype.itemsize}")
+        return words[0], words[1]
+
+    def drop(self, begin: int, count: int) -> None:
+        """Lose the values of a span: whole pages go back to the system, the rest is poisoned."""
+        self._data[:, :, begin : begin + count] = np.nan
+        self._give_back(begin, begin + count)
+
+    def restore(self, begin: int, k: Bits, v: Bits) -> None:
+        """Write the bit patterns of a dropped span back."""
+        end = begin + k.shape[1]
+        self._data[0, :, begin:end] = k.view(self.shape.dtype)
+        self._data[1, :, begin:end] = v.view(self.shape.dtype)
+
+    def clear(self) -> None:
+        """Forget everything and give the memory back."""
+        self.account.add(-self.length * self.shape.token_bytes)
+        self._give_back(0, self.length)
+        self.length = 0
+
+    def _give_back(self, begin: int, end: int) -> None:
+        """Return the pages that lie wholly inside tokens [begin, end) of every head."""
+        row = 4 * self.shape.head_dim
+        for plane in range(2 * self.shape.heads):
+            first = (plane * self.capacity + begin) * row
+            last = (plane * self.capacity + end) * row
+            first, last = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, last // mmap.PAGESIZE * mmap.PAGESIZE
+            if first < last and hasattr(mmap, "MADV_DONTNEED"):
+                self._memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def _int8_grid(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``values`` [..., head_dim] rounded to 255 steps of the largest magnitude in each vector."""
+    scale = np.abs(values).max(axis=-1, keepdims=True).astype(np.float32) / 127
+    rounded: npt.NDArray[Any] = np.round(values / np.maximum(scale, np.finfo(np.float32).tiny)) * scale
+    return rounded
+
+
+class KVCache:
+    """The caches of all layers. ``position`` is the absolute position of the next token, whatever was evicted."""
+
+    def __init__(self, shape: KVShape, layers: int, capacity: int) -> None:
+        self.shape, self.capacity, self.position = shape, capacity, 0
+        self.account = Account()
+        self.turn, self.broken = threading.Condition(), False  # of forward passes that run side by side
+        self.layers: Sequence[LayerCache] = [LayerCache(shape, capacity, self.account) for _ in range(layers)]
+
+    def window(self, begin: int, end: int) -> CacheWindow:
+        """What the forward pass of prompt tokens [begin, end) sees while others run beside it."""
+        return CacheWindow([LayerWindow(self, layer, begin, end) for layer in self.layers], begin)
+
+    def give_up(self) -> None:
+        """A forward pass has failed: let none wait for it."""
+        with self.turn:
+            self.broken = True
+            self.turn.notify_all()
+
+    def clear(self) -> None:
+        """Start a response with nothing cached."""
+        for layer in self.layers:
+            layer.clear()
+        self.position, self.broken = 0, False
+        self.account = Account()
+        for layer in self.layers:
+            layer.account = self.account
+
+
+@dataclass(slots=True)
+class CacheWindow:
+    """A cache that ends at some token; the counterpart of :class:`KVCache` for one chunk of a prompt."""
+
+    layers: Sequence[LayerWindow]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWindow:
+    """One layer up to token ``end``; :meth:`append` waits until everything before ``begin`` is there."""
+
+    cache: KVCache
+    layer: LayerCache
+    begin: int
+    end: int
+
+    def append(self, kv: Floats) -> None:
+        """As :meth:`LayerCache.append`, in turn. RuntimeError if the chunk before has failed."""
+        with self.cache.turn:
+            self.cache.turn.wait_for(lambda: self.layer.length == self.begin or self.cache.broken)
+            if self.cache.broken:
+                raise RuntimeError("an earlier part of the prompt failed")
+            self.layer.append(kv)
+            self.cache.turn.notify_all()
+
+    def read(self) -> tuple[Floats, Floats]:
+        """As :meth:`LayerCache.read`."""
+        return self.layer.first(self.end)

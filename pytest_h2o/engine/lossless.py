@@ -1,0 +1,378 @@
+"""Lossless coding of cold KV while decoding: which span of which layer, when, and what happens to the raw values.
+
+:func:`cold_region`, :func:`is_covered` and :meth:`Schedule.next_span` are the schedule and pure. :class:`LosslessStore`
+carries it out: in ``full`` and ``probe`` mode blocks are encoded and checked beside the raw values; in ``store`` mode
+the raw values of an encoded block are dropped whenever its layer does not attend, and restored before it does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from time import perf_counter_ns
+from typing import NamedTuple
+
+import numpy as np
+
+from pytest_h2o.codec.blocks import EncodedBlock, decode_block, encode_block
+from pytest_h2o.codec.predictors import parse_predictors
+from pytest_h2o.engine.config import Config, LosslessSettings
+from pytest_h2o.engine.decode_cache import DecodeCache, Decoded
+from pytest_h2o.engine.encode_pool import EncodePool, Interval, Job, overlap_share
+from pytest_h2o.engine.kv_cache import Bits, KVCache
+from pytest_h2o.engine.metrics import Metrics
+from pytest_h2o.engine.model import Attention
+
+MODES = {"probe": 0, "full": 1, "store": 2}
+PROBE_SPAN = 32
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Span:
+    """Tokens [begin, begin + size) of a layer's cache."""
+
+    begin: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """First token after the span."""
+        return self.begin + self.size
+
+
+def cold_region(tokens: int, settings: LosslessSettings) -> Span:
+    """What lies between the hot sink and the hot recent tokens of a layer that holds ``tokens``."""
+    begin = min(tokens, settings.hot_sink_tokens)
+    return Span(begin, max(0, tokens - settings.hot_recent_tokens - begin))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How far the encoding of one layer has come. ``watermark``: tokens before it are done or passed over."""
+
+    updates: int = 0
+    watermark: int = 0
+    last: int = 0  # token of the last update
+
+    def next_span(
+        self, tokens: int, token: int, interval: int, settings: LosslessSettings
+    ) -> tuple[Span, Schedule] | None:
+        """The span to encode at decode token ``token`` of a layer holding ``tokens``, and the schedule after it."""
+        cold = cold_region(tokens, settings)
+        growth = cold.end - self.watermark
+        sizes = _span_sizes(settings)
+        if not cold.size:
+            return None
+        if not self.updates:
+            return self._bootstrap(cold, token, sizes.bootstrap, settings) if growth >= sizes.bootstrap else None
+        if token - self.last < interval or growth + sizes.overlap < sizes.step:
+            return None
+        begin = max(max(self.watermark, cold.begin) - sizes.overlap, cold.begin)
+        span = Span(begin, min(sizes.step, cold.end - begin))
+        return span, Schedule(self.updates + 1, span.end, token)
+
+    def _bootstrap(self, cold: Span, token: int, size: int, settings: LosslessSettings) -> tuple[Span, Schedule]:
+        count = min(size, cold.size)
+        if settings.runtime_mode == "probe":
+            return Span(cold.begin, count), Schedule(1, cold.end, token)
+        span = Span(max(cold.begin, cold.end - size), count)
+        return span, Schedule(1, span.end, token)
+
+    def compacted(self, tokens: int, settings: LosslessSettings) -> Schedule:
+        """The schedule after an eviction left the layer with ``tokens``."""
+        end = cold_region(tokens, settings).end
+        return replace(self, watermark=end, last=0) if end < self.watermark else self
+
+
+class _Sizes(NamedTuple):
+    bootstrap: int
+    step: int
+    overlap: int
+
+
+def _span_sizes(settings: LosslessSettings) -> _Sizes:
+    block = settings.block_tokens
+    if settings.runtime_mode != "store":
+        return _Sizes(min(block, PROBE_SPAN) if settings.runtime_mode == "probe" else block, block, 0)
+    bootstrap = settings.store_bootstrap_tokens if settings.store_bootstrap_tokens > 0 else max(16, block // 2)
+    step = settings.store_grouped_step_tokens if settings.store_grouped_step_tokens > 0 else 3 * block
+    return _Sizes(bootstrap, step, step // 8)
+
+
+def is_covered(layer: int, token: int, kept_layers: range, settings: LosslessSettings) -> bool:
+    """Whether scope, mode and sampling let ``layer`` encode at decode token ``token``."""
+    front = settings.front_scope and layer < settings.front_n
+    kept = settings.kept_scope and layer in kept_layers
+    if settings.runtime_mode == "probe":
+        return (settings.front_scope and layer == 0) or (kept and layer == kept_layers.start)
+    if settings.runtime_mode == "store" and settings.store_disable_front:
+        front = False
+    if front:
+        return _sampled(token, settings.front_sample_token_interval)
+    if kept and settings.runtime_mode == "full":
+        chosen = not settings.kept_sample_layers or layer - kept_layers.start < settings.kept_sample_layers
+        return chosen and _sampled(token, settings.kept_sample_token_interval)
+    return kept
+
+
+def _sampled(token: int, interval: int) -> bool:
+    return interval <= 1 or (token - 1) % interval == 0
+
+
+def covered_tokens(spans: Iterable[Span], within: Span) -> int:
+    """Tokens of ``within`` that lie in at least one of ``spans``."""
+    covered, reached = 0, within.begin
+    for span in sorted(spans):
+        end = min(span.end, within.end)
+        covered += max(0, end - max(span.begin, reached))
+        reached = max(reached, end)
+    return covered
+
+
+class Stored(NamedTuple):
+    """An encoded block and the span it holds."""
+
+    span: Span
+    block: EncodedBlock
+
+
+@dataclass(slots=True)
+class Encoded:
+    """What encoding one span brought; ``verified`` tells that decoding gave the raw values back."""
+
+    layer: int
+    epoch: int
+    updates: int
+    span: Span
+    raw_bytes: int
+    block: EncodedBlock | None = None
+    verified: bool = False
+    encode_us: float = 0.0
+    decode_us: float = 0.0
+    error: Exception | None = None
+
+    @property
+    def gain(self) -> bool:
+        """Whether the block is smaller than what it encodes."""
+        return self.block is not None and self.block.nbytes < self.raw_bytes
+
+
+@dataclass(slots=True)
+class _LayerState:
+    tokens: int = 0  # decode tokens seen
+    epoch: int = 0  # compactions of the layer's cache seen
+    schedule: Schedule = field(default_factory=Schedule)
+    blocks: list[Stored] = field(default_factory=list)
+    dropped: int = 0  # tokens whose raw values are gone
+    decode_us: float = 0.0
+    prefetched: dict[Span, Job[Decoded]] = field(default_factory=dict)
+
+
+class LosslessStore:
+    """The hook that encodes; one per response. Results are applied on the decode thread only."""
+
+    def __init__(
+        self, config: Config, cache: KVCache, pool: EncodePool, metrics: Metrics, log: Callable[[str], None]
+    ) -> None:
+        settings = config.lossless
+        self._settings, self._cache, self._pool, self._metrics, self._log = settings, cache, pool, metrics, log
+        self._interval, self._trigger = config.h2o.update_interval, config.h2o.trigger_min_tokens
+        self._kept_layers = config.h2o.layers(len(cache.layers))
+        self._predictors = parse_predictors(settings.predictors_k), parse_predictors(settings.predictors_v)
+        self._states = [_LayerState(epoch=layer.epoch) for layer in cache.layers]
+        self._decoded = DecodeCache(settings.decode_cache_blocks, cache.account)
+        self._finished: deque[Job[Encoded]] = deque()
+        self._in_flight = 0
+        self._work: list[Interval] = []
+        self._waits: list[Interval] = []
+        self._storing = settings.runtime_mode == "store"
+        pool.peak = 0
+
+    def before_attention(self, layer: int) -> None:
+        """Make the layer's raw values whole, and begin to decode what the next layer will need."""
+        if self._storing:
+            self._restore(layer)
+            self._prefetch((layer + 1) % len(self._states))
+
+    def after_attention(self, layer: int, attention: Attention) -> None:
+        """Schedule the layer's next span, apply what the workers have finished, drop raw values again."""
+        state, cache = self._states[layer], self._cache.layers[layer]
+        state.tokens += 1
+        if state.epoch != cache.epoch:
+            self._forget(state)
+            state.epoch = cache.epoch
+            state.schedule = state.schedule.compacted(cache.length, self._settings)
+        if cache.length >= self._trigger and is_covered(layer, state.tokens, self._kept_layers, self._settings):
+            self._schedule(layer, state)
+        self._apply_finished()
+        self._drop(layer)
+
+    def finish(self) -> None:
+        """Wait for what is in flight and publish the numbers of the whole response."""
+        self._waits.append(self._pool.drain())
+        self._apply_finished()
+        metrics = self._metrics
+        metrics.async_queue_peak = self._pool.peak
+        metrics.async_wait_us = sum(end - begin for begin, end in self._waits) / 1e3 if self._pool.threads else 0.0
+        metrics.cache_hit, metrics.cache_miss = self._decoded.hits, self._decoded.misses
+        metrics.encode_overlap = overlap_share(self._work, self._waits) if self._pool.threads else 0.0
+        metrics.cold_share = self._cold_share()
+
+    def _cold_share(self) -> float:
+        held = cold = 0
+        for layer, state in enumerate(self._states):
+            front = self._settings.front_scope and layer < self._settings.front_n
+            if front or (self._settings.kept_scope and layer in self._kept_layers):
+                region = cold_region(self._cache.layers[layer].length, self._settings)
+                held += covered_tokens([stored.span for stored in state.blocks], region)
+                cold += region.size
+        return held / cold if cold else 0.0
+
+    def _schedule(self, layer: int, state: _LayerState) -> None:
+        """Submit the span that is due, if any; a full queue leaves it due."""
+        cache = self._cache.layers[layer]
+        due = state.schedule.next_span(cache.length, state.tokens, self._interval, self._settings)
+        if due is None:
+            return
+        span, schedule = due
+        k, v = cache.bits(span.begin, span.size)
+        task = Encoded(layer, state.epoch, schedule.updates, span, k.nbytes + v.nbytes)
+        if not self._pool.submit(Job(lambda: self._encode(task, k, v)), self._finished.append):
+            self._metrics.backpressure_skip += 1
+            return
+        state.schedule = schedule
+        self._in_flight += 1
+        self._metrics.queue_peak = max(self._metrics.queue_peak, self._in_flight)
+
+    def _encode(self, task: Encoded, k: Bits, v: Bits) -> Encoded:
+        """Encode, decode and compare. Runs on a worker; touches nothing but ``task`` and the decode cache."""
+        begin = perf_counter_ns()
+        try:
+            task.block = self._encode_block(k, v)
+            task.encode_us = (perf_counter_ns() - begin) / 1e3
+            if task.gain:
+                k_back, v_back = self._decode(task.block)
+                task.verified = np.array_equal(k_back, k) and np.array_equal(v_back, v)
+        except Exception as error:
+            task.error = error
+        task.decode_us = (perf_counter_ns() - begin) / 1e3 - task.encode_us
+        return task
+
+    def _encode_block(self, k: Bits, v: Bits) -> EncodedBlock:
+        names_k, names_v = self._predictors
+        codec, strict = self._settings.codec_runtime, self._settings.strict_roundtrip_check
+        return encode_block(k, v, predictors_k=names_k, predictors_v=names_v, codec=codec, hash_raw=strict)
+
+    def _decode(self, block: EncodedBlock) -> Decoded:
+        """K and V of ``block``, from the decode cache if it has them."""
+        decoded = self._decoded.get(block)
+        if decoded is None:
+            decoded = decode_block(block)
+            self._decoded.put(block, decoded)
+        return decoded
+
+    def _apply_finished(self) -> None:
+        while self._finished:
+            job = self._finished.popleft()
+            self._in_flight -= 1
+            self._work.append(job.interval)
+            self._apply(job.value())
+
+    def _apply(self, task: Encoded) -> None:
+        """Count one result; hold the block if it is of use and its span still exists."""
+        metrics, state = self._metrics, self._states[task.layer]
+        failed = task.error is not None or (task.gain and not task.verified)
+        metrics.raw_bytes += task.raw_bytes
+        metrics.comp_bytes += task.block.nbytes if task.block and task.gain and not failed else task.raw_bytes
+        metrics.fallback += failed
+        metrics.codec_us = task.encode_us
+        metrics.comp_us += task.encode_us
+        metrics.decomp_us += task.decode_us
+        state.decode_us += task.decode_us
+        if task.block and task.verified:
+            metrics.roundtrips += 1
+            metrics.decompressed_bytes += task.raw_bytes
+            if task.epoch == state.epoch:
+                self._hold(task.layer, Stored(task.span, task.block))
+        self._log_update(task, failed)
+
+    def _hold(self, layer: int, stored: Stored) -> None:
+        state = self._states[layer]
+        state.blocks.append(stored)
+        self._metrics.blocks += 1
+        self._cache.account.add(stored.block.nbytes)
+        limit = self._settings.decode_cache_blocks
+        if self._storing:
+            self._drop(layer)
+        elif 0 < limit < len(state.blocks):
+            self._cache.account.add(-state.blocks.pop(0).block.nbytes)
+
+    def _forget(self, state: _LayerState) -> None:
+        """Let go of the layer's blocks: an eviction has moved the tokens they stand for."""
+        if state.blocks and self._storing:
+            self._log(f"[H2O-LOSSLESS] shrink(store): discarding {len(state.blocks)} staged blocks")
+        self._cache.account.add(-sum(stored.block.nbytes for stored in state.blocks))
+        state.blocks.clear()
+        state.prefetched.clear()
+
+    def _drop(self, layer: int) -> None:
+        """Give up the raw values of everything that is encoded."""
+        state, cache = self._states[layer], self._cache.layers[layer]
+        if not (self._storing and state.blocks):
+            return
+        spans = [stored.span for stored in state.blocks]
+        for span in spans:
+            cache.drop(span.begin, span.size)
+        gone = covered_tokens(spans, Span(0, cache.length))
+        self._cache.account.add((state.dropped - gone) * cache.shape.token_bytes)
+        state.dropped = gone
+
+    def _restore(self, layer: int) -> None:
+        """Write all encoded spans of the layer back."""
+        state, cache = self._states[layer], self._cache.layers[layer]
+        if not state.blocks:
+            return
+        begin = perf_counter_ns()
+        for stored in state.blocks:
+            job = state.prefetched.pop(stored.span, None)
+            k, v = self._await(job) if job else self._decode(stored.block)
+            cache.restore(stored.span.begin, k, v)
+            self._metrics.decompressed_bytes += stored.block.raw_bytes
+        self._cache.account.add(state.dropped * cache.shape.token_bytes)
+        state.dropped = 0
+        microseconds = (perf_counter_ns() - begin) / 1e3
+        self._metrics.decomp_us += microseconds
+        state.decode_us += microseconds
+
+    def _prefetch(self, layer: int) -> None:
+        """Let the workers decode what the layer will need and the decode cache does not hold."""
+        state = self._states[layer]
+        for stored in state.blocks if self._pool.threads else ():
+            if stored.span not in state.prefetched and stored.block not in self._decoded:
+                job = Job(partial(self._decode, stored.block))
+                if self._pool.submit(job, lambda _: None):
+                    state.prefetched[stored.span] = job
+
+    def _await(self, job: Job[Decoded]) -> Decoded:
+        begin = perf_counter_ns()
+        decoded = job.value()
+        self._waits.append((begin, perf_counter_ns()))
+        return decoded
+
+    def _log_update(self, task: Encoded, failed: bool) -> None:
+        attempt = task.block.nbytes if task.block else 0
+        accounted = attempt if task.gain and not failed else task.raw_bytes
+        state = self._states[task.layer]
+        self._log(
+            f"[H2O-LOSSLESS] layer={task.layer} kv={self._cache.layers[task.layer].length}"
+            f" start={task.span.begin} tokens={task.span.size}"
+            f" raw={task.raw_bytes} attempt_comp={attempt} eff_comp={accounted}"
+            f" attempt_ratio={task.raw_bytes / attempt if attempt else 0:.4f}"
+            f" eff_ratio={task.raw_bytes / accounted:.4f}"
+            f" comp_us={task.encode_us:.0f} decomp_us={state.decode_us:.0f} updates={task.updates}"
+            f" fallback={failed:d} backpressure=0 queue={self._in_flight} async_q_peak={self._pool.peak}"
+            f" async_wait_us={sum(end - begin for begin, end in self._waits) // 1000}"
+            f" mode={MODES[self._settings.runtime_mode]} zstd=1"
+        )

@@ -1,0 +1,245 @@
+"""The model: Llama weights and the forward pass (RMSNorm, RoPE, grouped-query attention, SwiGLU).
+
+Letters in shape comments: T new tokens, D hidden size, H heads, G KV heads, R = H / G heads per KV head, d head
+dimension, F intermediate size, L cached tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pytest_h2o.engine.config import Architecture, ConfigError
+from pytest_h2o.engine.kv_cache import Floats, KVCache
+from pytest_h2o.engine.threads import map_in_order
+
+PREFILL_CHUNK = 128
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """Matrices of one layer, ready to multiply from the right; norm weights and the softmax scale are folded in."""
+
+    qkv: Floats  # [D, (H + 2G) d]
+    out: Floats  # [H d, D]
+    gate_up: Floats  # [D, 2F]
+    down: Floats  # [F, D]
+
+
+class Attention(NamedTuple):
+    """What one layer's attention paid to every cached token: weights [G, L, R T] over totals [G, R T]."""
+
+    weights: Floats
+    totals: Floats
+
+    def mass(self) -> Floats:
+        """Softmax mass on each cached token, summed over heads and queries [L]."""
+        mass: Floats = np.add.reduce(self.weights @ (1 / self.totals)[..., None], axis=0)[:, 0]
+        return mass
+
+
+class Layer(Protocol):
+    """The cache of one layer, as the forward pass sees it."""
+
+    def append(self, kv: Floats) -> None:
+        """Add K and V of new tokens [T, 2 G d]."""
+
+    def read(self) -> tuple[Floats, Floats]:
+        """All keys and values, each [G, L, d]."""
+
+
+class Cache(Protocol):
+    """A cache, as the forward pass sees it."""
+
+    position: int
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """One per layer of the model."""
+
+
+class Hook(Protocol):
+    """Something that watches decoding layer by layer and may change the layer's cache."""
+
+    def before_attention(self, layer: int) -> None:
+        """The layer is about to append the new token and attend."""
+
+    def after_attention(self, layer: int, attention: Attention) -> None:
+        """The layer has attended."""
+
+    def finish(self) -> None:
+        """The response is complete."""
+
+
+class Model:
+    """Weights plus the forward pass; holds no state of any response."""
+
+    def __init__(self, shape: Architecture, weights: Path) -> None:
+        self.shape = shape
+        read = _Reader(weights)
+        norm = read.tensor("model.norm.weight", shape.hidden)
+        self.embedding = read.tensor("model.embed_tokens.weight", shape.vocab, shape.hidden)  # [V, D]
+        head = (
+            read.tensor("lm_head.weight", shape.vocab, shape.hidden) if read.has("lm_head.weight") else self.embedding
+        )
+        self.head = np.ascontiguousarray((head * norm).T)  # [D, V]
+        self.layers = [_layer(read, f"model.layers.{index}.", shape) for index in range(shape.layers)]
+        self.cos, self.sin = _rope_tables(shape)  # [context, d] each
+        self.partner = _partners(shape.heads + shape.kv_heads, shape.head_dim)
+        self._future = np.triu(np.full((PREFILL_CHUNK, PREFILL_CHUNK), -np.inf, np.float32), 1).T  # key after query
+        self._ones = np.ones(shape.context + PREFILL_CHUNK, np.float32)
+
+    def forward(self, tokens: Sequence[int], cache: Cache, hooks: Sequence[Hook] = ()) -> Floats:
+        """Append up to PREFILL_CHUNK ``tokens`` to ``cache``; returns the logits after the last one [V]."""
+        shape, position = self.shape, cache.position
+        cache.position = end = position + len(tokens)
+        queries, rotated = shape.heads * shape.head_dim, len(self.partner)
+        cos, sin = (np.tile(table[position:end], rotated // shape.head_dim) for table in (self.cos, self.sin))
+        x = self.embedding[tokens]  # [T, D]
+        for index, (weights, layer) in enumerate(zip(self.layers, cache.layers, strict=True)):
+            for hook in hooks:
+                hook.before_attention(index)
+            qkv = self._normalise(x) @ weights.qkv  # [T, D] @ [D, (H + 2G) d]
+            _rotate(qkv[:, :rotated], cos, sin, self.partner)
+            layer.append(qkv[:, queries:])
+            attended, attention = self._attend(qkv[:, :queries], *layer.read())
+            x += attended @ weights.out  # [T, H d] @ [H d, D]
+            gate_up = self._normalise(x) @ weights.gate_up  # [T, D] @ [D, 2F]
+            x += _swiglu(gate_up) @ weights.down  # [T, F] @ [F, D]
+            for hook in hooks:
+                hook.after_attention(index, attention)
+        logits: Floats = (self._normalise(x[-1:]) @ self.head)[0]  # [1, D] @ [D, V]
+        return logits
+
+    def prefill(self, tokens: Sequence[int], cache: KVCache, threads: int = 1) -> Floats:
+        """Append a prompt of any length to an empty cache; logits after the last token.
+
+        It is read in chunks, so that memory stays bounded, and by several threads if asked: each chunk follows the one
+        before it a layer behind, since all it needs of it are the keys and values of the layer.
+        """
+        begins = range(0, len(tokens), PREFILL_CHUNK)
+
+        def read(begin: int) -> Floats:
+            chunk = tokens[begin : begin + PREFILL_CHUNK]
+            return self.forward(chunk, cache.window(begin, begin + len(chunk)))
+
+        logits = map_in_order(read, begins, min(threads, len(begins)), cache.give_up)[-1]
+        cache.position = len(tokens)
+        return logits
+
+    def _normalise(self, x: Floats) -> Floats:
+        """RMSNorm without its weight, which is folded into the next matrix."""
+        hidden, eps = self.shape.hidden, self.shape.eps
+        if len(x) == 1:  # same value, fewer calls
+            return x * np.float32(1 / math.sqrt(np.vdot(x, x) / hidden + eps))
+        scale: Floats = np.sqrt(np.add.reduce(x * x, axis=1, keepdims=True) / np.float32(hidden) + np.float32(eps))
+        return x / scale
+
+    def _attend(self, q: Floats, keys: Floats, values: Floats) -> tuple[Floats, Attention]:
+        """Causal softmax attention of q [T, H d] over keys and values [G, L, d]; returns [T, H d]."""
+        new, (groups, cached, dim) = len(q), keys.shape
+        heads = q.reshape(new, groups, -1, dim).transpose(1, 3, 2, 0)  # [G, d, R, T]
+        columns = np.ascontiguousarray(heads).reshape(groups, dim, -1)
+        weights: Floats = keys @ columns  # [G, L, d] @ [G, d, R T]
+        if new > 1:
+            weights.reshape(groups, cached, -1, new)[:, cached - new :] += self._future[:new, None, :new]
+        # Softmax is shift invariant, so one maximum per KV head will do for a single token, and is faster.
+        weights -= weights.max(axis=1 if new > 1 else (1, 2), keepdims=True)
+        np.exp(weights, out=weights)
+        totals: Floats = self._ones[:cached] @ weights  # [L] @ [G, L, R T]
+        mixed: Floats = weights.transpose(0, 2, 1) @ values  # [G, R T, L] @ [G, L, d]
+        mixed /= totals[..., None]
+        attended: Floats = mixed.reshape(groups, -1, new, dim).transpose(2, 0, 1, 3).reshape(new, -1)
+        return attended, Attention(weights, totals)
+
+
+def _rotate(qk: Floats, cos: Floats, sin: Floats, partner: npt.NDArray[np.intp]) -> None:
+    """RoPE in place on the heads of q and k [T, n]: halves (a, b) of a head become (a cos - b sin, b cos + a sin)."""
+    turned = qk.take(partner, axis=1)
+    turned *= sin
+    qk *= cos
+    qk += turned
+
+
+def _swiglu(gate_up: Floats) -> Floats:
+    """silu(gate) * up of [T, 2F]; returns [T, F]."""
+    half = gate_up.shape[1] // 2
+    gate, up = gate_up[:, :half], gate_up[:, half:]
+    inner: Floats = np.exp(-gate)
+    inner += 1
+    np.divide(up, inner, out=inner)
+    inner *= gate
+    return inner
+
+
+def _rope_tables(shape: Architecture) -> tuple[Floats, Floats]:
+    """Cosines and sines [context, d] of one head; the first half's sines are negative, as rotation asks."""
+    exponents = np.arange(0, shape.head_dim, 2, dtype=np.float32) / np.float32(shape.head_dim)
+    frequencies = np.float32(1) / np.float32(shape.rope_theta) ** exponents
+    angles = np.outer(np.arange(shape.context, dtype=np.float32), frequencies)  # [context, d/2]
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.concatenate((cos, cos), axis=1), np.concatenate((-sin, sin), axis=1)
+
+
+def _partners(heads: int, dim: int) -> npt.NDArray[np.intp]:
+    """For every element of ``heads`` vectors of ``dim``, the one half a vector away."""
+    return np.arange(heads * dim).reshape(heads, 2, dim // 2)[:, ::-1].reshape(-1)
+
+
+class _Reader:
+    """Tensors of one safetensors file as fp32, each checked against the shape the model needs."""
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import SafetensorError  # noqa: PLC0415 - only where weights are read
+        from safetensors.numpy import load_file  # noqa: PLC0415
+
+        self._path = path
+        try:
+            self._tensors = load_file(path)
+        except FileNotFoundError:
+            raise ConfigError(f"File not exist: {path}; check llm_weight and base_dir") from None
+        except (OSError, SafetensorError, ValueError) as error:
+            raise ConfigError(f"{path}: not a safetensors file ({error}); check llm_weight") from None
+
+    def has(self, name: str) -> bool:
+        """Whether the file holds ``name``."""
+        return name in self._tensors
+
+    def tensor(self, name: str, *shape: int) -> Floats:
+        """Tensor ``name`` as fp32 of the given shape."""
+        found = self._tensors.get(name)
+        if found is None or found.shape != shape or found.dtype.kind != "f":
+            held = "nothing" if found is None else f"{found.dtype}{list(found.shape)}"
+            raise ConfigError(
+                f"{self._path}: {name}: the model needs a float tensor {list(shape)}, the file holds {held}"
+            )
+        return found.astype(np.float32)
+
+
+def _layer(read: _Reader, prefix: str, shape: Architecture) -> LayerWeights:
+    hidden, inner = shape.hidden, shape.intermediate
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+
+    def stack(norm: str, *parts: tuple[str, int, float]) -> Floats:
+        rows = [read.tensor(f"{prefix}{name}.weight", size, hidden) * np.float32(scale) for name, size, scale in parts]
+        weight = read.tensor(f"{prefix}{norm}.weight", hidden)
+        return np.ascontiguousarray((np.concatenate(rows) * weight).T)
+
+    attention = "self_attn.{}_proj"
+    return LayerWeights(
+        qkv=stack(
+            "input_layernorm",
+            (attention.format("q"), queries, shape.head_dim**-0.5),
+            (attention.format("k"), keys, 1),
+            (attention.format("v"), keys, 1),
+        ),
+        out=np.ascontiguousarray(read.tensor(f"{prefix}self_attn.o_proj.weight", hidden, queries).T),
+        gate_up=stack("post_attention_layernorm", ("mlp.gate_proj", inner, 1), ("mlp.up_proj", inner, 1)),
+        down=np.ascontiguousarray(read.tensor(f"{prefix}mlp.down_proj.weight", hidden, inner).T),
+    )

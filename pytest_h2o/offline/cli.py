@@ -1,0 +1,148 @@
+"""The ``offline`` command: evaluate a KV dump, print a summary, write JSON and Markdown."""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from pytest_h2o.offline import OfflineError
+from pytest_h2o.offline.options import (
+    CODEC_MODES,
+    ENTRY_MODES,
+    PREDICTOR_OPTIONS,
+    SCOPES,
+    STAGES,
+    OfflineOptions,
+)
+
+if TYPE_CHECKING:
+    from pytest_h2o.offline.result import OfflineResult
+
+_CHOICES = {"stage": STAGES, "scope": SCOPES, "entry_mode": ENTRY_MODES, "codec_mode": CODEC_MODES}
+_HELP = {
+    "stage": "entries written while prefilling, decoding, or both",
+    "scope": "how layers are selected",
+    "front_n": "layers 0 to N-1 (scope front_n)",
+    "layer_start": "first layer (scope layer_range)",
+    "layer_end": "last layer, -1: no end (scope layer_range)",
+    "layer_ids": "comma list (scope layer_ids)",
+    "strict_fp16": "skip fp32 entries instead of casting them to fp16, which loses information",
+    "min_seq_len": "shortest entry in tokens",
+    "max_seq_len": "longest entry in tokens, 0: any",
+    "entry_mode": "what is coded together: an entry, a layer's whole sequence, or chunks of either",
+    "online_chunk_seq": "tokens per chunk, 0: one chunk",
+    "online_framing_bytes": "bytes charged per tensor and chunk",
+    "aggregate_by_stage": "keep prefill and decode apart when joining entries",
+    "codec_mode": "legacy: fixed predictors; adaptive_v22: the best predictor of each block",
+    "adaptive_block_seq": "tokens per predictor block",
+    "bitshuffle": "transpose bit planes before compressing",
+    "verify": "decode everything and compare it with its source",
+    "threads": "coding threads, 0: one per CPU",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the dump directory, the outputs and every field of OfflineOptions to ``parser``."""
+    parser.add_argument("dump_dir", type=Path, metavar="DUMP_DIR", help="directory with meta_*.json files below it")
+    parser.add_argument("--out-json", type=Path, help="write the result here")
+    parser.add_argument("--out-md", type=Path, help="write the report here")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
+    parser.add_argument("--verbose", action="store_true", help="print the whole report")
+    for field in fields(OfflineOptions):
+        _add_option(parser, field.name, field.default)
+
+
+def _add_option(parser: argparse.ArgumentParser, name: str, default: object) -> None:
+    flag, text = "--" + name.replace("_", "-"), _HELP.get(name)
+    if isinstance(default, bool):
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
+    elif isinstance(default, int):
+        parser.add_argument(flag, type=int, default=default, help=text, metavar="N")
+    elif isinstance(default, tuple):
+        shown = ",".join(map(str, default))
+        kind = _names if name in PREDICTOR_OPTIONS else _integers
+        parser.add_argument(flag, type=kind, default=default, help=text or f"default {shown}", metavar="LIST")
+    else:
+        parser.add_argument(flag, choices=_CHOICES[name], default=default, help=text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(int(name) for name in _names(text))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate as the parsed ``args`` say; 0 when something was evaluated, 1 with a message on stderr otherwise."""
+    try:
+        _check_outputs(args)
+        options = OfflineOptions(**{field.name: getattr(args, field.name) for field in fields(OfflineOptions)})
+        return _report(_evaluate(args.dump_dir, options), args)
+    except (OfflineError, OSError) as error:
+        print(f"offline: {error}", file=sys.stderr)
+        return 1
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    for path in (args.out_json, args.out_md):
+        if path is not None and path.exists() and not args.overwrite:
+            raise OfflineError(f"{path} exists; give another name or --overwrite")
+
+
+def _evaluate(dump_dir: Path, options: OfflineOptions) -> "OfflineResult":
+    from pytest_h2o.offline.evaluate import evaluate  # noqa: PLC0415 - numpy and zstd, needed only now
+
+    if not sys.stderr.isatty():
+        return evaluate(dump_dir, options)
+    try:
+        return evaluate(dump_dir, options, Bar(sys.stderr))
+    finally:
+        print(file=sys.stderr)
+
+
+def _report(result: "OfflineResult", args: argparse.Namespace) -> int:
+    from pytest_h2o.offline.report import to_markdown  # noqa: PLC0415
+
+    markdown = to_markdown(result)
+    if args.out_json:
+        args.out_json.write_text(json.dumps(result.to_json(), indent=2) + "\n", "utf-8")
+    if args.out_md:
+        args.out_md.write_text(markdown, "utf-8", errors="backslashreplace")
+    print(markdown if args.verbose else _summary(result))
+    if not result.tensors:
+        raise OfflineError(f"nothing could be evaluated: {result.to_json()['skip_reasons']}")
+    return 0
+
+
+def _summary(result: "OfflineResult") -> str:
+    values = result.to_json()
+    checked = "decoded and compared" if values["verified"] else "not verified"
+    return (
+        f"lossless ratio {values['lossless_ratio']:.4f} (K {values['k_lossless_ratio']:.4f}, "
+        f"V {values['v_lossless_ratio']:.4f}, containers {values['container_ratio'] or 0:.4f}): "
+        f"{values['evaluated_entries']} entries, {values['raw_bytes']} bytes, {checked}; "
+        f"{values['skipped_entries']} skipped" + ("" if result.lossless else "; fp32 values were rounded to fp16")
+    )
+
+
+class Bar:
+    """A progress line with rate and remaining time, at most five times a second."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._start, self._shown = stream, time.monotonic(), 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show ``done`` of ``total`` bytes."""
+        now = time.monotonic()
+        if done < total and now - self._shown < 0.2:
+            return
+        self._shown = now
+        rate = done / max(now - self._start, 1e-9)
+        text = f"{done / total:4.0%} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s, {(total - done) / rate:.0f} s left"
+        self._stream.write(f"\r{text:<60}")
+        self._stream.flush()

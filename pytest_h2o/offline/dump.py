@@ -1,0 +1,222 @@
+"""Reading a KV dump: ``meta_*.json`` files, each naming the binaries of one stretch of K and V of one layer.
+
+Nothing in a dump is trusted: what cannot be read is skipped with a reason, and no more is read than files hold.
+"""
+# ruff: noqa: PTH116, PTH118, PTH120, PTH123, PTH206 - a dump may hold 100,000 files, and Path objects cost more than reading one
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from pytest_h2o.codec.planes import Words
+from pytest_h2o.codec.tensors import MAX_ROWS, MAX_WIDTH
+from pytest_h2o.offline.options import OfflineOptions
+
+_MAX_META_BYTES = 1 << 20
+_EXPONENT = 0x7C00  # all ones in an fp16 NaN or infinity
+_NUMBERS = ("layer_id", "seq_start", "seq_len", "kv_heads", "head_dim", "bytes_per_elem")
+
+
+FileId: TypeAlias = tuple[int, int]  # device and inode
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stretch of tokens of one layer; ``name`` is its meta file relative to the dump directory."""
+
+    name: str
+    dump: str
+    run_id: str
+    stage: str
+    layer_id: int
+    seq_start: int
+    seq_len: int
+    kv_heads: int
+    head_dim: int
+    bytes_per_elem: int
+    k_file: str
+    v_file: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(seq_len, kv_heads, head_dim) of K and of V."""
+        return self.seq_len, self.kv_heads, self.head_dim
+
+    @property
+    def raw_bytes(self) -> int:
+        """fp16 bytes of K and V."""
+        return 4 * prod(self.shape)
+
+
+class Skip(Exception):
+    """An entry that is not evaluated: ``reason`` from a fixed set, ``detail`` in words, its fp16 bytes if known."""
+
+    def __init__(self, reason: str, detail: object = "", raw_bytes: int = 0) -> None:
+        super().__init__(reason)
+        self.reason, self.detail, self.raw_bytes = reason, str(detail)[:500], raw_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Selected entries in path order, what was skipped by meta file, and how many meta files there are."""
+
+    entries: list[Entry]
+    skipped: dict[str, Skip]
+    scanned: int
+
+
+def scan(root: Path, options: OfflineOptions) -> Scan:
+    """Read every ``meta_*.json`` below ``root`` (symlinked directories are not entered) and select entries."""
+    entries: list[Entry] = []
+    skipped: dict[str, Skip] = {}
+    metas = sorted(_meta_files(str(root), skipped), key=lambda path: path.split(os.sep))
+    binaries: set[FileId] = set()
+    for path in metas:
+        name = os.path.relpath(path, root)
+        try:
+            if (entry := _select(name, path, options, binaries)) is not None:
+                entries.append(entry)
+        except Skip as skip:
+            skipped[name] = skip
+    return Scan(entries, skipped, len(metas))
+
+
+def _meta_files(root: str, skipped: dict[str, Skip]) -> Iterator[str]:
+    def unreadable(error: OSError) -> None:
+        skipped[os.path.relpath(error.filename, root)] = Skip("directory_read_error", error)
+
+    for folder, _, names in os.walk(root, onerror=unreadable):
+        yield from (f"{folder}{os.sep}{name}" for name in names if name.startswith("meta_") and name.endswith(".json"))
+
+
+def _select(name: str, path: str, options: OfflineOptions, binaries: set[FileId]) -> Entry | None:
+    """The entry of a meta file, None when it is not wanted; the order of the checks decides which reason is counted."""
+    meta = _read_meta(path)
+    stage = meta.get("stage") if isinstance(meta.get("stage"), str) else "unknown"
+    if options.stage not in ("both", stage):
+        return None
+    numbers = _numbers(meta)
+    if not options.in_scope(numbers["layer_id"]):
+        return None
+    shape = numbers["seq_len"], numbers["kv_heads"], numbers["head_dim"]
+    if min(shape) <= 0 or shape[0] > MAX_ROWS or max(shape[1:]) > MAX_WIDTH:
+        raise Skip("invalid_shape", f"[seq, kv_heads, head_dim] = {list(shape)}")
+    if not options.wants_length(shape[0]):
+        return None
+    folder, run_id = os.path.dirname(path), str(meta.get("run_id") or "")
+    (k_file, k_id), (v_file, v_id) = (_binary(folder, meta.get(key), 4 * prod(shape)) for key in ("k_file", "v_file"))
+    entry = Entry(name, run_id or folder, run_id, str(stage), **numbers, k_file=k_file, v_file=v_file)
+    _check_element(entry, options)
+    _claim(entry, {k_id, v_id}, binaries)
+    return entry
+
+
+def _read_meta(path: str) -> dict[str, Any]:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would block
+            raise Skip("meta_parse_error", "not a regular file")
+        with open(path, "rb") as file:
+            text = file.read(_MAX_META_BYTES + 1)
+        if len(text) > _MAX_META_BYTES:
+            raise Skip("meta_parse_error", f"longer than {_MAX_META_BYTES} bytes")
+        meta = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise Skip("meta_parse_error", error) from error
+    if not isinstance(meta, dict):
+        raise Skip("meta_parse_error", "not a JSON object")
+    return meta
+
+
+def _numbers(meta: dict[str, Any]) -> dict[str, int]:
+    try:
+        numbers = {name: int(meta[name]) for name in _NUMBERS}
+        if max(map(abs, numbers.values())) >= 1 << 63:
+            raise OverflowError("beyond 64 bits")
+        return numbers
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise Skip("meta_invalid_numeric_fields", repr(error)) from error
+
+
+def _binary(folder: str, name: object, raw_bytes: int) -> tuple[str, FileId]:
+    if not isinstance(name, str) or not name:
+        raise Skip("missing_k_or_v_file", repr(name), raw_bytes)
+    path = os.path.join(folder, name)
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise Skip("missing_k_or_v_binary", error, raw_bytes) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise Skip("missing_k_or_v_binary", f"{name} is not a regular file", raw_bytes)
+    return path, (found.st_dev, found.st_ino)
+
+
+def _check_element(entry: Entry, options: OfflineOptions) -> None:
+    if entry.bytes_per_elem == 4 and options.strict_fp16:
+        raise Skip("skip_fp32_strict", "", entry.raw_bytes)
+    if entry.bytes_per_elem not in (2, 4):
+        raise Skip(f"unsupported_bytes_per_elem_{entry.bytes_per_elem}", "", entry.raw_bytes)
+
+
+def _claim(entry: Entry, files: set[FileId], binaries: set[FileId]) -> None:
+    """Each binary counts once: coding the same data twice in a group would compress it to nothing."""
+    if len(files) < 2 or files & binaries:
+        raise Skip("duplicate_binary", "another entry, or the other tensor, names the same file", entry.raw_bytes)
+    binaries |= files
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """K and V of an entry: ``words`` [seq, 2, kv_heads, head_dim] (uint16), and values a cast to fp16 has changed."""
+
+    entry: Entry
+    words: Words
+    changed: int
+
+
+def load(entry: Entry) -> Loaded:
+    """Read an entry; Skip when its binaries do not hold what its meta file declares, or hold no information."""
+    tensors, changed = [], 0
+    for path in (entry.k_file, entry.v_file):
+        words = _read_words(path, entry)
+        if entry.bytes_per_elem == 4:
+            words, lost = _to_fp16(words)
+            changed += lost
+        _check_content(words, path, entry)
+        tensors.append(words.reshape(entry.shape))
+    return Loaded(entry, np.stack(tensors, axis=1), changed)
+
+
+def _read_words(path: str, entry: Entry) -> Words:
+    expected = prod(entry.shape) * entry.bytes_per_elem
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != expected:
+                raise Skip("size_mismatch", f"{path}: {size} bytes, expected {expected}", entry.raw_bytes)
+            return np.frombuffer(file.read(expected), f"<u{entry.bytes_per_elem}", prod(entry.shape))
+    except (OSError, ValueError, MemoryError) as error:  # ValueError: the file shrank meanwhile
+        raise Skip("binary_read_error", error, entry.raw_bytes) from error
+
+
+def _to_fp16(bits: Words) -> tuple[Words, int]:
+    """fp16 bits of fp32 bits, and how many values do not come back bit for bit."""
+    values = bits.view("<f4")
+    with np.errstate(all="ignore"):
+        halves = values.astype("<f2")
+        changed = np.count_nonzero(halves.astype("<f4").view("<u4") != bits)
+    return halves.view("<u2"), int(changed)
+
+
+def _check_content(words: Words, path: str, entry: Entry) -> None:
+    """A tensor that was never filled compresses to nothing and would raise the ratio of the real ones."""
+    if words[0] & _EXPONENT == _EXPONENT and (words & _EXPONENT == _EXPONENT).all():
+        raise Skip("no_finite_value", path, entry.raw_bytes)
+    if words.size > 1 and words[0] == words[-1] and (words == words[0]).all():
+        raise Skip("constant_tensor", path, entry.raw_bytes)

@@ -1,0 +1,244 @@
+"""What an offline evaluation found, and its JSON form: the original's keys in the original's order, ours after them."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pytest_h2o.codec.planes import entropy
+from pytest_h2o.offline.dump import Entry, Skip
+from pytest_h2o.offline.options import PREDICTOR_OPTIONS, OfflineOptions
+
+SCHEMA_VERSION = 3
+MAX_LISTED_SKIPS = 1000
+
+
+@dataclass(slots=True)
+class PlaneTally:
+    """Sums over one byte plane: bytes of its streams, blocks per predictor, and the histogram of its bytes."""
+
+    stream_bytes: int = 0
+    modes: Counter[str] = field(default_factory=Counter)
+    counts: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(256, np.intp))
+
+    def add(self, other: "PlaneTally") -> None:
+        """Add ``other`` to this."""
+        self.stream_bytes += other.stream_bytes
+        self.modes.update(other.modes)
+        self.counts += other.counts
+
+    def to_json(self) -> dict[str, Any]:
+        """Bytes, bits per byte next to the plane's order-0 entropy, and predictor usage."""
+        raw = int(self.counts.sum())
+        return {
+            "raw_bytes": raw,
+            "stream_bytes": self.stream_bytes,
+            "bits_per_byte": 8 * self.stream_bytes / raw if raw else None,
+            "entropy_bits_per_byte": entropy(self.counts) if raw else None,
+            "mode_counts": dict(self.modes),
+        }
+
+
+@dataclass(slots=True)
+class TensorTally:
+    """Sums over K or V of a layer. ``meta_bytes`` are part of ``compressed_bytes``, the compatible accounting;
+    ``container_bytes`` is what the decodable containers take.
+    """
+
+    raw_bytes: int = 0
+    compressed_bytes: int = 0
+    meta_bytes: int = 0
+    container_bytes: int = 0
+    hi: PlaneTally = field(default_factory=PlaneTally)
+    lo: PlaneTally = field(default_factory=PlaneTally)
+
+    def add(self, other: "TensorTally") -> None:
+        """Add ``other`` to this."""
+        self.raw_bytes += other.raw_bytes
+        self.compressed_bytes += other.compressed_bytes
+        self.meta_bytes += other.meta_bytes
+        self.container_bytes += other.container_bytes
+        self.hi.add(other.hi)
+        self.lo.add(other.lo)
+
+    @property
+    def ratio(self) -> float | None:
+        """Raw over compressed bytes in the compatible accounting; None when nothing was coded."""
+        return self.raw_bytes / self.compressed_bytes if self.compressed_bytes else None
+
+    @property
+    def container_ratio(self) -> float | None:
+        """Raw over container bytes; None when nothing was coded."""
+        return self.raw_bytes / self.container_bytes if self.container_bytes else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Bytes and ratios of the tensor and of its planes."""
+        return {
+            "raw_bytes": self.raw_bytes,
+            "compressed_bytes": self.compressed_bytes,
+            "container_bytes": self.container_bytes,
+            "lossless_ratio": self.ratio,
+            "container_ratio": self.container_ratio,
+            "hi": self.hi.to_json(),
+            "lo": self.lo.to_json(),
+        }
+
+
+@dataclass(slots=True)
+class Continuity:
+    """How well the selected entries of each run and layer follow one another along the sequence."""
+
+    sequence_gaps: int = 0
+    sequence_gap_tokens: int = 0
+    sequence_overlaps: int = 0
+    sequence_overlap_tokens: int = 0
+    mixed_stage_groups: int = 0
+
+
+@dataclass(frozen=True)
+class OfflineResult:
+    """The outcome of :func:`pytest_h2o.offline.evaluate.evaluate`.
+
+    ``entries`` are the selected ones; those named in ``skipped`` could not be evaluated (completely).
+    ``changed_values`` counts, by entry name, fp32 values that the cast to fp16 altered. ``tensors`` is keyed by
+    (layer, "k" or "v").
+    """
+
+    dump_dir: Path
+    options: OfflineOptions
+    scanned: int
+    entries: list[Entry]
+    skipped: Mapping[str, Skip]
+    changed_values: Mapping[str, int]
+    groups: int
+    chunks: int
+    tensors: Mapping[tuple[int, str], TensorTally]
+    continuity: Continuity
+
+    def tally(self, tensors: str = "kv") -> TensorTally:
+        """Sums over all layers of the given tensors: "k", "v" or both."""
+        total = TensorTally()
+        for (_, tensor), tally in self.tensors.items():
+            if tensor in tensors:
+                total.add(tally)
+        return total
+
+    @property
+    def evaluated(self) -> list[Entry]:
+        """Entries whose every byte was coded (and, with ``verify``, decoded and compared)."""
+        return [entry for entry in self.entries if entry.name not in self.skipped]
+
+    @property
+    def evaluated_share(self) -> float:
+        """Evaluated entries over wanted ones: the evaluated and the skipped."""
+        evaluated = len(self.evaluated)
+        return _share(evaluated, len(self.skipped))
+
+    @property
+    def evaluated_byte_share(self) -> float:
+        """Like ``evaluated_share``, by the fp16 bytes that the meta files declare, as far as they can be read."""
+        return _share(
+            sum(entry.raw_bytes for entry in self.evaluated), sum(skip.raw_bytes for skip in self.skipped.values())
+        )
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the coded values are the dumped ones: no fp32 value was altered by the cast to fp16."""
+        return not self.changed_values
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON values. Ratios of the original keys are 0 when nothing was coded, ours are null."""
+        return {**self._header(), **self._sizes(), **self._usage(), **self._diagnostics(), **self._extras()}
+
+    def _header(self) -> dict[str, Any]:
+        options = self.options
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "dump_dir": str(self.dump_dir),
+            **_fields(options, "stage", "scope", "front_n", "layer_start", "layer_end"),
+            "layer_ids": sorted(options.layer_ids),
+            "selected_layers": sorted({entry.layer_id for entry in self.entries}),
+            "selected_entries": len(self.entries),
+            "selected_dumps": len({entry.dump for entry in self.entries}),
+            **_fields(options, "entry_mode", "online_chunk_seq", "online_framing_bytes", "aggregate_by_stage"),
+            "aggregate_groups": self.groups,
+            "online_chunks": self.chunks,
+            "codec": "fp16_gear_predictive_zstd",
+            **_fields(options, "codec_mode", "bitshuffle", "adaptive_block_seq"),
+            **{name: list(getattr(options, name)) for name in PREDICTOR_OPTIONS},
+            "zstd_level": options.zstd_level,
+        }
+
+    def _sizes(self) -> dict[str, Any]:
+        k, v, both = self.tally("k"), self.tally("v"), self.tally()
+        return {
+            "k_raw_bytes": k.raw_bytes,
+            "k_compressed_bytes": k.compressed_bytes,
+            "v_raw_bytes": v.raw_bytes,
+            "v_compressed_bytes": v.compressed_bytes,
+            "k_chunk_meta_bytes": k.meta_bytes,
+            "v_chunk_meta_bytes": v.meta_bytes,
+            "raw_bytes": both.raw_bytes,
+            "compressed_bytes": both.compressed_bytes,
+            "k_lossless_ratio": k.ratio or 0.0,
+            "v_lossless_ratio": v.ratio or 0.0,
+            "lossless_ratio": both.ratio or 0.0,
+            "weighted_lossless_ratio": both.ratio or 0.0,
+        }
+
+    def _usage(self) -> dict[str, Any]:
+        return {
+            f"{tensor}_{plane}_mode_counts": self.mode_counts(tensor, plane)
+            for tensor in "kv"
+            for plane in ("hi", "lo")
+        }
+
+    def mode_counts(self, tensor: str, plane: str) -> dict[str, int]:
+        """Blocks coded with each candidate predictor of ``tensor`` ("k", "v") and ``plane`` ("hi", "lo")."""
+        modes: Counter[str] = getattr(self.tally(tensor), plane).modes
+        return {name: modes[name] for name in self.options.predictors(tensor, plane)}
+
+    def _diagnostics(self) -> dict[str, Any]:
+        return {
+            "scanned_entries": self.scanned,
+            "converted_fp32_entries": sum(entry.bytes_per_elem == 4 for entry in self.evaluated),
+            "skipped_entries": len(self.skipped),
+            "skip_reasons": dict(Counter(skip.reason for skip in self.skipped.values())),
+        }
+
+    def _extras(self) -> dict[str, Any]:
+        both, evaluated = self.tally(), self.evaluated
+        return {
+            "container_bytes": both.container_bytes,
+            "container_ratio": both.container_ratio,
+            "verified": self.options.verify and bool(evaluated),
+            "lossless": self.lossless,
+            "source_bytes": sum(entry.raw_bytes * entry.bytes_per_elem // 2 for entry in evaluated),
+            "changed_entries": len(self.changed_values),
+            "changed_values": sum(self.changed_values.values()),
+            "evaluated_entries": len(evaluated),
+            "evaluated_share": self.evaluated_share,
+            "evaluated_byte_share": self.evaluated_byte_share,
+            **asdict(self.continuity),
+            "skipped": list(_listed(self.skipped))[:MAX_LISTED_SKIPS],
+            "layers": [
+                {"layer_id": layer, "tensor": tensor, **self.tensors[layer, tensor].to_json()}
+                for layer, tensor in sorted(self.tensors)
+            ],
+        }
+
+
+def _share(done: int, missed: int) -> float:
+    return done / (done + missed) if done + missed else 0.0
+
+
+def _fields(options: OfflineOptions, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
+
+
+def _listed(skipped: Mapping[str, Skip]) -> Iterable[dict[str, str]]:
+    return ({"name": name, "reason": skip.reason, "detail": skip.detail} for name, skip in skipped.items())

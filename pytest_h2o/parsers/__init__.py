@@ -1,0 +1,1 @@
+"""Text that the programs print -> rows and facts; pure apart from opening the file."""

@@ -1,0 +1,176 @@
+"""The Markdown table of ``llm_bench``, from its own file or from stdout with other lines around it.
+
+A table is ``| cell | ... |`` lines: a header, a separator of dashes, rows. Programs append, so a file may hold several
+tables; columns are found by name, whatever their order and number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_h2o.metrics import BY_BENCH, Sample
+from pytest_h2o.parsers.lines import Piece, printable, read_pieces
+from pytest_h2o.parsers.numbers import parse_count, parse_sample
+from pytest_h2o.parsers.rows import Row
+
+SPEEDS = "speed(tok/s)"
+HEADERS = {"model", "modelSize", "backend", "threads", "precision", "llm_demo", "test", SPEEDS, "t/s", *BY_BENCH}
+MAX_ROWS = 4096
+MAX_PROBLEMS = 64
+_DEMO = re.compile(r"prompt=([0-9]+)<br>decode=([0-9]+)")
+_TEST = re.compile(r"(?:pp([0-9]+))?\+?(?:tg([0-9]+))?")
+_SEPARATOR = re.compile(r"[-:]+")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: ``problems`` are about lines that are not good rows, ``line`` is the header's."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line with table cells; ``closed`` if it ends with a bar, ``glued`` if other text precedes the first bar."""
+
+    number: int
+    cells: tuple[str, ...]
+    closed: bool
+    glued: bool
+
+    @property
+    def is_header(self) -> bool:
+        return sum(cell in HEADERS for cell in self.cells) >= 2
+
+    @property
+    def is_separator(self) -> bool:
+        return self.closed and all(_SEPARATOR.fullmatch(cell) for cell in self.cells)
+
+
+@dataclass
+class _Open:
+    """A table that is being read."""
+
+    header: _Line
+    source: Path
+    n: int | None
+    rows: list[Row] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, line: _Line) -> None:
+        width = len(self.header.cells)
+        fits = line.closed and len(line.cells) == width
+        if fits and len(self.rows) < MAX_ROWS:
+            self.rows.append(_row(self.header.cells, line, self.source, self.n))
+        elif fits:
+            self.complain(line.number, f"more than {MAX_ROWS} rows, not read")
+        elif not line.glued:
+            cut = "" if line.closed else ", cut off"
+            self.complain(line.number, f"{len(line.cells)} cells where the header has {width}{cut}")
+
+    def complain(self, number: int, what: str) -> None:
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(f"line {number}: {what}")
+
+    def close(self) -> Table:
+        columns = self.header.cells
+        problems = [] if self.header.closed else [f"line {self.header.number}: the header is cut off"]
+        if twice := sorted({column for column in columns if columns.count(column) > 1}):
+            problems.append(f"line {self.header.number}: columns given more than once: {printable(', '.join(twice))}")
+        return Table(columns, tuple(self.rows), (*problems, *self.problems), self.header.number)
+
+
+def read_tables(path: Path, n: int | None = None) -> tuple[Table, ...]:
+    """All tables of a file in order; of a file that was appended to, the last one is the current launch.
+
+    ``n`` is the number of measured repeats, which the table does not print. Raises :class:`ParseError` if the file
+    cannot be read; a file without a table gives none.
+    """
+    return tuple(tables(read_pieces(path), path, n))
+
+
+def tables(pieces: Iterable[Piece], source: Path, n: int | None = None) -> Iterator[Table]:
+    """Each table found in the lines, as soon as it is complete."""
+    table: _Open | None = None
+    for line in _with_headers_cut_free(_table_lines(pieces)):
+        if line.is_header:
+            if table:
+                yield table.close()
+            table = _Open(line, source, n)
+        elif table and not line.is_separator:
+            table.add(line)
+    if table:
+        yield table.close()
+
+
+def _table_lines(pieces: Iterable[Piece]) -> Iterator[_Line]:
+    for piece in pieces:
+        # What a progress display overwrote with a carriage return is not part of the line.
+        text = piece.text.strip().rpartition("\r")[2]
+        before, bar, rest = text.partition("|")
+        if bar and piece.whole:
+            closed = rest.endswith("|")
+            cells = tuple(cell.strip() for cell in rest.removesuffix("|").split("|"))
+            yield _Line(piece.line, cells, closed, glued=bool(before.strip()))
+
+
+def _with_headers_cut_free(lines: Iterable[_Line]) -> Iterator[_Line]:
+    """Split a line where a header was appended to a cut-off row; the separator below it tells the width."""
+    held: _Line | None = None
+    for line in lines:
+        if held:
+            yield from _split_at_header(held, len(line.cells)) if line.is_separator else (held,)
+        held = line
+    if held:
+        yield held
+
+
+def _split_at_header(line: _Line, width: int) -> tuple[_Line, ...]:
+    first = _Line(line.number, line.cells[:-width], False, line.glued)
+    second = _Line(line.number, line.cells[-width:], line.closed, True)
+    return (first, second) if first.cells and second.is_header and not first.is_header else (line,)
+
+
+def _row(columns: Sequence[str], line: _Line, source: Path, n: int | None) -> Row:
+    cells = dict(zip(reversed(columns), reversed(line.cells), strict=True))  # of a repeated column the first counts
+    label, prompt, decode = _lengths(cells)
+    samples: dict[str, Sample] = {}
+    problems = [] if label else [f"line {line.number}: neither llm_demo nor test says what was run"]
+    for name, column, text in _metric_cells(cells, prompt, decode):
+        sample = parse_sample(text, n)
+        if sample:
+            samples[name] = sample
+        else:
+            problems.append(f"line {line.number}: {column} is {printable(text[:40])!r}, not a number")
+    ordered = {column: cells[column] for column in columns}
+    return Row("bench", label or "unnamed", prompt, decode, samples, ordered, source, line.number, tuple(problems))
+
+
+def _lengths(cells: Mapping[str, str]) -> tuple[str, int | None, int | None]:
+    """Label, prompt tokens and decode tokens."""
+    if found := _DEMO.fullmatch(cells.get("llm_demo", "")):
+        prompt, decode = parse_count(found[1]), parse_count(found[2])
+        return f"p{prompt}_g{decode}", prompt, decode
+    test = cells.get("test", "")
+    if test and (found := _TEST.fullmatch(test)):
+        return test, parse_count(found[1] or ""), parse_count(found[2] or "")
+    return "", None, None
+
+
+def _metric_cells(cells: Mapping[str, str], prompt: int | None, decode: int | None) -> Iterator[tuple[str, str, str]]:
+    """Metric name, column and text of every measurement in a row."""
+    for column, cell in cells.items():
+        if column == SPEEDS:
+            prefill, _, rest = cell.partition("<br>")
+            yield "prefill_tps", column, prefill
+            yield "decode_tps", column, rest
+        elif column == "t/s":
+            yield "decode_tps" if prompt is None else "prefill_tps" if decode is None else "combined_tps", column, cell
+        elif column in BY_BENCH:
+            yield BY_BENCH[column].name, column, cell

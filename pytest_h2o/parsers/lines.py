@@ -1,0 +1,65 @@
+"""Untrusted files as text lines, in bounded memory and linear time."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pytest_h2o.parsers.rows import ParseError
+
+PIECE_CHARS = 16_384
+# Terminal escape sequences and NUL bytes. Possessive, so that an unfinished sequence costs no second look.
+_NOISE = re.compile(r"\x1b(?:\[[0-?]*+[ -/]*+[@-~]|\][^\x07\x1b]*+(?:\x07|\x1b\\)|[@-Z\\^_])|\x00")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A line, or a part of one longer than :data:`PIECE_CHARS`; line numbers count from 1.
+
+    ``ends`` is set on the last piece of a line, ``newline`` too unless the file ended there.
+    """
+
+    line: int
+    text: str
+    starts: bool
+    ends: bool
+    newline: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether the piece is a line of its own."""
+        return self.starts and self.ends
+
+
+def read_pieces(source: Path | str) -> Iterator[Piece]:
+    """The lines of a file, or of a text given as str, without escape sequences and NUL bytes.
+
+    Bytes are decoded as UTF-8 with replacement. Raises :class:`ParseError` if the file cannot be read.
+    """
+    if isinstance(source, str):
+        yield from _pieces(io.BytesIO(source.encode(errors="replace")))
+        return
+    try:
+        with source.open("rb") as stream:
+            yield from _pieces(stream)
+    except OSError as error:
+        raise ParseError(f"{source}: cannot be read: {error.strerror}; see whether the launch wrote it") from error
+
+
+def _pieces(stream: BinaryIO) -> Iterator[Piece]:
+    with io.TextIOWrapper(stream, "utf-8", "replace", newline="\n") as lines:
+        number, starts, text = 1, True, lines.readline(PIECE_CHARS)
+        while text:
+            following = lines.readline(PIECE_CHARS)
+            newline = text.endswith("\n")
+            yield Piece(number, _NOISE.sub("", text.removesuffix("\n")), starts, newline or not following, newline)
+            number, starts, text = number + newline, newline, following
+
+
+def printable(text: str) -> str:
+    """``text`` with every control or invisible character shown as an escape, safe for a terminal or a report."""
+    return "".join(c if c.isprintable() else " " if c == "\t" else c.encode("unicode_escape").decode() for c in text)

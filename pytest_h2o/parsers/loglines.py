@@ -1,0 +1,335 @@
+"""The log lines that a runtime prints on stdout, reduced to counts, and the lines that tell why a launch failed.
+
+Lines of interest begin with ``[H2O]``, ``[H2O-LOSSLESS]`` or one of :data:`INTEGRITY_KINDS`, and end with a newline.
+They may start anywhere in a line, because generated text is printed without one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from pytest_h2o.parsers.lines import Piece, printable, read_pieces
+from pytest_h2o.parsers.rows import ParseError
+
+H2O, LOSSLESS = "[H2O] ", "[H2O-LOSSLESS] "
+STALE_PLAN = "Drop stale per-layer pending plan"
+INTEGRITY_KINDS = (
+    STALE_PLAN,
+    "Clamp invalid meta remove",
+    "Clamp invalid meta n_reserve",
+    "Drop invalid meta reserve before realloc",
+    "Invalid KV realloc meta",
+    "Invalid KV realloc start",
+    "Invalid KV reserve plan",
+    "Invalid KV reserve range",
+    "KVMeta::sync got",
+)
+LOSSLESS_ERRORS = (
+    "scatter restore failed",
+    "missing target KV cache manager",
+    "invalid encoded range",
+    "zeroKvRange failed",
+    "async counters out-of-sync",
+)
+UNREADABLE = "unreadable line"
+EVENT_CHARS = 1024
+MAX_LAYERS = 1024
+MAX_DISTINCT = 256
+TELLING_CHARS = 300
+_MARK = re.compile("|".join(map(re.escape, (H2O, LOSSLESS, *INTEGRITY_KINDS))))
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_SHRINK = re.compile(r"shrink(?:\(store\))?: discarding ([0-9]{1,18}) ")
+_ECHOED = ("target", "recent", "sink", "block")
+
+
+@dataclass
+class LayerFacts:
+    """What the lines of one layer say; KV lengths are in tokens and come from its plan lines.
+
+    ``followed_by_*`` compare each plan with the next plan of the layer: a smaller KV length there shows that the plan
+    was applied; a larger one shows nothing if more than ``evicted`` tokens may have come in between.
+    """
+
+    plans: int = 0
+    evicted: int = 0
+    stale_plans: int = 0
+    last_kv: int | None = None
+    max_kv: int | None = None
+    last_evict: int | None = None
+    followed_by_smaller_kv: int = 0
+    followed_by_larger_kv: int = 0
+    followed_by_equal_kv: int = 0
+    blocks: int = 0
+
+    def plan(self, kv: int, evict: int) -> None:
+        """Count a plan that drops ``evict`` of ``kv`` tokens."""
+        if self.last_kv is not None:
+            self.followed_by_smaller_kv += kv < self.last_kv
+            self.followed_by_larger_kv += kv > self.last_kv
+            self.followed_by_equal_kv += kv == self.last_kv
+        self.plans += 1
+        self.evicted += evict
+        self.last_kv, self.last_evict = kv, evict
+        self.max_kv = max(kv, self.max_kv or kv)
+
+
+@dataclass
+class Finding:
+    """How often a kind of line occurred, and the first one."""
+
+    count: int
+    example: str
+
+
+@dataclass
+class LogFacts:
+    """What the log lines of one launch say, over all its responses.
+
+    Attributes:
+        layers: by layer index; a layer that no line names is absent.
+        findings: KV integrity and lossless error lines, and lines that could not be read, by kind.
+        max_kv: largest ``kv=`` of any line, None without one.
+        updates: applied encode results; their bytes are summed in ``raw_bytes`` and ``comp_bytes`` (accounted bytes).
+        bootstrap_spans: how often a layer's first block had how many tokens; ``periodic_spans``: its later ones.
+        modes: runtime modes seen (0 probe, 1 full, 2 store).
+        zstd: values of ``zstd=`` seen; 0 means the library was not found.
+        shrinks: shrink lines, ``shrunk_blocks`` the blocks they discarded.
+        echo: the configuration as plan lines repeat it, by key.
+    """
+
+    layers: dict[int, LayerFacts] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    max_kv: int | None = None
+    floor_dominated: int = 0
+    updates: int = 0
+    raw_bytes: int = 0
+    comp_bytes: int = 0
+    fallbacks: int = 0
+    backpressure: int = 0
+    bootstrap_spans: Counter[int] = field(default_factory=Counter)
+    periodic_spans: Counter[int] = field(default_factory=Counter)
+    modes: set[int] = field(default_factory=set)
+    zstd: set[int] = field(default_factory=set)
+    shrinks: int = 0
+    shrunk_blocks: int = 0
+    echo: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def plans(self) -> int:
+        """Eviction plans reported."""
+        return sum(layer.plans for layer in self.layers.values())
+
+    @property
+    def evicted(self) -> int:
+        """Tokens that all plans together drop, applied or not."""
+        return sum(layer.evicted for layer in self.layers.values())
+
+    @property
+    def stale_plans(self) -> int:
+        """Plans that the runtime says it dropped."""
+        return self.findings[STALE_PLAN].count if STALE_PLAN in self.findings else 0
+
+    @property
+    def plans_followed_by_smaller_kv(self) -> int:
+        """Plans after which the next plan of the same layer met a shorter cache."""
+        return sum(layer.followed_by_smaller_kv for layer in self.layers.values())
+
+    @property
+    def plans_followed_by_larger_kv(self) -> int:
+        """Plans after which the next plan of the same layer met a longer cache."""
+        return sum(layer.followed_by_larger_kv for layer in self.layers.values())
+
+    @property
+    def spans(self) -> Counter[int]:
+        """How often a block had how many tokens."""
+        return self.bootstrap_spans + self.periodic_spans
+
+    def add(self, mark: str, text: str) -> None:
+        """Count one log line that begins with ``mark``."""
+        readers = {H2O: self._h2o, LOSSLESS: self._lossless, STALE_PLAN: self._stale_plan}
+        if mark not in (H2O, LOSSLESS):
+            self._find(mark, text)
+        if mark in readers and not readers[mark](text):
+            self._find(UNREADABLE, text)
+
+    def _h2o(self, text: str) -> bool:
+        fields = _fields(text)
+        if text.startswith("[H2O] floor-keep dominates target:"):
+            self.floor_dominated += 1
+            self._see_kv(fields)
+            return True
+        layer, kv, evict = self._layer(fields), _int(fields, "kv"), _int(fields, "evict")
+        if layer is None or kv is None or evict is None:
+            return False
+        layer.plan(kv, evict)
+        self._see_kv(fields)
+        for key in _ECHOED:
+            values = self.echo.setdefault(key, set())
+            if key in fields and len(values) < MAX_DISTINCT:
+                values.add(fields[key])
+        return True
+
+    def _lossless(self, text: str) -> bool:
+        rest = text.removeprefix(LOSSLESS)
+        if shrink := _SHRINK.match(rest):
+            self.shrinks += 1
+            self.shrunk_blocks += int(shrink[1])
+            return True
+        if error := next((error for error in LOSSLESS_ERRORS if rest.startswith(error)), None):
+            self._find(error, text)
+            return True
+        return self._update(_fields(rest))
+
+    def _update(self, fields: dict[str, str]) -> bool:
+        layer, tokens = self._layer(fields), _int(fields, "tokens")
+        raw, comp = _int(fields, "raw"), _int(fields, "eff_comp")
+        if layer is None or tokens is None or raw is None or comp is None:
+            return False
+        layer.blocks += 1
+        self.updates += 1
+        self.raw_bytes += raw
+        self.comp_bytes += comp
+        self.fallbacks += _int(fields, "fallback") or 0
+        self.backpressure += _int(fields, "backpressure") or 0
+        spans = self.bootstrap_spans if fields.get("updates") == "1" else self.periodic_spans
+        if tokens in spans or len(spans) < MAX_DISTINCT:
+            spans[tokens] += 1
+        self._see_kv(fields)
+        _see(self.modes, fields, "mode")
+        _see(self.zstd, fields, "zstd")
+        return True
+
+    def _stale_plan(self, text: str) -> bool:
+        layer = self._layer(_fields(text))
+        if layer:
+            layer.stale_plans += 1
+        return layer is not None
+
+    def _layer(self, fields: dict[str, str]) -> LayerFacts | None:
+        index = _int(fields, "layer")
+        return None if index is None or not 0 <= index < MAX_LAYERS else self.layers.setdefault(index, LayerFacts())
+
+    def _see_kv(self, fields: dict[str, str]) -> None:
+        kv = _int(fields, "kv")
+        if kv is not None:
+            self.max_kv = max(kv, self.max_kv or kv)
+
+    def _find(self, kind: str, text: str) -> None:
+        if kind not in self.findings:
+            self.findings[kind] = Finding(0, printable(text[:TELLING_CHARS]))
+        self.findings[kind].count += 1
+
+
+def read_log_facts(source: Path | str) -> LogFacts:
+    """The facts in a launch's stdout; raises :class:`ParseError` if the file cannot be read."""
+    facts = LogFacts()
+    for segment in segments(read_pieces(source)):
+        if segment.mark:
+            facts.add(segment.mark, segment.text)
+    return facts
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of output: a log line from its mark on (at most :data:`EVENT_CHARS`), or text with an empty mark."""
+
+    text: str
+    mark: str
+
+
+def segments(pieces: Iterable[Piece]) -> Iterator[Segment]:
+    """The output split at log marks; the newline after a log line belongs to it, every other one to the text."""
+    carry, in_log = "", False
+    for piece in pieces:
+        text = carry + piece.text
+        # A mark near the end of an unfinished line waits for the rest of its log line.
+        edge = len(text) if piece.ends else max(0, len(text) - EVENT_CHARS)
+        marks = [(found.start(), found[0]) for found in _MARK.finditer(text)]
+        if not in_log and (plain := text[: min(edge, marks[0][0] if marks else edge)]):
+            yield Segment(plain, "")
+        for (start, mark), (end, _) in pairwise([*marks, (len(text), "")]):
+            if start < edge:
+                cut_off = piece.ends and not piece.newline and end == len(text)
+                yield Segment(_event(text[start : min(end, start + EVENT_CHARS)], cut_off=cut_off), mark)
+                in_log = True
+        carry = text[edge:]
+        if piece.ends:
+            if piece.newline and not in_log:
+                yield Segment("\n", "")
+            in_log = False
+
+
+def _event(text: str, *, cut_off: bool) -> str:
+    """A log line; the last word of one that the end of the output cut off may be incomplete and is left out."""
+    return text.rpartition(" ")[0] if cut_off else text.rstrip()
+
+
+def _fields(text: str) -> dict[str, str]:
+    pairs = (word.strip("(),").partition("=") for word in text.split(" "))
+    return {key: value.rstrip(".") for key, equals, value in pairs if equals}
+
+
+def _int(fields: dict[str, str], key: str) -> int | None:
+    text = fields.get(key, "")
+    return int(text) if _INTEGER.fullmatch(text) else None
+
+
+def _see(values: set[int], fields: dict[str, str], key: str) -> None:
+    value = _int(fields, key)
+    if value is not None and len(values) < MAX_DISTINCT:
+        values.add(value)
+
+
+_CAUSES = (
+    "unable to open", "invalid parameter", "llm init error", "file not exist", "no such file", "invalid model config",
+    "error while loading shared", "permission denied", "out of memory", "bad_alloc", "terminate called",
+    "segmentation fault", "traceback", "error for ", "error: ", "fatal: ",
+)  # fmt: skip
+_SUSPECTS = ("error", "fail", "fatal", "abort", "exception", "cannot", "invalid", "not found", "not support")
+TELLING = 8
+
+
+def telling_lines(*sources: Path | str) -> list[str]:
+    """The few lines of a failed launch's output that say most about the cause, safe to print; files or texts.
+
+    Lines that name a cause come first, then those that look like an error; without any, the last lines that are not
+    empty. A file that cannot be read is left out.
+    """
+    causes: dict[str, None] = {}
+    suspects: dict[str, None] = {}
+    last: deque[str] = deque(maxlen=TELLING // 2)
+    for piece in _readable(sources):
+        if not piece.text.strip():
+            continue
+        lowered = piece.text.lower()
+        if (at := _first(_CAUSES, lowered)) >= 0:
+            _keep(causes, piece.text, at)
+        elif (at := _first(_SUSPECTS, lowered)) >= 0 and not _MARK.search(piece.text):
+            _keep(suspects, piece.text, at)
+        last.append(piece.text[:TELLING_CHARS])
+    return list(causes | suspects)[:TELLING] or [printable(text.rstrip()) for text in last]
+
+
+def _readable(sources: Iterable[Path | str]) -> Iterator[Piece]:
+    for source in sources:
+        try:
+            yield from read_pieces(source)
+        except ParseError:
+            continue
+
+
+def _first(words: Iterable[str], text: str) -> int:
+    """The first offset of any of the words, or -1."""
+    return min((at for word in words if (at := text.find(word)) >= 0), default=-1)
+
+
+def _keep(lines: dict[str, None], text: str, at: int) -> None:
+    """Remember at most :data:`TELLING_CHARS` of a line, around offset ``at``."""
+    if len(lines) < TELLING:
+        begin = max(0, at - TELLING_CHARS // 2)
+        lines[printable(text[begin : begin + TELLING_CHARS].strip())] = None

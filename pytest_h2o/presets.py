@@ -1,0 +1,123 @@
+"""Sweep presets: JSON files of settings to combine; a file's stem is the preset's name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pytest_h2o.data import bundled
+from pytest_h2o.specs import ConfigValue, LaunchSpec
+
+Lengths = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+Counts = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Shares = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+Ratios = Annotated[list[Annotated[float, Field(ge=1)]], Field(min_length=1)]
+# Sweep dimensions, outermost first, with the config key that each one sets.
+DIMENSIONS = {
+    "h2o_keep_ratios": "kv_h2o_target_keep_ratio",
+    "h2o_block_tokens": "kv_h2o_block_tokens",
+    "h2o_sink_tokens": "kv_h2o_sink_tokens",
+    "h2o_recent_tokens": "kv_h2o_recent_tokens",
+    "h2o_ema_alphas": "kv_h2o_ema_alpha",
+    "h2o_update_intervals": "kv_h2o_update_interval",
+    "h2o_trigger_min_tokens": "kv_h2o_trigger_min_tokens",
+    "h2o_target_lossy_ratios": "kv_h2o_target_lossy_ratio",
+}
+SCALARS = ("h2o_layer_start", "h2o_layer_end", "h2o_target_mode", "h2o_log_stats")
+
+
+class PresetError(ValueError):
+    """A preset is missing or wrong; the message names the file, the key and what is accepted."""
+
+
+class Preset(BaseModel):
+    """One preset file. Lists are sweep dimensions; a missing key has the original sweep's default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: Lengths = [512]
+    gens: Lengths = [128]
+    repeat: Annotated[int, Field(ge=1)] = 3
+    h2o_keep_ratios: Shares = [0.5]
+    h2o_block_tokens: Lengths = [64]
+    h2o_sink_tokens: Counts = [32]
+    h2o_recent_tokens: Counts = [256]
+    h2o_ema_alphas: Shares = [0.9]
+    h2o_update_intervals: Lengths = [16]
+    h2o_trigger_min_tokens: Lengths = [512]
+    h2o_target_lossy_ratios: Ratios = [3.0]
+    h2o_layer_start: Annotated[int, Field(ge=0)] = 2
+    h2o_layer_end: Annotated[int, Field(ge=-1)] = -1
+    h2o_target_mode: Literal["adaptive", "static"] = "adaptive"
+    h2o_log_stats: bool = False
+    kv_lossless_enable: bool = False
+    kv_lossless_runtime_enable: bool = False
+    kv_lossless_scope: Literal["none", "front_n", "h2o_kept", "front_n_and_h2o_kept"] = "front_n_and_h2o_kept"
+    kv_lossless_front_n: Annotated[int, Field(ge=0)] = 2
+    kv_lossless_codec: Literal["none", "gear_delta"] = "none"
+    kv_lossless_runtime_mode: Literal["full", "store", "probe"] = "full"
+    kv_lossless_block_tokens: Annotated[int, Field(ge=1)] = 128
+    kv_lossless_hot_recent_tokens: Annotated[int, Field(ge=0)] = 256
+    kv_lossless_hot_sink_tokens: Annotated[int, Field(ge=0)] = 16
+    kv_lossless_kept_sample_layers: Annotated[int, Field(ge=0)] = 1
+    kv_lossless_kept_sample_token_interval: Annotated[int, Field(ge=0)] = 2
+    kv_lossless_front_sample_token_interval: Annotated[int, Field(ge=0)] = 1
+    kv_lossless_store_disable_front: bool = False
+    kv_lossless_store_bootstrap_tokens: Annotated[int, Field(ge=0)] = 32
+    kv_lossless_store_grouped_step_tokens: Annotated[int, Field(ge=0)] = 256
+    kv_lossless_codec_runtime: str = "fp16_gear_predictive_v3"
+    kv_lossless_predictors_k: str = "raw,delta_seq,xor_seq,pair_delta"
+    kv_lossless_predictors_v: str = "raw,delta_seq,xor_seq"
+    kv_lossless_async_threads: Annotated[int, Field(ge=0)] = 1
+    kv_lossless_max_queue: Annotated[int, Field(ge=1)] = 256
+    kv_lossless_decode_cache_blocks: Annotated[int, Field(ge=0)] = 64
+    kv_lossless_strict_roundtrip_check: bool = False
+
+
+def preset_names() -> list[str]:
+    """The presets that ship."""
+    return sorted(path.stem for path in bundled("presets").glob("*.json"))
+
+
+def load_preset(name: str) -> Preset:
+    """A preset by name, or by path for one of the user's own; raises :class:`PresetError`."""
+    path = Path(name) if name.endswith(".json") else bundled("presets") / f"{name}.json"
+    try:
+        return Preset.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise PresetError(f"{path}: no such preset; there are {', '.join(preset_names())}") from None
+    except ValidationError as error:
+        places = (f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors())
+        raise PresetError(f"{path}: {'; '.join(places)}") from None
+
+
+def expand(preset: Preset, *, threads: int = 4, backend: str = "cpu") -> Iterator[LaunchSpec]:
+    """One launch per combination, in the original sweep's order; ``arm`` is the original's run id."""
+    fixed: dict[str, ConfigValue] = {"kv_h2o_enable": True}
+    fixed |= {f"kv_{name}": getattr(preset, name) for name in SCALARS}
+    fixed |= {name: value for name, value in preset if name.startswith("kv_lossless_")}
+    values = [getattr(preset, name) for name in DIMENSIONS]
+    for number, (prompt, gen, *chosen) in enumerate(product(preset.prompts, preset.gens, *values), start=1):
+        config = fixed | dict(zip(DIMENSIONS.values(), chosen, strict=True))
+        keep, block = config["kv_h2o_target_keep_ratio"], config["kv_h2o_block_tokens"]
+        yield LaunchSpec(
+            program="llm_bench",
+            arm=f"run_{number:04}_p{prompt}_g{gen}_k{keep}_b{block}_lr{config['kv_h2o_target_lossy_ratio']}",
+            replicate=1,
+            config=config,
+            prompt_tokens=prompt,
+            gen_tokens=gen,
+            repeat=preset.repeat,
+            threads=threads,
+            backend=backend,
+        )
+
+
+def json_schema() -> str:
+    """The JSON Schema of a preset file, generated from the model."""
+    return json.dumps(Preset.model_json_schema(), indent=2) + "\n"

@@ -1,0 +1,194 @@
+"""Starts one process, keeps what it prints in files, and never leaves one behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pytest_h2o.runs.guard import GRACE_S, signal_group, this_guard
+from pytest_h2o.runtimes.base import Command
+
+Status = Literal["ok", "failed", "timeout", "not_started"]
+
+POLL_S = 0.25
+TICK_S = 5.0
+KILLED_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Seconds between TERM and KILL, and the bytes that a launch may write to its output files."""
+
+    grace_s: float = GRACE_S
+    output_bytes: int = 512 * 2**20
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a launch ended; ``reason`` is one sentence, numbers are None where nothing was measured.
+
+    Attributes:
+        seconds: wall time from start to exit, on a monotonic clock.
+        cpu_seconds: user and system time of the process and the children it waited for.
+        started_utc: ISO 8601, to the second.
+    """
+
+    status: Status
+    reason: str
+    started_utc: str
+    returncode: int | None = None
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+
+
+def launch(
+    command: Command,
+    directory: Path,
+    timeout_s: float,
+    on_tick: Callable[[float], None] = lambda _: None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Ended:
+    """Run ``command`` with its output in ``directory/stdout`` and ``directory/stderr`` until it ends or must be ended.
+
+    The process leads a session of its own. It is ended with all it started after ``timeout_s`` seconds, when it has
+    written too much, when an exception (Ctrl-C) interrupts the wait, and when this process
+    dies: TERM to the group, KILL after a grace time. What it leaves running when it exits is killed as well.
+    ``on_tick`` gets the elapsed seconds every few seconds. A process that cannot be started is not an exception.
+    """
+    started_utc = datetime.now(UTC).isoformat(timespec="seconds")
+    with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
+        try:
+            guard = this_guard()
+            started = time.monotonic()
+            process = subprocess.Popen(
+                command.argv, cwd=command.cwd, env={**os.environ, **command.env}, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            )  # fmt: skip
+        except (OSError, ValueError) as error:
+            return Ended(status="not_started", reason=_why_not(command.argv[0], error), started_utc=started_utc)
+    guard.watch(process.pid)
+    child = _Child(process, started)
+    written = [directory / "stdout", directory / "stderr", *filter(None, (command.table, command.metrics))]
+    try:
+        cause = child.supervise(timeout_s, on_tick, lambda: _size(written) > limits.output_bytes)
+    finally:
+        child.end(limits.grace_s)
+        guard.forget(process.pid)
+    if cause is None:
+        status: Status = "ok" if child.returncode == 0 else "failed"
+        reason = describe_exit(child.returncode)
+    elif cause == "deadline":
+        status, reason = "timeout", f"did not end within {timeout_s:g} s and was stopped"
+    else:
+        status, reason = "failed", f"wrote more than {limits.output_bytes / 2**20:g} MiB and was stopped"
+    return Ended(
+        status=status, reason=reason, started_utc=started_utc,
+        returncode=child.returncode, seconds=child.ended - started, cpu_seconds=child.cpu_seconds,
+    )  # fmt: skip
+
+
+class _Child:
+    """A running process and the thread that notes the moment of its exit."""
+
+    def __init__(self, process: subprocess.Popen[bytes], started: float) -> None:
+        self.process = process
+        self.started = self.ended = started
+        self.returncode: int | None = None
+        self.cpu_seconds: float | None = None
+        self._exited = threading.Event()
+        threading.Thread(target=self._await_exit, daemon=True).start()
+
+    def _await_exit(self) -> None:
+        # The exit is noted, not collected: until it is, the group's number cannot be given to another process.
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        self.ended = time.monotonic()
+        self._exited.set()
+
+    def supervise(
+        self, timeout_s: float, on_tick: Callable[[float], None], too_much: Callable[[], bool]
+    ) -> Literal["deadline", "output"] | None:
+        """Wait for the exit; the cause why it must not be waited for any longer."""
+        deadline, tick = self.started + timeout_s, self.started + TICK_S
+        while not self._exited.wait(min(POLL_S, max(0.0, deadline - time.monotonic()))):
+            now = time.monotonic()
+            if now >= deadline:
+                return "deadline"
+            if too_much():
+                return "output"
+            if now >= tick:
+                on_tick(now - self.started)
+                tick += TICK_S
+        return "output" if too_much() else None
+
+    def end(self, grace_s: float) -> None:
+        """End whatever is left of the group and collect the exit code and the CPU time."""
+        try:
+            if not self._exited.is_set():
+                signal_group(self.process.pid, signal.SIGTERM)
+                self._exited.wait(grace_s)
+        finally:
+            signal_group(self.process.pid, signal.SIGKILL)
+            self._exited.wait(KILLED_S)
+            self._collect()
+
+    def _collect(self) -> None:
+        with suppress(ChildProcessError):
+            pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+            if pid:
+                self.returncode = self.process.returncode = os.waitstatus_to_exitcode(status)
+                self.cpu_seconds = usage.ru_utime + usage.ru_stime
+
+
+def describe_exit(returncode: int | None) -> str:
+    """An exit code in words: ``exit code 1``, ``ended by signal 11 (SIGSEGV)``."""
+    if returncode is None:
+        return "its exit code could not be collected"
+    if returncode < 0:
+        return f"ended by signal {-returncode}{_signal_name(-returncode)}"
+    if returncode > 128 and _signal_name(returncode - 128):
+        return f"exit code {returncode}, what shells say for signal {returncode - 128}{_signal_name(returncode - 128)}"
+    return f"exit code {returncode}"
+
+
+def _signal_name(number: int) -> str:
+    names = {known.value: f" ({known.name})" for known in signal.Signals}
+    hint = ", often the kernel running out of memory" if number == signal.SIGKILL else ""
+    return names.get(number, "") + hint
+
+
+def _size(paths: Sequence[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.exists())
+
+
+def _why_not(program: str, error: OSError | ValueError) -> str:
+    """Why a process could not be started, and what to do."""
+    if not isinstance(error, OSError):
+        return f"could not start {program}: {error}"
+    if error.errno == errno.ENOENT and Path(program).exists():
+        cause = "its interpreter or loader is missing; build it for this system"
+    else:
+        cause = _CAUSES.get(error.errno or 0, os.strerror(error.errno or 0))
+    return f"could not start {program}: {cause}"
+
+
+_CAUSES = {
+    errno.ENOENT: "no such file; build it or correct the path",
+    errno.EACCES: "not executable; set its x permission, and see that its file system is not mounted noexec",
+    errno.ENOEXEC: "not a program for this machine; build it for this system",
+    errno.EISDIR: "is a directory; give the program in it",
+    errno.E2BIG: "its arguments and environment are too long",
+}

@@ -1,0 +1,152 @@
+"""What is kept of a launch: :class:`LaunchRecord` and its file ``launch.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pytest_h2o.runtimes.base import CONFIG_FILE, METRICS_FILE, TABLE_FILE
+from pytest_h2o.specs import LaunchSpec, Program
+
+RECORD_FILE = "launch.json"
+SCHEMA_VERSION = 1
+SIZE_LIMIT = 16 * 2**20
+RecordStatus = Literal["ok", "failed", "timeout", "not_started", "not_recorded"]
+T = TypeVar("T")
+
+
+class RecordError(ValueError):
+    """A ``launch.json`` cannot be used; the message names the file and the cause."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRecord:
+    """One launch and how it ended. Every file is named; one that the program did not write does not exist.
+
+    Attributes:
+        status: ``ok`` (exit code 0), ``failed``, ``timeout``, ``not_started``, or ``not_recorded`` in a replay.
+        reason: how it ended, in words; after a failure followed by the most telling lines of its output.
+        seconds: wall time; cpu_seconds: user and system time. None if it was not started.
+        table: where ``llm_bench`` writes its table; metrics: where ``llm_demo`` writes its JSONL record.
+        overridden: values of the user's base config that the launch replaced.
+        inputs: what the results depend on, as hashes by name.
+        reused_from: the directory of an earlier session that the launch was taken from.
+    """
+
+    spec: LaunchSpec
+    status: RecordStatus
+    reason: str
+    directory: Path
+    stdout: Path
+    stderr: Path
+    config_path: Path
+    table: Path
+    metrics: Path
+    runtime: str = ""
+    argv: tuple[str, ...] = ()
+    started_utc: str | None = None
+    returncode: int | None = None
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    overridden: Mapping[str, object] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    reused_from: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The spec's name."""
+        return self.spec.name
+
+    @property
+    def program(self) -> Program:
+        """The spec's program."""
+        return self.spec.program
+
+    @property
+    def label(self) -> str:
+        """The spec's label."""
+        return self.spec.label
+
+    @property
+    def repeat(self) -> int | None:
+        """The spec's measured repeats."""
+        return self.spec.repeat
+
+
+def standard_paths(directory: Path) -> dict[str, Any]:
+    """The files of a launch in ``directory``, as fields of its record."""
+    names = {"stdout": "stdout", "stderr": "stderr", "config_path": CONFIG_FILE}
+    names |= {"table": TABLE_FILE, "metrics": METRICS_FILE}
+    return {"directory": directory} | {name: directory / file for name, file in names.items()}
+
+
+def save_record(record: LaunchRecord) -> None:
+    """Write ``launch.json`` at once or not at all; paths below the launch's directory are kept relative."""
+    content = {"schema_version": SCHEMA_VERSION, **_fields(record), "spec": _fields(record.spec)}
+
+    def plain(value: object) -> object:
+        if isinstance(value, Path):
+            inside = value.is_relative_to(record.directory)
+            return str(value.relative_to(record.directory) if inside else value)
+        return dict(value) if isinstance(value, Mapping) else str(value)
+
+    write_atomically(record.directory / RECORD_FILE, json.dumps(content, indent=1, default=plain) + "\n")
+
+
+def load_record(path: Path) -> LaunchRecord:
+    """Read a ``launch.json``, wherever its directory was moved to; raises :class:`RecordError`."""
+    try:
+        if path.stat().st_size > SIZE_LIMIT:
+            raise ValueError("larger than 16 MiB")
+        content = json.loads(path.read_bytes())
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema version {content['schema_version']}, expected {SCHEMA_VERSION}")
+        spec = _build(LaunchSpec, content["spec"], Path())
+        return _build(LaunchRecord, {**content, "spec": spec}, path.parent)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise RecordError(f"{path} is not a launch record: {type(error).__name__}: {error}") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace ``path`` by a file that is complete or absent, whatever interrupts."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _fields(instance: LaunchRecord | LaunchSpec) -> dict[str, object]:
+    return {each.name: getattr(instance, each.name) for each in fields(instance)}
+
+
+def _build(cls: type[T], content: Mapping[str, Any], directory: Path) -> T:
+    """An instance of a dataclass from plain JSON values, every one checked against its field's type."""
+    values = {}
+    for name, hint in get_type_hints(cls).items():
+        if name not in content:
+            continue
+        value = content[name]
+        if isinstance(value, str) and Path in (hint, *get_args(hint)):
+            value = directory / value
+        value = tuple(value) if isinstance(value, list) else value
+        if not _fits(value, hint):
+            raise ValueError(f"{name} is {value!r:.100}")
+        values[name] = value
+    return cls(**values)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is Literal:
+        return value in args
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, args[0]) for item in value)
+    if args:  # Mapping[str, ...]
+        return isinstance(value, dict) and all(_fits(item, args[1]) for item in value.values())
+    return isinstance(value, int | float if hint is float else hint)

@@ -1,0 +1,32 @@
+"""The directory of a session: everything it writes lies below it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+
+def create_session_dir(base: Path) -> Path:
+    """Create ``base/2026-01-31_12-00-00`` (local time; ``-2``, ``-3`` ... if taken) and point ``base/latest`` to it."""
+    base.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for number in count(1):
+        directory = base.absolute() / (stamp if number == 1 else f"{stamp}-{number}")
+        with suppress(FileExistsError):
+            directory.mkdir()
+            break
+    _point_latest(directory)
+    return directory
+
+
+def _point_latest(directory: Path) -> None:
+    """Best effort: a convenience, impossible on some file systems; a real directory of that name stays."""
+    link = directory.with_name(f".latest-{os.getpid()}")
+    with suppress(OSError):
+        link.symlink_to(directory.name)
+        link.replace(directory.with_name("latest"))
+    with suppress(OSError):
+        link.unlink()

@@ -1,0 +1,251 @@
+"""The launches of a session: each spec is launched once, whoever asks for it and however often."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_h2o.parsers.loglines import telling_lines
+from pytest_h2o.runs.launcher import Ended, launch
+from pytest_h2o.runs.locks import hold, machine_lock_path
+from pytest_h2o.runs.records import (
+    RECORD_FILE,
+    LaunchRecord,
+    RecordError,
+    load_record,
+    save_record,
+    standard_paths,
+    write_atomically,
+)
+from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
+from pytest_h2o.runtimes.config import config_text
+from pytest_h2o.specs import LaunchSpec
+
+__all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
+
+Event = Literal["start", "tick", "end", "wait"]
+OnEvent = Callable[[Event, LaunchSpec, float], None]
+
+# What is looked at of an output for telling lines; failures show at its beginning or its end.
+HEAD_BYTES, TAIL_BYTES = 64 * 1024, 192 * 1024
+
+
+class RunStore:
+    """Launches specs below ``root/launches`` and keeps their records, shared by all processes with the same root.
+
+    ``on_event`` is told what happens and the seconds so far: ``start``, ``tick`` (every few seconds), ``end``, and
+    ``wait`` while another process launches. ``previous`` is the root of an earlier session: its successful launches
+    are copied where spec, programs, model, base config and prompt are unchanged.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        runtime: Runtime,
+        *,
+        on_event: OnEvent = lambda *_: None,
+        previous: Path | None = None,
+        lock_path: Path | None = None,
+    ) -> None:
+        self.root = root.absolute()
+        self.runtime = runtime
+        self.on_event = on_event
+        self.previous = ReplayStore(previous) if previous else None
+        self._machine_lock = lock_path or machine_lock_path()
+        self._known: dict[str, LaunchRecord] = {}
+        for folder in (self._launches, self._locks):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def _launches(self) -> Path:
+        return self.root / "launches"
+
+    @property
+    def _locks(self) -> Path:
+        return self.root / ".locks"
+
+    def get(self, spec: LaunchSpec) -> LaunchRecord:
+        """The record of ``spec``, launched now unless it was before; failures are records, launched once as well."""
+        if record := self.peek(spec):
+            return record
+        with hold(self._locks / f"{spec.key}.lock", lambda seconds: self.on_event("wait", spec, seconds)):
+            return self.peek(spec) or self._reuse(spec) or self._launch(spec)
+
+    def peek(self, spec: LaunchSpec) -> LaunchRecord | None:
+        """The record of ``spec`` if it was launched; never launches."""
+        if spec.key not in self._known:
+            name = self._index().get(spec.key)
+            if name and (record := _load(self._launches / name)):
+                self._known[spec.key] = record
+        return self._known.get(spec.key)
+
+    def records(self) -> list[LaunchRecord]:
+        """All records so far, in the order of their start."""
+        return _records(self._launches)
+
+    def _index(self) -> dict[str, str]:
+        """Directory name by spec key."""
+        path = self._launches / "index.json"
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+    def _reserve(self, spec: LaunchSpec) -> Path:
+        """The empty directory of ``spec``; what an interrupted launch left there is put aside."""
+        with hold(self._locks / "index.lock"):
+            index = self._index()
+            if spec.key not in index:
+                name = _file_name(spec.name)
+                index[spec.key] = name if name not in index.values() else f"{name}-{spec.key}"
+                write_atomically(self._launches / "index.json", json.dumps(index, indent=1) + "\n")
+        directory = self._launches / index[spec.key]
+        if directory.exists():
+            directory.rename(_free_name(directory))
+        directory.mkdir()
+        return directory
+
+    def _launch(self, spec: LaunchSpec) -> LaunchRecord:
+        directory = self._reserve(spec)
+        try:
+            command = self.runtime.command(spec, directory)
+            command.config_path.write_text(config_text(command.config))
+            with hold(self._machine_lock, lambda seconds: self.on_event("wait", spec, seconds)):
+                ended = self._run(spec, command, directory)
+        except RuntimeSetupError as error:
+            return self._keep(self._record(spec, directory, status="not_started", reason=str(error)))
+        status, reason = _judge(spec, directory, ended)
+        return self._keep(
+            self._record(
+                spec, directory, status=status, reason=reason, argv=command.argv, started_utc=ended.started_utc,
+                returncode=ended.returncode, seconds=ended.seconds, cpu_seconds=ended.cpu_seconds,
+                overridden=command.overridden,
+            )
+        )  # fmt: skip
+
+    def _run(self, spec: LaunchSpec, command: Command, directory: Path) -> Ended:
+        self.on_event("start", spec, 0.0)
+        ended = launch(command, directory, spec.timeout_s, lambda seconds: self.on_event("tick", spec, seconds))
+        self.on_event("end", spec, ended.seconds or 0.0)
+        return ended
+
+    def _reuse(self, spec: LaunchSpec) -> LaunchRecord | None:
+        old = self.previous.get(spec) if self.previous else None
+        if old is None or old.status != "ok" or dict(old.inputs) != self._inputs(spec):
+            return None
+        directory = self._reserve(spec)
+        shutil.copytree(old.directory, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RECORD_FILE))
+        return self._keep(replace(old, spec=spec, **standard_paths(directory), reused_from=str(old.directory)))
+
+    def _record(self, spec: LaunchSpec, directory: Path, **fields: Any) -> LaunchRecord:
+        paths = standard_paths(directory)
+        return LaunchRecord(spec=spec, runtime=self.runtime.describe(), inputs=self._inputs(spec), **paths, **fields)
+
+    def _inputs(self, spec: LaunchSpec) -> dict[str, str]:
+        prompt = spec.prompt_file
+        if prompt is None or not prompt.is_file():
+            return self._fingerprint
+        return {**self._fingerprint, "prompt": hashlib.sha256(prompt.read_bytes()).hexdigest()[:16]}
+
+    @cached_property
+    def _fingerprint(self) -> dict[str, str]:
+        try:
+            return self.runtime.fingerprint()
+        except RuntimeSetupError:
+            return {}
+
+    def _keep(self, record: LaunchRecord) -> LaunchRecord:
+        save_record(record)
+        self._known[record.spec.key] = record
+        return record
+
+
+class ReplayStore:
+    """The launches of an earlier session; nothing is ever launched."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def get(self, spec: LaunchSpec) -> LaunchRecord:
+        """The record of ``spec``, or one with the status ``not_recorded``; prompts may have moved with their names."""
+        return self.peek(spec) or LaunchRecord(
+            spec=spec,
+            status="not_recorded",
+            reason=f"{self.root} holds no such launch, and a replay launches nothing; run the gates without replay",
+            **standard_paths(self.root / "launches" / _file_name(spec.name)),
+        )
+
+    def peek(self, spec: LaunchSpec) -> LaunchRecord | None:
+        """The record of ``spec`` if there is one."""
+        return self._by_key.get(spec.key) or self._by_portable_key.get(_portable_key(spec))
+
+    def records(self) -> list[LaunchRecord]:
+        """All records, in the order of their start."""
+        return list(self._by_key.values())
+
+    @cached_property
+    def _by_key(self) -> dict[str, LaunchRecord]:
+        return {record.spec.key: record for record in _records(self.root / "launches")}
+
+    @cached_property
+    def _by_portable_key(self) -> dict[str, LaunchRecord]:
+        return {_portable_key(record.spec): record for record in self._by_key.values()}
+
+
+def _portable_key(spec: LaunchSpec) -> str:
+    """The spec's key without the directory of its prompt."""
+    return replace(spec, prompt_file=spec.prompt_file and Path(spec.prompt_file.name)).key
+
+
+def _records(launches: Path) -> list[LaunchRecord]:
+    directories: Iterable[Path] = sorted(launches.iterdir()) if launches.is_dir() else ()
+    records = [record for directory in directories if (record := _load(directory))]
+    return sorted(records, key=lambda record: record.started_utc or "")
+
+
+def _load(directory: Path) -> LaunchRecord | None:
+    """The record of a launch that ended; None if it did not, or if its record cannot be read."""
+    try:
+        return load_record(directory / RECORD_FILE)
+    except RecordError:
+        return None
+
+
+def _file_name(name: str) -> str:
+    """``name`` as a directory name that every file system takes; not unique."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)[:150]
+
+
+def _free_name(directory: Path) -> Path:
+    names = (directory.with_name(f"{directory.name}.interrupted-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
+
+
+def _judge(spec: LaunchSpec, directory: Path, ended: Ended) -> tuple[str, str]:
+    """The status of a launch and its reason with the telling lines of its output."""
+    output = [_excerpt(directory / name) for name in ("stderr", "stdout")]
+    status, reason = ended.status, ended.reason
+    if spec.program == "llm_demo" and status == "ok" and _init_failed(output[1]):
+        status, reason = "failed", "the model could not be loaded (LLM init error)"
+    lines = [] if status == "ok" else telling_lines(*output)
+    return status, "\n".join([reason, *(f"  {line}" for line in lines)])
+
+
+def _init_failed(output: str) -> bool:
+    """Older ``llm_demo`` programs exit with 0 after this line; where a model wrote it, a summary follows."""
+    return bool(re.search(r"(?m)^LLM init error", output)) and "prompt tokens num" not in output
+
+
+def _excerpt(path: Path) -> str:
+    """Head and tail of a text file, decoded leniently."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        file.seek(max(HEAD_BYTES, size - TAIL_BYTES))
+        parts = [head, *([b"\n"] if size > HEAD_BYTES + TAIL_BYTES else []), file.read(TAIL_BYTES)]
+    return b"".join(parts).decode(errors="replace")

@@ -1,0 +1,101 @@
+"""The plugin from outside: options, errors before any launch, and no cost where no gate is collected."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GATES = ROOT / "gates"
+
+
+def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """The project's gates in a process of their own, started in an empty directory."""
+    return pytester.runpytest_subprocess(str(GATES), "--rootdir", str(ROOT), "-p", "no:cacheprovider", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--h2o-set", "LOSSY_TARGT=3"], "*unknown knob LOSSY_TARGT; did you mean LOSSY_TARGET?*"),
+        (["--h2o-set", "REPEAT=none"], "*REPEAT='none': expected an integer at least 1*"),
+        (["--h2o-replay", "nowhere"], "*--h2o-replay nowhere: not a directory*"),
+        (["--llm-bench", "missing/llm_bench", "--model-config", "config.json"], "*missing/llm_bench*"),
+        (["--model-config", "config.json"], "*config.json*"),
+    ],
+)
+def test_wrong_settings_are_usage_errors(pytester: pytest.Pytester, arguments: list[str], message: str) -> None:
+    """A wrong setting ends the session before anything is launched, names itself, and leaves no run directory."""
+    pytester.path.joinpath("config.json").write_text("{}")
+    result = run_gates(pytester, "-m", "final", *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+    assert not pytester.path.joinpath("h2o-runs").exists()
+
+
+def test_config_that_is_not_json(pytester: pytest.Pytester) -> None:
+    """A model config that is not JSON is named with the place of the fault."""
+    program = pytester.path / "llm_bench"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    pytester.path.joinpath("config.json").write_text('{"llm_model": ')
+    result = run_gates(pytester, "--llm-bench", str(program), "--model-config", "config.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *config.json*JSON*"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "selected", "deselected"),
+    [
+        (
+            ["-k", "lossy"],
+            {"test_lossy[[]full_strict]", "test_lossy[[]joint_store-1]"},
+            {"test_fallback[[]full_strict]"},
+        ),
+        (["-k", "decode and store"], {"test_decode_drop[[]store_tuned]"}, {"test_decode_drop[[]full_strict]"}),
+        (["-m", "runtime"], {"test_lossy[[]full_coverage]"}, {"test_lossy[[]joint_full-1]"}),
+        (
+            ["-m", "m3"],
+            {"test_lossy[[]joint_full-3]", "test_every_launch_usable[[]joint_full]"},
+            {"test_lossy[[]full_strict]"},
+        ),
+        (["-m", "llm_demo"], {"test_bucket_decode[[]512]"}, {"test_lossy[[]full_strict]"}),
+    ],
+)
+def test_selection(pytester: pytest.Pytester, arguments: list[str], selected: set[str], deselected: set[str]) -> None:
+    """Markers and -k select gates by requirement, case and suite, as one expects."""
+    result = run_gates(pytester, "--collect-only", "-q", *arguments)
+    assert result.ret == pytest.ExitCode.OK
+    for name in selected:
+        result.stdout.fnmatch_lines([f"*::{name}"])
+    for name in deselected:
+        result.stdout.no_fnmatch_line(f"*::{name}")
+
+
+def test_nothing_is_imported_where_no_gate_is(pytester: pytest.Pytester) -> None:
+    """In a project without gates only the thin plugin module is loaded, and no file is written."""
+    pytester.makepyfile(
+        """
+        import json, sys
+        def test_modules():
+            with open("modules.json", "w") as file:
+                json.dump([name for name in sys.modules if name.split(".")[0] in
+                           ("pytest_h2o", "numpy", "pandas", "pydantic", "zstandard", "filelock")], file)
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+    assert sorted(json.loads(pytester.path.joinpath("modules.json").read_text())) == ["pytest_h2o", "pytest_h2o.plugin"]
+    assert not pytester.path.joinpath("h2o-runs").exists()
+
+
+def test_knobs_command() -> None:
+    """`pytest-h2o knobs` lists every knob with its default."""
+    command = [sys.executable, "-m", "pytest_h2o.cli", "knobs"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "LOSSY_TARGET" in listed
+    assert "MAX_LOSSLESS_QUEUE_PEAK" in listed

@@ -1,0 +1,93 @@
+"""How a measurement becomes a verdict."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_h2o.decode_study import judge
+from pytest_h2o.gating import Evidence, Measured, Operator, Verdict, compare, judge_study, weigh
+from pytest_h2o.report.text import failure_table
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def measured(value: float | None, missing: str = "") -> Measured:
+    return Measured(metric="h2o_lossy", value=value, unit="ratio", source=Path("log.md"), missing=missing)
+
+
+@given(numbers, numbers, st.sampled_from([">=", "<=", ">"]))
+def test_comparison_agrees_with_python(value: float, target: float, operator: Operator) -> None:
+    """The outcome is that of the plain comparison, and the margin is negative only when it fails."""
+    expected = {">=": value >= target, "<=": value <= target, ">": value > target}[operator]
+    verdict = compare(measured(value), operator, target)
+    assert (verdict.outcome == "pass") == expected
+    assert verdict.margin is not None
+    assert expected or verdict.margin <= 0
+    assert bool(verdict.reason) != expected
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("operator", [">=", "<=", ">"])
+def test_what_is_not_a_number_never_passes(value: float | None, operator: Operator) -> None:
+    """Absent, NaN and infinite values fail with a reason, whatever the direction."""
+    verdict = compare(measured(value), operator, 3.0)
+    assert verdict.outcome == "fail"
+    assert verdict.reason
+
+
+def test_missing_beats_a_value() -> None:
+    """A measurement that says why it cannot be judged fails with that reason even if a number is there."""
+    assert compare(measured(9.0, "column absent"), ">=", 3.0).reason == "column absent"
+
+
+def test_evidence() -> None:
+    """One contradiction fails a passing verdict and is its reason; no possible look is said; support is quoted."""
+    passing = compare(measured(3.2), ">=", 3.0)
+    support, against = Evidence(holds=True, text="KV shrank"), Evidence(holds=False, text="plans were dropped")
+    unknown = Evidence(holds=None, text="nothing printed")
+    assert weigh(passing, []) == passing
+    assert weigh(passing, [support]).evidence == "KV shrank"
+    assert weigh(passing, [unknown]).evidence == "claimed, not evidenced"
+    contradicted = weigh(passing, [support, against])
+    assert (contradicted.outcome, contradicted.reason) == ("fail", "plans were dropped")
+
+
+@given(
+    st.builds(
+        Verdict,
+        gate=st.text(),
+        case=st.text(),
+        metric=st.text(),
+        outcome=st.sampled_from(["pass", "fail", "inconclusive", "skipped"]),
+        value=st.none() | numbers,
+        margin=st.none() | numbers,
+        reason=st.text(),
+    )
+)
+def test_properties_round_trip(verdict: Verdict) -> None:
+    """Every report rebuilds the verdict from plain properties without loss."""
+    properties = verdict.properties()
+    assert all(isinstance(value, str | float) for _, value in properties)
+    assert Verdict.from_properties(dict(properties)) == verdict
+
+
+@given(st.text())
+def test_failure_table_is_safe_to_print(text: str) -> None:
+    """Control characters of a log never reach the terminal, and the table stays parseable text."""
+    table = failure_table(Verdict(gate="lossy", case="full", outcome="fail", reason=text, rows=((text, text),)), "id")
+    assert all(character.isprintable() or character == "\n" for character in table)
+    ElementTree.fromstring(f"<x>{table.translate({38: '', 60: '', 62: ''})}</x>")
+
+
+def test_study_verdict_keeps_the_decision() -> None:
+    """A study's decision, drop and margin are the verdict's."""
+    verdict = judge_study(judge([math.log(0.9)] * 6, 0.05), 0.05)
+    assert verdict.outcome == "fail"
+    assert verdict.margin == pytest.approx(-0.05)
+    assert "more than 5.0% slower" in verdict.reason

@@ -1,0 +1,323 @@
+"""The offline evaluator: recorded results of the original, a second implementation, and the original's defects."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from offline_dumps import kv, write_entry
+
+from pytest_h2o.codec import CodecError
+from pytest_h2o.codec.tensors import PlaneCoding, encode_tensor
+from pytest_h2o.offline import OfflineError
+from pytest_h2o.offline import evaluate as evaluator
+from pytest_h2o.offline.evaluate import evaluate
+from pytest_h2o.offline.options import CODEC_MODES, ENTRY_MODES, K_PREDICTORS, V_PREDICTORS, OfflineOptions
+
+RECORDED = Path(__file__).parents[1] / "data" / "offline"
+EXPECTED: dict[str, dict[str, Any]] = json.loads((RECORDED / "expected.json").read_text())
+GROUPED = OfflineOptions(entry_mode="chunked_grouped", online_chunk_seq=4, online_framing_bytes=8)
+Array = npt.NDArray[Any]
+
+
+@pytest.fixture(scope="module")
+def recorded_dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two dumps a real runtime wrote."""
+    folder = tmp_path_factory.mktemp("dumps")
+    with tarfile.open(RECORDED / "kv_dump.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_numbers_of_the_original(name: str, recorded_dumps: Path) -> None:
+    """Every number the original evaluator computed is met exactly, and everything decodes."""
+    case = EXPECTED[name]
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in case["options"].items()}
+    values = evaluate(recorded_dumps / case["dump"], OfflineOptions(**options)).to_json()
+    assert {key: values[key] for key in case["expected"]} == case["expected"]
+    assert values["verified"]
+    assert abs(values["container_bytes"] - values["compressed_bytes"]) <= 0.05 * values["compressed_bytes"]
+
+
+# The evaluator once more, as its description reads: arrays of int16, one new compressor per call, nothing shared.
+
+
+def zstd_size(data: Array) -> int:
+    return len(zstandard.ZstdCompressor(level=3).compress(np.ascontiguousarray(data).tobytes()))
+
+
+def transform(name: str, block: Array) -> Array:
+    wide = block.astype(np.int16)
+    if name.startswith("pair_delta"):
+        wide[..., 1::2] -= block.astype(np.int16)[..., 0 : block.shape[-1] - 1 : 2]
+        wide %= 256
+    if name.endswith("delta_seq"):
+        wide[1:] = wide[1:] - wide.copy()[:-1]
+    if name == "xor_seq":
+        wide[1:] = wide[1:] ^ block.astype(np.int16)[:-1]
+    return (wide % 256).astype(np.uint8)
+
+
+def stream_size(plane: Array, names: tuple[str, ...], mode: str, high: bool) -> int:
+    if mode == "legacy":
+        return zstd_size(transform("delta_seq", plane) if high else plane)
+    chosen = []
+    for at in range(0, len(plane), 3):
+        candidates = [transform(name, plane[at : at + 3]) for name in names]
+        chosen.append(min(candidates, key=zstd_size))
+    return zstd_size(np.concatenate(chosen)) + len(chosen) + 8
+
+
+def tensor_size(words: Array, names: tuple[str, ...], mode: str) -> int:
+    high, low = (words >> 8).astype(np.uint8), (words & 255).astype(np.uint8)
+    return stream_size(high, names, mode, True) + stream_size(low, names, mode, False)
+
+
+def sizes_by_the_book(sequences: list[list[Array]], entry_mode: str, codec_mode: str) -> list[int]:
+    """Compressed K and V bytes of ``sequences``: per run, entries [2, seq, heads, dim] in sequence order."""
+    sizes = [0, 0]
+    for entries in sequences:
+        joined = [np.concatenate(entries, axis=1)] if entry_mode in ("aggregate", "chunked_grouped") else entries
+        for each in joined:
+            step = 5 if entry_mode.startswith("chunked") else each.shape[1]
+            extra = {"aggregate": 4 + 4 * len(entries), "per_meta": 0}.get(entry_mode, 16)
+            for at in range(0, each.shape[1], step):
+                for tensor, names in enumerate((K_PREDICTORS, V_PREDICTORS)):
+                    sizes[tensor] += tensor_size(each[tensor, at : at + step], names, codec_mode) + extra
+    return sizes
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.lists(st.integers(1, 14), min_size=1, max_size=4), min_size=1, max_size=3),
+    st.sampled_from(ENTRY_MODES),
+    st.sampled_from(CODEC_MODES),
+    st.integers(1, 3),
+)
+def test_second_implementation(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[list[int]], entry_mode: str, codec_mode: str, threads: int
+) -> None:
+    """On any small dump the sizes are those of the straightforward implementation, however many threads work."""
+    root, sequences = tmp_path_factory.mktemp("dump"), []
+    for run, lengths in enumerate(runs):
+        starts = np.cumsum([0, *lengths])
+        values = [kv(length, dim=5, seed=run) for length in lengths]
+        for start, value in zip(starts, values, strict=False):
+            write_entry(root, value, run=f"r{run}", start=int(start))
+        sequences.append([value.view("<u2") for value in values])
+    options = OfflineOptions(
+        entry_mode=entry_mode, codec_mode=codec_mode, threads=threads, online_chunk_seq=5, adaptive_block_seq=3
+    )
+    values = evaluate(root, options).to_json()
+    expected = sizes_by_the_book(sequences, entry_mode, codec_mode)
+    assert [values["k_compressed_bytes"], values["v_compressed_bytes"]] == expected
+    assert values["raw_bytes"] == 4 * 2 * 5 * sum(map(sum, runs))
+
+
+def test_containers_are_counted_as_they_are(tmp_path: Path) -> None:
+    """The ratio of the containers is that of the bytes ``encode_tensor`` gives, index of entries included."""
+    first, second = kv(3), kv(4, seed=1)
+    write_entry(tmp_path, first)
+    write_entry(tmp_path, second, start=3)
+    result = evaluate(tmp_path, OfflineOptions(entry_mode="aggregate"))
+    words = np.concatenate([first, second], axis=1).view("<u2")
+    size = sum(
+        len(encode_tensor(tensor, (3, 4), PlaneCoding(names, 64), PlaneCoding(names, 64)).to_bytes())
+        for tensor, names in zip(words, (K_PREDICTORS, V_PREDICTORS), strict=True)
+    )
+    assert result.tally().container_bytes == size
+    assert result.tally().container_ratio == words.nbytes / size
+
+
+# What the original got wrong.
+
+
+@pytest.fixture
+def fail_on_nine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coding fails for tensors with 9 in their first word."""
+
+    def encode(words: Array, *arguments: Any) -> Any:
+        if words[0, 0, 0] == 9:
+            raise CodecError("no luck")
+        return encode_tensor(words, *arguments)
+
+    monkeypatch.setattr(evaluator, "encode_tensor", encode)
+
+
+@pytest.mark.usefixtures("fail_on_nine")
+@pytest.mark.parametrize("entry_mode", ENTRY_MODES)
+@pytest.mark.parametrize("tensor", [0, 1])
+def test_failed_groups_do_not_raise_the_ratio(tmp_path: Path, entry_mode: str, tensor: int) -> None:
+    """O1: the original counted the raw bytes of a failed group but no compressed bytes, doubling the ratio here."""
+    write_entry(tmp_path, kv(4), run="good")
+    alone = evaluate(tmp_path, OfflineOptions(entry_mode=entry_mode)).tally().to_json()
+    bad = kv(4)
+    bad.view("<u2")[tensor, 0, 0, 0] = 9
+    write_entry(tmp_path, bad, run="bad")
+    result = evaluate(tmp_path, OfflineOptions(entry_mode=entry_mode))
+    assert result.tally().to_json() == alone
+    assert result.to_json()["skip_reasons"] == {"compression_failed": 1}
+    assert (result.evaluated_share, result.evaluated_byte_share) == (0.5, 0.5)
+    original = (result.tally().raw_bytes + bad.nbytes) / result.tally().compressed_bytes
+    assert original == 2 * result.to_json()["lossless_ratio"]
+
+
+@pytest.mark.parametrize("entry_mode", ["aggregate", "chunked_grouped"])
+def test_one_bad_entry_does_not_discard_its_group(tmp_path: Path, entry_mode: str) -> None:
+    """O2: only the damaged entry is lost, and entries are what is counted; the original skipped "1" group."""
+    options = OfflineOptions(entry_mode=entry_mode)
+    for start in (0, 8):
+        write_entry(tmp_path, kv(4, seed=start), start=start)
+    without = evaluate(tmp_path, options)
+    bad = write_entry(tmp_path, kv(4, seed=4), start=4)
+    (bad.parent / "k_t4_8.bin").write_bytes(b"short")
+    result = evaluate(tmp_path, options)
+    assert result.tally().to_json() == without.tally().to_json()
+    values = result.to_json()
+    assert (values["selected_entries"], values["evaluated_entries"], values["skipped_entries"]) == (3, 2, 1)
+    (skipped,) = values["skipped"]
+    assert skipped["name"] == "run/layer_0/meta_t4_8.json"
+    assert (skipped["reason"], skipped["detail"].partition(": ")[2]) == ("size_mismatch", "5 bytes, expected 128")
+
+
+def test_failures_spread_over_a_group_count_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """O2: when a joined group cannot be coded, each of its entries is named once."""
+
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(evaluator, "encode_tensor", fail)
+    for start in (0, 3, 6):
+        write_entry(tmp_path, kv(3, seed=start), start=start)
+    values = evaluate(tmp_path, GROUPED).to_json()
+    assert (values["skip_reasons"], values["evaluated_share"]) == ({"compression_failed": 3}, 0.0)
+    assert (values["lossless_ratio"], values["container_ratio"], values["verified"]) == (0.0, None, False)
+
+
+def test_casts_are_reported_as_loss(tmp_path: Path) -> None:
+    """O3: rounding fp32 to fp16 is not lossless, casting values that fit is; raw bytes are those coded."""
+    exact, rounded = kv(3).astype("<f4"), kv(3, seed=1).astype("<f4")
+    rounded[0, 0, 0, 0] = 0.1
+    write_entry(tmp_path, exact)
+    clean = evaluate(tmp_path, GROUPED).to_json()
+    assert (clean["converted_fp32_entries"], clean["lossless"], clean["changed_values"]) == (1, True, 0)
+    assert (clean["raw_bytes"], clean["source_bytes"]) == (exact.nbytes // 2, exact.nbytes)
+    write_entry(tmp_path, rounded, start=3)
+    lossy = evaluate(tmp_path, GROUPED).to_json()
+    assert (lossy["converted_fp32_entries"], lossy["lossless"]) == (2, False)
+    assert (lossy["changed_entries"], lossy["changed_values"]) == (1, 1)
+
+
+def test_odd_fp32_size_skips_one_entry(tmp_path: Path) -> None:
+    """O4: the original aborted on an fp32 file whose size is no multiple of 4."""
+    write_entry(tmp_path, kv(3))
+    bad = write_entry(tmp_path, kv(3, kind="<f4"), start=3)
+    (bad.parent / "v_t3_6.bin").write_bytes(bytes(range(191)))
+    assert evaluate(tmp_path, GROUPED).to_json()["skip_reasons"] == {"size_mismatch": 1}
+
+
+def test_what_does_not_decode_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """O5: the original never decoded; a container that gives other words back is a failure here."""
+    write_entry(tmp_path, kv(3))
+    decode = evaluator.decode_tensor
+
+    def flip(container: bytes, limit: int) -> Any:
+        words, parts = decode(container, limit)
+        words[0, 0, 0] ^= 1
+        return words, parts
+
+    monkeypatch.setattr(evaluator, "decode_tensor", flip)
+    values = evaluate(tmp_path, GROUPED).to_json()
+    assert values["skip_reasons"] == {"compression_failed": 1}
+    assert values["skipped"][0]["detail"] == "v: the decoded tensor differs from its source"
+    unverified = evaluate(tmp_path, OfflineOptions(verify=False)).to_json()
+    assert (unverified["verified"], unverified["evaluated_entries"]) == (False, 1)
+
+
+def test_gaps_overlaps_and_mixed_stages(tmp_path: Path) -> None:
+    """O6: what the original joined without a look is counted, per run and layer."""
+    for start, length in ((0, 4), (2, 4), (3, 1), (9, 1)):  # overlaps by 2 and 1, then 3 tokens are missing
+        write_entry(tmp_path, kv(length, seed=start), start=start)
+    write_entry(tmp_path, kv(2), run="other", start=100)
+    found = evaluate(tmp_path, GROUPED).continuity
+    assert (found.sequence_overlaps, found.sequence_overlap_tokens) == (2, 3)
+    assert (found.sequence_gaps, found.sequence_gap_tokens) == (1, 3)
+    assert found.mixed_stage_groups == 1
+
+
+@pytest.mark.parametrize("entry_mode", ENTRY_MODES)
+def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry_mode: str) -> None:
+    """O7: the original held the whole dump; here it is read as it is coded, group by group."""
+    monkeypatch.setattr(evaluator, "_IN_FLIGHT_BYTES", 1 << 20)
+    for run in range(64):
+        write_entry(tmp_path, kv(64, heads=16, dim=64, seed=run), run=f"r{run}")
+    options = OfflineOptions(entry_mode=entry_mode, codec_mode="legacy", zstd_level=1, verify=False, threads=2)
+    evaluate(tmp_path, options)  # compressors allocate once
+    tracemalloc.start()
+    raw = evaluate(tmp_path, options).tally().raw_bytes
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert raw == 64 << 18
+    assert peak < raw / 3
+
+
+# Working through a dump.
+
+
+def test_grouping_follows_the_sequence(tmp_path: Path) -> None:
+    """Entries of a run and layer are joined by position, whatever their files are called; stages on demand."""
+    values = kv(12)
+    for start, stop in ((8, 12), (0, 8)):
+        write_entry(tmp_path, values[:, start:stop], start=start)
+    write_entry(tmp_path, kv(1), start=12)
+    write_entry(tmp_path, kv(3), layer=1)
+    write_entry(tmp_path, kv(3, heads=3), start=13)
+    joined = evaluate(tmp_path, GROUPED).to_json()
+    assert (joined["aggregate_groups"], joined["online_chunks"]) == (3, 2 * (4 + 1 + 1))
+    apart = evaluate(tmp_path, OfflineOptions(entry_mode="aggregate", aggregate_by_stage=True)).to_json()
+    assert (apart["aggregate_groups"], apart["online_chunks"]) == (4, 0)
+    assert apart["k_chunk_meta_bytes"] == 4 * 4 + 4 * 5
+
+
+def test_thousands_of_tiny_entries(tmp_path: Path) -> None:
+    """One-token entries share coding tasks and are all counted."""
+    values = kv(600, heads=1, dim=4)
+    for at in range(600):
+        write_entry(tmp_path, values[:, at : at + 1], start=at)
+    result = evaluate(tmp_path, OfflineOptions(k_hi_predictors=("raw",), k_lo_predictors=("raw",)))
+    assert (len(result.evaluated), result.tally().raw_bytes) == (600, values.nbytes)
+    assert result.mode_counts("k", "hi") == {"raw": 600}
+
+
+def test_progress(tmp_path: Path) -> None:
+    """Progress grows to the selected bytes."""
+    for start in range(0, 12, 3):
+        write_entry(tmp_path, kv(3, seed=start), start=start)
+    seen: list[tuple[int, int]] = []
+    evaluate(tmp_path, GROUPED, lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen)
+    assert seen[-1] == (4 * kv(3).nbytes, 4 * kv(3).nbytes)
+
+
+def test_nothing_to_evaluate(tmp_path: Path) -> None:
+    """No directory, no meta files, nothing selected: the message says which, and what to look at."""
+    with pytest.raises(OfflineError, match="nowhere is not a directory"):
+        evaluate(tmp_path / "nowhere", GROUPED)
+    with pytest.raises(OfflineError, match=r"no meta_\*\.json under"):
+        evaluate(tmp_path, GROUPED)
+    write_entry(tmp_path, kv(3), layer=7)
+    with pytest.raises(OfflineError, match=r"none of 1 entries .* check stage, scope"):
+        evaluate(tmp_path, GROUPED)
+    write_entry(tmp_path, kv(3), k_file=None)
+    with pytest.raises(OfflineError, match="missing_k_or_v_file"):
+        evaluate(tmp_path, GROUPED)

@@ -1,0 +1,88 @@
+"""The shape of the project: what imports what, what lies at the top level, and that the checkers are content."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "pytest_h2o"
+# Lower layers first: a module imports from its own layer and from those before it.
+LAYERS = [
+    {"codec", "data", "specs"},
+    {"engine", "offline"},
+    {"metrics", "knobs", "decode_study"},
+    {"prompts", "presets", "cases", "parsers", "gating"},
+    {"runtimes"},
+    {"runs"},
+    {"results"},
+    {"evidence", "lab"},
+    {"offline_run", "report"},
+    {"gate", "progress"},
+    {"session"},
+    {"plugin", "cli"},
+]
+TOP_LEVEL = {
+    "pyproject.toml", "README.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",
+}  # fmt: skip
+
+
+def layer_of(name: str) -> int:
+    return next(index for index, names in enumerate(LAYERS) if name in names)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The first name below ``pytest_h2o`` of everything that a file imports at run time."""
+    tree = ast.parse(path.read_text("utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pytest_h2o"):
+            parts = (node.module or "").split(".")
+            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("pytest_h2o.")}
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    """No module imports from a layer above its own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if parts[0] != "__init__":
+        own = layer_of(parts[0])
+        assert [name for name in imported_modules(path) if layer_of(name) > own] == []
+
+
+@pytest.mark.parametrize("below", ["engine", "offline"])
+def test_numeric_packages_stand_alone(below: str) -> None:
+    """The engine and the offline evaluator know nothing of gates: they use the codec only."""
+    for path in (PACKAGE / below).rglob("*.py"):
+        assert imported_modules(path) <= {"codec", below}, path
+
+
+def test_top_level() -> None:
+    """The top level holds what the README names, and dot files."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    names = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    assert {name for name in names if not name.startswith(".")} == TOP_LEVEL
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+def test_checkers(command: list[str]) -> None:
+    """Linter, formatter and strict type checker find nothing."""
+    result = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
