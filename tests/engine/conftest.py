@@ -24,12 +24,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def write_config(tiny_model: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Write an engine config for the tiny model; keys given override."""
+    """Write an engine config for the tiny model; later settings override earlier ones."""
 
-    def write(**keys: object) -> Path:
+    def write(*settings: dict[str, object], **keys: object) -> Path:
         path = tmp_path / "engine.json"
-        base = {"base_dir": f"{tiny_model}/", "llm_weight": "model.safetensors"}
-        path.write_text(json.dumps({**base, **keys}))
+        config: dict[str, object] = {"base_dir": f"{tiny_model}/", "llm_weight": "model.safetensors"}
+        for more in (*settings, keys):
+            config |= more
+        path.write_text(json.dumps(config))
         return path
 
     return write
@@ -37,15 +39,15 @@ def write_config(tiny_model: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_engine(write_config: Callable[..., Path]) -> Callable[..., Engine]:
-    """An engine on the tiny model; keys given override its config."""
+    """An engine on the tiny model; settings override its config."""
 
-    def make(**keys: object) -> Engine:
-        return Engine(load_config(write_config(**keys)))
+    def make(*settings: dict[str, object], **keys: object) -> Engine:
+        return Engine(load_config(write_config(*settings, **keys)))
 
     return make
 
 
 @pytest.fixture
 def prompt() -> list[int]:
-    """Sixty random tokens of the tiny model."""
-    return np.random.default_rng(7).integers(3, 96, 60).tolist()
+    """160 random tokens of the tiny model."""
+    return np.random.default_rng(7).integers(3, 96, 160).tolist()

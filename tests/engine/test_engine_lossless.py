@@ -95,9 +95,8 @@ def test_coding_changes_no_token(  # noqa: PLR0913 - a product of settings
 ) -> None:
     """In every mode, with any pool and any decode cache, the output is that of a run without lossless coding."""
     knobs = {"kv_lossless_async_threads": threads, "kv_lossless_decode_cache_blocks": cached}
-    engine = make_engine(**LOSSLESS | h2o | knobs, kv_lossless_runtime_mode=mode)
-    response = engine.respond(prompt, 48)
-    assert response.tokens == make_engine(**h2o).respond(prompt, 48).tokens
+    response = make_engine(LOSSLESS, h2o, knobs, kv_lossless_runtime_mode=mode).respond(prompt, 48)
+    assert response.tokens == make_engine(h2o).respond(prompt, 48).tokens
     metrics = response.metrics
     assert metrics.roundtrips == metrics.blocks > 0 or mode == "probe" or h2o
     assert metrics.fallback == metrics.backpressure_skip == 0
@@ -119,7 +118,7 @@ def test_pool_sizes_give_identical_bytes(make_engine: Callable[..., Engine], pro
             return block
 
         monkeypatch.setattr(lossless, "encode_block", spy)
-        make_engine(**LOSSLESS | H2O, kv_lossless_async_threads=threads).respond(prompt, 64)
+        make_engine(LOSSLESS, H2O, kv_lossless_async_threads=threads).respond(prompt, 64)
         return blocks
 
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -142,7 +141,7 @@ def decode_step(engine: Engine, store: LosslessStore, attend: Callable[[int], No
 @pytest.mark.parametrize("cached", [0, 64])
 def test_store_drops_and_restores(make_engine: Callable[..., Engine], cached: int) -> None:
     """Raw values of stored spans are gone between the steps of a layer, bit-identical while it attends."""
-    engine = make_engine(**LOSSLESS | {"kv_lossless_runtime_mode": "store", "kv_lossless_decode_cache_blocks": cached})
+    engine = make_engine(LOSSLESS, kv_lossless_runtime_mode="store", kv_lossless_decode_cache_blocks=cached)
     shape, rng = engine.cache.shape, np.random.default_rng(0)
     truth = []
     for layer in engine.cache.layers:
@@ -171,18 +170,18 @@ def test_store_holds_less_memory(make_engine: Callable[..., Engine], prompt: lis
     """Without a decode cache, store mode ends with less KV than a run without lossless coding, full mode with more."""
     knobs = LOSSLESS | {"kv_lossless_decode_cache_blocks": 0}
     plain = make_engine().respond(prompt, 60).metrics
-    store = make_engine(**knobs | {"kv_lossless_runtime_mode": "store"}).respond(prompt, 60).metrics
-    full = make_engine(**knobs).respond(prompt, 60).metrics
+    store = make_engine(knobs, kv_lossless_runtime_mode="store").respond(prompt, 60).metrics
+    full = make_engine(knobs).respond(prompt, 60).metrics
     assert store.kv_resident_bytes < plain.kv_resident_bytes < full.kv_resident_bytes
-    assert plain.kv_resident_bytes == 120 * 4 * 2 * 2 * 8 * 2
+    assert plain.kv_resident_bytes == 220 * 4 * 2 * 2 * 8 * 2
     assert full.kv_resident_bytes - plain.kv_resident_bytes == full.comp_bytes
 
 
 def test_restores_are_prefetched(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
     """With workers and no decode cache, blocks of the next layer are decoded ahead, and nothing else changes."""
     knobs = LOSSLESS | {"kv_lossless_runtime_mode": "store", "kv_lossless_decode_cache_blocks": 0}
-    inline = make_engine(**knobs, kv_lossless_async_threads=0).respond(prompt, 40)
-    ahead = make_engine(**knobs, kv_lossless_async_threads=2).respond(prompt, 40)
+    inline = make_engine(knobs, kv_lossless_async_threads=0).respond(prompt, 40)
+    ahead = make_engine(knobs, kv_lossless_async_threads=2).respond(prompt, 40)
     assert ahead.tokens == inline.tokens
     assert ahead.metrics.async_queue_peak > 0
     assert ahead.metrics.raw_bytes == inline.metrics.raw_bytes
@@ -212,7 +211,7 @@ def test_broken_codec_is_a_counted_fallback(  # noqa: PLR0913 - a product of set
 ) -> None:
     """A codec that fails or does not give the input back costs a fallback per block, never a wrong token."""
     monkeypatch.setattr(lossless, function, broken)
-    response = make_engine(**LOSSLESS, **{"kv_lossless_runtime_mode": mode} if mode == "store" else {}).respond(prompt, 40)
+    response = make_engine(LOSSLESS, kv_lossless_runtime_mode=mode).respond(prompt, 40)
     metrics = response.metrics
     assert metrics.fallback > 0
     assert metrics.blocks == metrics.roundtrips == 0
@@ -229,16 +228,16 @@ def test_no_gain_keeps_raw(
         return replace(encode_block(k, v, **settings), k=bytes(k.nbytes), v=bytes(v.nbytes))
 
     monkeypatch.setattr(lossless, "encode_block", inflated)
-    metrics = make_engine(**LOSSLESS).respond(prompt, 40).metrics
+    metrics = make_engine(LOSSLESS).respond(prompt, 40).metrics
     assert (metrics.fallback, metrics.blocks, metrics.lossless) == (0, 0, 1)
     assert metrics.comp_bytes == metrics.raw_bytes > 0
 
 
 def test_backpressure_is_counted_and_made_up_for(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
     """With a full queue a span is skipped, counted, and encoded when there is room."""
-    engine = make_engine(**LOSSLESS, kv_lossless_max_queue=1)
+    engine = make_engine(LOSSLESS, kv_lossless_max_queue=1)
     metrics = engine.respond(prompt, 40).metrics
-    free = make_engine(**LOSSLESS).respond(prompt, 40).metrics
+    free = make_engine(LOSSLESS).respond(prompt, 40).metrics
     assert metrics.backpressure_skip > 0
     assert metrics.async_queue_peak == 1
     assert metrics.blocks >= len(engine.cache.layers)
@@ -247,7 +246,7 @@ def test_backpressure_is_counted_and_made_up_for(make_engine: Callable[..., Engi
 
 def test_counters_start_afresh(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
     """A second identical response measures the same: nothing, the decode cache included, outlives a response."""
-    engine = make_engine(**LOSSLESS | H2O, kv_lossless_async_threads=0)
+    engine = make_engine(LOSSLESS, H2O, kv_lossless_async_threads=0)
     first, second = (replace(engine.respond(prompt, 40).metrics, **TIMES) for _ in range(2))
     assert first == second
     assert first.cache_miss > 0
@@ -256,15 +255,15 @@ def test_counters_start_afresh(make_engine: Callable[..., Engine], prompt: list[
 def test_cold_share(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
     """The cold share is what encoded blocks cover of the cold regions in scope."""
     settings = {"kv_lossless_scope": "front_n", "kv_lossless_front_n": 2, "kv_lossless_async_threads": 0}
-    metrics = make_engine(**LOSSLESS | settings).respond(prompt, 40).metrics
-    cold = cold_region(100, LosslessSettings(hot_recent_tokens=16, hot_sink_tokens=2))
-    assert metrics.blocks == 2 * (1 + (40 - 1) // 8)
-    assert metrics.cold_share == pytest.approx(metrics.blocks * 8 / (2 * cold.size))
+    metrics = make_engine(LOSSLESS, settings).respond(prompt, 40).metrics
+    cold = cold_region(200, LosslessSettings(hot_recent_tokens=24, hot_sink_tokens=2))
+    assert metrics.blocks == 2 * (1 + (40 - 1) // 32)
+    assert metrics.cold_share == pytest.approx(metrics.blocks * 32 / (2 * cold.size))
 
 
 def test_update_line(make_engine: Callable[..., Engine], prompt: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     """Every applied block prints the original's line."""
-    engine = make_engine(**LOSSLESS, kv_h2o_log_stats=True, kv_lossless_async_threads=0)
+    engine = make_engine(LOSSLESS, kv_h2o_log_stats=True, kv_lossless_async_threads=0)
     metrics = engine.respond(prompt, 4).metrics
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[H2O-LOSSLESS] ")]
     assert len(lines) == 4
@@ -273,6 +272,6 @@ def test_update_line(make_engine: Callable[..., Engine], prompt: list[int], caps
         "layer kv start tokens raw attempt_comp eff_comp attempt_ratio eff_ratio comp_us decomp_us updates fallback"
         " backpressure queue async_q_peak async_wait_us mode zstd"
     ).split()
-    assert [int(pair["raw"]) for pair in pairs] == [8 * 64] * 4
+    assert [int(pair["raw"]) for pair in pairs] == [32 * 64] * 4
     assert sum(int(pair["eff_comp"]) for pair in pairs) == metrics.comp_bytes
-    assert [(pair["layer"], pair["start"], pair["tokens"]) for pair in pairs] == [(str(i), "37", "8") for i in range(4)]
+    assert [(pair["layer"], pair["start"], pair["tokens"]) for pair in pairs] == [(str(i), "105", "32") for i in range(4)]

@@ -289,6 +289,18 @@ def test_grouping_follows_the_sequence(tmp_path: Path) -> None:
     assert apart["k_chunk_meta_bytes"] == 4 * 4 + 4 * 5
 
 
+@pytest.mark.parametrize("entry_mode", ["chunked", "chunked_grouped"])
+def test_chunks_without_a_length(tmp_path: Path, entry_mode: str) -> None:
+    """A chunk length of 0, below 0 or beyond the sequence makes one chunk of it."""
+    write_entry(tmp_path, kv(7))
+    found = [
+        evaluate(tmp_path, OfflineOptions(entry_mode=entry_mode, online_chunk_seq=rows)).to_json()
+        for rows in (-1, 0, 7, 100)
+    ]
+    assert [values["online_chunks"] for values in found] == [2] * 4
+    assert len({values["compressed_bytes"] for values in found}) == 1
+
+
 def test_thousands_of_tiny_entries(tmp_path: Path) -> None:
     """One-token entries share coding tasks and are all counted."""
     values = kv(600, heads=1, dim=4)

@@ -1,0 +1,132 @@
+"""The laboratory with a stand-in for the run store: what is launched, in which order, and what studies decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pytest_h2o.knobs import resolve
+from pytest_h2o.lab import Lab
+from pytest_h2o.runs.records import LaunchRecord, standard_paths
+from pytest_h2o.specs import LaunchSpec
+
+COLUMNS = "| llm_demo | speed(tok/s) | h2o_lossy |\n| --- | --- | --- |\n"
+Speed = Callable[[LaunchSpec], float]
+
+
+@dataclass
+class FakeStore:
+    """Writes a table with the speed that ``speed`` gives for each spec; remembers the order of distinct launches."""
+
+    root: Path
+    speed: Speed
+    launched: list[str] = field(default_factory=list)
+    broken: frozenset[str] = frozenset()
+
+    def get(self, spec: LaunchSpec) -> LaunchRecord:
+        directory = self.root / spec.key
+        if not directory.exists():
+            self.launched.append(spec.name)
+            directory.mkdir()
+            cells = f"| prompt={spec.prompt_tokens}<br>decode={spec.gen_tokens} | 1.0 ± 0.0<br>{self.speed(spec)} ± 0.0"
+            (directory / "log.md").write_text(f"{COLUMNS}{cells} | 3.1 ± 0.0 |\n")
+        failed = spec.arm in self.broken
+        status, reason = ("failed", "ended by signal 11 (SIGSEGV)") if failed else ("ok", "")
+        return LaunchRecord(spec=spec, status=status, reason=reason, **standard_paths(directory))  # type: ignore[arg-type]
+
+
+def make_lab(
+    tmp_path: Path, speed: Speed = lambda _: 100.0, *settings: str, **attributes: object
+) -> tuple[Lab, FakeStore]:
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    store = FakeStore(tmp_path, speed, **attributes)  # type: ignore[arg-type]
+    return Lab(tmp_path, resolve(settings), store.get, prompts), store
+
+
+def by_arm(**speeds: float) -> Speed:
+    return lambda spec: speeds.get(spec.arm, 100.0)
+
+
+def test_a_case_is_launched_once(tmp_path: Path) -> None:
+    """Asking twice launches once, one process per prompt length."""
+    lab, store = make_lab(tmp_path)
+    lab.run("full_strict")
+    run = lab.run("full_strict")
+    assert store.launched == ["bench-p512_g128-full-r1", "bench-p1024_g128-full-r1"]
+    assert run.highest("h2o_lossy").value == 3.1
+    assert run.problems == ()
+
+
+def test_equal_settings_share_launches(tmp_path: Path) -> None:
+    """The first joint_full launch is the one of full_strict; the later ones are launches of their own."""
+    lab, store = make_lab(tmp_path)
+    for name in ("full_strict", "joint_full-1", "joint_full-2"):
+        lab.run(name)
+    assert [name.removeprefix("bench-") for name in store.launched] == [
+        "p512_g128-full-r1",
+        "p1024_g128-full-r1",
+        "p512_g128-full-r2",
+        "p1024_g128-full-r2",
+    ]
+
+
+def test_arms_are_interleaved(tmp_path: Path) -> None:
+    """Once decode gates are selected, the arms of one length and replicate run next to each other, with a baseline."""
+    lab, store = make_lab(tmp_path)
+    lab.looked_at = lab.studied = frozenset({"full_strict", "store_tuned"})
+    lab.study("full_strict")
+    lab.study("store_tuned")
+    blocks = [store.launched[i : i + 3] for i in range(0, len(store.launched), 3)]
+    assert len(blocks) == 6
+    for block in blocks:
+        assert len({name.split("-")[1] for name in block}) == 1
+        assert {name.split("-")[2] for name in block} == {"full", "store", "baseline"}
+    assert sorted(store.launched) == sorted(spec.name for spec in lab.planned())
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "decision", "pairs"),
+    [(100.0, 101.0, "pass", 6), (100.0, 90.0, "fail", 6), (100.0, 95.0, "inconclusive", 20)],
+)
+def test_study_decides_at_planned_looks(
+    tmp_path: Path, baseline: float, candidate: float, decision: str, pairs: int
+) -> None:
+    """A clear difference ends the study at the first look; one at the limit runs to the cap, undecided."""
+
+    def speed(spec: LaunchSpec) -> float:
+        wobble = 1 + 0.001 * (-1) ** spec.replicate
+        return baseline if spec.arm == "baseline" else candidate * wobble
+
+    lab, _ = make_lab(tmp_path, speed)
+    paired = lab.study("full_strict")
+    assert paired.study is not None
+    assert (paired.study.decision, paired.study.pairs) == (decision, pairs)
+
+
+def test_study_of_a_broken_baseline_has_no_decision(tmp_path: Path) -> None:
+    """A baseline that crashes leaves the study without a decision, with the reason, and is not tried again."""
+    lab, store = make_lab(tmp_path, broken=frozenset({"baseline"}))
+    paired = lab.study("full_strict")
+    assert paired.study is None
+    assert "ended by signal 11" in paired.problems[0]
+    assert len(store.launched) == 4
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
+def test_speeds_that_are_no_speeds(tmp_path: Path, speed: float) -> None:
+    """Zero, negative, NaN and infinite speeds never enter a comparison."""
+    lab, _ = make_lab(tmp_path, by_arm(full=speed))
+    paired = lab.study("full_strict")
+    assert paired.study is None
+    assert paired.problems
+
+
+def test_no_prompts_means_no_study(tmp_path: Path) -> None:
+    """Without prompts there is nothing to compare, and that is said."""
+    lab, _ = make_lab(tmp_path)
+    assert lab.study("candidate").study is None
+    assert lab.kv_dump()[0] is None
