@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_h2o.lab import Lab, PairedStudy
+from pytest_h2o.offline_run import Evaluation, evaluate_dump
 from pytest_h2o.plugin import session_of
 from pytest_h2o.results import Run
 
@@ -53,3 +54,9 @@ def demo_study(lab: Lab, demo: Run) -> PairedStudy:
 def bucket_study(lab: Lab, demo: Run, bucket: str) -> PairedStudy:
     """The paired decode measurement over the real prompts of one bucket."""
     return lab.study("candidate", bucket)
+
+
+@pytest.fixture
+def online_sim(lab: Lab) -> Evaluation:
+    """The offline evaluation of a KV dump in the chunks that a runtime would code."""
+    return evaluate_dump(lab, "online_sim")

@@ -5,22 +5,24 @@ from __future__ import annotations
 import pytest
 
 from pytest_h2o.gate import Gate
-from pytest_h2o.lab import Lab
-from pytest_h2o.offline_run import offline_measure
+from pytest_h2o.offline_run import Evaluation
 
 pytestmark = [pytest.mark.final, pytest.mark.offline, pytest.mark.runtime]
 
 
-def test_online_sim_lossless(lab: Lab, gate: Gate) -> None:
+def test_online_sim_lossless(online_sim: Evaluation, gate: Gate) -> None:
     """The front layers' KV, cut into chunks as a runtime would see it, must shrink at least LOSSLESS_TARGET times.
 
     The original fell back to the upper bound and then to the runtime's own estimate when this number was missing.
     """
-    gate.at_least(offline_measure(lab, "online_sim"), "LOSSLESS_TARGET")
+    gate.at_least(online_sim.measure("lossless_ratio"), "LOSSLESS_TARGET")
 
 
-def test_offline_complete(lab: Lab, gate: Gate) -> None:
-    """Every selected entry of the dump must have been evaluated; the original counted failed groups as perfect."""
-    skipped = offline_measure(lab, "online_sim", metric="skipped_entries")
-    reasons = [f"{skipped.value:g} entries could not be evaluated"] if skipped.value else []
-    gate.holds(skipped.metric, [skipped.missing] if skipped.missing else reasons, source=skipped.source)
+def test_offline_complete(online_sim: Evaluation, gate: Gate) -> None:
+    """The ratio must stand for the whole dump, decoded and compared: the original counted failed groups as perfect."""
+    values = online_sim.values
+    reasons = [online_sim.missing] if online_sim.missing else []
+    if values.get("skipped_entries"):
+        reasons.append(f"{values['skipped_entries']} entries could not be evaluated: {values['skip_reasons']}")
+    reasons += [f"the result is not {word}" for word in ("verified", "lossless") if values and not values[word]]
+    gate.holds("evaluated_share", reasons, source=online_sim.source)

@@ -95,4 +95,5 @@ def test_decode_cache_hit(run: Run, gate: Gate) -> None:
 def test_metric_columns(run: Run, gate: Gate) -> None:
     """Every column that a gate reads must be there: the original read a missing one as 0, which meets any limit."""
     gate.needs("STRICT_RUNTIME_METRIC_COLUMNS")
-    gate.holds("columns", list(dict.fromkeys(filter(None, map(run.missing, COLUMNS)))))
+    reasons = dict.fromkeys(reason for column in COLUMNS if (reason := run.missing(column)))
+    gate.holds("columns", list(reasons), source=run.source)

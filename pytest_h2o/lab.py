@@ -50,8 +50,8 @@ class PairedStudy:
 class Lab:
     """Everything gates need: cases, launches, decode studies, prompts and the offline evaluation.
 
-    ``studied`` and ``looked_at`` name the cases that the selected gates ask about. They are known before the first
-    launch, so that the launches of all arms can be interleaved.
+    ``studied`` and ``looked_at`` name the cases that the selected gates ask about, ``dumped`` says whether a KV dump
+    is needed. They are known before the first launch, so that the launches of all arms can be interleaved.
     """
 
     root: Path
@@ -60,6 +60,7 @@ class Lab:
     prompt_dir: Path
     looked_at: Collection[str] = ()
     studied: Collection[str] = ()
+    dumped: bool = False
     _runs: dict[str, Run] = field(default_factory=dict)
     _studies: dict[tuple[str, str], PairedStudy] = field(default_factory=dict)
 
@@ -94,7 +95,7 @@ class Lab:
 
     def planned(self) -> list[LaunchSpec]:
         """The launches that the selected gates need at least, without repeats."""
-        specs: dict[str, LaunchSpec] = {}
+        specs = {spec.key: spec for spec in self._dump_launches()} if self.dumped else {}
         for name in self.looked_at:
             case = self.cases[name]
             replicates = {case.replicate, *(range(1, self._first_look(case) + 1) if name in self.studied else ())}
@@ -110,9 +111,7 @@ class Lab:
             return (Path(given), "") if Path(given).is_dir() else (None, f"DUMP_DIR={given} is not a directory")
         if not self.prompts.prompts:
             return None, "no prompt to dump KV from: " + self.prompts.describe_problems()
-        demo = self.cases["candidate"]
-        chosen = self.prompts.prompts[: self.knobs.integer("KV_DUMP_PROMPTS")]
-        records = [self.get(dump_launch(demo, self.knobs, prompt.path)) for prompt in chosen]
+        records = [self.get(spec) for spec in self._dump_launches()]
         reasons = [f"{record.spec.name}: {reason}" for record in records if (reason := _no_dump(record))]
         return (None, "; ".join(reasons)) if reasons else (records[0].directory.parent, "")
 
@@ -126,6 +125,12 @@ class Lab:
                 partial.replace(path)
         result: dict[str, object] = json.loads(path.read_text())
         return result
+
+    def _dump_launches(self) -> list[LaunchSpec]:
+        if self.knobs.text("DUMP_DIR"):
+            return []
+        chosen = self.prompts.prompts[: self.knobs.integer("KV_DUMP_PROMPTS")]
+        return [dump_launch(self.cases["candidate"], self.knobs, prompt.path) for prompt in chosen]
 
     def _launches(self, case: Case, replicate: int, *, baseline: bool = False) -> list[LaunchSpec]:
         paths = [prompt.path for prompt in self.prompts.prompts]

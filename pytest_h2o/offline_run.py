@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
 from pytest_h2o.gating import Measured
 from pytest_h2o.lab import Lab
+from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
 
 
-def offline_measure(lab: Lab, kind: str, metric: str = "lossless_ratio") -> Measured:
-    """A number of the ``online_sim`` or ``upper_bound`` evaluation, or the reason why there is none."""
+@dataclass(frozen=True)
+class Evaluation:
+    """An offline result, its file, and why there is none; ``values`` has the keys of the result JSON."""
+
+    values: Mapping[str, Any]
+    source: Path | None = None
+    missing: str = ""
+
+    def measure(self, metric: str) -> Measured:
+        """One number of the result."""
+        value = self.values.get(metric)
+        shown = ("evaluated_entries", "skipped_entries", "raw_bytes", "compressed_bytes", "container_bytes")
+        return Measured(
+            metric=metric,
+            value=None if value is None else float(value),
+            unit="ratio",
+            source=self.source,
+            rows=tuple((key, str(self.values[key])) for key in shown if key in self.values),
+            missing=self.missing,
+        )
+
+
+def evaluate_dump(lab: Lab, kind: Literal["online_sim", "upper_bound"]) -> Evaluation:
+    """The evaluation of the session's KV dump as a runtime would code it, or as a bound."""
     dump, reason = lab.kv_dump()
     if dump is None:
-        return Measured(metric=metric, value=None, missing=reason)
+        return Evaluation({}, missing=reason)
     name = f"offline_lossless_{kind}.json"
-    result = lab.once(name, lambda: evaluate(dump, _options(lab, kind)).to_json())
-    value = result[metric]
-    rows = tuple(
-        (key, str(result[key]))
-        for key in ("selected_entries", "skipped_entries", "raw_bytes", "compressed_bytes", "skip_reasons")
-    )
-    missing = (
-        ""
-        if result["raw_bytes"]
-        else f"nothing in {dump} could be evaluated: {result['skip_reasons'] or 'no entries selected'}"
-    )
-    number = float(value) if isinstance(value, int | float) else None
-    return Measured(metric=metric, value=number, unit="ratio", source=lab.root / name, rows=rows, missing=missing)
+    try:
+        values = lab.once(name, lambda: evaluate(dump, _options(lab, kind)).to_json())
+    except OfflineError as error:
+        return Evaluation({}, dump, str(error))
+    return Evaluation(values, lab.root / name, "" if values["raw_bytes"] else f"nothing in {dump} could be evaluated")
 
 
 def _options(lab: Lab, kind: str) -> OfflineOptions:

@@ -36,8 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--h2o-set", action="append", default=[], metavar="NAME=VALUE", help="set a knob; pytest-h2o knobs lists them"
     )
+    group.addoption(
+        "--h2o-runtime", choices=("auto", "embedded", "mnn"), default="auto", help="insist on a runtime (default: auto)"
+    )
     group.addoption("--h2o-out", metavar="DIR", help="where run directories are kept (default: h2o-runs)")
     group.addoption("--h2o-replay", metavar="RUN_DIR", help="judge an earlier run directory; nothing is launched")
+    group.addoption("--h2o-resume", metavar="RUN_DIR", help="reuse an earlier session's launches that nothing changed")
     parser.addini("h2o_set", type="linelist", help="knobs, one NAME=VALUE per line")
 
 

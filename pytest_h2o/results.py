@@ -28,6 +28,12 @@ class Run:
     rows: tuple[Row, ...]
     problems: tuple[str, ...]
 
+    @property
+    def source(self) -> Path | None:
+        """The file of the first row, else the directory of the first launch."""
+        places = [row.source for row in self.rows] + [record.directory for record in self.launches]
+        return places[0] if places else None
+
     def highest(self, metric: str) -> Measured:
         """The largest value of any row: the best row of a ratio, the worst of a budget."""
         return self._choose(metric, max)
@@ -55,13 +61,10 @@ class Run:
             return "; ".join(self.problems)
         absent = [row for row in self.rows if metric not in row.samples]
         if absent:
-            where = f"{absent[0].source}: no value for {metric} in {_labels(absent)}"
-            return f"{where}; the binary may be older than this metric"
+            return f"no value for {metric} in {_labels(absent)}; the binary may be older than this metric"
         broken = [row for row, sample in self.samples(metric) if not math.isfinite(sample.mean)]
         if broken:
-            return (
-                f"{broken[0].source}: {metric} is {broken[0].samples[metric].mean} in {_labels(broken)}, not a number"
-            )
+            return f"{metric} is {broken[0].samples[metric].mean} in {_labels(broken)}, not a number"
         return "" if self.rows else "no rows were measured"
 
     @cached_property
@@ -75,16 +78,11 @@ class Run:
         samples = self.samples(metric)
         missing = self.missing(metric)
         value = None if missing else pick([sample.mean for _, sample in samples])
-        source = next((row.source for row, sample in samples if sample.mean == value), None) or self._any_source()
+        source = next((row.source for row, sample in samples if sample.mean == value), self.source)
         rows = tuple((row.label, _show(sample)) for row, sample in samples)
         return Measured(
             metric=metric, value=value, unit=UNITS.get(metric, ""), source=source, rows=rows, missing=missing
         )
-
-    def _any_source(self) -> Path | None:
-        if self.rows:
-            return self.rows[0].source
-        return self.launches[0].directory if self.launches else None
 
 
 def read_run(case: str, records: Sequence[LaunchRecord]) -> Run:
@@ -119,7 +117,7 @@ def read_launch(record: LaunchRecord) -> tuple[list[Row], list[str]]:
 def _read_rows(record: LaunchRecord) -> tuple[list[Row], list[str]]:
     if record.spec.program == "llm_demo":
         return [read_demo(record.stdout, record.metrics, record.spec.label)], []
-    tables = read_tables(record.table, record.spec.repeat)
+    tables = read_tables(record.table, record.spec.repeat) if record.table.is_file() else ()
     if not tables:
         return [], ["the program printed no table"]
     return list(tables[-1].rows), list(tables[-1].problems)

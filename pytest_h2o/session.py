@@ -56,13 +56,14 @@ class Session:
     def from_config(cls, config: pytest.Config) -> Session:
         """Read options, environment and ini; raises UsageError naming what is wrong before anything is launched."""
         replay = config.getoption("h2o_replay")
-        if replay and not Path(replay).is_dir():
-            raise pytest.UsageError(
-                f"--h2o-replay {replay}: not a directory; give the run directory of an earlier session"
-            )
+        for option in ("replay", "resume"):
+            given = config.getoption(f"h2o_{option}")
+            if given and not Path(given).is_dir():
+                raise pytest.UsageError(f"--h2o-{option} {given}: not a directory; give an earlier run directory")
         try:
             runtime = find_runtime(
                 *(config.getoption(name) for name in SETUP),
+                choice=config.getoption("h2o_runtime"),
                 ini={name: config.getini(name) for name in SETUP},
                 directory=config.invocation_params.dir,
             )
@@ -87,6 +88,7 @@ class Session:
             cases = _cases_of(item, fixtures, self.lab.cases)
             looked_at |= cases
             studied |= cases if fixtures & STUDIES else set()
+            self.lab.dumped |= "online_sim" in fixtures
         self.lab.looked_at, self.lab.studied = frozenset(looked_at), frozenset(studied)
 
     def gate(self, item: pytest.Item) -> Gate:
@@ -101,7 +103,8 @@ class Session:
     def _store(self) -> RunStore | ReplayStore:
         if self.replay:
             return ReplayStore(self.replay)
-        return RunStore(self.root, self.runtime, on_event=self._on_event)
+        resume = self.config.getoption("h2o_resume")
+        return RunStore(self.root, self.runtime, on_event=self._on_event, previous=Path(resume) if resume else None)
 
     def _get(self, spec: LaunchSpec) -> LaunchRecord:
         return self._store.get(spec)

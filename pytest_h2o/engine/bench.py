@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TextIO, cast
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_h2o.engine.metrics import Response
 
 PROMPT_TOKEN = 16
+QUALITY_WINDOWS = 8
 BANNER = "The device supports: i8sdot:0, fp16:0, i8mm: 0, sve2: 0, sme2: 0"
 PRECISION_WORDS = {0: "normal", 1: "high", 2: "low"}
 
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         print(BANNER, flush=True)
-        _run(options)
+        _run(options) if options.quality is None else _run_quality(options)
     except (ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -65,6 +67,22 @@ def _run(options: Options) -> None:
         if report:
             document = tables.json_document(results, mmap=options.mmap)
             print(json.dumps(document, separators=(",", ":"), allow_nan=False), file=report)
+
+
+def _run_quality(options: Options) -> None:
+    """Print, and write where ``-j`` says, the perplexity of a text under each eviction policy."""
+    from pytest_h2o.engine import quality  # noqa: PLC0415
+    from pytest_h2o.engine.config import SHIPPED  # noqa: PLC0415
+    from pytest_h2o.engine.tokenizer import Tokenizer  # noqa: PLC0415
+
+    setup = next(command_line.setups(options))
+    engine, _ = _load(setup, 1)
+    text = Path(options.quality or SHIPPED / "heldout.txt").read_text("utf-8")
+    tokens = Tokenizer(engine.config.tokenizer, engine.config.architecture).encode(text)
+    rows = list(quality.measure(engine, tokens, QUALITY_WINDOWS))
+    print(*quality.table_lines(rows), sep="\n")
+    if options.json_file:
+        Path(options.json_file).write_text(json.dumps({"quality": [asdict(row) for row in rows]}) + "\n", "utf-8")
 
 
 def _open(stack: ExitStack, name: str, mode: str) -> TextIO:

@@ -29,6 +29,8 @@ options:
   -mr, --miexdSme2NeonRatio <n>             (default: 41)
   -qatten, --quant-attention <0|1|2>        (default: 0) | Note: 1: int8 keys, 2: int8 keys and values; H2O is off then
   -j, --json <filename>                     (default: llm_bench.json) | Note: if set, output result to a JSON file
+  --quality [filename]                      (default: the shipped held-out text) | Note: instead of speed, print the
+                                            perplexity of the text with the full cache, with H2O and a sliding window
 """
 Words = list[str]
 
@@ -90,6 +92,7 @@ FLAGS = {
     ("-scn", "--sme-core-num"): Flag("core_numbers", _numbers),
     ("-qatten", "--quant-attention"): Flag("quantised", _numbers),
 }
+_OPTIONAL = {"-j": ("json_file", "llm_bench.json"), "--json": ("json_file", "llm_bench.json"), "--quality": ("quality", "")}
 _BY_WORD = {word.replace("_", "-"): flag for words, flag in FLAGS.items() for word in words}
 
 
@@ -116,6 +119,7 @@ class Options:
     core_numbers: list[int] = field(default_factory=lambda: [2])
     quantised: list[int] = field(default_factory=lambda: [0])
     json_file: str | None = None
+    quality: str | None = None
     help: bool = False
 
     @property
@@ -159,8 +163,9 @@ def parse(argv: Sequence[str]) -> Options:
         if name in ("-h", "--help"):
             options.help = True
             return options
-        if name in ("-j", "--json"):
-            options.json_file = words.pop(0) if words and not words[0].startswith("-") else "llm_bench.json"
+        if name in _OPTIONAL:
+            target, default = _OPTIONAL[name]
+            setattr(options, target, words.pop(0) if words and not words[0].startswith("-") else default)
             continue
         flag = _BY_WORD.get(name)
         if flag is None or not words:

@@ -198,14 +198,17 @@ class Architecture:
         if heads % kv_heads or head_dim % 2:
             raise ConfigError(f"{path}: num_key_value_heads: {heads} heads over {kv_heads} KV heads of {head_dim}")
         eos = model.get("eos_token_id", 2)
+        ids = [model.get("bos_token_id", 1), *(eos if isinstance(eos, list) else [eos])]
+        if any(type(number) is not int or not 0 <= number < sizes["vocab"] for number in ids):
+            raise ConfigError(f"{path}: bos_token_id, eos_token_id: {ids} are not tokens below vocab_size")
         return cls(
             **sizes,
             kv_heads=kv_heads,
             head_dim=head_dim,
             eps=float(number("rms_norm_eps", 1e-6)),
             rope_theta=float(number("rope_theta", 10000.0, 1e12)),
-            bos=int(model.get("bos_token_id", 1)),
-            eos=frozenset(eos if isinstance(eos, list) else [eos]),
+            bos=ids[0],
+            eos=frozenset(ids[1:]),
         )
 
 

@@ -169,10 +169,15 @@ def _record(path: Path | None, index: int, response: Response) -> None:
 
 def _chat(engine: Engine, tokenizer: Tokenizer, budget: int) -> int:
     """Answer lines from stdin until it ends or says /exit."""
-    for line in iter(lambda: input("\nUser: "), "/exit"):
-        if line and line != "/reset":
+    print("\nUser: ", end="", flush=True)
+    for line in sys.stdin:
+        prompt = line.strip()
+        if prompt == "/exit":
+            break
+        if prompt and prompt != "/reset":
             print("\nA: ", end="", flush=True)
-            _answer(engine, tokenizer, line, budget)
+            _answer(engine, tokenizer, prompt, budget)
+        print("\nUser: ", end="", flush=True)
     return 0
 
 

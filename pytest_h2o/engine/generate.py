@@ -82,6 +82,17 @@ class Engine:
         prefill_us, sample_us, decode_us = (clock.microseconds[name] for name in ("prefill", "sample", "decode"))
         return Response(len(prompt), tuple(tokens), prefill_us, decode_us, sample_us, metrics)
 
+    def force(self, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[Metrics, list[Floats]]:
+        """Decode given ``tokens`` after ``prompt``; also the logits [V] before each of them."""
+        self._check(prompt, len(tokens))
+        self.cache.clear()
+        metrics, seen = Metrics(), [self.model.prefill(prompt, self.cache, self._threads)]
+        hooks = self._hooks(metrics)
+        seen += [self.model.forward([token], self.cache, hooks) for token in tokens[:-1]]
+        for hook in hooks:
+            hook.finish()
+        return metrics, seen
+
     def _hooks(self, metrics: Metrics) -> list[Hook]:
         """What watches the decoding of one response, in the order it acts."""
         config, hooks = self.config, list[Hook]()
@@ -105,8 +116,10 @@ class Engine:
         metrics.kv_resident_bytes, metrics.kv_peak_bytes = self.cache.account.held, self.cache.account.peak
 
     def _check(self, prompt: Sequence[int], budget: int) -> None:
-        if not prompt:
-            raise ConfigError("the prompt holds no token; give at least one")
+        if not prompt or max(prompt) >= self.model.shape.vocab:
+            raise ConfigError(
+                f"a prompt takes at least one token, all below the vocabulary of {self.model.shape.vocab}"
+            )
         if len(prompt) + budget > self.cache.capacity:
             asked = f"{len(prompt)} prompt tokens and {budget} new ones"
             raise ConfigError(f"{asked} exceed the model's context of {self.cache.capacity}; ask for fewer")

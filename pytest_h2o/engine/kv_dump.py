@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pytest_h2o.engine.config import ConfigError
 from pytest_h2o.engine.kv_cache import Bits, KVCache, LayerCache
 from pytest_h2o.engine.model import Attention
 
@@ -33,18 +34,18 @@ class KVDump:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> KVDump | None:
-        """The dump that ``environ`` asks for; None without ``MNN_KV_DUMP_DIR``. ValueError names a bad variable."""
+        """The dump that ``environ`` asks for; None without ``MNN_KV_DUMP_DIR``. ConfigError names a bad variable."""
         root = environ.get("MNN_KV_DUMP_DIR", "")
         if root.lower() in ("", "0", "false", "off"):
             return None
         stage, limit = environ.get("MNN_KV_DUMP_STAGE", "prefill"), environ.get("MNN_KV_DUMP_MAX_TOKENS", "0")
         if stage not in STAGES:
-            raise ValueError(f"MNN_KV_DUMP_STAGE: {stage!r} is unknown; choose one of {', '.join(STAGES)}")
+            raise ConfigError(f"MNN_KV_DUMP_STAGE: {stage!r} is unknown; choose one of {', '.join(STAGES)}")
         if not limit.isdecimal():
-            raise ValueError(f"MNN_KV_DUMP_MAX_TOKENS: {limit!r} is not a number of tokens")
+            raise ConfigError(f"MNN_KV_DUMP_MAX_TOKENS: {limit!r} is not a number of tokens")
         run_id = environ.get("MNN_KV_DUMP_RUN_ID") or f"run_{int(time.time())}_{os.getpid()}"
         if Path(run_id).name != run_id:
-            raise ValueError(f"MNN_KV_DUMP_RUN_ID: {run_id!r} is not a directory name")
+            raise ConfigError(f"MNN_KV_DUMP_RUN_ID: {run_id!r} is not a directory name")
         return cls(Path(root), run_id, stage, int(limit))
 
     def write_prompt(self, cache: KVCache) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MIB = 2**20
@@ -160,8 +159,3 @@ def _six_digits(value: float) -> float:
     """As a C++ stream prints it: six significant digits, no decimal point on whole numbers."""
     rounded = float(f"{value:.6g}")
     return int(rounded) if rounded.is_integer() else rounded
-
-
-def as_mapping(metrics: Metrics) -> Mapping[str, float]:
-    """All raw numbers by attribute name."""
-    return {f.name: getattr(metrics, f.name) for f in fields(metrics)}

@@ -148,7 +148,7 @@ class _Sums:
 
 
 def _units(groups: Iterable[list[Entry]], options: OfflineOptions, sums: _Sums) -> Iterator[_Unit]:
-    rows = options.online_chunk_seq if options.chunked else 0
+    rows = max(0, options.online_chunk_seq) if options.chunked else 0
     for group in groups:
         for pieces in _cut(sums.loaded(group), rows):
             entries = [piece.entry for piece in pieces]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from pytest_h2o.gating import Verdict
@@ -51,27 +52,23 @@ def failure_table(verdict: Verdict, nodeid: str) -> str:
 
 
 def summary_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
-    """Header and one row per gate: verdict, gate, case, value, requirement, margin, note."""
-    rows: list[tuple[str, ...]] = [("", "gate", "case", "value", "required", "margin", "note")]
-    for verdict in verdicts:
-        required = (
-            f"{verdict.operator} {percent_or_number(verdict.target, verdict.unit)}"
-            if verdict.target is not None
-            else "-"
-        )
-        note = verdict.reason or (verdict.evidence if verdict.evidence.startswith("claimed") else "")
-        rows.append(
-            (
-                WORDS[verdict.outcome],
-                verdict.gate,
-                verdict.case,
-                percent_or_number(verdict.value, verdict.unit),
-                required,
-                percent_or_number(verdict.margin, verdict.unit),
-                clean(note, 60),
-            )
-        )
-    return rows
+    """Header and one row per gate, what failed last; the cases of a gate that a knob turns off share a row."""
+    header = ("", "gate", "case", "value", "required", "margin", "note")
+    off = Counter((v.gate, v.knob, v.reason) for v in verdicts if v.outcome == "skipped")
+    rows = [
+        (WORDS["skipped"], gate, f"{count} cases", "-", "-", "-", clean(why)) for (gate, _, why), count in off.items()
+    ]
+    judged = [verdict for verdict in verdicts if verdict.outcome != "skipped"]
+    return [header, *rows, *map(_row, sorted(judged, key=lambda verdict: verdict.outcome != "pass"))]
+
+
+def _row(verdict: Verdict) -> tuple[str, ...]:
+    value, target, margin = (
+        percent_or_number(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
+    )
+    required = f"{verdict.operator} {target}" if verdict.target is not None else "-"
+    note = verdict.reason or (verdict.evidence if verdict.evidence.startswith("claimed") else "")
+    return WORDS[verdict.outcome], verdict.gate, verdict.case, value, required, margin, clean(note, 60)
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

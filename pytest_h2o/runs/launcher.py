@@ -43,7 +43,7 @@ class Ended:
     Attributes:
         seconds: wall time from start to exit, on a monotonic clock.
         cpu_seconds: user and system time of the process and the children it waited for.
-        started_utc: ISO 8601, to the second.
+        started_utc: ISO 8601, to the millisecond.
     """
 
     status: Status
@@ -68,7 +68,7 @@ def launch(
     dies: TERM to the group, KILL after a grace time. What it leaves running when it exits is killed as well.
     ``on_tick`` gets the elapsed seconds every few seconds. A process that cannot be started is not an exception.
     """
-    started_utc = datetime.now(UTC).isoformat(timespec="seconds")
+    started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
         try:
             guard = this_guard()

@@ -85,14 +85,11 @@ def _built(directory: Path) -> dict[Program, Found]:
 def _mnn(programs: Mapping[Program, Found], config: Found | None) -> MnnRuntime:
     if not programs:
         named = f"model config {config[0]} is named by {config[1]}" if config else "the mnn runtime was chosen"
-        raise RuntimeSetupError(
-            f"{named}, but there is no program to run it; name one with --llm-bench or --llm-demo"
-        )
+        raise RuntimeSetupError(f"{named}, but there is no program to run it; name one with --llm-bench or --llm-demo")
     if config is None:
         path, source = next(iter(programs.values()))
         raise RuntimeSetupError(
-            f"{path} was found ({source}), but no model config; name one with --model-config or MODEL_CONFIG, "
-            "or choose the embedded runtime with --h2o-runtime=embedded"
+            f"{path} was found ({source}), but no model config; name one with --model-config or MODEL_CONFIG"
         )
     sources = [*((name, source) for name, (_, source) in programs.items()), ("model config", config[1])]
     reason = ", ".join(f"{name} from {source}" for name, source in sources)

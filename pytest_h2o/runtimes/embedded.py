@@ -40,6 +40,6 @@ class EmbeddedRuntime(Programs):
     def fingerprint(self) -> dict[str, str]:
         """Hashes of the engine's sources, the Python version, the model config and the model files."""
         digest = hashlib.sha256(sys.version.encode())
-        for path in sorted(path for part in ("engine", "codec") for path in (PACKAGE / part).glob("*.py")):
+        for path in sorted(path for part in ("engine", "codec") for path in (PACKAGE / part).rglob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
         return {"engine": digest.hexdigest()[:16], **super().fingerprint()}

@@ -16,25 +16,32 @@ from pytest_h2o.engine.bench_table import mean_and_std
 from pytest_h2o.engine.config import SHIPPED
 
 Write = Callable[..., Path]
-ORIGINAL_COLUMNS = (
+
+
+def words(text: str) -> list[str]:
+    """The names in ``text``."""
+    return text.split()
+
+
+ORIGINAL_COLUMNS = words(
     "model modelSize backend threads precision llm_demo speed(tok/s) h2o_keep h2o_lossy h2o_lossless"
     " h2o_target_keep_effective h2o_floor_keep h2o_quantized_keep h2o_evict_us h2o_codec_us h2o_lossless_raw_mb"
     " h2o_lossless_comp_mb h2o_lossless_comp_us h2o_lossless_decomp_us h2o_lossless_queue_peak h2o_lossless_fallback"
     " h2o_lossless_backpressure_skip h2o_lossless_async_queue_peak h2o_lossless_async_wait_us"
     " h2o_lossless_decode_cache_hit h2o_lossless_decode_cache_miss"
-).split()
-EXTRA_COLUMNS = (
+)
+EXTRA_COLUMNS = words(
     "h2o_evictions_planned h2o_evictions_applied h2o_evictions_dropped h2o_kv_tokens_end h2o_kv_resident_mb"
     " h2o_kv_peak_mb h2o_effective_ratio h2o_effective_ratio_mean h2o_lossless_blocks h2o_lossless_cold_share"
     " h2o_lossless_roundtrips h2o_lossless_encode_overlap"
-).split()
-RECORD_KEYS = (
+)
+RECORD_KEYS = words(
     "prompt_index prompt_tokens decode_tokens prefill_us decode_us sample_us h2o_keep_ratio h2o_lossy_ratio"
     " h2o_lossless_ratio h2o_lossless_raw_bytes h2o_lossless_compressed_bytes h2o_lossless_decompressed_bytes"
     " h2o_lossless_compress_us h2o_lossless_decompress_us h2o_lossless_queue_depth_peak h2o_lossless_fallback_count"
     " h2o_lossless_backpressure_skip h2o_lossless_async_queue_peak h2o_lossless_async_wait_us"
     " h2o_lossless_decode_cache_hit h2o_lossless_decode_cache_miss h2o_last_evict_tokens h2o_total_evict_tokens"
-).split()
+)
 
 
 def table(text: str) -> list[dict[str, str]]:
@@ -64,7 +71,7 @@ def run_bench(*argv: object) -> int:
         (["-load", "true"], "load", True),
         (["-mmp", "true"], "mmap", False),
         (["--memory", "1,2", "--power", "0"], "memories", [1, 2]),
-        (["-miexd"][:0], "models", [""]),
+        ([], "models", [""]),
         (["-mr", "49", "-scn", "3", "-dyo", "8", "-qatten", "1"], "quantised", [1]),
         (["-p", "3", "-h", "--nonsense"], "help", True),
     ],
@@ -74,7 +81,9 @@ def test_options(words: list[str], field: str, value: object) -> None:
     assert getattr(parse(words), field) == value
 
 
-@pytest.mark.parametrize("words", [["--no-such-flag", "1"], ["-p"], ["-pg", "1"], ["-pg", "1,2,3"], ["--mixedSme2NeonRatio", "1"]])
+@pytest.mark.parametrize(
+    "words", [["--no-such-flag", "1"], ["-p"], ["-pg", "1"], ["-pg", "1,2,3"], ["--mixedSme2NeonRatio", "1"]]
+)
 def test_bad_options(words: list[str]) -> None:
     """An unknown flag, a missing value and a wrong pair name the argument."""
     with pytest.raises(ArgumentsError, match=words[0]):
@@ -122,8 +131,12 @@ def test_bench_padding(write_config: Write, capsys: pytest.CaptureFixture[str]) 
     """Header, rule and cells are padded byte for byte like the original's."""
     assert run_bench("-m", write_config(), "-kv", "true", "-p", 8, "-n", 2, "-rep", 1) == 0
     header, rule, row = (line for line in capsys.readouterr().out.splitlines() if line.startswith("|"))
-    assert header.startswith("| model                          |  modelSize | backend    | threads | precision  | llm_demo   |")
-    assert rule.startswith("| ------------------------------ | ---------: | ---------- | ----: | ---------- | ---------- |")
+    assert header.startswith(
+        "| model                          |  modelSize | backend    | threads | precision  | llm_demo   |"
+    )
+    assert rule.startswith(
+        "| ------------------------------ | ---------: | ---------- | ----: | ---------- | ---------- |"
+    )
     assert "|     4 | Low        | prompt=8<br>decode=2 |" in row
     assert "| 1.0000 ± 0.0000 | 1.000 ± 0.000 | 1.000 ± 0.000 |          1.0000 ± 0.0000 | 1.0000 ± 0.0000 |" in row
 
@@ -246,8 +259,9 @@ def test_demo(shipped_config: Write, prompt_file: Path, tmp_path: Path, capfd: p
     assert record["h2o_evictions_applied"] == out.count("[H2O] layer=") > 0
     assert out.count("[H2O-LOSSLESS] layer=") >= record["h2o_lossless_blocks"] > 0
     pattern = (
-        r"(?s)The device supports: .*\nconfig path is .*\nmain, \d+, cost time: [\d.]+ ms\nPrepare for tuning opt Begin\n"
-        r"Prepare for tuning opt End\nmain, \d+, cost time: [\d.]+ ms\nprompt file is .*\n#{33}\n"
+        r"(?s)The device supports: .*\nconfig path is .*\nmain, \d+, cost time: [\d.]+ ms\n"
+        r"Prepare for tuning opt Begin\nPrepare for tuning opt End\nmain, \d+, cost time: [\d.]+ ms\n"
+        r"prompt file is .*\n#{33}\n"
         rf"prompt tokens num = {record['prompt_tokens']}\ndecode tokens num = {record['decode_tokens']}\n"
         r" vision time = 0.00 s\n pixels_mp = 0.00 MP\n  audio process time = 0.00 s\n  audio input time = 0.00 s\n"
         r"prefill time = \d+\.\d\d s\n decode time = \d+\.\d\d s\n sample time = \d+\.\d\d s\n"
@@ -300,9 +314,7 @@ def test_demo_prefill_only(shipped_config: Write, prompt_file: Path, capfd: pyte
         (["c", "p", "5", "--no-thinking", "--prompt-file-as-whole"], (5, None, True, True)),
     ],
 )
-def test_demo_arguments(
-    words: list[str], expected: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_arguments(words: list[str], expected: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """The words after the config are read as the original reads them."""
     monkeypatch.delenv("LLM_DEMO_METRICS_JSONL", raising=False)
     arguments = demo.parse(words)

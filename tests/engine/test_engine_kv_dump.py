@@ -47,7 +47,7 @@ def test_fp32(make_engine: Callable[..., Engine], dump: Path, prompt: list[int])
 
 
 @pytest.mark.parametrize(("stage", "spans"), [("prefill", 1), ("decode", 3), ("both", 4)])
-def test_stages(  # noqa: PLR0913 - fixtures and a table
+def test_stages(  # noqa: PLR0913, PLR0917 - fixtures and a table
     make_engine: Callable[..., Engine],
     dump: Path,
     prompt: list[int],
