@@ -1,74 +1,119 @@
-"""The ``pytest-h2o`` command."""
+"""The ``pytest-h2o`` command: imports the module of the command that was asked for, and no other."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
 
-from pytest_h2o.data import bundled
+from pytest_h2o.commands import fail
 
 EXAMPLES = """examples:
   pytest-h2o final --junitxml=report.xml          the whole acceptance, from an installed package
   pytest-h2o final -k lossy                       arguments after the suite go to pytest
+  pytest $(pytest-h2o gates) -m final             the same with pytest itself
   pytest-h2o knobs                                every setting, its default and its meaning
-  pytest-h2o offline DUMP_DIR --out-json out.json evaluate the lossless codec on a KV dump
+  pytest-h2o sweep --preset target_store_v6       every combination of a preset, each launched once
+  pytest-h2o COMMAND --help                       options and examples of a command
 """
-SUITES = ("final", "runtime", "m3", "llm_demo", "offline")
+SUITE_EXAMPLES = """Every argument goes to pytest as it is; pytest --help lists them.
+
+examples:
+  pytest-h2o {suite} --junitxml=report.xml
+  pytest-h2o {suite} -k lossy -n 2
+  pytest-h2o {suite} --llm-bench build/llm_bench --llm-demo build/llm_demo --model-config model/config.json
+  pytest-h2o {suite} --h2o-set LOSSY_TARGET=3.2
+  pytest-h2o {suite} --h2o-replay RUN_DIR
+"""
+SUITES = {
+    "final": "the whole acceptance",
+    "runtime": "single llm_bench cases",
+    "m3": "repeated launches",
+    "llm_demo": "real prompts",
+}
+# The plugin's package is loaded before pytest, by this command.
+IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+# Each is a module of pytest_h2o.commands.
+COMMANDS = {
+    "gates": "print the directory of the gates that ship",
+    "knobs": "list every setting",
+    "presets": "list the sweep presets and what they combine",
+    "sweep": "launch every combination of a preset once",
+    "parse": "turn logs of llm_bench into a CSV file",
+    "offline": "evaluate the lossless codec on a KV dump",
+    "prompts": "list the real prompts that would be run, and those that cannot be",
+    "report": "print the summary of an earlier run directory",
+}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    from pytest_h2o.offline import cli as offline  # noqa: PLC0415
+class Parser(argparse.ArgumentParser):
+    """Wrong usage ends with 1, since 2 says that launches failed."""
 
-    parser = argparse.ArgumentParser(
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end."""
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: error: {message}\n")
+
+
+def build_parser(chosen: str = "") -> argparse.ArgumentParser:
+    """The command line; only the ``chosen`` command has its options."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(
         prog="pytest-h2o",
         description="Acceptance gates for KV-cache compression.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=raw,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for suite in SUITES:
-        if suite != "offline":
-            commands.add_parser(suite, help=f"run the gates of the {suite} suite with pytest", add_help=False)
-    commands.add_parser("knobs", help="list every setting")
-    offline.add_arguments(commands.add_parser("offline", help="evaluate the lossless codec on a KV dump"))
+    for suite, text in SUITES.items():
+        commands.add_parser(
+            suite,
+            help=f"run the {suite} gates with pytest: {text}",
+            usage=f"pytest-h2o {suite} [PYTEST_ARGUMENT ...]",
+            description=f"Run the {suite} gates with pytest: {text}.",
+            epilog=SUITE_EXAMPLES.format(suite=suite),
+            formatter_class=raw,
+        )
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", formatter_class=raw)
+        if name == chosen:
+            module = import_module(f"pytest_h2o.commands.{name}")
+            module.add_arguments(command)
+            command.epilog = module.EXAMPLES
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    parser = build_parser()
-    arguments, rest = parser.parse_known_args(argv)
-    if arguments.command in SUITES and arguments.command != "offline":
-        return run_suite(arguments.command, rest)
-    if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if arguments.command == "knobs":
-        return print_knobs()
-    from pytest_h2o.offline import cli as offline  # noqa: PLC0415
-
-    return offline.run(arguments)
+    """Entry point; the exit code is 0 when all went well, 1 for wrong usage or input, pytest's own for a suite."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    first = words[0] if words else ""
+    if first in SUITES and words[1:] not in (["-h"], ["--help"]):
+        return run_suite(first, words[1:])
+    arguments = build_parser(first).parse_args(words)
+    try:
+        code = int(import_module(f"pytest_h2o.commands.{arguments.command}").run(arguments))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        return fail(f"{error.filename or 'output'}: {error.strerror}")
 
 
 def run_suite(suite: str, arguments: Sequence[str]) -> int:
-    """Run the bundled gates of one suite."""
+    """Run the bundled gates of one suite with pytest's cache in the working directory, not beside the package."""
     import pytest  # noqa: PLC0415
 
-    return int(pytest.main([str(bundled("gates")), "-m", suite, "--strict-markers", *arguments]))
+    from pytest_h2o.data import bundled  # noqa: PLC0415
 
-
-def print_knobs() -> int:
-    """One line per knob."""
-    from pytest_h2o.knobs import KNOBS  # noqa: PLC0415
-    from pytest_h2o.report.text import aligned  # noqa: PLC0415
-
-    rows = [("knob", "default", "accepts", "meaning")]
-    for knob in KNOBS.values():
-        default = ",".join(map(str, knob.default)) if isinstance(knob.default, tuple) else str(knob.default)
-        rows.append((knob.name, default, knob.accepts, knob.doc))
-    print("\n".join(aligned(rows)))
-    return 0
+    ours = [str(bundled("gates")), "-m", suite, "--strict-markers", "--rootdir=.", "-W", IMPORTED]
+    return int(pytest.main([*ours, *arguments]))
 
 
 if __name__ == "__main__":

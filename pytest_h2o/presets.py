@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pytest_h2o.data import bundled
 from pytest_h2o.specs import ConfigValue, LaunchSpec
@@ -29,6 +31,16 @@ DIMENSIONS = {
     "h2o_target_lossy_ratios": "kv_h2o_target_lossy_ratio",
 }
 SCALARS = ("h2o_layer_start", "h2o_layer_end", "h2o_target_mode", "h2o_log_stats")
+# The key that the engine does not look at in each target mode.
+UNUSED = {"adaptive": "kv_h2o_target_keep_ratio", "static": "kv_h2o_target_lossy_ratio"}
+LOSSLESS_OFF: Mapping[str, ConfigValue] = {
+    "kv_lossless_enable": False,
+    "kv_lossless_runtime_enable": False,
+    "kv_lossless_scope": "none",
+    "kv_lossless_codec": "none",
+}
+SIZE_LIMIT = 2**20
+MAX_COMBINATIONS = 9999  # run ids have four digits
 
 
 class PresetError(ValueError):
@@ -38,7 +50,7 @@ class PresetError(ValueError):
 class Preset(BaseModel):
     """One preset file. Lists are sweep dimensions; a missing key has the original sweep's default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     prompts: Lengths = [512]
     gens: Lengths = [128]
@@ -51,6 +63,7 @@ class Preset(BaseModel):
     h2o_update_intervals: Lengths = [16]
     h2o_trigger_min_tokens: Lengths = [512]
     h2o_target_lossy_ratios: Ratios = [3.0]
+    h2o_target_lossy_ratio: Annotated[float, Field(ge=1)] | None = None  # of older files, in place of the list
     h2o_layer_start: Annotated[int, Field(ge=0)] = 2
     h2o_layer_end: Annotated[int, Field(ge=-1)] = -1
     h2o_target_mode: Literal["adaptive", "static"] = "adaptive"
@@ -78,6 +91,20 @@ class Preset(BaseModel):
     kv_lossless_decode_cache_blocks: Annotated[int, Field(ge=0)] = 64
     kv_lossless_strict_roundtrip_check: bool = False
 
+    @model_validator(mode="after")
+    def _one_lossy_setting(self) -> Self:
+        if {"h2o_target_lossy_ratio", "h2o_target_lossy_ratios"} <= self.model_fields_set:
+            raise ValueError("give h2o_target_lossy_ratios or h2o_target_lossy_ratio, not both")
+        return self
+
+    @property
+    def dimensions(self) -> dict[str, list[int] | list[float]]:
+        """The values of each sweep dimension, outermost first."""
+        values = {name: getattr(self, name) for name in ("prompts", "gens", *DIMENSIONS)}
+        if self.h2o_target_lossy_ratio is not None:
+            values["h2o_target_lossy_ratios"] = [self.h2o_target_lossy_ratio]
+        return values
+
 
 def preset_names() -> list[str]:
     """The presets that ship."""
@@ -88,21 +115,49 @@ def load_preset(name: str) -> Preset:
     """A preset by name, or by path for one of the user's own; raises :class:`PresetError`."""
     path = Path(name) if name.endswith(".json") else bundled("presets") / f"{name}.json"
     try:
-        return Preset.model_validate_json(path.read_bytes())
+        with path.open("rb") as file:
+            preset = Preset.model_validate_json(file.read(SIZE_LIMIT))  # cut off, a larger one is no JSON
     except FileNotFoundError:
         raise PresetError(f"{path}: no such preset; there are {', '.join(preset_names())}") from None
+    except OSError as error:
+        raise PresetError(f"{path}: cannot be read: {error.strerror}; give a JSON file or a preset's name") from None
     except ValidationError as error:
-        places = (f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors())
-        raise PresetError(f"{path}: {'; '.join(places)}") from None
+        raise PresetError(f"{path}: {_describe(error)}") from None
+    if (size := math.prod(map(len, preset.dimensions.values()))) > MAX_COMBINATIONS:
+        raise PresetError(f"{path}: {size} combinations, at most {MAX_COMBINATIONS}; give shorter lists")
+    return preset
 
 
-def expand(preset: Preset, *, threads: int = 4, backend: str = "cpu") -> Iterator[LaunchSpec]:
-    """One launch per combination, in the original sweep's order; ``arm`` is the original's run id."""
-    fixed: dict[str, ConfigValue] = {"kv_h2o_enable": True}
+def _describe(error: ValidationError) -> str:
+    """What is wrong with a preset, key by key; empty dimensions first, in the original's words."""
+    empty = [str(item["loc"][0]) for item in error.errors() if item["type"] == "too_short"]
+    words = [f"Empty sweep dimension: {', '.join(empty)}"] if empty else []
+    others = [item for item in error.errors() if item["type"] != "too_short"]
+    return "; ".join(words + [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in others])
+
+
+def expand(  # noqa: PLR0913  what the original's command line adds to a preset
+    preset: Preset,
+    *,
+    threads: int = 4,
+    backend: str = "cpu",
+    attention_option: int = 0,
+    timeout_s: float = 600.0,
+    disable_h2o: bool = False,
+    disable_lossless: bool = False,
+) -> Iterator[LaunchSpec]:
+    """One launch per combination, in the original sweep's order; ``arm`` is the original's run id.
+
+    Without H2O there is nothing to encode, so ``disable_h2o`` turns lossless off as well.
+    """
+    fixed: dict[str, ConfigValue] = {"kv_h2o_enable": not disable_h2o}
     fixed |= {f"kv_{name}": getattr(preset, name) for name in SCALARS}
+    fixed["kv_h2o_log_stats"] = preset.h2o_log_stats and not disable_h2o
     fixed |= {name: value for name, value in preset if name.startswith("kv_lossless_")}
-    values = [getattr(preset, name) for name in DIMENSIONS]
-    for number, (prompt, gen, *chosen) in enumerate(product(preset.prompts, preset.gens, *values), start=1):
+    if disable_h2o or disable_lossless or not preset.kv_lossless_enable:
+        fixed |= LOSSLESS_OFF
+    lengths_and_values = product(*preset.dimensions.values())
+    for number, (prompt, gen, *chosen) in enumerate(lengths_and_values, start=1):
         config = fixed | dict(zip(DIMENSIONS.values(), chosen, strict=True))
         keep, block = config["kv_h2o_target_keep_ratio"], config["kv_h2o_block_tokens"]
         yield LaunchSpec(
@@ -110,12 +165,28 @@ def expand(preset: Preset, *, threads: int = 4, backend: str = "cpu") -> Iterato
             arm=f"run_{number:04}_p{prompt}_g{gen}_k{keep}_b{block}_lr{config['kv_h2o_target_lossy_ratio']}",
             replicate=1,
             config=config,
-            prompt_tokens=prompt,
-            gen_tokens=gen,
+            prompt_tokens=int(prompt),
+            gen_tokens=int(gen),
             repeat=preset.repeat,
             threads=threads,
             backend=backend,
+            attention_option=attention_option,
+            timeout_s=timeout_s,
         )
+
+
+def distinct(specs: Iterable[LaunchSpec]) -> dict[str, LaunchSpec]:
+    """For each arm the first spec that the engine runs in the same way: it ignores one ratio in each target mode."""
+    first: dict[str, LaunchSpec] = {}
+    return {spec.arm: first.setdefault(_heeded(spec).key, spec) for spec in specs}
+
+
+def _heeded(spec: LaunchSpec) -> LaunchSpec:
+    """``spec`` with only those keys that the engine looks at."""
+    if not spec.config["kv_h2o_enable"]:
+        return replace(spec, config={})
+    unused = UNUSED[str(spec.config["kv_h2o_target_mode"])]
+    return replace(spec, config={key: value for key, value in spec.config.items() if key != unused})
 
 
 def json_schema() -> str:

@@ -24,7 +24,7 @@ LAYERS = [
     {"offline_run", "report"},
     {"gate", "progress"},
     {"session"},
-    {"plugin", "cli"},
+    {"plugin", "cli", "commands"},
 ]
 TOP_LEVEL = {
     "pyproject.toml", "README.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",

@@ -1,0 +1,100 @@
+"""Logs of ``llm_bench`` -> one CSV file, in the column order of the original kit."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_h2o.commands import fail, note
+
+if TYPE_CHECKING:
+    from pytest_h2o.parsers.bench_table import Table
+
+EXAMPLES = """examples:
+  pytest-h2o parse run/logs -o metrics.csv
+  pytest-h2o parse first.log second.md            to stdout
+  pytest-h2o parse h2o-runs/*/launches/*/log.md -o all.csv
+"""
+COLUMNS = (
+    "model", "modelSize", "backend", "threads", "llm_demo", "speed(tok/s)", "h2o_keep", "h2o_lossy", "h2o_lossless",
+    "h2o_target_keep_effective", "h2o_floor_keep", "h2o_quantized_keep", "h2o_evict_us", "h2o_codec_us",
+    "h2o_lossless_raw_mb", "h2o_lossless_comp_mb", "h2o_lossless_comp_us", "h2o_lossless_decomp_us",
+    "h2o_lossless_queue_peak", "h2o_lossless_fallback", "h2o_lossless_backpressure_skip",
+    "h2o_lossless_async_queue_peak", "h2o_lossless_async_wait_us", "h2o_lossless_decode_cache_hit",
+    "h2o_lossless_decode_cache_miss", "log_file",
+)  # fmt: skip
+SUFFIXES = {".log", ".md"}
+MAX_NOTES = 10
+Line = Mapping[str, str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the logs and the output."""
+    parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="a log, or a directory of *.log and *.md")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.csv", help="write here instead of to stdout")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the CSV; 1 if no log holds a row. What is left out is said on stderr."""
+    files = log_files(arguments.logs)
+    lines = list(read_lines(files))
+    if not lines:
+        return fail(f"no rows in {len(files)} files; give logs that llm_bench wrote with -fp, or its stdout")
+    write_csv(lines, arguments.output)
+    if arguments.output:
+        note(f"{len(lines)} rows written to {arguments.output}")
+    return 0
+
+
+def log_files(paths: Iterable[Path]) -> list[Path]:
+    """The paths, a directory replaced by the logs in it (sorted, not those below it), each file once."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        inside = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES) if path.is_dir() else [path]
+        for file in inside:
+            found.setdefault(str(file.resolve()), file)
+    return list(found.values())
+
+
+def read_lines(files: Iterable[Path]) -> Iterator[Line]:
+    """Every row of every table by column, with its ``log_file``; a header is never a row, wherever it is repeated."""
+    from pytest_h2o.parsers.bench_table import read_tables  # noqa: PLC0415
+    from pytest_h2o.parsers.rows import ParseError  # noqa: PLC0415
+
+    for file in files:
+        try:
+            tables = read_tables(file)
+        except ParseError as error:
+            note(error)
+            continue
+        for problem in problems_of(tables):
+            note(f"{file}: {problem}")
+        yield from ({**row.cells, "log_file": str(file)} for table in tables for row in table.rows)
+
+
+def problems_of(tables: Sequence[Table]) -> list[str]:
+    """What is wrong with a file, cut to a few lines."""
+    if not any(table.rows for table in tables):
+        return ["holds no row of a table" if tables else "holds no table"]
+    problems = [problem for table in tables for problem in table.problems]
+    problems += [problem for table in tables for row in table.rows for problem in row.problems]
+    rest = len(problems) - MAX_NOTES
+    return problems[:MAX_NOTES] + ([f"and {rest} more problems"] if rest > 0 else [])
+
+
+def write_csv(lines: Sequence[Line], path: Path | None) -> None:
+    """Write ``lines`` to ``path`` or stdout: known columns in the original's order, then the others by name."""
+    from pytest_h2o.report.text import clean  # noqa: PLC0415
+
+    present = {column for line in lines for column in line}
+    order = [column for column in COLUMNS if column in present]
+    order += sorted(present.difference(COLUMNS))
+    with path.open("w", encoding="utf-8", newline="") if path else nullcontext(sys.stdout) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([clean(column) for column in order])
+        writer.writerows([clean(line.get(column, "")) for column in order] for line in lines)

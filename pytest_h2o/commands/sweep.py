@@ -1,0 +1,316 @@
+"""Every combination of a preset, each distinct one launched once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_h2o.commands import clean, fail, note, table
+from pytest_h2o.commands.parse import read_lines, write_csv
+
+if TYPE_CHECKING:
+    from pytest_h2o.parsers.rows import Row
+    from pytest_h2o.runs.store import LaunchRecord
+    from pytest_h2o.runtimes import Runtime
+    from pytest_h2o.specs import LaunchSpec
+
+EXAMPLES = """examples:
+  pytest-h2o sweep --preset target_core_gate_v6
+  pytest-h2o sweep --preset mine.json --llm-bench build/llm_bench --model-config model/config.json --threads 4
+  pytest-h2o sweep --preset target_ratio_v6 --dry-run --out plan      configs and manifest only
+  pytest-h2o sweep --preset target_ratio_v6 --resume h2o-runs/latest  go on after an interruption
+
+exit code: 0 all launches ended well, 1 wrong usage, 2 some launches failed, 130 interrupted (what is finished is kept)
+"""
+# Manifest keys after run_id, prompt_len and gen_len, in the original's order, with the config keys they show.
+H2O_KEYS = {
+    "keep_ratio": "kv_h2o_target_keep_ratio",
+    "block_tokens": "kv_h2o_block_tokens",
+    "sink_tokens": "kv_h2o_sink_tokens",
+    "recent_tokens": "kv_h2o_recent_tokens",
+    "ema_alpha": "kv_h2o_ema_alpha",
+    "update_interval": "kv_h2o_update_interval",
+    "trigger_min_tokens": "kv_h2o_trigger_min_tokens",
+    "h2o_layer_start": "kv_h2o_layer_start",
+    "h2o_layer_end": "kv_h2o_layer_end",
+    "h2o_target_mode": "kv_h2o_target_mode",
+    "h2o_target_lossy_ratio": "kv_h2o_target_lossy_ratio",
+}
+LOSSLESS_KEYS = (
+    "kv_lossless_enable", "kv_lossless_scope", "kv_lossless_front_n", "kv_lossless_codec",
+    "kv_lossless_runtime_enable", "kv_lossless_runtime_mode", "kv_lossless_block_tokens",
+    "kv_lossless_hot_recent_tokens", "kv_lossless_hot_sink_tokens", "kv_lossless_kept_sample_layers",
+    "kv_lossless_kept_sample_token_interval", "kv_lossless_front_sample_token_interval",
+    "kv_lossless_store_disable_front", "kv_lossless_store_bootstrap_tokens", "kv_lossless_store_grouped_step_tokens",
+    "kv_lossless_codec_runtime", "kv_lossless_predictors_k", "kv_lossless_predictors_v", "kv_lossless_async_threads",
+    "kv_lossless_max_queue", "kv_lossless_decode_cache_blocks", "kv_lossless_strict_roundtrip_check",
+)  # fmt: skip
+PROGRESS_EVERY_S = 15.0
+OPTION_KNOBS = ("threads", "backend", "attention_option", "launch_timeout_s")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the original sweep takes, and how the runtime is named."""
+    parser.add_argument("--preset", required=True, metavar="NAME|FILE.json", help="pytest-h2o presets lists the names")
+    parser.add_argument("--llm-bench", metavar="PATH", help="binary (environment: LLM_BENCH)")
+    parser.add_argument("--model-config", metavar="PATH", help="config.json of the model (environment: MODEL_CONFIG)")
+    parser.add_argument("--threads", metavar="N", help="threads of the runtime (environment: THREADS)")
+    parser.add_argument("--backend", metavar="B", help="backend of the runtime (environment: BACKEND)")
+    parser.add_argument("--attention-option", metavar="N", help="llm_bench -qatten (environment: ATTENTION_OPTION)")
+    parser.add_argument(
+        "--launch-timeout-s", metavar="S", help="end a launch that takes longer (environment: LAUNCH_TIMEOUT_S)"
+    )
+    parser.add_argument("--disable-h2o", action="store_true", help="run without eviction, and so without lossless")
+    parser.add_argument("--disable-lossless", action="store_true", help="run without lossless compression")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write here (default: a new directory in h2o-runs)")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="take over what an earlier sweep finished")
+    parser.add_argument("--dry-run", action="store_true", help="write configs and manifest, launch nothing")
+
+
+class SweepError(ValueError):
+    """The command line asks for what cannot be done; the message says what to give instead."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan the sweep and, unless it is a dry run, launch it and compare what came out."""
+    from pytest_h2o.knobs import KnobError  # noqa: PLC0415
+    from pytest_h2o.presets import PresetError  # noqa: PLC0415
+    from pytest_h2o.runtimes import RuntimeSetupError  # noqa: PLC0415
+
+    try:
+        sweep = plan(arguments)
+        if not arguments.dry_run:
+            return sweep.launch()
+        sweep.write_manifest({spec.arm: 0 for spec in sweep.launches})
+        print(f"{sweep.size}: planned in {clean(sweep.out)}, nothing launched")
+        return 0
+    except (SweepError, PresetError, KnobError, RuntimeSetupError) as error:
+        return fail(error)
+
+
+def plan(arguments: argparse.Namespace) -> Sweep:
+    """The sweep that the command line asks for, with its configs written; nothing is written when it cannot be made."""
+    from pytest_h2o.presets import distinct  # noqa: PLC0415
+    from pytest_h2o.runs.session import create_session_dir  # noqa: PLC0415
+    from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
+
+    runtime = find_runtime(arguments.llm_bench, None, arguments.model_config)
+    specs = combinations(arguments, runtime.name)
+    resume = check_directories(arguments)
+    configs = {spec.arm: runtime.command(spec, Path()).config for spec in specs}
+    if not arguments.dry_run:
+        runtime.check()
+    out = arguments.out or create_session_dir(Path("h2o-runs"))
+    write_configs(out, configs)
+    return Sweep(out, runtime, specs, distinct(specs), arguments.disable_lossless, resume)
+
+
+def combinations(arguments: argparse.Namespace, runtime: str) -> list[LaunchSpec]:
+    """The preset's combinations with the options of a launch: command line, environment, the runtime's default."""
+    from pytest_h2o.knobs import resolve  # noqa: PLC0415
+    from pytest_h2o.presets import expand, load_preset  # noqa: PLC0415
+    from pytest_h2o.session import EMBEDDED_DEFAULTS  # noqa: PLC0415
+
+    given = {name.upper(): getattr(arguments, name) for name in OPTION_KNOBS}
+    texts = [f"{name}={text}" for name, text in given.items() if text is not None]
+    knobs = resolve(texts, os.environ, runtime_defaults=EMBEDDED_DEFAULTS if runtime == "embedded" else {})
+    specs = expand(
+        load_preset(arguments.preset),
+        threads=knobs.integer("THREADS"),
+        backend=knobs.text("BACKEND"),
+        attention_option=knobs.integer("ATTENTION_OPTION"),
+        timeout_s=knobs.number("LAUNCH_TIMEOUT_S"),
+        disable_h2o=arguments.disable_h2o,
+        disable_lossless=arguments.disable_lossless,
+    )
+    return list(specs)
+
+
+def check_directories(arguments: argparse.Namespace) -> Path | None:
+    """The sweep to resume, if any, without symlinks; raises :class:`SweepError` if a directory cannot serve."""
+    if arguments.out and (arguments.out / "launches").exists():
+        raise SweepError(f"{arguments.out} holds launches already; give another --out, and --resume to take them over")
+    if arguments.resume and not (arguments.resume / "launches").is_dir():
+        raise SweepError(f"--resume {arguments.resume}: holds no launches; give the directory of an earlier sweep")
+    return arguments.resume.resolve() if arguments.resume else None
+
+
+def write_configs(out: Path, configs: Mapping[str, Mapping[str, object]]) -> None:
+    """Write the config of every combination, as a launch gets it, to ``configs/<run_id>.json``."""
+    from pytest_h2o.runtimes.config import config_text  # noqa: PLC0415
+
+    for folder in ("configs", "logs"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    for run_id, config in configs.items():
+        (out / "configs" / f"{run_id}.json").write_text(config_text(config))
+
+
+@dataclass
+class Sweep:
+    """The combinations of a preset and what their launches showed.
+
+    ``first`` names for each run id the combination that is launched for it. Of finished launches, by run id,
+    ``return_codes`` are the programs', ``rows`` the measurements, ``failed`` the reasons why there are none.
+    """
+
+    out: Path
+    runtime: Runtime
+    specs: list[LaunchSpec]
+    first: Mapping[str, LaunchSpec]
+    disable_lossless: bool
+    resume: Path | None
+    return_codes: dict[str, int | None] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    _quiet_until: float = 0.0
+
+    @cached_property
+    def launches(self) -> list[LaunchSpec]:
+        """The combinations that are launched."""
+        return [spec for spec in self.specs if self.first[spec.arm] is spec]
+
+    @property
+    def size(self) -> str:
+        """How much it is, in words."""
+        return f"{len(self.specs)} combinations, {len(self.launches)} of them distinct"
+
+    def log(self, run_id: str) -> Path:
+        """The table of the launch that was made for a combination."""
+        return self.out / "logs" / f"{self.first[run_id].arm}.log"
+
+    def launch(self) -> int:
+        """Launch what is distinct, keep each result as soon as it is there, and compare; returns the exit code."""
+        from pytest_h2o.runs.store import RunStore  # noqa: PLC0415
+
+        note(f"{self.size}; {self.runtime.describe()}")
+        store = RunStore(self.out, self.runtime, on_event=self._show, previous=self.resume)
+        try:
+            for spec in self.launches:
+                self._keep(store.get(spec))
+        except KeyboardInterrupt:
+            self._conclude()
+            done = f"{len(self.return_codes)} of {len(self.launches)} launches"
+            note(f"interrupted after {done}; go on with --resume {self.out}")
+            return 130
+        self._conclude()
+        return 2 if self.failed else 0
+
+    def write_manifest(self, return_codes: Mapping[str, int | None]) -> None:
+        """Write ``manifest.json``: every combination whose launch has a return code, in the original's format."""
+        from pytest_h2o.runs.records import write_atomically  # noqa: PLC0415
+
+        entries = [
+            self._entry(spec, return_codes[self.first[spec.arm].arm])
+            for spec in self.specs
+            if self.first[spec.arm].arm in return_codes
+        ]
+        write_atomically(self.out / "manifest.json", json.dumps(entries, indent=2) + "\n")
+
+    def _entry(self, spec: LaunchSpec, return_code: int | None) -> dict[str, object]:
+        config = spec.config
+        return {
+            "run_id": spec.arm,
+            "prompt_len": spec.prompt_tokens,
+            "gen_len": spec.gen_tokens,
+            **{key: config[name] for key, name in H2O_KEYS.items()},
+            "disable_h2o": not config["kv_h2o_enable"],
+            "disable_lossless": self.disable_lossless,
+            "kv_h2o_enable": config["kv_h2o_enable"],
+            **{key: config[key] for key in LOSSLESS_KEYS},
+            "config": str(self.out / "configs" / f"{spec.arm}.json"),
+            "log": str(self.log(spec.arm)),
+            "return_code": return_code,
+        }
+
+    def _keep(self, record: LaunchRecord) -> None:
+        """Take in a launch that ended: its table into ``logs``, its row, its line in the manifest and on the screen."""
+        from pytest_h2o.results import read_launch  # noqa: PLC0415
+
+        run_id = record.spec.arm
+        if record.table.is_file():
+            shutil.copyfile(record.table, self.log(run_id))
+        rows, problems = read_launch(record)
+        if problems:
+            self.failed[run_id] = "; ".join(problems)
+        else:
+            self.rows[run_id] = rows[0]
+        self.return_codes[run_id] = record.returncode
+        self.write_manifest(self.return_codes)
+        taken = f" (from {record.reused_from})" if record.reused_from else ""
+        result = f"FAILED: {self.failed[run_id]}" if problems else brief(rows[0])
+        note(f"{self._count(record.spec)}: {record.seconds or 0:.1f} s, {result}{taken}")
+
+    def _conclude(self) -> None:
+        """Write the CSV, print the comparison and name what failed."""
+        if lines := list(read_lines(self.log(run_id) for run_id in self.rows)):
+            write_csv(lines, self.out / "h2o_metrics.csv")
+            print(table(comparison(self.rows)))
+            print("* = no other combination of the same lengths is both smaller and faster")
+        print(f"{len(self.rows)} of {len(self.launches)} launches ended well; written to {clean(self.out)}")
+        for run_id, reason in self.failed.items():
+            print(f"failed: {run_id}: {clean(reason)}")
+
+    def _show(self, kind: str, spec: LaunchSpec, seconds: float) -> None:
+        """A progress line, now and then while nothing ends; the end of a launch is told with its result."""
+        texts = {
+            "start": "",
+            "tick": f": running for {seconds:.0f} s",
+            "wait": f": waiting for another measurement on this machine ({seconds:.0f} s)",
+        }
+        if kind == "start" or (kind in texts and time.monotonic() > self._quiet_until):
+            note(self._count(spec) + texts[kind])
+            self._quiet_until = time.monotonic() + PROGRESS_EVERY_S
+
+    def _count(self, spec: LaunchSpec) -> str:
+        return f"[{self.launches.index(spec) + 1}/{len(self.launches)}] {spec.arm}"
+
+
+def brief(row: Row) -> str:
+    """The three numbers of a row that are compared."""
+    decode, lossy, lossless = (_mean(row, name) for name in ("decode_tps", "h2o_lossy", "h2o_lossless"))
+    return f"decode {decode} tok/s, lossy {lossy}, lossless {lossless}"
+
+
+def comparison(rows: Mapping[str, Row]) -> list[tuple[str, ...]]:
+    """Header and one row per launch, smallest KV first among those of the same lengths; the Pareto front is marked."""
+    lines: list[tuple[str, ...]] = [("", "run", "lengths", "decode tok/s", "lossy", "lossless", "lossy x lossless")]
+    for label in dict.fromkeys(row.label for row in rows.values()):
+        points = {run_id: point(row) for run_id, row in rows.items() if row.label == label}
+        best = front(value for value in points.values() if value)
+        for run_id, value in sorted(points.items(), key=lambda item: item[1] or (-math.inf, 0.0), reverse=True):
+            numbers = (_mean(rows[run_id], name) for name in ("decode_tps", "h2o_lossy", "h2o_lossless"))
+            total = f"{value[0]:.4g}" if value else "-"
+            lines.append(("*" if value in best else "", run_id, label, *numbers, total))
+    return lines
+
+
+def point(row: Row) -> tuple[float, float] | None:
+    """Lossy times lossless ratio, and decode speed in tokens/s; None unless all three are finite numbers."""
+    values = [row.samples[name].mean for name in ("h2o_lossy", "h2o_lossless", "decode_tps") if name in row.samples]
+    if len(values) < 3 or not all(map(math.isfinite, values)):
+        return None
+    return values[0] * values[1], values[2]
+
+
+def front(points: Iterable[tuple[float, float]]) -> set[tuple[float, float]]:
+    """The points than which no other one is at least as large in both numbers."""
+    best: set[tuple[float, float]] = set()
+    fastest = -math.inf
+    for total, speed in sorted(set(points), reverse=True):
+        if speed > fastest:
+            best.add((total, speed))
+            fastest = speed
+    return best
+
+
+def _mean(row: Row, name: str) -> str:
+    return f"{row.samples[name].mean:.4g}" if name in row.samples else "-"
