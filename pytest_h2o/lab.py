@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -136,9 +136,11 @@ class Lab:
         paths = [prompt.path for prompt in self.prompts.prompts]
         return launches(case, self.knobs, paths, baseline=baseline, replicate=replicate)
 
-    def _record(self, case: Case, spec: LaunchSpec) -> LaunchRecord:
+    def _record(self, case: Case, spec: LaunchSpec, partner: LaunchSpec | None = None) -> LaunchRecord:
         """Make a launch together with its neighbours: the other arms on the same work, in a seeded order."""
         block = self._block(case, spec)
+        if partner:
+            block[partner.arm] = partner
         for arm in launch_order(list(block), spec.replicate, self.knobs.integer("DECODE_SEED"), spec.label):
             self.get(block[arm])
         return self.get(spec)
@@ -197,11 +199,11 @@ class Lab:
     def _launch_pair(
         self, case: Case, baseline: LaunchSpec, candidate: LaunchSpec
     ) -> tuple[LaunchRecord, LaunchRecord]:
-        self._record(case, candidate)
-        both = {baseline.arm: baseline, candidate.arm: candidate}
-        order = launch_order(list(both), candidate.replicate, self.knobs.integer("DECODE_SEED"), candidate.label)
-        records = {arm: self.get(both[arm]) for arm in order}
-        return records[baseline.arm], records[candidate.arm]
+        """Two launches next to each other; up to the first look all arms share one baseline, later each has its own."""
+        if candidate.replicate > self._first_look(case):
+            baseline = replace(baseline, paired_with=case.arm)
+        record = self._record(case, candidate, baseline)
+        return self.get(baseline), record
 
     def _labels_in(self, bucket: str) -> set[str] | None:
         return {prompt.stem for prompt in self.prompts.prompts if prompt.bucket == bucket} if bucket else None

@@ -27,8 +27,8 @@ from pytest_h2o.specs import LaunchSpec
 # The embedded runtime prints every metric, so what is optional elsewhere is required of it; its small matrices gain
 # nothing from a second BLAS thread, and the encode worker needs the core.
 EMBEDDED_DEFAULTS: dict[str, KnobValue] = {
-    "THREADS": 1,
-    "DECODE_TOKENS": 320,
+    "THREADS": 2,
+    "DECODE_TOKENS": 192,
     "MAX_LOSSLESS_ASYNC_WAIT_US": 50_000.0,
     "REQUIRE_ASYNC_QUEUE_ACTIVITY": True,
     "REQUIRE_DECODE_CACHE_ACTIVITY": True,

@@ -27,6 +27,7 @@ class LaunchSpec:
         repeat: measured repeats of an ``llm_bench`` launch.
         prompt_file: the prompt of an ``llm_demo`` launch.
         timeout_s: seconds after which the launch is ended.
+        paired_with: the arm that a baseline launch is compared with, if it is not shared by all arms.
         env: extra environment of the process; ``{directory}`` in a value stands for the directory of the launch.
     """
 
@@ -43,6 +44,7 @@ class LaunchSpec:
     attention_option: int = 0
     timeout_s: float = 600.0
     env: Mapping[str, str] = field(default_factory=dict)
+    paired_with: str = ""
 
     @property
     def label(self) -> str:
@@ -52,7 +54,8 @@ class LaunchSpec:
     @property
     def name(self) -> str:
         """Readable and unique in a session: ``bench-p512_g128-full-r1``."""
-        return f"{self.program.removeprefix('llm_')}-{self.label}-{self.arm}-r{self.replicate}"
+        arm = f"{self.arm}-for-{self.paired_with}" if self.paired_with else self.arm
+        return f"{self.program.removeprefix('llm_')}-{self.label}-{arm}-r{self.replicate}"
 
     @property
     def key(self) -> str:
@@ -69,5 +72,6 @@ class LaunchSpec:
             self.backend,
             self.attention_option,
             dict(self.env),
+            self.paired_with,
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,5 +1,6 @@
 """Lossless coding at run time: the schedule, bit-exact restore, honest accounts."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -45,7 +46,29 @@ def test_spans(  # noqa: PLR0913, PLR0917 - one row of the table each
 ) -> None:
     """Bootstrap and periodic spans per mode, at the default gate's lengths and at the edges."""
     due = schedule.next_span(tokens, token, 16, settings)
+    assert tokens >= schedule.due_length(settings) or due is None
     assert (due[0], due[1].watermark) == (span, watermark) if due else span is None
+
+
+@given(
+    mode=st.sampled_from(["probe", "full", "store"]),
+    schedule=st.builds(Schedule, st.integers(0, 3), st.integers(0, 300), st.integers(0, 50)),
+    sink=st.integers(0, 40),
+    recent=st.integers(0, 300),
+    block=st.integers(1, 140),
+    token=st.integers(1, 100),
+)
+def test_due_length_misses_nothing(mode: str, schedule: Schedule, token: int, **sizes: int) -> None:
+    """Below the length at which a span can be due none is due, and at some token from there on one is."""
+    settings = LosslessSettings(
+        runtime_mode=mode,
+        hot_sink_tokens=sizes["sink"],
+        hot_recent_tokens=sizes["recent"],
+        block_tokens=sizes["block"],
+    )
+    due = schedule.due_length(settings)
+    assert all(schedule.next_span(tokens, token, 16, settings) is None for tokens in range(max(0, due - 40), due))
+    assert schedule.next_span(due, schedule.last + 16, 16, settings) is not None
 
 
 @pytest.mark.parametrize(
@@ -233,15 +256,26 @@ def test_no_gain_keeps_raw(
     assert metrics.comp_bytes == metrics.raw_bytes > 0
 
 
-def test_backpressure_is_counted_and_made_up_for(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
-    """With a full queue a span is skipped, counted, and encoded when there is room."""
-    engine = make_engine(LOSSLESS, kv_lossless_max_queue=1)
-    metrics = engine.respond(prompt, 40).metrics
-    free = make_engine(LOSSLESS).respond(prompt, 40).metrics
-    assert metrics.backpressure_skip > 0
-    assert metrics.async_queue_peak == 1
-    assert metrics.blocks >= len(engine.cache.layers)
-    assert free.backpressure_skip == 0
+def test_backpressure_is_counted_and_made_up_for(
+    make_engine: Callable[..., Engine], prompt: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the queue is full spans are skipped and counted; they are encoded when there is room."""
+    gate, seen = threading.Event(), []
+
+    def slow(*args: np.ndarray, **settings: object) -> EncodedBlock:
+        gate.wait(10)
+        return encode_block(*args, **settings)
+
+    def emit(token: int) -> None:
+        seen.append(token)
+        if len(seen) == 6:
+            gate.set()
+
+    monkeypatch.setattr(lossless, "encode_block", slow)
+    metrics = make_engine(LOSSLESS, kv_lossless_max_queue=1).respond(prompt, 40, emit=emit).metrics
+    assert metrics.backpressure_skip >= 3 * 5
+    assert (metrics.async_queue_peak, metrics.fallback) == (1, 0)
+    assert metrics.blocks >= 4
 
 
 def test_counters_start_afresh(make_engine: Callable[..., Engine], prompt: list[int]) -> None:

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
 from safetensors.numpy import save_file
 from tiny_models import TINY, random_weights
 
 from pytest_h2o.engine.config import ConfigError, load_config
 from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.kv_cache import from_bits, to_bits
 from pytest_h2o.engine.model import PREFILL_CHUNK
 
 
@@ -132,3 +135,18 @@ def test_damaged_weights(tmp_path: Path) -> None:
     (tmp_path / "engine.json").write_text(json.dumps({"llm_weight": "model.safetensors"}))
     with pytest.raises(ConfigError, match=r"model\.safetensors: not a safetensors file"):
         Engine(load_config(tmp_path / "engine.json"))
+
+
+@given(arrays(np.uint16, (2, 3, 4)))
+def test_bits_and_back(bits: np.ndarray) -> None:
+    """Every fp16 bit pattern, NaN payloads and infinities included, stands for the value numpy says it does."""
+    np.testing.assert_array_equal(from_bits(bits), bits.view(np.float16).astype(np.float32))
+
+
+def test_all_finite_bits() -> None:
+    """The fast path agrees with numpy on every finite fp16 number, bit for bit, and the way back is exact."""
+    bits = np.arange(2**16, dtype=np.uint16)
+    bits = bits[np.isfinite(bits.view(np.float16))]
+    values = from_bits(bits)
+    np.testing.assert_array_equal(values.view(np.uint32), bits.view(np.float16).astype(np.float32).view(np.uint32))
+    np.testing.assert_array_equal(to_bits(values, np.dtype(np.float16)), bits)

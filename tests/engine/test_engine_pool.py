@@ -8,7 +8,6 @@ import pytest
 from pytest_h2o.codec.blocks import EncodedBlock, encode_block
 from pytest_h2o.engine.decode_cache import DecodeCache
 from pytest_h2o.engine.encode_pool import EncodePool, Job, overlap_share
-from pytest_h2o.engine.kv_cache import Account
 
 
 def test_job_runs_once() -> None:
@@ -82,8 +81,7 @@ def block(seed: int) -> EncodedBlock:
 
 def test_cache_forgets_the_least_recently_used() -> None:
     """A full cache drops the entry that was used longest ago and gives its bytes back."""
-    account = Account()
-    cache, blocks = DecodeCache(2, account), [block(seed) for seed in range(3)]
+    cache, blocks = DecodeCache(2), [block(seed) for seed in range(3)]
     decoded = np.zeros((2, 4, 8), np.uint16)
     cache.put(blocks[0], (decoded, decoded))
     cache.put(blocks[1], (decoded, decoded))
@@ -92,12 +90,12 @@ def test_cache_forgets_the_least_recently_used() -> None:
     assert [item in cache for item in blocks] == [True, False, True]
     assert cache.get(blocks[1]) is None
     assert (cache.hits, cache.misses) == (1, 1)
-    assert (account.held, account.peak) == (4 * decoded.nbytes, 6 * decoded.nbytes)
+    assert cache.nbytes == 4 * decoded.nbytes
 
 
 def test_cache_finds_equal_content() -> None:
     """Equal encoded bytes hit, whichever layer they come from."""
-    cache = DecodeCache(2, Account())
+    cache = DecodeCache(2)
     decoded = np.zeros((2, 4, 8), np.uint16)
     cache.put(block(1), (decoded, decoded))
     assert cache.get(block(1)) is not None
@@ -105,7 +103,7 @@ def test_cache_finds_equal_content() -> None:
 
 def test_cache_can_be_off() -> None:
     """A capacity of 0 remembers and counts nothing."""
-    cache = DecodeCache(0, Account())
+    cache = DecodeCache(0)
     cache.put(block(1), (np.zeros(1, np.uint16), np.zeros(1, np.uint16)))
     assert cache.get(block(1)) is None
     assert (cache.hits, cache.misses) == (0, 0)

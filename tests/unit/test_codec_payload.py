@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_h2o.codec import CodecError
-from pytest_h2o.codec.payload import RLE, ZSTD, PayloadCodec, zstd_compress, zstd_decompress
+from pytest_h2o.codec.payload import RLE, ZSTD, PayloadCodec, zstd_compress, zstd_decompress, zstd_sizes
 
 pieces = st.one_of(
     st.binary(max_size=150),
@@ -98,3 +98,14 @@ def test_zstd_frame_with_another_size() -> None:
     for bad, size in ((blob, 99), (unknown, 100), (blob + b"x", 100), (blob[:-1], 100), (claims_much, 100)):
         with pytest.raises(CodecError):
             zstd_decompress(bad, size)
+
+
+@given(streams, st.integers(1, 5), st.data())
+def test_zstd_sizes(data: bytes, level: int, draw: st.DataObject) -> None:
+    """Sizes of many parts at once are those of compressing them one by one, overlapping ones included."""
+    plane = np.frombuffer(data + b"\0", np.uint8)
+    bounds = st.lists(st.integers(0, len(data)), min_size=2, max_size=2).map(sorted)
+    parts = [slice(first, last + 1) for first, last in draw.draw(st.lists(bounds, min_size=1, max_size=4))]
+    both = [plane, plane[::-1].copy()]
+    expected = [[len(zstd_compress(each[part], level)) for part in parts] for each in both]
+    assert zstd_sizes(both, parts, level).tolist() == expected

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pytest_h2o.codec.planes import Plane, Words, bitshuffle, bitunshuffle, entropy, histogram, join, split
+from pytest_h2o.codec.planes import Plane, Words, bitshuffle, bitunshuffle, entropies, entropy, histogram, join, split
 
 shapes = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5))
 planes = arrays.arrays(np.uint8, st.integers(0, 40))
@@ -51,3 +51,9 @@ def test_entropy(plane: Plane) -> None:
     counts = Counter(plane.tolist())
     expected = -sum(n / plane.size * math.log2(n / plane.size) for n in counts.values())
     assert entropy(histogram(plane)) == pytest.approx(expected, abs=1e-9)
+
+
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 40))))
+def test_entropies(rows: Plane) -> None:
+    """Many entropies at once are those of the rows one by one."""
+    assert entropies(rows) == pytest.approx([entropy(histogram(row)) for row in rows], abs=1e-9)

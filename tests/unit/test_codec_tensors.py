@@ -24,6 +24,7 @@ codings = st.builds(
     st.integers(0, 4),
     st.just(3),
     st.booleans(),
+    st.booleans(),
 )
 RAW = PlaneCoding(("raw",), 2)
 

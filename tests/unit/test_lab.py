@@ -107,6 +107,22 @@ def test_study_decides_at_planned_looks(
     assert (paired.study.decision, paired.study.pairs) == (decision, pairs)
 
 
+def test_later_pairs_have_baselines_of_their_own(tmp_path: Path) -> None:
+    """After the first look every pair is launched together, in both orders, not against a baseline of long ago."""
+
+    def speed(spec: LaunchSpec) -> float:
+        return 100.0 if spec.arm == "baseline" else 95.0 + 0.1 * (-1) ** spec.replicate
+
+    lab, store = make_lab(tmp_path, speed)
+    lab.looked_at = lab.studied = frozenset({"full_strict", "store_tuned"})
+    for name in ("full_strict", "store_tuned"):
+        lab.study(name)
+    later = [name.split("-")[2:] for name in store.launched if int(name.rsplit("r", 1)[1]) > 3]
+    pairs = [(first[0], second[0]) for first, second in zip(later[::2], later[1::2], strict=True)]
+    assert set(pairs) == {("full", "baseline"), ("baseline", "full"), ("store", "baseline"), ("baseline", "store")}
+    assert {name[2] for name in later if name[0] == "baseline"} == {"full", "store"}
+
+
 def test_study_of_a_broken_baseline_has_no_decision(tmp_path: Path) -> None:
     """A baseline that crashes leaves the study without a decision, with the reason, and is not tried again."""
     lab, store = make_lab(tmp_path, broken=frozenset({"baseline"}))

@@ -1,19 +1,24 @@
-"""JSON, Markdown and the command."""
+"""JSON, Markdown, HTML and the command."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import json
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 from offline_dumps import kv, write_entry
 
 from pytest_h2o.offline.cli import Bar, add_arguments, run
 from pytest_h2o.offline.evaluate import evaluate
+from pytest_h2o.offline.html import to_html
 from pytest_h2o.offline.options import OfflineOptions
 from pytest_h2o.offline.report import to_markdown
+from pytest_h2o.offline.result import result_schema
 
 ORIGINAL_KEYS = """
     schema_version dump_dir stage scope front_n layer_start layer_end layer_ids selected_layers selected_entries
@@ -52,6 +57,20 @@ def test_json_keys(dump: Path) -> None:
     assert json.loads(json.dumps(values, allow_nan=False)) == values
 
 
+def test_schema(dump: Path) -> None:
+    """Results match the schema that ships, which names each key and leaves no room for others."""
+    schema = result_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    results = [evaluate(dump, OfflineOptions(fast=fast, layer_ids=(3,))).to_json() for fast in (False, True)]
+    empty = evaluate(dump, OfflineOptions(min_seq_len=2)).to_json() | {"container_ratio": None, "layers": []}
+    for values in (*results, empty):
+        jsonschema.validate(values, schema)
+        assert list(schema["properties"]) == schema["required"] == list(values)
+    for broken in ({"skipped_entries": -1}, {"evaluated_share": 2}, {"lossless_ratio": "1"}, {"more": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(results[0] | broken, schema)
+
+
 def test_layers_add_up(dump: Path) -> None:
     """Per-layer, per-tensor and per-plane numbers sum to the totals."""
     values = evaluate(dump, OfflineOptions()).to_json()
@@ -71,11 +90,45 @@ def test_markdown(dump: Path) -> None:
     result = evaluate(dump, OfflineOptions())
     text, values = to_markdown(result), result.to_json()
     titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
-    assert titles == ["Ratios", "Bytes", "Layers", "Predictor Usage", "Diagnostics"]
+    assert titles == ["Ratios", "Bytes", "Layers", "Planes", "Predictor Usage", "Diagnostics"]
     assert f"| K+V | {values['lossless_ratio']:.4f} | {values['container_ratio']:.4f} |" in text
     assert f"| K | {values['k_raw_bytes']} | {values['k_compressed_bytes']} | 0 |" in text
     assert "| unsupported_bytes_per_elem_8 | 1 |" in text
     assert "- run/layer_1/meta_t70_72.json: unsupported_bytes_per_elem_8" in text
+
+
+def test_markdown_planes(dump: Path) -> None:
+    """Each plane has its row: stream bytes, bits per byte, entropy and the predictor most of its blocks use."""
+    result = evaluate(dump, OfflineOptions())
+    plane = result.tensors[0, "v"].lo
+    bits, entropy = (plane.to_json()[key] for key in ("bits_per_byte", "entropy_bits_per_byte"))
+    row = f"| 0 | V | low | {plane.stream_bytes} | {bits:.4f} | {entropy:.4f} | raw |"
+    assert row in to_markdown(result).splitlines()
+
+
+def test_html(dump: Path) -> None:
+    """The page is well formed, holds three plots and every table, and refers to nothing outside."""
+    result = evaluate(dump, OfflineOptions())
+    page = to_html(result)
+    root = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>").replace('<meta charset="utf-8">', ""))
+    figures = root.findall("body/svg")
+    assert [len(figure.findall("rect")) for figure in figures] == [2 * 2, 8 * 2, 4 * 5]
+    shown = [text.text for text in figures[0].findall("text")]
+    assert shown[:2] == ["layer 0", f"{result.tensors[0, 'k'].ratio:.3f}"]
+    assert len(root.findall("body/table")) == to_markdown(result).count("| --- |\n")
+    assert not {"src=", "href=", "url(", "http"} & set(re.findall(r"src=|href=|url\(|http", page))
+
+
+def test_html_of_hostile_names(tmp_path: Path) -> None:
+    """Names from a dump are text, not markup, and stay in their cell."""
+    root = tmp_path / "<script>|x"
+    write_entry(root, kv(3))
+    write_entry(root, kv(1), run="<b>&", start=9, bytes_per_elem=1)
+    page = to_html(evaluate(root, OfflineOptions()))
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert f"<td>dump_dir</td><td>{tmp_path}/&lt;script&gt;|x</td>" in page
+    assert "&lt;b&gt;&amp;/layer_0/meta_t9_10.json" in page
 
 
 def test_markdown_of_many_skips(tmp_path: Path) -> None:
@@ -89,10 +142,10 @@ def test_markdown_of_many_skips(tmp_path: Path) -> None:
     assert "|" not in text.partition("| dump_dir | ")[2].partition(" |\n")[0].replace(r"\|", "")
 
 
-def test_command_writes_both_files(dump: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_its_files(dump: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every option reaches the evaluation, the outputs hold its result, the summary is one line."""
-    outputs = tmp_path / "o.json", tmp_path / "o.md"
-    files = ["--out-json", outputs[0], "--out-md", outputs[1]]
+    outputs = tmp_path / "o.json", tmp_path / "o.md", tmp_path / "o.html"
+    files = ["--out-json", outputs[0], "--out-md", outputs[1], "--out-html", outputs[2]]
     settings = [
         "--entry-mode",
         "chunked",
@@ -109,6 +162,7 @@ def test_command_writes_both_files(dump: Path, tmp_path: Path, capsys: pytest.Ca
     expected = evaluate(dump, options)
     assert json.loads(outputs[0].read_text()) == expected.to_json()
     assert outputs[1].read_text() == to_markdown(expected)
+    assert outputs[2].read_text() == to_html(expected)
     out = capsys.readouterr().out
     assert out.startswith(f"lossless ratio {expected.to_json()['lossless_ratio']:.4f} ")
     assert "decoded and compared; 1 skipped" in out
