@@ -92,15 +92,15 @@ def _budget(knobs: Knobs, prefix: str) -> dict[str, KnobValue]:
 
 
 def launches(
-    case: Case, knobs: Knobs, prompts: Sequence[Path], *, baseline: bool = False, replicate: int | None = None
+    case: Case, knobs: Knobs, prompts: Sequence[Path], *, replicate: int | None = None, repeat: int | None = None
 ) -> list[LaunchSpec]:
     """The launches of one run: one per prompt and generation length (``llm_bench``), one per prompt (``llm_demo``)."""
     knobs = case.knobs(knobs)
     common = LaunchSpec(
         program=case.program,
-        arm=BASELINE if baseline else case.arm,
+        arm=case.arm,
         replicate=replicate or case.replicate,
-        config=baseline_config() if baseline else engine_config(knobs),
+        config=engine_config(knobs),
         gen_tokens=knobs.integer("DECODE_TOKENS"),
         threads=knobs.integer("THREADS"),
         backend=knobs.text("BACKEND"),
@@ -109,13 +109,18 @@ def launches(
     )
     if case.program == "llm_demo":
         return [replace(common, prompt_file=prompt) for prompt in prompts]
-    common = replace(common, repeat=knobs.integer("REPEAT"))
+    common = replace(common, repeat=repeat or knobs.integer("REPEAT"))
     lengths = product(knobs.integers("PROMPTS"), knobs.integers("GENS"))
     return [replace(common, prompt_tokens=prompt, gen_tokens=gen) for prompt, gen in lengths]
 
 
+def baseline_of(candidate: LaunchSpec, paired_with: str = "") -> LaunchSpec:
+    """The same launch with H2O and lossless off."""
+    return replace(candidate, arm=BASELINE, config=baseline_config(), paired_with=paired_with)
+
+
 def dump_launch(case: Case, knobs: Knobs, prompt: Path) -> LaunchSpec:
     """A launch with H2O and lossless off that writes its KV to ``kv_dump`` in its launch directory."""
-    (baseline,) = launches(case, knobs, [prompt], baseline=True)
+    (launch,) = launches(case, knobs, [prompt])
     env = {"MNN_KV_DUMP_DIR": "{directory}/kv_dump", "MNN_KV_DUMP_RUN_ID": prompt.stem, "MNN_KV_DUMP_STAGE": "both"}
-    return replace(baseline, arm="kv_dump", gen_tokens=96, env=env)
+    return replace(baseline_of(launch), arm="kv_dump", gen_tokens=96, env=env)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock
 
-from pytest_h2o.cases import Case, all_cases, dump_launch, launches
+from pytest_h2o.cases import Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.decode_study import LOOKS, Study, judge, launch_order
 from pytest_h2o.knobs import Knobs
 from pytest_h2o.prompts import PromptSelection, select_prompts
@@ -61,6 +62,7 @@ class Lab:
     looked_at: Collection[str] = ()
     studied: Collection[str] = ()
     dumped: bool = False
+    _spent_s: float = 0.0
     _runs: dict[str, Run] = field(default_factory=dict)
     _studies: dict[tuple[str, str], PairedStudy] = field(default_factory=dict)
 
@@ -83,8 +85,9 @@ class Lab:
         """The launches of a case, made on first use."""
         if name not in self._runs:
             case = self.cases[name]
-            records = [self._record(case, spec) for spec in self._launches(case, case.replicate)]
-            self._runs[name] = read_run(name, records)
+            # A demo launch is also the candidate of a pair, so its baseline has to run beside it.
+            get = self._get_beside_others if case.program == "llm_demo" and name in self.studied else self._get_alone
+            self._runs[name] = read_run(name, [get(case, spec) for spec in self._launches(case, case.replicate)])
         return self._runs[name]
 
     def study(self, name: str, bucket: str = "") -> PairedStudy:
@@ -97,12 +100,12 @@ class Lab:
         """The launches that the selected gates need at least, without repeats."""
         specs = {spec.key: spec for spec in self._dump_launches()} if self.dumped else {}
         for name in self.looked_at:
+            specs |= {spec.key: spec for spec in self._launches(self.cases[name], self.cases[name].replicate)}
+        for name in self.studied:
             case = self.cases[name]
-            replicates = {case.replicate, *(range(1, self._first_look(case) + 1) if name in self.studied else ())}
-            for replicate in replicates:
-                arms = [False, True] if name in self.studied else [False]
-                for baseline in arms:
-                    specs |= {spec.key: spec for spec in self._launches(case, replicate, baseline=baseline)}
+            for replicate in range(1, self._first_look(case) + 1):
+                pairs = self._pairs(case, replicate)
+                specs |= {spec.key: spec for pair in pairs for spec in pair}
         return list(specs.values())
 
     def kv_dump(self) -> tuple[Path | None, str]:
@@ -132,32 +135,32 @@ class Lab:
         chosen = self.prompts.prompts[: self.knobs.integer("KV_DUMP_PROMPTS")]
         return [dump_launch(self.cases["candidate"], self.knobs, prompt.path) for prompt in chosen]
 
-    def _launches(self, case: Case, replicate: int, *, baseline: bool = False) -> list[LaunchSpec]:
+    def _launches(self, case: Case, replicate: int, repeat: int | None = None) -> list[LaunchSpec]:
         paths = [prompt.path for prompt in self.prompts.prompts]
-        return launches(case, self.knobs, paths, baseline=baseline, replicate=replicate)
+        return launches(case, self.knobs, paths, replicate=replicate, repeat=repeat)
 
-    def _record(self, case: Case, spec: LaunchSpec, partner: LaunchSpec | None = None) -> LaunchRecord:
-        """Make a launch together with its neighbours: the other arms on the same work, in a seeded order."""
-        block = self._block(case, spec)
-        if partner:
-            block[partner.arm] = partner
-        for arm in launch_order(list(block), spec.replicate, self.knobs.integer("DECODE_SEED"), spec.label):
-            self.get(block[arm])
+    def _pairs(self, case: Case, replicate: int) -> list[tuple[LaunchSpec, LaunchSpec]]:
+        """Baseline and candidate on the same work; up to the first look all arms share one baseline."""
+        candidates = self._launches(case, replicate, self.knobs.integer("DECODE_REPEAT"))
+        paired_with = case.arm if replicate > self._first_look(case) else ""
+        return [(baseline_of(candidate, paired_with), candidate) for candidate in candidates]
+
+    def _get_alone(self, case: Case, spec: LaunchSpec) -> LaunchRecord:
         return self.get(spec)
 
-    def _block(self, case: Case, spec: LaunchSpec) -> dict[str, LaunchSpec]:
-        """All arms that the session needs at this replicate and label; the first one of an arm stands for it."""
-        block = {spec.arm: spec}
-        for name in sorted({*self.looked_at, case.name}):
-            other = self.cases[name]
-            paired = name in self.studied and spec.replicate <= self._first_look(other)
-            if other.program != case.program or not (paired or other.replicate == spec.replicate):
-                continue
-            for baseline in (False, True) if paired else (False,):
-                for neighbour in self._launches(other, spec.replicate, baseline=baseline):
-                    if neighbour.label == spec.label:
-                        block.setdefault(neighbour.arm, neighbour)
-        return block
+    def _get_beside_others(self, case: Case, candidate: LaunchSpec) -> LaunchRecord:
+        """Make a launch together with its neighbours: all arms on the same work, baseline included, in seeded order."""
+        block = {spec.arm: spec for spec in self._neighbours(case, candidate)}
+        for arm in launch_order(list(block), candidate.replicate, self.knobs.integer("DECODE_SEED"), candidate.label):
+            self.get(block[arm])
+        return self.get(candidate)
+
+    def _neighbours(self, case: Case, candidate: LaunchSpec) -> Iterator[LaunchSpec]:
+        shared = candidate.replicate <= self._first_look(case)
+        for name in sorted({case.name, *(self.studied if shared else ())}):
+            if self.cases[name].program == case.program:
+                for pair in self._pairs(self.cases[name], candidate.replicate):
+                    yield from (spec for spec in pair if spec.label == candidate.label)
 
     def _first_look(self, case: Case) -> int:
         """Replicates until the first planned look."""
@@ -173,9 +176,11 @@ class Lab:
         pairs: list[Pair] = []
         looks = [look for look in LOOKS if look <= self.knobs.integer("DECODE_MAX_PAIRS")]
         replicate, study, source = 0, None, None
-        while looks:
+        while looks and (study is None or self._spent_s < self.knobs.number("DECODE_BUDGET_S")):
             replicate += 1
+            started = time.monotonic()
             records = self._pair_records(case, replicate, bucket)
+            self._spent_s += time.monotonic() - started if study else 0.0
             if not records:
                 return PairedStudy((), None, (f"no prompts in bucket {bucket}",), None)
             for baseline, candidate in records:
@@ -190,20 +195,9 @@ class Lab:
         return PairedStudy(tuple(pairs), study, (), source)
 
     def _pair_records(self, case: Case, replicate: int, bucket: str) -> list[tuple[LaunchRecord, LaunchRecord]]:
-        candidates = self._launches(case, replicate)
-        baselines = self._launches(case, replicate, baseline=True)
         wanted = self._labels_in(bucket)
-        pairs = [(b, c) for b, c in zip(baselines, candidates, strict=True) if wanted is None or c.label in wanted]
-        return [self._launch_pair(case, baseline, candidate) for baseline, candidate in pairs]
-
-    def _launch_pair(
-        self, case: Case, baseline: LaunchSpec, candidate: LaunchSpec
-    ) -> tuple[LaunchRecord, LaunchRecord]:
-        """Two launches next to each other; up to the first look all arms share one baseline, later each has its own."""
-        if candidate.replicate > self._first_look(case):
-            baseline = replace(baseline, paired_with=case.arm)
-        record = self._record(case, candidate, baseline)
-        return self.get(baseline), record
+        pairs = [pair for pair in self._pairs(case, replicate) if wanted is None or pair[1].label in wanted]
+        return [(self._get_beside_others(case, candidate), self.get(baseline))[::-1] for baseline, candidate in pairs]
 
     def _labels_in(self, bucket: str) -> set[str] | None:
         return {prompt.stem for prompt in self.prompts.prompts if prompt.bucket == bucket} if bucket else None

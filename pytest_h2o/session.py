@@ -24,11 +24,13 @@ from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError, find_runtime
 from pytest_h2o.specs import LaunchSpec
 
-# The embedded runtime prints every metric, so what is optional elsewhere is required of it; its small matrices gain
-# nothing from a second BLAS thread, and the encode worker needs the core.
+# The embedded runtime prints every metric, so what is optional elsewhere is required of it. It is there to be tried on
+# any machine, so its decode studies are short, and one that decides nothing is shown as an expected failure.
 EMBEDDED_DEFAULTS: dict[str, KnobValue] = {
     "THREADS": 2,
-    "DECODE_TOKENS": 192,
+    "DECODE_TOKENS": 160,
+    "DECODE_BUDGET_S": 45.0,
+    "DECODE_INCONCLUSIVE": "xfail",
     "MAX_LOSSLESS_ASYNC_WAIT_US": 50_000.0,
     "REQUIRE_ASYNC_QUEUE_ACTIVITY": True,
     "REQUIRE_DECODE_CACHE_ACTIVITY": True,

@@ -53,9 +53,10 @@ class LaunchSpec:
 
     @property
     def name(self) -> str:
-        """Readable and unique in a session: ``bench-p512_g128-full-r1``."""
+        """Readable and unique in a session: ``bench-p512_g128x3-full-r1`` has 3 measured repeats."""
         arm = f"{self.arm}-for-{self.paired_with}" if self.paired_with else self.arm
-        return f"{self.program.removeprefix('llm_')}-{self.label}-{arm}-r{self.replicate}"
+        repeat = f"x{self.repeat}" if self.repeat else ""
+        return f"{self.program.removeprefix('llm_')}-{self.label}{repeat}-{arm}-r{self.replicate}"
 
     @property
     def key(self) -> str:

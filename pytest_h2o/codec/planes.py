@@ -1,6 +1,7 @@
 """Byte planes of words, their entropy, and the bit-plane transpose of a plane."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +13,8 @@ Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 def split(words: Words) -> list[Plane]:
     """Byte planes of ``words``, least significant first, each C-contiguous and of the same shape."""
-    return [np.ascontiguousarray((words >> 8 * lane).astype(np.uint8)) for lane in range(words.itemsize)]
+    lanes = [words, *(words >> 8 * lane for lane in range(1, words.itemsize))]
+    return [np.ascontiguousarray(lane.astype(np.uint8)) for lane in lanes]
 
 
 def join(planes: Sequence[Plane]) -> Words:
@@ -33,6 +35,22 @@ def entropy(counts: npt.NDArray[np.intp]) -> float:
     present = counts[counts > 0]
     total = present.sum()
     return float((present * np.log2(total / present)).sum() / total) if total else 0.0
+
+
+def entropies(rows: Plane) -> npt.NDArray[np.float64]:
+    """Order-0 entropy in bits per byte of each of ``rows`` [n, bytes], at least one byte."""
+    count, size = rows.shape
+    places = rows + np.arange(0, 256 * count, 256)[:, None]
+    counts = np.bincount(places.reshape(-1), minlength=256 * count).reshape(count, 256)
+    bits: npt.NDArray[np.float64] = np.log2(size) - _information(size)[counts].sum(axis=1) / size
+    return bits
+
+
+@lru_cache(maxsize=16)
+def _information(size: int) -> npt.NDArray[np.float64]:
+    """n log2 n for n from 0 to ``size``."""
+    counts = np.arange(size + 1, dtype=np.float64)
+    return counts * np.log2(np.maximum(counts, 1))
 
 
 def bitshuffle(plane: Plane) -> Plane:

@@ -14,13 +14,18 @@ from math import prod
 import numpy as np
 
 from pytest_h2o.codec import CodecError
-from pytest_h2o.codec.payload import zstd_compress, zstd_decompress
-from pytest_h2o.codec.planes import Plane, Words, bitshuffle, bitunshuffle, join, split
-from pytest_h2o.codec.predictors import BY_MODE, PREDICTORS
+from pytest_h2o.codec.payload import zstd_compress, zstd_decompress, zstd_sizes
+from pytest_h2o.codec.planes import Plane, Words, bitshuffle, bitunshuffle, entropies, join, split
+from pytest_h2o.codec.predictors import BY_MODE, PREDICTORS, Predictor
 
 _HEADER = struct.Struct("<HHI")
 _STREAM = struct.Struct("<II")
 _SHUFFLED = 1 << 31
+
+_SHORT = 1024  # up to this many bytes comparing is cheaper than compressing twice
+_STRETCH_BYTES = 1 << 20  # of a plane are tried at a time, because all candidates of it are held at once
+_SAMPLED_BLOCKS, _SAMPLED_ROWS = 4, 4
+_CLEAR_GAIN = 0.1  # bits per byte
 
 MAX_WIDTH = 0xFFFF  # kv_heads and head_dim
 MAX_ROWS = _SHUFFLED - 1
@@ -28,12 +33,15 @@ MAX_ROWS = _SHUFFLED - 1
 
 @dataclass(frozen=True, slots=True)
 class PlaneCoding:
-    """How to code one plane: the candidate predictors of each block of ``block_rows`` rows (0: a single block)."""
+    """How to code one plane: the candidate predictors of each block of ``block_rows`` rows (0: a single block), which
+    are tried, or ``ranked`` by an estimate of their entropy.
+    """
 
     predictors: tuple[str, ...]
     block_rows: int
     level: int = 3
     shuffle: bool = False
+    ranked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +86,86 @@ def encode_tensor(words: Words, parts: Sequence[int], hi: PlaneCoding, lo: Plane
 def encode_plane(plane: Plane, coding: PlaneCoding) -> EncodedPlane:
     """Code ``plane`` [seq, kv_heads, head_dim]: per block the predictor whose residual compresses best alone (the first
     wins a tie), then all residuals in one zstd frame.
+
+    With ``ranked`` nothing is tried block by block: the plane takes the predictor of the least estimated entropy,
+    unless the first one makes the smaller frame. Bit-shuffled residuals are always tried: their entropy says little.
     """
     rows = max(1, coding.block_rows or len(plane))
-    blocks = [_choose(plane[at : at + rows], coding) for at in range(0, len(plane), rows)]
-    residuals = np.concatenate([plane[:0].reshape(-1), *(residual for _, residual in blocks)])
-    modes = bytes(mode for mode, _ in blocks)
-    return EncodedPlane(modes, rows, coding.shuffle, zstd_compress(residuals, coding.level))
+    predictors = [PREDICTORS[name] for name in coding.predictors]
+    choose = _ranked if coding.ranked and not coding.shuffle and len(predictors) > 1 else _tried
+    chosen, payload = choose(plane, rows, predictors, coding)
+    return EncodedPlane(bytes(predictors[index].mode for index in chosen), rows, coding.shuffle, payload)
 
 
-def _choose(block: Plane, coding: PlaneCoding) -> tuple[int, Plane]:
-    """Mode of the best predictor and the flat residual, as it is to be compressed."""
-    residuals: dict[int, Plane] = {}
-    for predictor in (PREDICTORS[name] for name in coding.predictors):
-        residual = predictor.encode(block, 0)
-        residuals[predictor.mode] = bitshuffle(residual) if coding.shuffle else residual.reshape(-1)
-    if len(residuals) == 1:
-        return residuals.popitem()
-    mode = min(residuals, key=lambda mode: len(zstd_compress(residuals[mode], coding.level)))
-    return mode, residuals[mode]
+def _tried(plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding) -> tuple[list[int], bytes]:
+    """Index of the predictor of each block by trial, and the frame of the residuals."""
+    if len(plane) <= rows or len(predictors) == 1:
+        streams = [_residual(plane, rows, predictor, coding) for predictor in predictors]
+        best, payload = _smallest(streams, coding.level)
+        return [best] * len(_blocks(plane, rows)), payload
+    step = rows * max(1, _STRETCH_BYTES // (rows * prod(plane.shape[1:])))
+    stretches = [_try_blocks(plane[at : at + step], rows, predictors, coding) for at in range(0, len(plane), step)]
+    chosen = [index for indexes, _ in stretches for index in indexes]
+    return chosen, zstd_compress(np.concatenate([residual for _, residual in stretches]), coding.level)
+
+
+def _try_blocks(
+    plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding
+) -> tuple[list[int], Plane]:
+    """Index of the predictor of each block by trial, and the residuals."""
+    streams = [_residual(plane, rows, predictor, coding) for predictor in predictors]
+    blocks = _blocks(plane, rows)
+    chosen: list[int] = zstd_sizes(streams, blocks, coding.level).argmin(axis=0).tolist()
+    return chosen, np.concatenate([streams[index][at] for index, at in zip(chosen, blocks, strict=True)])
+
+
+def _ranked(plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding) -> tuple[list[int], bytes]:
+    """Index of one predictor for all blocks, by estimated entropy, and the frame of the residuals."""
+    candidates = _contenders(plane, rows, predictors) if plane.size else [0]
+    streams = [_residual(plane, rows, predictors[index], coding) for index in candidates]
+    best, payload = _smallest(streams, coding.level)
+    return [candidates[best]] * len(_blocks(plane, rows)), payload
+
+
+def _contenders(plane: Plane, rows: int, predictors: Sequence[Predictor]) -> list[int]:
+    """Indexes of the predictors worth compressing with: the first, and the one whose residual has the least entropy in
+    a sample of the rows if it is clearly less. Both, because values may repeat where residuals do not.
+    """
+    whole = len(plane) // rows
+    blocks = plane[: whole * rows].reshape(whole, rows, *plane.shape[1:]) if whole else plane[None]
+    sample = blocks[:: -(-len(blocks) // _SAMPLED_BLOCKS), : _SAMPLED_ROWS + 1]
+    skipped = min(1, sample.shape[1] - 1)  # the first row of a block has no row before it
+    residuals = [predictor.encode(sample, 1)[:, skipped:].reshape(-1) for predictor in predictors]
+    bits = entropies(np.stack(residuals))
+    best = int(bits.argmin())
+    return [0, best] if bits[0] - bits[best] > _CLEAR_GAIN else [0]
+
+
+def _blocks(plane: Plane, rows: int) -> list[slice]:
+    """Where each block of ``rows`` rows lies in the flat plane."""
+    size = rows * prod(plane.shape[1:])
+    return [slice(at, min(at + size, plane.size)) for at in range(0, plane.size, size)]
+
+
+def _residual(plane: Plane, rows: int, predictor: Predictor, coding: PlaneCoding) -> Plane:
+    """Flat residual of ``plane``, the state starting anew at each block, as it is to be compressed."""
+    residual = predictor.encode(plane, 0)
+    if residual is not plane:
+        residual[::rows] = predictor.encode(plane[::rows, None], 1)[:, 0]
+    flat = residual.reshape(-1)
+    if coding.shuffle:
+        flat = np.concatenate([flat[:0], *(bitshuffle(flat[at]) for at in _blocks(plane, rows))])
+    return flat
+
+
+def _smallest(streams: Sequence[Plane], level: int) -> tuple[int, bytes]:
+    """Index and frame of the stream that compresses best, the first on a tie; equal short streams are tried once."""
+    indexes: Sequence[int] = range(len(streams))
+    if streams[0].size <= _SHORT:
+        indexes = sorted({streams[index].tobytes(): index for index in reversed(indexes)}.values())
+    frames = {index: zstd_compress(streams[index], level) for index in indexes}
+    best = min(frames, key=lambda index: len(frames[index]))
+    return best, frames[best]
 
 
 def decode_tensor(blob: bytes, max_bytes: int) -> tuple[Words, tuple[int, ...]]:

@@ -5,6 +5,7 @@ How a token flows::
     bench / demo          argv, tables, records             config        strict, typed settings
       generate.Engine     prefill, then sample and forward  tokenizer     SentencePiece
         model.Model       the forward pass; per layer:
+          hook.after_prompt       h2o: the first scores, from the attention of the prompt's last tokens
           hook.before_attention   lossless: raw values that were dropped are restored from their blocks
           kv_cache.append         K and V rounded to fp16, keys after RoPE
           attention, MLP
@@ -22,9 +23,10 @@ To add an eviction policy, add one file to ``policies`` with an ``update`` funct
 
 Where it departs from the engine it mirrors: nothing outlives a response; each layer's update interval counts decode
 tokens, and the layers' turns are spread over it; a plan is applied in the step that makes it, and encoding sees the
-compacted cache; keep and lossy ratios are byte-weighted sums over the H2O layers; scores are softmax mass; ties break
-by position; fallbacks are always counted; queue peaks are depths of the real queue; a span that finds the queue full is
-encoded later, not lost; an encoded block is decoded and compared before it counts; in store mode raw values stay
-dropped for as long as their block lives, and are restored only while their layer attends; a bench decodes its whole
-budget, whatever the model says; settings that are unknown or contradict each other are errors.
+compacted cache; keep and lossy ratios are byte-weighted sums over the H2O layers; scores are softmax mass per token,
+begin with the end of the prompt and move with their tokens; ties break by position; fallbacks are always counted;
+queue peaks are depths of the real queue; a span that finds the queue full is encoded later, not lost; an encoded block
+is decoded and compared before it counts; in store mode raw values stay dropped for as long as their block lives, and
+are restored only while their layer attends; a bench decodes its whole budget, whatever the model says; settings that
+are unknown or contradict each other are errors.
 """

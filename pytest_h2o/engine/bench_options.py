@@ -92,7 +92,11 @@ FLAGS = {
     ("-scn", "--sme-core-num"): Flag("core_numbers", _numbers),
     ("-qatten", "--quant-attention"): Flag("quantised", _numbers),
 }
-_OPTIONAL = {"-j": ("json_file", "llm_bench.json"), "--json": ("json_file", "llm_bench.json"), "--quality": ("quality", "")}
+_OPTIONAL = {
+    "-j": ("json_file", "llm_bench.json"),
+    "--json": ("json_file", "llm_bench.json"),
+    "--quality": ("quality", ""),
+}
 _BY_WORD = {word.replace("_", "-"): flag for words, flag in FLAGS.items() for word in words}
 
 

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 
 from pytest_h2o.codec.blocks import EncodedBlock
-from pytest_h2o.engine.kv_cache import Account, Bits
+from pytest_h2o.engine.kv_cache import Bits
 
 Decoded = tuple[Bits, Bits]
 
@@ -14,9 +14,9 @@ Decoded = tuple[Bits, Bits]
 class DecodeCache:
     """At most ``capacity`` decoded blocks, found by their encoded bytes; safe to use from several threads."""
 
-    def __init__(self, capacity: int, account: Account) -> None:
-        self.hits = self.misses = 0
-        self._capacity, self._account = capacity, account
+    def __init__(self, capacity: int) -> None:
+        self.hits = self.misses = self.nbytes = 0
+        self._capacity = capacity
         self._blocks: OrderedDict[tuple[bytes, bytes], Decoded] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -45,7 +45,7 @@ class DecodeCache:
             if (block.k, block.v) in self._blocks:
                 return
             self._blocks[block.k, block.v] = decoded
-            self._account.add(block.raw_bytes)
+            self.nbytes += block.raw_bytes
             if len(self._blocks) > self._capacity:
                 _, (k, v) = self._blocks.popitem(last=False)
-                self._account.add(-k.nbytes - v.nbytes)
+                self.nbytes -= k.nbytes + v.nbytes

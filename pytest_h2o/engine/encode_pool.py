@@ -5,6 +5,7 @@ zstd and numpy release the interpreter lock, so the heavy part of a job really r
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -54,6 +55,8 @@ class EncodePool:
         self._capacity, self._pending = capacity, 0
         self._change = threading.Condition()
         self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        if threads:  # by default one thread may keep the interpreter for 5 ms, the time of a whole token
+            sys.setswitchinterval(5e-4)
         for number in range(threads):
             threading.Thread(target=self._work, name=f"encode-{number}", daemon=True).start()
 

@@ -61,11 +61,11 @@ class Engine:
         self._check(prompt, budget)
         self.cache.clear()
         clock, metrics, tokens = _Clock(), Metrics(), list[int]()
+        hooks = self._hooks(metrics, len(prompt) + budget)
         with clock.running("prefill"):
-            logits = self.model.prefill(prompt, self.cache, self._threads)
+            logits = self.model.prefill(prompt, self.cache, self._threads, hooks)
         if self._dump:
             self._dump.write_prompt(self.cache)
-        hooks = self._hooks(metrics)
         while len(tokens) < budget and not stop.intersection(tokens[-1:]):
             with clock.running("sample"):
                 token = greedy(logits)
@@ -86,18 +86,21 @@ class Engine:
         """Decode given ``tokens`` after ``prompt``; also the logits [V] before each of them."""
         self._check(prompt, len(tokens))
         self.cache.clear()
-        metrics, seen = Metrics(), [self.model.prefill(prompt, self.cache, self._threads)]
-        hooks = self._hooks(metrics)
+        metrics = Metrics()
+        hooks = self._hooks(metrics, len(prompt) + len(tokens))
+        seen = [self.model.prefill(prompt, self.cache, self._threads, hooks)]
         seen += [self.model.forward([token], self.cache, hooks) for token in tokens[:-1]]
         for hook in hooks:
             hook.finish()
         return metrics, seen
 
-    def _hooks(self, metrics: Metrics) -> list[Hook]:
-        """What watches the decoding of one response, in the order it acts."""
+    def _hooks(self, metrics: Metrics, tokens: int) -> list[Hook]:
+        """What watches the decoding of a response of up to ``tokens`` tokens, in the order it acts."""
         config, hooks = self.config, list[Hook]()
         if self._dump:
             hooks.append(DecodeDump(self._dump, self.cache))
+        if tokens < config.h2o.trigger_min_tokens:
+            return hooks  # too short for anything to be evicted or encoded: scores would never be read
         if config.h2o.enable and not config.engine.quantised:
             hooks.append(Evictor(config.h2o, self.cache, metrics, self._log))
         if self._pool:

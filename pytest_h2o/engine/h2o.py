@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter_ns
 
 import numpy as np
@@ -23,14 +23,13 @@ RANGE_BYTES = 8  # two 4-byte integers describe a kept range
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """One decision for one layer of ``kv`` tokens; all sizes in tokens. ``blocks`` are kept, in order."""
+    """One decision for one layer of ``kv`` tokens; all sizes in tokens."""
 
     kv: int
     target: int  # what the ratio asks for, before the floor
     floor: int  # sink and recent blocks
     quantised: int  # target or floor, rounded up to whole blocks above the floor
-    blocks: tuple[int, ...]
-    ranges: Ranges
+    ranges: Ranges  # what stays
 
     @property
     def final(self) -> int:
@@ -75,8 +74,7 @@ def select(kv: int, scores: Floats, settings: H2OSettings) -> Selection:
     best = free[np.argsort(-scores[free], kind="stable")]
     kept = floor + np.cumsum(np.where(best == count - 1, last, size)) if len(best) else best
     marked[best[: int(np.searchsorted(kept, quantised)) + 1 if quantised > floor else 0]] = True
-    blocks = np.flatnonzero(marked)
-    return Selection(kv, target, floor, quantised, tuple(blocks.tolist()), _ranges(marked, size, kv))
+    return Selection(kv, target, floor, quantised, _ranges(marked, size, kv))
 
 
 def _tokens(marked: np.ndarray, size: int, last: int) -> int:
@@ -91,13 +89,20 @@ def _ranges(marked: np.ndarray, size: int, kv: int) -> Ranges:
     return [(begin, min(end, kv) - begin) for begin, end in pairs.tolist()]
 
 
+def _keep(scores: Floats, selection: Selection) -> None:
+    """Move the scores of the tokens that stay down to the front, as the cache does with the tokens."""
+    kept = np.concatenate([scores[:, begin : begin + length] for begin, length in selection.ranges], axis=1)
+    scores[:, : selection.kv] = 0
+    scores[:, : selection.final] = kept
+
+
 @dataclass(slots=True)
 class _LayerState:
     """What eviction remembers of one layer within a response."""
 
     phase: int  # its place in the update interval
+    scores: Floats  # [kv_heads, capacity], of the tokens in the cache; zero beyond them
     tokens: int = 0  # decode tokens seen
-    scores: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     last: Selection | None = None  # of any kind
     compacted: Selection | None = None  # the last that was not dominated
 
@@ -114,7 +119,16 @@ class Evictor:
         self._update = policies.load(settings.policy)
         interval = settings.update_interval
         phases = [math.ceil(turn * interval / len(layers)) % interval for turn in range(1, len(layers) + 1)]
-        self._states = {layer: _LayerState(phase) for layer, phase in zip(layers, phases, strict=True)}
+        size = (cache.shape.heads, cache.capacity)
+        self._states = {
+            layer: _LayerState(phase, np.zeros(size, np.float32)) for layer, phase in zip(layers, phases, strict=True)
+        }
+        self._last = layers[-1]
+
+    def after_prompt(self, layer: int, attention: Attention) -> None:
+        """Begin with the scores that the end of the prompt gives: a layer may evict a few tokens later."""
+        if state := self._states.get(layer):
+            self._update(state.scores[:, : self._cache.layers[layer].length], attention, 0.0)
 
     def before_attention(self, layer: int) -> None:
         """Nothing to do."""
@@ -126,11 +140,11 @@ class Evictor:
             return
         cache, settings = self._cache.layers[layer], self._settings
         state.tokens += 1
-        state.scores = self._scored(state.scores, attention)
+        self._update(state.scores[:, : cache.length], attention, settings.ema_alpha)
         due = state.tokens % settings.update_interval == state.phase
         if due and cache.length >= settings.trigger_min_tokens:
             self._trigger(layer, state, cache)
-        if layer == max(self._states):
+        if layer == self._last:
             self._observe_ratio(state.tokens)
 
     def finish(self) -> None:
@@ -143,18 +157,9 @@ class Evictor:
         self._metrics.effective_ratio = ratio
         self._metrics.effective_ratio_mean += (ratio - self._metrics.effective_ratio_mean) / tokens
 
-    def _scored(self, scores: Floats, attention: Attention) -> Floats:
-        """Block scores after one more token; new blocks start at zero."""
-        mass = attention.mass()
-        starts = np.arange(0, len(mass), self._settings.block_tokens)
-        current = np.add.reduceat(mass, starts) * np.float32(1 / attention.totals.size)
-        if len(scores) < len(current):
-            scores = np.concatenate([scores, np.zeros(len(current) - len(scores), np.float32)])
-        return self._update(scores, current, self._settings.ema_alpha)
-
     def _trigger(self, layer: int, state: _LayerState, cache: LayerCache) -> None:
         started = perf_counter_ns()
-        selection = select(cache.length, state.scores, self._settings)
+        selection = select(cache.length, self._block_scores(state.scores, cache.length), self._settings)
         microseconds = (perf_counter_ns() - started) / 1e3
         state.last = selection
         if not selection.dominated:
@@ -163,10 +168,14 @@ class Evictor:
         if selection.evicted:
             self._log_plan(layer, selection, cache.shape.token_bytes, microseconds)
             cache.keep(selection.ranges)
-            state.scores = state.scores[list(selection.blocks)]
+            _keep(state.scores, selection)
             self._metrics.evictions_applied += 1
         elif selection.floor > selection.target:
             self._log_floor(selection)
+
+    def _block_scores(self, scores: Floats, kv: int) -> Floats:
+        summed: Floats = np.add.reduceat(scores[:, :kv].sum(axis=0), np.arange(0, kv, self._settings.block_tokens))
+        return summed
 
     def _publish(self, selection: Selection, microseconds: float) -> None:
         """Ratios as byte-weighted sums over the H2O layers; a layer that never evicted counts as kept whole."""

@@ -21,18 +21,17 @@ Bits: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Ranges: TypeAlias = Sequence[tuple[int, int]]  # (begin, length), ordered, not overlapping
 
 
+@dataclass(slots=True)
 class Account:
-    """Bytes held now and at most; safe to use from worker threads."""
+    """Bytes held now and at most."""
 
-    def __init__(self) -> None:
-        self.held = self.peak = 0
-        self._lock = threading.Lock()
+    held: int = 0
+    peak: int = 0
 
     def add(self, count: int) -> None:
         """Take ``count`` bytes, or give them back when negative."""
-        with self._lock:
-            self.held += count
-            self.peak = max(self.peak, self.held)
+        self.held += count
+        self.peak = max(self.peak, self.held)
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,13 @@ class LayerCache:
 
     def append(self, kv: Floats) -> None:
         """Add K and V of new tokens ``kv`` [tokens, 2 * kv_heads * head_dim], rounded to the KV precision."""
-        tokens, begin = len(kv), self.length
-        rounded = kv.astype(self.shape.dtype, copy=False).reshape(tokens, 2, self.shape.heads, self.shape.head_dim)
-        if self.shape.quantised:
-            rounded[:, : self.shape.quantised] = _int8_grid(rounded[:, : self.shape.quantised])
-        self.length = begin + tokens
-        self._data[:, :, begin : self.length] = rounded.transpose(1, 2, 0, 3)
-        self.account.add(tokens * self.shape.token_bytes)
+        begin, shape = self.length, self.shape
+        self.length = end = begin + len(kv)
+        rounded = kv.astype(shape.dtype, copy=False).reshape(-1, 2, shape.heads, shape.head_dim)
+        if shape.quantised:
+            rounded[:, : shape.quantised] = _int8_grid(rounded[:, : shape.quantised])
+        self._data[:, :, begin:end] = rounded.transpose(1, 2, 0, 3)
+        self.account.add(len(kv) * shape.token_bytes)
 
     def keep(self, ranges: Ranges) -> None:
         """Move the tokens of ``ranges`` down to the front, in order, and forget the others."""
@@ -92,11 +91,9 @@ class LayerCache:
         self.account.add((end - before) * self.shape.token_bytes)
         self._give_back(end, before)
 
-    def bits(self, begin: int, count: int) -> tuple[Bits, Bits]:
-        """Bit patterns of K and V of a span, each [kv_heads, count, head_dim], copied."""
-        span = self._data[:, :, begin : begin + count].astype(self.shape.dtype)
-        words = span.view(f"u{self.shape.dtype.itemsize}")
-        return words[0], words[1]
+    def copy(self, begin: int, count: int) -> Floats:
+        """K and V of a span [2, kv_heads, count, head_dim]."""
+        return self._data[:, :, begin : begin + count].copy()
 
     def drop(self, begin: int, count: int) -> None:
         """Lose the values of a span: whole pages go back to the system, the rest is poisoned."""
@@ -106,8 +103,8 @@ class LayerCache:
     def restore(self, begin: int, k: Bits, v: Bits) -> None:
         """Write the bit patterns of a dropped span back."""
         end = begin + k.shape[1]
-        self._data[0, :, begin:end] = k.view(self.shape.dtype)
-        self._data[1, :, begin:end] = v.view(self.shape.dtype)
+        self._data[0, :, begin:end] = from_bits(k)
+        self._data[1, :, begin:end] = from_bits(v)
 
     def clear(self) -> None:
         """Forget everything and give the memory back."""
@@ -124,6 +121,26 @@ class LayerCache:
             first, last = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, last // mmap.PAGESIZE * mmap.PAGESIZE
             if first < last and hasattr(mmap, "MADV_DONTNEED"):
                 self._memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def to_bits(values: Floats, dtype: np.dtype[Any]) -> Bits:
+    """Bit patterns of ``values`` in the KV precision."""
+    return values.astype(dtype).view(f"u{dtype.itemsize}")
+
+
+def from_bits(bits: Bits) -> Floats:
+    """The fp32 values that fp16 or fp32 ``bits`` stand for."""
+    if bits.itemsize == 4:
+        return bits.view(np.float32)
+    if not np.isfinite(bits.view(np.float16)).all():
+        return bits.view(np.float16).astype(np.float32)
+    # A finite fp16 number shifted to the place of an fp32 one lacks only the larger exponent bias. Six times faster.
+    words = bits.view(np.int16).astype(np.int32)  # extends the sign
+    words <<= 13
+    words &= np.int32(-0x70000001)  # clears the copies of the sign
+    values: Floats = words.view(np.float32)
+    values *= np.float32(2.0**112)
+    return values
 
 
 def _int8_grid(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

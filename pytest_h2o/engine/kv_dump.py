@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pytest_h2o.engine.config import ConfigError
-from pytest_h2o.engine.kv_cache import Bits, KVCache, LayerCache
+from pytest_h2o.engine.kv_cache import Bits, KVCache, LayerCache, to_bits
 from pytest_h2o.engine.model import Attention
 
 STAGES = ("prefill", "decode", "both")
@@ -61,7 +61,7 @@ class KVDump:
         begin = layer.length - added
         count = min(added, self.max_tokens) if self.max_tokens else added
         name = f"t{begin}_{begin + count}"
-        for letter, bits in zip("kv", layer.bits(begin, count), strict=True):
+        for letter, bits in zip("kv", to_bits(layer.copy(begin, count), layer.shape.dtype), strict=True):
             _token_major(bits).tofile(folder / f"{letter}_{name}.bin")
         meta = {
             "layer_id": index,
@@ -91,6 +91,9 @@ class DecodeDump:
 
     dump: KVDump
     cache: KVCache
+
+    def after_prompt(self, layer: int, attention: Attention) -> None:
+        """Nothing to do."""
 
     def before_attention(self, layer: int) -> None:
         """Nothing to do."""

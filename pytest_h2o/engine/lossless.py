@@ -7,6 +7,7 @@ the raw values of an encoded block are dropped whenever its layer does not atten
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from pytest_h2o.codec.predictors import parse_predictors
 from pytest_h2o.engine.config import Config, LosslessSettings
 from pytest_h2o.engine.decode_cache import DecodeCache, Decoded
 from pytest_h2o.engine.encode_pool import EncodePool, Interval, Job, overlap_share
-from pytest_h2o.engine.kv_cache import Bits, KVCache
+from pytest_h2o.engine.kv_cache import Bits, Floats, KVCache, to_bits
 from pytest_h2o.engine.metrics import Metrics
 from pytest_h2o.engine.model import Attention
 
@@ -55,6 +56,12 @@ class Schedule:
     updates: int = 0
     watermark: int = 0
     last: int = 0  # token of the last update
+
+    def due_length(self, settings: LosslessSettings) -> int:
+        """The least number of tokens at which a layer can have a next span; a cheap test before :meth:`next_span`."""
+        sizes = _span_sizes(settings)
+        growth = sizes.step - sizes.overlap if self.updates else sizes.bootstrap
+        return max(self.watermark + growth, settings.hot_sink_tokens + 1) + settings.hot_recent_tokens
 
     def next_span(
         self, tokens: int, token: int, interval: int, settings: LosslessSettings
@@ -166,6 +173,7 @@ class _LayerState:
     schedule: Schedule = field(default_factory=Schedule)
     blocks: list[Stored] = field(default_factory=list)
     dropped: int = 0  # tokens whose raw values are gone
+    due: float = 0  # length of the cache below which nothing can be due
     decode_us: float = 0.0
     prefetched: dict[Span, Job[Decoded]] = field(default_factory=dict)
 
@@ -182,13 +190,19 @@ class LosslessStore:
         self._kept_layers = config.h2o.layers(len(cache.layers))
         self._predictors = parse_predictors(settings.predictors_k), parse_predictors(settings.predictors_v)
         self._states = [_LayerState(epoch=layer.epoch) for layer in cache.layers]
-        self._decoded = DecodeCache(settings.decode_cache_blocks, cache.account)
+        self._decoded = DecodeCache(settings.decode_cache_blocks)
         self._finished: deque[Job[Encoded]] = deque()
         self._in_flight = 0
         self._work: list[Interval] = []
         self._waits: list[Interval] = []
+        self._charged = 0  # bytes of the decode cache that are in the account
         self._storing = settings.runtime_mode == "store"
         pool.peak = 0
+        for layer in range(len(cache.layers)):
+            self._set_schedule(layer, Schedule())
+
+    def after_prompt(self, layer: int, attention: Attention) -> None:
+        """Nothing to do."""
 
     def before_attention(self, layer: int) -> None:
         """Make the layer's raw values whole, and begin to decode what the next layer will need."""
@@ -203,11 +217,13 @@ class LosslessStore:
         if state.epoch != cache.epoch:
             self._forget(state)
             state.epoch = cache.epoch
-            state.schedule = state.schedule.compacted(cache.length, self._settings)
-        if cache.length >= self._trigger and is_covered(layer, state.tokens, self._kept_layers, self._settings):
+            self._set_schedule(layer, state.schedule.compacted(cache.length, self._settings))
+        if cache.length >= state.due:
             self._schedule(layer, state)
-        self._apply_finished()
-        self._drop(layer)
+        if self._finished:
+            self._apply_finished()
+        if self._storing and state.blocks:
+            self._drop(layer)
 
     def finish(self) -> None:
         """Wait for what is in flight and publish the numbers of the whole response."""
@@ -230,26 +246,36 @@ class LosslessStore:
                 cold += region.size
         return held / cold if cold else 0.0
 
+    def _set_schedule(self, layer: int, schedule: Schedule) -> None:
+        """Also work out when to look at the layer again: never, if no token's sampling covers it."""
+        state = self._states[layer]
+        state.schedule = schedule
+        covered = is_covered(layer, 1, self._kept_layers, self._settings)
+        state.due = max(self._trigger, schedule.due_length(self._settings)) if covered else math.inf
+
     def _schedule(self, layer: int, state: _LayerState) -> None:
         """Submit the span that is due, if any; a full queue leaves it due."""
         cache = self._cache.layers[layer]
+        if not is_covered(layer, state.tokens, self._kept_layers, self._settings):
+            return
         due = state.schedule.next_span(cache.length, state.tokens, self._interval, self._settings)
         if due is None:
             return
         span, schedule = due
-        k, v = cache.bits(span.begin, span.size)
-        task = Encoded(layer, state.epoch, schedule.updates, span, k.nbytes + v.nbytes)
-        if not self._pool.submit(Job(lambda: self._encode(task, k, v)), self._finished.append):
+        values = cache.copy(span.begin, span.size)
+        task = Encoded(layer, state.epoch, schedule.updates, span, span.size * cache.shape.token_bytes)
+        if not self._pool.submit(Job(lambda: self._encode(task, values)), self._finished.append):
             self._metrics.backpressure_skip += 1
             return
-        state.schedule = schedule
+        self._set_schedule(layer, schedule)
         self._in_flight += 1
         self._metrics.queue_peak = max(self._metrics.queue_peak, self._in_flight)
 
-    def _encode(self, task: Encoded, k: Bits, v: Bits) -> Encoded:
+    def _encode(self, task: Encoded, values: Floats) -> Encoded:
         """Encode, decode and compare. Runs on a worker; touches nothing but ``task`` and the decode cache."""
         begin = perf_counter_ns()
         try:
+            k, v = to_bits(values, self._cache.shape.dtype)
             task.block = self._encode_block(k, v)
             task.encode_us = (perf_counter_ns() - begin) / 1e3
             if task.gain:
@@ -279,6 +305,9 @@ class LosslessStore:
             self._in_flight -= 1
             self._work.append(job.interval)
             self._apply(job.value())
+        cached = self._decoded.nbytes
+        self._cache.account.add(cached - self._charged)
+        self._charged = cached
 
     def _apply(self, task: Encoded) -> None:
         """Count one result; hold the block if it is of use and its span still exists."""
@@ -320,8 +349,6 @@ class LosslessStore:
     def _drop(self, layer: int) -> None:
         """Give up the raw values of everything that is encoded."""
         state, cache = self._states[layer], self._cache.layers[layer]
-        if not (self._storing and state.blocks):
-            return
         spans = [stored.span for stored in state.blocks]
         for span in spans:
             cache.drop(span.begin, span.size)

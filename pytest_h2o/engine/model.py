@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -22,8 +21,7 @@ from pytest_h2o.engine.threads import map_in_order
 PREFILL_CHUNK = 128
 
 
-@dataclass(frozen=True, slots=True)
-class LayerWeights:
+class LayerWeights(NamedTuple):
     """Matrices of one layer, ready to multiply from the right; norm weights and the softmax scale are folded in."""
 
     qkv: Floats  # [D, (H + 2G) d]
@@ -37,11 +35,6 @@ class Attention(NamedTuple):
 
     weights: Floats
     totals: Floats
-
-    def mass(self) -> Floats:
-        """Softmax mass on each cached token, summed over heads and queries [L]."""
-        mass: Floats = np.add.reduce(self.weights @ (1 / self.totals)[..., None], axis=0)[:, 0]
-        return mass
 
 
 class Layer(Protocol):
@@ -67,6 +60,9 @@ class Cache(Protocol):
 class Hook(Protocol):
     """Something that watches decoding layer by layer and may change the layer's cache."""
 
+    def after_prompt(self, layer: int, attention: Attention) -> None:
+        """The layer has attended for the last tokens of the prompt, up to PREFILL_CHUNK of them."""
+
     def before_attention(self, layer: int) -> None:
         """The layer is about to append the new token and attend."""
 
@@ -75,6 +71,25 @@ class Hook(Protocol):
 
     def finish(self) -> None:
         """The response is complete."""
+
+
+class _AtPrompt(NamedTuple):
+    """What a hook sees of the last chunk of a prompt."""
+
+    hook: Hook
+
+    def after_prompt(self, layer: int, attention: Attention) -> None:
+        """Not called within a chunk."""
+
+    def before_attention(self, layer: int) -> None:
+        """Nothing to do."""
+
+    def after_attention(self, layer: int, attention: Attention) -> None:
+        """Pass the chunk's attention on."""
+        self.hook.after_prompt(layer, attention)
+
+    def finish(self) -> None:
+        """Not called within a chunk."""
 
 
 class Model:
@@ -89,7 +104,7 @@ class Model:
             read.tensor("lm_head.weight", shape.vocab, shape.hidden) if read.has("lm_head.weight") else self.embedding
         )
         self.head = np.ascontiguousarray((head * norm).T)  # [D, V]
-        self.layers = [_layer(read, f"model.layers.{index}.", shape) for index in range(shape.layers)]
+        self.layers = _side_by_side([_layer(read, f"model.layers.{index}.", shape) for index in range(shape.layers)])
         self.cos, self.sin = _rope_tables(shape)  # [context, d] each
         self.partner = _partners(shape.heads + shape.kv_heads, shape.head_dim)
         self._future = np.triu(np.full((PREFILL_CHUNK, PREFILL_CHUNK), -np.inf, np.float32), 1).T  # key after query
@@ -100,7 +115,7 @@ class Model:
         shape, position = self.shape, cache.position
         cache.position = end = position + len(tokens)
         queries, rotated = shape.heads * shape.head_dim, len(self.partner)
-        cos, sin = (np.tile(table[position:end], rotated // shape.head_dim) for table in (self.cos, self.sin))
+        cos, sin = (_repeat(table[position:end], rotated // shape.head_dim) for table in (self.cos, self.sin))
         x = self.embedding[tokens]  # [T, D]
         for index, (weights, layer) in enumerate(zip(self.layers, cache.layers, strict=True)):
             for hook in hooks:
@@ -117,19 +132,21 @@ class Model:
         logits: Floats = (self._normalise(x[-1:]) @ self.head)[0]  # [1, D] @ [D, V]
         return logits
 
-    def prefill(self, tokens: Sequence[int], cache: KVCache, threads: int = 1) -> Floats:
+    def prefill(self, tokens: Sequence[int], cache: KVCache, threads: int = 1, hooks: Sequence[Hook] = ()) -> Floats:
         """Append a prompt of any length to an empty cache; logits after the last token.
 
         It is read in chunks, so that memory stays bounded, and by several threads if asked: each chunk follows the one
-        before it a layer behind, since all it needs of it are the keys and values of the layer.
+        before it a layer behind, since all it needs of it are the keys and values of the layer. The first chunk is the
+        short one, and ``hooks`` see the last.
         """
-        begins = range(0, len(tokens), PREFILL_CHUNK)
+        ends = range(len(tokens) % PREFILL_CHUNK or PREFILL_CHUNK, len(tokens) + 1, PREFILL_CHUNK)
 
-        def read(begin: int) -> Floats:
-            chunk = tokens[begin : begin + PREFILL_CHUNK]
-            return self.forward(chunk, cache.window(begin, begin + len(chunk)))
+        def read(end: int) -> Floats:
+            begin = max(0, end - PREFILL_CHUNK)
+            watching = [_AtPrompt(hook) for hook in hooks] if end == len(tokens) else ()
+            return self.forward(tokens[begin:end], cache.window(begin, end), watching)
 
-        logits = map_in_order(read, begins, min(threads, len(begins)), cache.give_up)[-1]
+        logits = map_in_order(read, ends, min(threads, len(ends)), cache.give_up)[-1]
         cache.position = len(tokens)
         return logits
 
@@ -157,6 +174,11 @@ class Model:
         mixed /= totals[..., None]
         attended: Floats = mixed.reshape(groups, -1, new, dim).transpose(2, 0, 1, 3).reshape(new, -1)
         return attended, Attention(weights, totals)
+
+
+def _repeat(rows: Floats, times: int) -> Floats:
+    """Each row of [T, n] several times in a row [T, times n]."""
+    return rows[:, None].repeat(times, axis=1).reshape(len(rows), -1)
 
 
 def _rotate(qk: Floats, cos: Floats, sin: Floats, partner: npt.NDArray[np.intp]) -> None:
@@ -243,3 +265,17 @@ def _layer(read: _Reader, prefix: str, shape: Architecture) -> LayerWeights:
         gate_up=stack("post_attention_layernorm", ("mlp.gate_proj", inner, 1), ("mlp.up_proj", inner, 1)),
         down=np.ascontiguousarray(read.tensor(f"{prefix}mlp.down_proj.weight", hidden, inner).T),
     )
+
+
+def _side_by_side(layers: Sequence[LayerWeights]) -> list[LayerWeights]:
+    """The same matrices in one allocation: large enough for huge pages, which every token streams through faster."""
+    block: Floats = np.empty(sum(matrix.size for layer in layers for matrix in layer), np.float32)
+    begin, placed = 0, []
+    for layer in layers:
+        views = []
+        for matrix in layer:
+            views.append(block[begin : begin + matrix.size].reshape(matrix.shape))
+            views[-1][:] = matrix
+            begin += matrix.size
+        placed.append(LayerWeights(*views))
+    return placed

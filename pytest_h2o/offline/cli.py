@@ -1,4 +1,4 @@
-"""The ``offline`` command: evaluate a KV dump, print a summary, write JSON and Markdown."""
+"""The ``offline`` command: evaluate a KV dump, print a summary, write JSON, Markdown and HTML."""
 
 import argparse
 import json
@@ -39,6 +39,7 @@ _HELP = {
     "codec_mode": "legacy: fixed predictors; adaptive_v22: the best predictor of each block",
     "adaptive_block_seq": "tokens per predictor block",
     "bitshuffle": "transpose bit planes before compressing",
+    "fast": "rank predictors by an entropy estimate instead of compressing with each",
     "verify": "decode everything and compare it with its source",
     "threads": "coding threads, 0: one per CPU",
 }
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dump_dir", type=Path, metavar="DUMP_DIR", help="directory with meta_*.json files below it")
     parser.add_argument("--out-json", type=Path, help="write the result here")
     parser.add_argument("--out-md", type=Path, help="write the report here")
+    parser.add_argument("--out-html", type=Path, help="write the report with plots here")
     parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     parser.add_argument("--verbose", action="store_true", help="print the whole report")
     for field in fields(OfflineOptions):
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    for path in (args.out_json, args.out_md):
+    for path in (args.out_json, args.out_md, args.out_html):
         if path is not None and path.exists() and not args.overwrite:
             raise OfflineError(f"{path} exists; give another name or --overwrite")
 
@@ -106,6 +108,7 @@ def _evaluate(dump_dir: Path, options: OfflineOptions) -> "OfflineResult":
 
 
 def _report(result: "OfflineResult", args: argparse.Namespace) -> int:
+    from pytest_h2o.offline.html import to_html  # noqa: PLC0415
     from pytest_h2o.offline.report import to_markdown  # noqa: PLC0415
 
     markdown = to_markdown(result)
@@ -113,6 +116,8 @@ def _report(result: "OfflineResult", args: argparse.Namespace) -> int:
         args.out_json.write_text(json.dumps(result.to_json(), indent=2) + "\n", "utf-8")
     if args.out_md:
         args.out_md.write_text(markdown, "utf-8", errors="backslashreplace")
+    if args.out_html:
+        args.out_html.write_text(to_html(result), "utf-8", errors="xmlcharrefreplace")
     print(markdown if args.verbose else _summary(result))
     if not result.tensors:
         raise OfflineError(f"nothing could be evaluated: {result.to_json()['skip_reasons']}")

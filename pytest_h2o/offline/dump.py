@@ -79,7 +79,7 @@ def scan(root: Path, options: OfflineOptions) -> Scan:
     metas = sorted(_meta_files(str(root), skipped), key=lambda path: path.split(os.sep))
     binaries: set[FileId] = set()
     for path in metas:
-        name = os.path.relpath(path, root)
+        name = path[len(str(root)) + 1 :]
         try:
             if (entry := _select(name, path, options, binaries)) is not None:
                 entries.append(entry)
@@ -120,18 +120,25 @@ def _select(name: str, path: str, options: OfflineOptions, binaries: set[FileId]
 
 def _read_meta(path: str) -> dict[str, Any]:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would block
-            raise Skip("meta_parse_error", "not a regular file")
-        with open(path, "rb") as file:
-            text = file.read(_MAX_META_BYTES + 1)
-        if len(text) > _MAX_META_BYTES:
-            raise Skip("meta_parse_error", f"longer than {_MAX_META_BYTES} bytes")
-        meta = json.loads(text)
+        meta = json.loads(_read_small(path))
     except (OSError, ValueError, RecursionError) as error:
         raise Skip("meta_parse_error", error) from error
     if not isinstance(meta, dict):
         raise Skip("meta_parse_error", "not a JSON object")
     return meta
+
+
+def _read_small(path: str) -> bytes:
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would block otherwise
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise Skip("meta_parse_error", "not a regular file")
+        if found.st_size > _MAX_META_BYTES:
+            raise Skip("meta_parse_error", f"longer than {_MAX_META_BYTES} bytes")
+        return os.read(file, found.st_size)
+    finally:
+        os.close(file)
 
 
 def _numbers(meta: dict[str, Any]) -> dict[str, int]:
@@ -173,7 +180,7 @@ def _claim(entry: Entry, files: set[FileId], binaries: set[FileId]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """K and V of an entry: ``words`` [seq, 2, kv_heads, head_dim] (uint16), and values a cast to fp16 has changed."""
+    """K and V of an entry: ``words`` [2, seq, kv_heads, head_dim] (uint16), and values a cast to fp16 has changed."""
 
     entry: Entry
     words: Words
@@ -182,27 +189,28 @@ class Loaded:
 
 def load(entry: Entry) -> Loaded:
     """Read an entry; Skip when its binaries do not hold what its meta file declares, or hold no information."""
-    tensors, changed = [], 0
-    for path in (entry.k_file, entry.v_file):
-        words = _read_words(path, entry)
-        if entry.bytes_per_elem == 4:
-            words, lost = _to_fp16(words)
-            changed += lost
-        _check_content(words, path, entry)
-        tensors.append(words.reshape(entry.shape))
-    return Loaded(entry, np.stack(tensors, axis=1), changed)
+    words, changed = _read_words(entry), 0
+    if entry.bytes_per_elem == 4:
+        words, changed = _to_fp16(words)
+    for tensor, path in zip(words, (entry.k_file, entry.v_file), strict=True):
+        _check_content(tensor, path, entry)
+    return Loaded(entry, words.reshape(2, *entry.shape), changed)
 
 
-def _read_words(path: str, entry: Entry) -> Words:
-    expected = prod(entry.shape) * entry.bytes_per_elem
+def _read_words(entry: Entry) -> Words:
+    """The words of both binaries, [2, seq * kv_heads * head_dim]; nothing is allocated that the files do not hold."""
+    size = prod(entry.shape) * entry.bytes_per_elem
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != expected:
-                raise Skip("size_mismatch", f"{path}: {size} bytes, expected {expected}", entry.raw_bytes)
-            return np.frombuffer(file.read(expected), f"<u{entry.bytes_per_elem}", prod(entry.shape))
-    except (OSError, ValueError, MemoryError) as error:  # ValueError: the file shrank meanwhile
+        with open(entry.k_file, "rb") as k, open(entry.v_file, "rb") as v:
+            for file in (k, v):
+                if (found := os.fstat(file.fileno()).st_size) != size:
+                    raise Skip("size_mismatch", f"{file.name}: {found} bytes, expected {size}", entry.raw_bytes)
+            data = bytearray(2 * size)
+            if k.readinto(memoryview(data)[:size]) + v.readinto(memoryview(data)[size:]) != 2 * size:
+                raise OSError("the file shrank while it was read")
+    except (OSError, MemoryError) as error:
         raise Skip("binary_read_error", error, entry.raw_bytes) from error
+    return np.frombuffer(data, f"<u{entry.bytes_per_elem}").reshape(2, -1)
 
 
 def _to_fp16(bits: Words) -> tuple[Words, int]:

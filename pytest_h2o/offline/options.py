@@ -22,7 +22,8 @@ class OfflineOptions:
     """What to select from a dump and how to code it. OfflineError names the first option that makes no sense.
 
     ``layer_end`` -1 leaves the range open; ``max_seq_len`` 0 sets no limit; ``online_chunk_seq`` <= 0 makes one chunk;
-    ``threads`` 0 uses every CPU the process may run on. ``verify`` decodes everything and compares it.
+    ``threads`` 0 uses every CPU the process may run on. ``fast`` ranks predictors by an entropy estimate instead of
+    compressing with each, so sizes may differ slightly from the original's. ``verify`` decodes everything and compares.
     """
 
     stage: str = "both"
@@ -46,6 +47,7 @@ class OfflineOptions:
     k_lo_predictors: tuple[str, ...] = K_PREDICTORS
     v_hi_predictors: tuple[str, ...] = V_PREDICTORS
     v_lo_predictors: tuple[str, ...] = V_PREDICTORS
+    fast: bool = False
     verify: bool = True
     threads: int = 0
 

@@ -12,13 +12,14 @@ _LISTED_SKIPS = 20
 
 
 def to_markdown(result: OfflineResult) -> str:
-    """The numbers of ``result.to_json()`` as tables: settings, ratios, bytes, layers, predictor usage, diagnostics."""
+    """The numbers of ``result.to_json()`` as tables: settings, totals, layers, planes, predictor usage, diagnostics."""
     values = result.to_json()
     settings = _table(("Setting", "Value"), ((name, values[name]) for name in _SETTINGS))
     sections = {
         "Ratios": _ratios(result),
         "Bytes": _bytes(result),
         "Layers": _layers(result),
+        "Planes": _planes(result),
         "Predictor Usage": _usage(result),
         "Diagnostics": _diagnostics(result, values),
     }
@@ -43,19 +44,29 @@ def _bytes(result: OfflineResult) -> str:
 
 def _layers(result: OfflineResult) -> str:
     rows = (
-        (layer, tensor.upper(), each.raw_bytes, _ratio(each.ratio), _bits(each.hi), _bits(each.lo))
+        (layer, tensor.upper(), each.raw_bytes, each.compressed_bytes, _ratio(each.ratio), _ratio(each.container_ratio))
         for (layer, tensor), each in sorted(result.tensors.items())
     )
-    return _table(("Layer", "Tensor", "Raw", "Ratio", "High plane", "Low plane"), rows) + (
-        "\n\nPlanes: compressed bits per byte (order-0 entropy)."
+    return _table(("Layer", "Tensor", "Raw", "Compressed", "Ratio", "Ratio of the containers"), rows)
+
+
+def _planes(result: OfflineResult) -> str:
+    rows = (
+        (layer, tensor.upper(), name, plane.stream_bytes, *_bits(plane), _most_used(plane))
+        for (layer, tensor), each in sorted(result.tensors.items())
+        for name, plane in (("high", each.hi), ("low", each.lo))
     )
+    header = ("Layer", "Tensor", "Plane", "Streams", "Bits per byte", "Order-0 entropy", "Most used predictor")
+    return _table(header, rows) + "\n\nEntropy: of every eighth row."
 
 
-def _bits(plane: PlaneTally) -> str:
+def _bits(plane: PlaneTally) -> tuple[str, str]:
     values = plane.to_json()
-    if not values["raw_bytes"]:
-        return "-"
-    return f"{values['bits_per_byte']:.2f} ({values['entropy_bits_per_byte']:.2f})"
+    return _ratio(values["bits_per_byte"]), _ratio(values["entropy_bits_per_byte"])
+
+
+def _most_used(plane: PlaneTally) -> str:
+    return plane.modes.most_common(1)[0][0] if plane.modes else "-"
 
 
 def _usage(result: OfflineResult) -> str:

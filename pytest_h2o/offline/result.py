@@ -1,5 +1,6 @@
 """What an offline evaluation found, and its JSON form: the original's keys in the original's order, ours after them."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,28 +18,35 @@ SCHEMA_VERSION = 3
 MAX_LISTED_SKIPS = 1000
 
 
+def result_schema() -> dict[str, Any]:
+    """The JSON schema of :meth:`OfflineResult.to_json`, which ships with the package."""
+    schema: dict[str, Any] = json.loads(Path(__file__).with_name("schema.json").read_text("utf-8"))
+    return schema
+
+
 @dataclass(slots=True)
 class PlaneTally:
-    """Sums over one byte plane: bytes of its streams, blocks per predictor, and the histogram of its bytes."""
+    """Sums over one byte plane: its bytes, those of its streams, blocks per predictor, the histogram of a sample."""
 
+    raw_bytes: int = 0
     stream_bytes: int = 0
     modes: Counter[str] = field(default_factory=Counter)
     counts: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(256, np.intp))
 
     def add(self, other: "PlaneTally") -> None:
         """Add ``other`` to this."""
+        self.raw_bytes += other.raw_bytes
         self.stream_bytes += other.stream_bytes
         self.modes.update(other.modes)
         self.counts += other.counts
 
     def to_json(self) -> dict[str, Any]:
-        """Bytes, bits per byte next to the plane's order-0 entropy, and predictor usage."""
-        raw = int(self.counts.sum())
+        """Bytes, bits per byte next to the order-0 entropy of the sample, and predictor usage."""
         return {
-            "raw_bytes": raw,
+            "raw_bytes": self.raw_bytes,
             "stream_bytes": self.stream_bytes,
-            "bits_per_byte": 8 * self.stream_bytes / raw if raw else None,
-            "entropy_bits_per_byte": entropy(self.counts) if raw else None,
+            "bits_per_byte": 8 * self.stream_bytes / self.raw_bytes if self.raw_bytes else None,
+            "entropy_bits_per_byte": entropy(self.counts) if self.raw_bytes else None,
             "mode_counts": dict(self.modes),
         }
 
@@ -213,6 +221,7 @@ class OfflineResult:
     def _extras(self) -> dict[str, Any]:
         both, evaluated = self.tally(), self.evaluated
         return {
+            "fast": self.options.fast,
             "container_bytes": both.container_bytes,
             "container_ratio": both.container_ratio,
             "verified": self.options.verify and bool(evaluated),

@@ -150,6 +150,16 @@ def test_eviction_equals_brute_force(seed: int, prompt: int, interval: int, alph
         assert {layer: rig.tokens(layer) for layer in held} == held
 
 
+def test_scores_begin_with_the_prompt() -> None:
+    """Before the first decoded token a layer knows what the end of the prompt attended to."""
+    rig = Rig(replace(GATE, layer_start=0, layer_end=0, update_interval=1), 1, 520)
+    weights = np.ones((1, 520, 6), np.float32)
+    weights[:, 200:210] = 50
+    rig.evictor.after_prompt(0, Attention(weights, weights.sum(axis=1)))
+    rig.step(lambda layer, length: np.ones((1, length, 2), np.float32))
+    assert rig.tokens(0) == [*range(32), *range(192, 224), *range(416, 521)]
+
+
 def test_every_layer_evicts_in_turn() -> None:
     """Each H2O layer evicts once per interval, no two in one token, and the layers outside the range never."""
     rules = replace(GATE, layer_start=2, layer_end=4, update_interval=6, trigger_min_tokens=200)

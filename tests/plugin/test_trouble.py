@@ -88,7 +88,7 @@ def test_trouble_fails_every_gate_with_its_reason(
     assert (outcomes.get("failed"), outcomes.get("errors"), outcomes.get("passed")) == (3, None, None)
     result.stdout.fnmatch_lines([reason])
     assert launches(setup) == 1
-    (kept,) = setup.glob("h2o-runs/*/launches/bench-p512_g128-full-r1")
+    (kept,) = setup.glob("h2o-runs/*/launches/bench-p512_g128x3-full-r1")
     assert kept.joinpath("stdout").exists()
     assert kept.joinpath("launch.json").exists()
 

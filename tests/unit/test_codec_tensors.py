@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pytest_h2o.codec import CodecError
+from pytest_h2o.codec import tensors as tensors_module
 from pytest_h2o.codec.planes import Words
 from pytest_h2o.codec.predictors import PREDICTORS
 from pytest_h2o.codec.tensors import PlaneCoding, decode_tensor, encode_tensor
@@ -78,6 +79,16 @@ def test_best_predictor_of_each_block() -> None:
     assert list(encoded.lo.modes) == [1, 0, 0]
     swapped = encode_tensor(words, (192,), RAW, PlaneCoding(("xor_seq", "raw"), 64))
     assert list(swapped.lo.modes)[1:] == [2, 2]
+
+
+def test_long_planes_are_tried_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many blocks are tried at a time, to bound memory, changes nothing in the container."""
+    words = np.random.default_rng(0).normal(size=(50, 2, 8)).astype(np.float16).view(np.uint16)
+    coding = PlaneCoding(tuple(PREDICTORS), 4)
+    whole = encode_tensor(words, (50,), coding, coding).to_bytes()
+    for limit in (1, 130, 200):
+        monkeypatch.setattr(tensors_module, "_STRETCH_BYTES", limit)
+        assert encode_tensor(words, (50,), coding, coding).to_bytes() == whole
 
 
 def test_payload_is_one_frame_of_the_residuals() -> None:

@@ -56,7 +56,7 @@ def test_a_case_is_launched_once(tmp_path: Path) -> None:
     lab, store = make_lab(tmp_path)
     lab.run("full_strict")
     run = lab.run("full_strict")
-    assert store.launched == ["bench-p512_g128-full-r1", "bench-p1024_g128-full-r1"]
+    assert store.launched == ["bench-p512_g128x3-full-r1", "bench-p1024_g128x3-full-r1"]
     assert run.highest("h2o_lossy").value == 3.1
     assert run.problems == ()
 
@@ -67,10 +67,10 @@ def test_equal_settings_share_launches(tmp_path: Path) -> None:
     for name in ("full_strict", "joint_full-1", "joint_full-2"):
         lab.run(name)
     assert [name.removeprefix("bench-") for name in store.launched] == [
-        "p512_g128-full-r1",
-        "p1024_g128-full-r1",
-        "p512_g128-full-r2",
-        "p1024_g128-full-r2",
+        "p512_g128x3-full-r1",
+        "p1024_g128x3-full-r1",
+        "p512_g128x3-full-r2",
+        "p1024_g128x3-full-r2",
     ]
 
 
@@ -85,6 +85,8 @@ def test_arms_are_interleaved(tmp_path: Path) -> None:
     for block in blocks:
         assert len({name.split("-")[1] for name in block}) == 1
         assert {name.split("-")[2] for name in block} == {"full", "store", "baseline"}
+    for name in ("full_strict", "store_tuned"):
+        lab.run(name)
     assert sorted(store.launched) == sorted(spec.name for spec in lab.planned())
 
 

@@ -105,7 +105,7 @@ def wait_for(path: Path) -> None:
 def test_a_launch_is_kept(tmp_path: Path) -> None:
     """The directory holds config, output and record, and the record reads back equal."""
     record = RunStore(tmp_path / "s", FakeRuntime("print('hello')")).get(SPEC)
-    assert record.directory == tmp_path / "s" / "launches" / "bench-p64_g8-full-r1"
+    assert record.directory == tmp_path / "s" / "launches" / "bench-p64_g8x1-full-r1"
     assert (record.status, record.reason, record.returncode) == ("ok", "exit code 0", 0)
     assert record.stdout.read_text() == "hello\n"
     assert json.loads(record.config_path.read_text()) == {"base_dir": "/größe/", "kv_h2o_enable": True}

@@ -1,7 +1,8 @@
-"""Eviction policies: what makes a block worth keeping. One file each, found by its name.
+"""Eviction policies: what makes a token worth keeping. One file each, found by its name.
 
-A policy module holds ``update(scores, current, alpha)``: the new scores of a layer's blocks from the old ones and from
-the softmax mass each block has just drawn, all of one length, oldest block first. The highest scores stay.
+A policy module holds ``update(scores, attention, alpha)``. It is called for every decoded token of a layer and changes
+in place the ``scores`` [kv_heads, tokens] of the tokens in the cache, oldest first; a new token starts at zero, and
+``alpha`` is the weight of history. The blocks whose tokens have the highest sums stay.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
-from pytest_h2o.engine.kv_cache import Floats
+if TYPE_CHECKING:
+    from pytest_h2o.engine.kv_cache import Floats
+    from pytest_h2o.engine.model import Attention
 
-Update: TypeAlias = Callable[[Floats, Floats, float], Floats]
+Update: TypeAlias = "Callable[[Floats, Attention, float], None]"
 
 
 def names() -> list[str]:
@@ -23,4 +26,4 @@ def names() -> list[str]:
 
 def load(name: str) -> Update:
     """The ``update`` of policy ``name``."""
-    return cast(Update, import_module(f"{__name__}.{name}").update)
+    return cast("Update", import_module(f"{__name__}.{name}").update)

@@ -1,12 +1,13 @@
-"""Sliding window: keep the newest blocks, whatever attention says. The yardstick for policies that listen."""
+"""Sliding window: keep the newest tokens, whatever attention says. The yardstick for policies that listen."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pytest_h2o.engine.kv_cache import Floats
+from pytest_h2o.engine.model import Attention
 
 
-def update(scores: Floats, current: Floats, alpha: float) -> Floats:
+def update(scores: Floats, attention: Attention, alpha: float) -> None:
     """Later is better."""
-    return np.arange(len(current), dtype=np.float32)
+    scores[:] = np.arange(scores.shape[1])

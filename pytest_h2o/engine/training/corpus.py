@@ -28,12 +28,16 @@ HTML_ROOTS = {
 }
 JARGON = "usr/share/doc/jargon-text/jargon.txt.gz"
 # Indexes and change logs are lists of names, not prose; they would dominate by size.
-SKIPPED = re.compile(r"genindex|py-modindex|changelog|search\.html|release-|releases/|bookindex|contents\.html|features-sql|_modules/")
-BLOCK_TAGS = {"p", "div", "li", "ul", "ol", "dl", "dt", "dd", "tr", "table", "pre", "section", "br", "h1", "h2", "h3", "h4", "h5"}
+SKIPPED = re.compile(
+    r"genindex|py-modindex|changelog|search\.html|release-|releases/|bookindex|contents\.html|features-sql|_modules/"
+)
+BLOCK_TAGS = set("p div li ul ol dl dt dd tr table pre section br h1 h2 h3 h4 h5".split())
 DROPPED_TAGS = {"script", "style", "nav", "head", "footer"}
-DROPPED_CLASSES = {"related", "sphinxsidebar", "headerlink", "navheader", "navfooter", "toc", "footer", "mobile-nav", "clearer"}
+DROPPED_CLASSES = set("related sphinxsidebar headerlink navheader navfooter toc footer mobile-nav clearer".split())
 VOID_TAGS = {"br", "hr", "img", "input", "link", "meta", "col", "wbr", "area", "base"}
-PAGE_FURNITURE = re.compile(r"Django 3\.2\S* documentation\s+Home \|[^\n]*\n|^« previous \| up \| next »$|^« previous.*next »$", re.MULTILINE)
+PAGE_FURNITURE = re.compile(
+    r"Django 3\.2\S* documentation\s+Home \|[^\n]*\n|^« previous \| up \| next »$|^« previous.*next »$", re.MULTILINE
+)
 HELD_OUT_SHARE = 40
 SHIPPED_SLICE_BYTES = 48_000
 
@@ -90,7 +94,7 @@ def documents(root: Path) -> Iterator[tuple[str, str]]:
     for source, folder in HTML_ROOTS.items():
         base = root / folder
         if not base.is_dir():
-            raise FileNotFoundError(f"{base}: not there; unpack the packages named in this module's docstring into {root}")
+            raise FileNotFoundError(f"{base}: not there; unpack the packages named in this module's docstring")
         for path in sorted(base.rglob("*.html")):
             name = f"{source}/{path.relative_to(base).as_posix()}"
             if not SKIPPED.search(name):

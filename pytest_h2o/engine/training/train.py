@@ -5,8 +5,8 @@ Usage (the ``train`` extra installs PyTorch)::
     python -m pytest_h2o.engine.training.train corpus out --minutes 80
 
 ``corpus`` is what :mod:`pytest_h2o.engine.training.corpus` wrote. The run is seeded and ends after the given time, the
-schedule stretched over it (the number of steps depends on the machine and is recorded); ``out`` receives ``config.json``,
-``model.safetensors`` (fp16), ``tokenizer.model`` and ``training.json`` (settings, losses, the unigram baseline).
+schedule stretched over it (the number of steps depends on the machine and is recorded); ``out`` receives
+``config.json``, ``model.safetensors`` (fp16), ``tokenizer.model`` and ``training.json`` (settings, losses, the unigram baseline).
 """
 
 from __future__ import annotations
@@ -204,7 +204,8 @@ def make_optimizers(model: Llama) -> list[torch.optim.Optimizer]:
     vectors = [p for p in model.parameters() if p.dim() == 1]
     muon = torch.optim.Muon(matrices, lr=PEAK_LR, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
     embedding = {"params": [model.embed_tokens.weight], "weight_decay": WEIGHT_DECAY}
-    return [muon, torch.optim.AdamW([embedding, {"params": vectors, "weight_decay": 0.0}], lr=PEAK_LR, betas=(0.9, 0.95))]
+    groups = [embedding, {"params": vectors, "weight_decay": 0.0}]
+    return [muon, torch.optim.AdamW(groups, lr=PEAK_LR, betas=(0.9, 0.95))]
 
 
 def learning_rate(step: int, progress: float) -> float:
@@ -267,12 +268,20 @@ def train(corpus: Path, out: Path, minutes: float) -> None:
     unigram = unigram_loss(train_tokens, valid_tokens)
     losses = {length: validation_loss(model, valid_tokens, length, 131_072 // length) for length in (512, 2048)}
     record = {
-        "seed": SEED, "steps": step + 1, "batch_tokens": BATCH_TOKENS, "sequence_phases": SEQUENCE_PHASES,
-        "peak_lr": PEAK_LR, "parameters": parameters, "train_tokens": len(train_tokens),
-        "validation_tokens": len(valid_tokens), "torch": torch.__version__,
+        "seed": SEED,
+        "steps": step + 1,
+        "batch_tokens": BATCH_TOKENS,
+        "sequence_phases": SEQUENCE_PHASES,
+        "peak_lr": PEAK_LR,
+        "parameters": parameters,
+        "train_tokens": len(train_tokens),
+        "validation_tokens": len(valid_tokens),
+        "torch": torch.__version__,
         "minutes": round((time.monotonic() - started) / 60, 1),
-        "validation_loss": losses, "validation_perplexity": {n: math.exp(v) for n, v in losses.items()},
-        "unigram_loss": unigram, "unigram_perplexity": math.exp(unigram),
+        "validation_loss": losses,
+        "validation_perplexity": {n: math.exp(v) for n, v in losses.items()},
+        "unigram_loss": unigram,
+        "unigram_perplexity": math.exp(unigram),
     }
     (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
