@@ -313,6 +313,7 @@ class LosslessStore:
         """Count one result; hold the block if it is of use and its span still exists."""
         metrics, state = self._metrics, self._states[task.layer]
         failed = task.error is not None or (task.gain and not task.verified)
+        metrics.blocks += task.block is not None
         metrics.raw_bytes += task.raw_bytes
         metrics.comp_bytes += task.block.nbytes if task.block and task.gain and not failed else task.raw_bytes
         metrics.fallback += failed
@@ -330,7 +331,6 @@ class LosslessStore:
     def _hold(self, layer: int, stored: Stored) -> None:
         state = self._states[layer]
         state.blocks.append(stored)
-        self._metrics.blocks += 1
         self._cache.account.add(stored.block.nbytes)
         limit = self._settings.decode_cache_blocks
         if self._storing:

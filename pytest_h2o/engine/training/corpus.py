@@ -31,9 +31,38 @@ JARGON = "usr/share/doc/jargon-text/jargon.txt.gz"
 SKIPPED = re.compile(
     r"genindex|py-modindex|changelog|search\.html|release-|releases/|bookindex|contents\.html|features-sql|_modules/"
 )
-BLOCK_TAGS = set("p div li ul ol dl dt dd tr table pre section br h1 h2 h3 h4 h5".split())
+BLOCK_TAGS = {
+    "p",
+    "div",
+    "li",
+    "ul",
+    "ol",
+    "dl",
+    "dt",
+    "dd",
+    "tr",
+    "table",
+    "pre",
+    "section",
+    "br",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+}
 DROPPED_TAGS = {"script", "style", "nav", "head", "footer"}
-DROPPED_CLASSES = set("related sphinxsidebar headerlink navheader navfooter toc footer mobile-nav clearer".split())
+DROPPED_CLASSES = {
+    "related",
+    "sphinxsidebar",
+    "headerlink",
+    "navheader",
+    "navfooter",
+    "toc",
+    "footer",
+    "mobile-nav",
+    "clearer",
+}
 VOID_TAGS = {"br", "hr", "img", "input", "link", "meta", "col", "wbr", "area", "base"}
 PAGE_FURNITURE = re.compile(
     r"Django 3\.2\S* documentation\s+Home \|[^\n]*\n|^« previous \| up \| next »$|^« previous.*next »$", re.MULTILINE

@@ -6,7 +6,8 @@ Usage (the ``train`` extra installs PyTorch)::
 
 ``corpus`` is what :mod:`pytest_h2o.engine.training.corpus` wrote. The run is seeded and ends after the given time, the
 schedule stretched over it (the number of steps depends on the machine and is recorded); ``out`` receives
-``config.json``, ``model.safetensors`` (fp16), ``tokenizer.model`` and ``training.json`` (settings, losses, the unigram baseline).
+``config.json``, ``model.safetensors`` (fp16), ``tokenizer.model`` and ``training.json`` (settings, losses, the unigram
+baseline).
 """
 
 from __future__ import annotations
