@@ -28,10 +28,9 @@ from pytest_h2o.specs import LaunchSpec
 # any machine, so its decode studies are short, and one that decides nothing is shown as an expected failure.
 EMBEDDED_DEFAULTS: dict[str, KnobValue] = {
     "THREADS": 2,
-    "GENS": (96,),
     "REPEAT": 2,
     "DECODE_TOKENS": 96,
-    "DECODE_BUDGET_S": 20.0,
+    "DECODE_BUDGET_S": 5.0,
     "DECODE_INCONCLUSIVE": "xfail",
     "MAX_LOSSLESS_ASYNC_WAIT_US": 50_000.0,
     "REQUIRE_ASYNC_QUEUE_ACTIVITY": True,
