@@ -23,7 +23,8 @@ def parse_number(text: str) -> float | None:
 
 def parse_count(text: str) -> int | None:
     """The non-negative integer that is the whole of ``text``, or None."""
-    return int(text) if _COUNT.fullmatch(text.strip()) else None
+    text = text.strip()  # int() takes fewer characters for blanks than str.strip() does
+    return int(text) if _COUNT.fullmatch(text) else None
 
 
 def parse_sample(text: str, n: int | None = None) -> Sample | None:

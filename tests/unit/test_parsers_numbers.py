@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pytest_h2o.metrics import Sample
@@ -60,6 +60,7 @@ def test_every_float_survives_its_own_text(value: float) -> None:
 
 @settings(deadline=None)
 @given(st.text())
+@example("0\x1f")
 def test_no_text_crashes_the_readers(text: str) -> None:
     """Any text gives a number or None."""
     assert isinstance(parse_number(text), float | None)
