@@ -12,8 +12,8 @@ from typing import BinaryIO
 from pytest_h2o.parsers.rows import ParseError
 
 PIECE_CHARS = 16_384
-# Terminal escape sequences and NUL bytes. Possessive, so that an unfinished sequence costs no second look.
-_NOISE = re.compile(r"\x1b(?:\[[0-?]*+[ -/]*+[@-~]|\][^\x07\x1b]*+(?:\x07|\x1b\\)|[@-Z\\^_])|\x00")
+# Terminal escape sequences. Possessive, so that an unfinished sequence costs no second look.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*+[ -/]*+[@-~]|\][^\x07\x1b]*+(?:\x07|\x1b\\)|[@-Z\\^_])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,10 @@ class Piece:
 
 
 def read_pieces(source: Path | str) -> Iterator[Piece]:
-    """The lines of a file, or of a text given as str, without escape sequences and NUL bytes.
+    """The lines of a file, or of a text given as str, without escape sequences and the NUL bytes around a line.
 
-    Bytes are decoded as UTF-8 with replacement. Raises :class:`ParseError` if the file cannot be read.
+    A NUL within a line stands for bytes that were lost, so it is replaced: ``1\\x002`` is not 12. Bytes are decoded
+    as UTF-8 with replacement. Raises :class:`ParseError` if the file cannot be read.
     """
     if isinstance(source, str):
         yield from _pieces(io.BytesIO(source.encode(errors="replace")))
@@ -56,8 +57,13 @@ def _pieces(stream: BinaryIO) -> Iterator[Piece]:
         while text:
             following = lines.readline(PIECE_CHARS)
             newline = text.endswith("\n")
-            yield Piece(number, _NOISE.sub("", text.removesuffix("\n")), starts, newline or not following, newline)
+            yield Piece(number, _clean(text.removesuffix("\n")), starts, newline or not following, newline)
             number, starts, text = number + newline, newline, following
+
+
+def _clean(text: str) -> str:
+    text = _ESCAPES.sub("", text) if "\x1b" in text else text
+    return text.strip("\0").replace("\0", "\ufffd") if "\0" in text else text
 
 
 def printable(text: str) -> str:

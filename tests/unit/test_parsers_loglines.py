@@ -302,11 +302,11 @@ def test_a_huge_line_takes_time_in_proportion_to_its_length(tmp_path: Path) -> N
 
 
 def test_bytes_are_decoded_with_replacement_and_cleaned(tmp_path: Path) -> None:
-    """Colour codes, window titles and NUL bytes go; bytes that are no UTF-8 become replacement characters."""
+    """Colour codes, window titles and NUL bytes at the edges go; what cannot be read becomes replacement characters."""
     path = tmp_path / "out"
-    path.write_bytes(b"\x1b[1;31mred\x1b[0m \x1b]0;title\x07\x00\xff\xc3\xa9\r\nlast")
+    path.write_bytes(b"\0\0\x1b[1;31mred\x1b[0m \x1b]0;title\x07\x00\xff\xc3\xa9\r\nlast\0")
     first, last = read_pieces(path)
-    assert (first.text, first.line, first.whole, first.newline) == ("red \ufffdé\r", 1, True, True)
+    assert (first.text, first.line, first.whole, first.newline) == ("red \ufffd\ufffdé\r", 1, True, True)
     assert (last.text, last.line, last.whole, last.newline) == ("last", 2, True, False)
 
 
