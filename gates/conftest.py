@@ -8,6 +8,7 @@ from pytest_h2o.lab import Lab, PairedStudy
 from pytest_h2o.offline_run import Evaluation, evaluate_dump
 from pytest_h2o.plugin import session_of
 from pytest_h2o.results import Run
+from pytest_h2o.suites import composed
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -18,12 +19,21 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     lab = session_of(metafunc.config).lab
     if "bench_case" in metafunc.fixturenames:
-        bench = [case for case in lab.cases.values() if case.program == "llm_bench"]
+        cases = [case for case in lab.cases.values() if case.program == "llm_bench"]
+        if "decode_study" in metafunc.fixturenames:  # a smoke test takes a launch, not a study
+            cases = [case for case in cases if case.suite != "store_smoke"]
         metafunc.parametrize(
-            "bench_case", [pytest.param(case.name, marks=getattr(pytest.mark, case.suite)) for case in bench]
+            "bench_case", [pytest.param(case.name, marks=getattr(pytest.mark, case.suite)) for case in cases]
         )
     if "bucket" in metafunc.fixturenames:
         metafunc.parametrize("bucket", lab.buckets or ["none"])
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Put a gate into the suites that are made up of others."""
+    session = session_of(item.config)
+    for suite in composed({mark.name for mark in item.iter_markers()}, session.kit, session.knobs.on):
+        item.add_marker(suite)
 
 
 @pytest.fixture
@@ -60,3 +70,9 @@ def bucket_study(lab: Lab, demo: Run, bucket: str) -> PairedStudy:
 def online_sim(lab: Lab) -> Evaluation:
     """The offline evaluation of a KV dump in the chunks that a runtime would code."""
     return evaluate_dump(lab, "online_sim")
+
+
+@pytest.fixture
+def full_eval_sim(lab: Lab) -> Evaluation:
+    """The same evaluation in v5's chunks."""
+    return evaluate_dump(lab, "full_eval")

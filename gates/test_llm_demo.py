@@ -9,7 +9,7 @@ from pytest_h2o.gate import Gate
 from pytest_h2o.lab import Lab, PairedStudy
 from pytest_h2o.results import Run
 
-pytestmark = [pytest.mark.final, pytest.mark.llm_demo]
+pytestmark = pytest.mark.llm_demo
 
 
 def test_prompts(lab: Lab, gate: Gate) -> None:

@@ -7,7 +7,7 @@ import pytest
 from pytest_h2o.gate import Gate
 from pytest_h2o.lab import Lab
 
-pytestmark = [pytest.mark.final, pytest.mark.m3]
+pytestmark = pytest.mark.m3
 
 
 @pytest.mark.parametrize("joint", ["joint_full", "joint_store"])

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from pytest_h2o.evidence import eviction_evidence
 from pytest_h2o.gate import Gate
 from pytest_h2o.lab import PairedStudy
 from pytest_h2o.results import Run
-
-pytestmark = pytest.mark.final
 
 COLUMNS = [
     "decode_tps",

@@ -1,14 +1,16 @@
-"""The named ways to run: each case of the ``runtime``, ``m3`` and ``llm_demo`` suites and the launches it needs."""
+"""The named ways to run: each suite's cases and the launches that they need."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
 from pytest_h2o.knobs import Knobs, KnobValue, baseline_config, engine_config
+from pytest_h2o.presets import distinct
 from pytest_h2o.specs import LaunchSpec, Program
+from pytest_h2o.suites import CASE_PARTS
 
 BASELINE = "baseline"
 STORE_TUNING: dict[str, KnobValue] = {
@@ -23,12 +25,14 @@ class Case:
     """One named way to run.
 
     ``arm`` names the settings, so that cases which run the same settings share launches; ``replicate`` is the launch
-    of that arm a case looks at. ``fixed`` knobs define the case, ``defaults`` may be overridden by the user.
+    of that arm a case looks at. ``fixed`` knobs define the case, ``defaults`` may be overridden by the user. ``launch``
+    is the one launch of a case that is not made from knobs: a combination of a sweep.
     """
 
     name: str
     suite: str
     arm: str
+    launch: LaunchSpec | None = None
     program: Program = "llm_bench"
     replicate: int = 1
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
@@ -39,52 +43,64 @@ class Case:
         return knobs.for_case(self.defaults, self.fixed)
 
 
-def all_cases(knobs: Knobs) -> dict[str, Case]:
-    """Every case by name; the m3 cases are as many as FULL_RUNS and STORE_RUNS ask for."""
-    full: dict[str, KnobValue] = {"KV_LOSSLESS_RUNTIME_MODE": "full"}
-    store: dict[str, KnobValue] = {"KV_LOSSLESS_RUNTIME_MODE": "store"}
-    coverage: dict[str, KnobValue] = {
-        **full,
-        "KV_LOSSLESS_KEPT_SAMPLE_LAYERS": 0,
-        "KV_LOSSLESS_KEPT_SAMPLE_TOKEN_INTERVAL": 0,
-    }
-    cases = [
-        Case(name="full_strict", suite="runtime", arm="full", fixed=full, defaults=_budget(knobs, "FULL")),
-        Case(
-            name="store_tuned",
-            suite="runtime",
-            arm="store",
-            fixed=store,
-            defaults=STORE_TUNING | _budget(knobs, "STORE"),
-        ),
-        Case(
-            name="full_coverage", suite="runtime", arm="coverage", fixed=coverage, defaults=_budget(knobs, "COVERAGE")
-        ),
-    ]
-    for number in range(1, knobs.integer("FULL_RUNS") + 1):
-        cases.append(
-            Case(
-                name=f"joint_full-{number}",
-                suite="m3",
-                arm="full",
-                replicate=number,
-                fixed=full,
-                defaults=_budget(knobs, "M3"),
-            )
-        )
-    for number in range(1, knobs.integer("STORE_RUNS") + 1):
-        cases.append(
-            Case(
-                name=f"joint_store-{number}",
-                suite="m3",
-                arm="store",
-                replicate=number,
-                fixed=store,
-                defaults=STORE_TUNING | _budget(knobs, "M3"),
-            )
-        )
+FULL: dict[str, KnobValue] = {"KV_LOSSLESS_RUNTIME_MODE": "full"}
+STORE: dict[str, KnobValue] = {"KV_LOSSLESS_RUNTIME_MODE": "store"}
+COVERAGE: dict[str, KnobValue] = {
+    **FULL,
+    "KV_LOSSLESS_KEPT_SAMPLE_LAYERS": 0,
+    "KV_LOSSLESS_KEPT_SAMPLE_TOKEN_INTERVAL": 0,
+}
+
+
+def all_cases(knobs: Knobs, combinations: Iterable[LaunchSpec] = ()) -> dict[str, Case]:
+    """Every case by name; ``combinations`` are those of a sweep."""
+    cases = [*_runtime(knobs), *_m3(knobs), *_single(knobs), *_baseline_modes(knobs), *_sweep(combinations)]
     cases.append(Case(name="candidate", suite="llm_demo", arm="candidate", program="llm_demo"))
     return {case.name: case for case in cases}
+
+
+def _runtime(knobs: Knobs) -> Iterator[Case]:
+    yield Case(name="full_strict", suite="runtime", arm="full", fixed=FULL, defaults=_budget(knobs, "FULL"))
+    tuned = STORE_TUNING | _budget(knobs, "STORE")
+    yield Case(name="store_tuned", suite="runtime", arm="store", fixed=STORE, defaults=tuned)
+    yield Case(
+        name="full_coverage", suite="runtime", arm="coverage", fixed=COVERAGE, defaults=_budget(knobs, "COVERAGE")
+    )
+
+
+def _m3(knobs: Knobs) -> Iterator[Case]:
+    budget = _budget(knobs, "M3")
+    for number in range(1, knobs.integer("FULL_RUNS") + 1):
+        name = f"joint_full-{number}"
+        yield Case(name=name, suite="m3", arm="full", replicate=number, fixed=FULL, defaults=budget)
+    for number in range(1, knobs.integer("STORE_RUNS") + 1):
+        name = f"joint_store-{number}"
+        yield Case(name=name, suite="m3", arm="store", replicate=number, fixed=STORE, defaults=STORE_TUNING | budget)
+
+
+def _single(knobs: Knobs) -> Iterator[Case]:
+    """The suites of one bench case: no decompression budget but the user's."""
+    smoke: dict[str, KnobValue] = {"PROMPTS": knobs.integers("PROMPTS")[:1], "REPEAT": 1}
+    yield Case(name="store_smoke", suite="store_smoke", arm="store_smoke", fixed=STORE, defaults=smoke)
+    chunks: dict[str, KnobValue] = {"ONLINE_CHUNK_SEQ": 128, "ONLINE_FRAMING_BYTES": 16}
+    yield Case(name="full_eval", suite="full_eval", arm="full", fixed=FULL, defaults=chunks)
+
+
+def _baseline_modes(knobs: Knobs) -> Iterator[Case]:
+    """The runtime parts of all_in_one: one set of launches, judged against three decode baselines."""
+    for knob, name in CASE_PARTS.items():
+        if knobs.on(knob):
+            mode = {"DECODE_BASELINE_MODE": name.removeprefix("runtime_")}
+            yield Case(name=name, suite="all_in_one", arm="full", fixed={**FULL, **mode})
+
+
+def _sweep(combinations: Iterable[LaunchSpec]) -> Iterator[Case]:
+    """One case per combination; those that the engine runs in the same way share their launches."""
+    specs = list(combinations)
+    first = distinct(specs)
+    for spec in specs:
+        launch = first[spec.arm]
+        yield Case(name=spec.arm, suite="sweep", arm=launch.arm, launch=launch)
 
 
 def _budget(knobs: Knobs, prefix: str) -> dict[str, KnobValue]:
@@ -95,6 +111,8 @@ def launches(
     case: Case, knobs: Knobs, prompts: Sequence[Path], *, replicate: int | None = None, repeat: int | None = None
 ) -> list[LaunchSpec]:
     """The launches of one run: one per prompt and generation length (``llm_bench``), one per prompt (``llm_demo``)."""
+    if case.launch:
+        return [replace(case.launch, replicate=replicate or case.replicate, repeat=repeat or case.launch.repeat)]
     knobs = case.knobs(knobs)
     common = LaunchSpec(
         program=case.program,

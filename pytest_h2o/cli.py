@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from pytest_h2o.commands import fail
+from pytest_h2o.suites import SUITES
 
 EXAMPLES = """examples:
   pytest-h2o final --junitxml=report.xml          the whole acceptance, from an installed package
@@ -28,12 +29,6 @@ examples:
   pytest-h2o {suite} --h2o-set LOSSY_TARGET=3.2
   pytest-h2o {suite} --h2o-replay RUN_DIR
 """
-SUITES = {
-    "final": "the whole acceptance",
-    "runtime": "single llm_bench cases",
-    "m3": "repeated launches",
-    "llm_demo": "real prompts",
-}
 # The plugin's package is loaded before pytest, by this command.
 IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
 # Each is a module of pytest_h2o.commands.
@@ -47,6 +42,9 @@ COMMANDS = {
     "prompts": "list the real prompts that would be run, and those that cannot be",
     "report": "print the summary of an earlier run directory",
 }
+
+# Where a suite and a command have one name, the command has it here and the suite is `pytest gates -m NAME`.
+GATE_SUITES = {name: text for name, text in SUITES.items() if name not in COMMANDS}
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,7 +66,7 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for suite, text in SUITES.items():
+    for suite, text in GATE_SUITES.items():
         commands.add_parser(
             suite,
             help=f"run the {suite} gates with pytest: {text}",
@@ -90,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit code is 0 when all went well, 1 for wrong usage or input, pytest's own for a suite."""
     words = list(sys.argv[1:] if argv is None else argv)
     first = words[0] if words else ""
-    if first in SUITES and words[1:] not in (["-h"], ["--help"]):
+    if first in GATE_SUITES and words[1:] not in (["-h"], ["--help"]):
         return run_suite(first, words[1:])
     arguments = build_parser(first).parse_args(words)
     try:

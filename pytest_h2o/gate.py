@@ -12,6 +12,7 @@ from pytest_h2o.gating import Evidence, Measured, Operator, Outcome, Verdict, co
 from pytest_h2o.knobs import Knobs
 from pytest_h2o.lab import PairedStudy
 from pytest_h2o.report.text import failure_table
+from pytest_h2o.suites import SUITES
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Gate:
     case: str
     knobs: Knobs
     node: pytest.Item
+
+    @property
+    def suites(self) -> str:
+        """The suites that the gate is in, comma separated."""
+        return ",".join(sorted({mark.name for mark in self.node.iter_markers()} & set(SUITES)))
 
     def at_least(self, measured: Measured, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
         """Pass when the value is not below the knob's limit and no evidence contradicts it."""
@@ -72,6 +78,6 @@ class Gate:
             pytest.fail(failure_table(verdict, self.node.nodeid), pytrace=False)
 
     def _record(self, verdict: Verdict) -> Verdict:
-        verdict = replace(verdict, gate=self.name, case=self.case)
+        verdict = replace(verdict, gate=self.name, case=self.case, suites=self.suites)
         self.node.user_properties += verdict.properties()
         return verdict

@@ -54,6 +54,7 @@ class Verdict:
     knob: str = ""
     reason: str = ""
     evidence: str = ""
+    suites: str = ""
     rows: tuple[tuple[str, str], ...] = field(default=())
 
     def properties(self) -> list[tuple[str, str | float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,7 @@ class Lab:
 
     ``studied`` and ``looked_at`` name the cases that the selected gates ask about, ``dumped`` says whether a KV dump
     is needed. They are known before the first launch, so that the launches of all arms can be interleaved.
+    ``combinations`` are those of a sweep.
     """
 
     root: Path
@@ -62,6 +63,7 @@ class Lab:
     looked_at: Collection[str] = ()
     studied: Collection[str] = ()
     dumped: bool = False
+    combinations: Sequence[LaunchSpec] = ()
     _spent_s: float = 0.0
     _runs: dict[str, Run] = field(default_factory=dict)
     _studies: dict[tuple[str, str], PairedStudy] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class Lab:
     @cached_property
     def cases(self) -> Mapping[str, Case]:
         """Every case by name."""
-        return all_cases(self.knobs)
+        return all_cases(self.knobs, self.combinations)
 
     @cached_property
     def prompts(self) -> PromptSelection:

@@ -35,9 +35,18 @@ class Evaluation:
             missing=self.missing,
         )
 
+    @property
+    def incomplete(self) -> list[str]:
+        """Why the result does not stand for the whole dump."""
+        if self.missing:
+            return [self.missing]
+        skipped = self.values.get("skipped_entries")
+        reasons = [f"{skipped} entries could not be evaluated: {self.values['skip_reasons']}"] if skipped else []
+        return reasons + [f"the result is not {word}" for word in ("verified", "lossless") if not self.values[word]]
 
-def evaluate_dump(lab: Lab, kind: Literal["online_sim", "upper_bound"]) -> Evaluation:
-    """The evaluation of the session's KV dump as a runtime would code it, or as a bound."""
+
+def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_bound"]) -> Evaluation:
+    """The evaluation of the session's KV dump as a runtime would code it (in v5's chunks for full_eval), or a bound."""
     dump, reason = lab.kv_dump()
     if dump is None:
         return Evaluation({}, missing=reason)
@@ -50,12 +59,13 @@ def evaluate_dump(lab: Lab, kind: Literal["online_sim", "upper_bound"]) -> Evalu
 
 
 def _options(lab: Lab, kind: str) -> OfflineOptions:
-    front_n = lab.knobs.integer("KV_LOSSLESS_FRONT_N")
+    knobs = lab.cases["full_eval"].knobs(lab.knobs) if kind == "full_eval" else lab.knobs
+    front_n = knobs.integer("KV_LOSSLESS_FRONT_N")
     if kind == "upper_bound":
         return upper_bound_options(front_n)
     return online_sim_options(
         front_n,
-        chunk_seq=lab.knobs.integer("ONLINE_CHUNK_SEQ"),
-        framing_bytes=lab.knobs.integer("ONLINE_FRAMING_BYTES"),
-        block_seq=lab.knobs.integer("ADAPTIVE_BLOCK_SEQ"),
+        chunk_seq=knobs.integer("ONLINE_CHUNK_SEQ"),
+        framing_bytes=knobs.integer("ONLINE_FRAMING_BYTES"),
+        block_seq=knobs.integer("ADAPTIVE_BLOCK_SEQ"),
     )

@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_h2o.suites import SUITES
+
 if TYPE_CHECKING:
     from pytest_h2o.gate import Gate
     from pytest_h2o.lab import Lab
     from pytest_h2o.session import Session
 
-MARKERS = {
-    "runtime": "acceptance of single llm_bench cases: full_strict, store_tuned, full_coverage",
-    "m3": "repeated launches: joint_full and joint_store",
-    "llm_demo": "real prompts, baseline against candidate",
-    "offline": "the lossless codec on dumped KV",
-    "final": "the whole acceptance",
-}
 SESSION_KEY = pytest.StashKey["Session"]()
 
 
@@ -39,6 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--h2o-runtime", choices=("auto", "embedded", "mnn"), default="auto", help="insist on a runtime (default: auto)"
     )
+    group.addoption(
+        "--h2o-kit", choices=("v5", "v6"), default="v6", help="acceptance scope and defaults of this version"
+    )
+    group.addoption("--h2o-preset", metavar="NAME", help="what -m sweep combines: a preset's name, or a JSON file")
     group.addoption("--h2o-out", metavar="DIR", help="where run directories are kept (default: h2o-runs)")
     group.addoption("--h2o-replay", metavar="RUN_DIR", help="judge an earlier run directory; nothing is launched")
     group.addoption("--h2o-resume", metavar="RUN_DIR", help="reuse an earlier session's launches that nothing changed")
@@ -46,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for name, text in MARKERS.items():
+    for name, text in SUITES.items():
         config.addinivalue_line("markers", f"{name}: {text}")
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pytest_h2o.data import bundled
+from pytest_h2o.knobs import Knobs
 from pytest_h2o.specs import ConfigValue, LaunchSpec
 
 Lengths = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
@@ -173,6 +174,20 @@ def expand(  # noqa: PLR0913  what the original's command line adds to a preset
             attention_option=attention_option,
             timeout_s=timeout_s,
         )
+
+
+def combinations(name: str, knobs: Knobs, **disabled: bool) -> list[LaunchSpec]:
+    """Every combination of a preset by name, launched as the knobs say; raises :class:`PresetError`."""
+    return list(
+        expand(
+            load_preset(name),
+            threads=knobs.integer("THREADS"),
+            backend=knobs.text("BACKEND"),
+            attention_option=knobs.integer("ATTENTION_OPTION"),
+            timeout_s=knobs.number("LAUNCH_TIMEOUT_S"),
+            **disabled,
+        )
+    )
 
 
 def distinct(specs: Iterable[LaunchSpec]) -> dict[str, LaunchSpec]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
@@ -12,32 +13,27 @@ from typing import Any
 import pytest
 
 from pytest_h2o.data import bundled
+from pytest_h2o.defaults import defaults_for
 from pytest_h2o.gate import Gate
 from pytest_h2o.gating import Verdict
-from pytest_h2o.knobs import KnobError, Knobs, KnobValue, resolve
+from pytest_h2o.knobs import KnobError, Knobs, resolve
 from pytest_h2o.lab import Lab
+from pytest_h2o.parsers.rows import Row
+from pytest_h2o.presets import PresetError, combinations, distinct, preset_names
 from pytest_h2o.progress import EventFollower, ProgressPrinter, append_event
 from pytest_h2o.report.files import write_reports
+from pytest_h2o.report.pareto import LEGEND, comparison
 from pytest_h2o.report.text import aligned, summary_rows
+from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError, find_runtime
 from pytest_h2o.specs import LaunchSpec
+from pytest_h2o.suites import Kit
 
-# The embedded runtime prints every metric, so what is optional elsewhere is required of it. It is there to be tried on
-# any machine, so its decode studies are short, and one that decides nothing is shown as an expected failure.
-EMBEDDED_DEFAULTS: dict[str, KnobValue] = {
-    "THREADS": 2,
-    "REPEAT": 2,
-    "DECODE_TOKENS": 96,
-    "DECODE_BUDGET_S": 5.0,
-    "DECODE_INCONCLUSIVE": "xfail",
-    "MAX_LOSSLESS_ASYNC_WAIT_US": 50_000.0,
-    "REQUIRE_ASYNC_QUEUE_ACTIVITY": True,
-    "REQUIRE_DECODE_CACHE_ACTIVITY": True,
-}
 SETUP = ("llm_bench", "llm_demo", "model_config")
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
+OFFLINE = {"online_sim", "full_eval_sim"}
 
 
 class Session:
@@ -47,13 +43,14 @@ class Session:
         self.config = config
         self.runtime = runtime
         self.knobs = knobs
+        self.kit: Kit = config.getoption("h2o_kit")
         self.root = session_root(config)
         self.replay = Path(config.getoption("h2o_replay")) if config.getoption("h2o_replay") else None
         self.is_worker = hasattr(config, "workerinput")
         self.verdicts: dict[str, Verdict] = {}
         self.printer = ProgressPrinter(config)
         self.follower: EventFollower | None = None
-        self.lab = Lab(self.root, knobs, self._get, _prompt_dir(config))
+        self.lab = Lab(self.root, knobs, self._get, _prompt_dir(config), combinations=_combinations(config, knobs))
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Session:
@@ -72,10 +69,10 @@ class Session:
             )
             if not replay:
                 runtime.check()
-            defaults = EMBEDDED_DEFAULTS if runtime.name == "embedded" else {}
+            defaults = defaults_for(runtime.name, config.getoption("h2o_kit"))
             knobs = resolve(config.getoption("h2o_set"), os.environ, config.getini("h2o_set"), defaults)
             return cls(config, runtime, knobs)
-        except (KnobError, RuntimeSetupError) as error:
+        except (KnobError, PresetError, RuntimeSetupError) as error:
             raise pytest.UsageError(str(error)) from error
 
     def describe(self) -> str:
@@ -91,7 +88,7 @@ class Session:
             cases = _cases_of(item, fixtures, self.lab.cases)
             looked_at |= cases
             studied |= cases if fixtures & STUDIES else set()
-            self.lab.dumped |= "online_sim" in fixtures
+            self.lab.dumped |= bool(fixtures & OFFLINE)
         self.lab.looked_at, self.lab.studied = frozenset(looked_at), frozenset(studied)
 
     def gate(self, item: pytest.Item) -> Gate:
@@ -150,7 +147,20 @@ class Session:
             terminalreporter.section("h2o gates")
             for line in aligned(summary_rows(list(self.verdicts.values()))):
                 terminalreporter.write_line(line)
+            if rows := self.combinations():
+                terminalreporter.section("h2o sweep")
+                for line in [*aligned(comparison(rows)), LEGEND]:
+                    terminalreporter.write_line(line)
             terminalreporter.write_line(f"run directory: {self.root}")
+
+    def combinations(self) -> dict[str, Row]:
+        """What the judged combinations of a sweep showed, by run id; one that was launched as another is left out."""
+        store = ReplayStore(self.replay or self.root)
+        judged = {verdict.case for verdict in self.verdicts.values()}
+        wanted = {spec.arm: spec for spec in distinct(self.lab.combinations).values() if spec.arm in judged}
+        records = {run_id: store.peek(spec) for run_id, spec in wanted.items()}
+        found = {run_id: read_launch(record)[0] for run_id, record in records.items() if record}
+        return {run_id: rows[0] for run_id, rows in found.items() if rows}
 
 
 def session_root(config: pytest.Config) -> Path:
@@ -164,6 +174,14 @@ def session_root(config: pytest.Config) -> Path:
 def _prompt_dir(config: pytest.Config) -> Path:
     given = config.getoption("prompt_dir") or os.environ.get("PROMPT_DIR") or config.getini("prompt_dir")
     return config.invocation_params.dir / given if given else bundled("prompts")
+
+
+def _combinations(config: pytest.Config, knobs: Knobs) -> list[LaunchSpec]:
+    """The launches of the preset that is asked for; none where no sweep is."""
+    name = config.getoption("h2o_preset")
+    if name is None and re.search(r"\bsweep\b", config.getoption("markexpr")):
+        raise PresetError(f"-m sweep needs --h2o-preset NAME; there are {', '.join(preset_names())}")
+    return combinations(name, knobs) if name else []
 
 
 def _parameters(item: pytest.Item) -> dict[str, str]:

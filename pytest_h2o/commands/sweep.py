@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -104,7 +103,7 @@ def plan(arguments: argparse.Namespace) -> Sweep:
     from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
 
     runtime = find_runtime(arguments.llm_bench, None, arguments.model_config)
-    specs = combinations(arguments, runtime.name)
+    specs = launches(arguments, runtime.name)
     resume = check_directories(arguments)
     configs = {spec.arm: runtime.command(spec, Path()).config for spec in specs}
     if not arguments.dry_run:
@@ -114,25 +113,17 @@ def plan(arguments: argparse.Namespace) -> Sweep:
     return Sweep(out, runtime, specs, distinct(specs), arguments.disable_lossless, resume)
 
 
-def combinations(arguments: argparse.Namespace, runtime: str) -> list[LaunchSpec]:
+def launches(arguments: argparse.Namespace, runtime: str) -> list[LaunchSpec]:
     """The preset's combinations with the options of a launch: command line, environment, the runtime's default."""
+    from pytest_h2o.defaults import defaults_for  # noqa: PLC0415
     from pytest_h2o.knobs import resolve  # noqa: PLC0415
-    from pytest_h2o.presets import expand, load_preset  # noqa: PLC0415
-    from pytest_h2o.session import EMBEDDED_DEFAULTS  # noqa: PLC0415
+    from pytest_h2o.presets import combinations  # noqa: PLC0415
 
     given = {name.upper(): getattr(arguments, name) for name in OPTION_KNOBS}
     texts = [f"{name}={text}" for name, text in given.items() if text is not None]
-    knobs = resolve(texts, os.environ, runtime_defaults=EMBEDDED_DEFAULTS if runtime == "embedded" else {})
-    specs = expand(
-        load_preset(arguments.preset),
-        threads=knobs.integer("THREADS"),
-        backend=knobs.text("BACKEND"),
-        attention_option=knobs.integer("ATTENTION_OPTION"),
-        timeout_s=knobs.number("LAUNCH_TIMEOUT_S"),
-        disable_h2o=arguments.disable_h2o,
-        disable_lossless=arguments.disable_lossless,
-    )
-    return list(specs)
+    knobs = resolve(texts, os.environ, runtime_defaults=defaults_for(runtime))
+    disabled = {name: getattr(arguments, name) for name in ("disable_h2o", "disable_lossless")}
+    return combinations(arguments.preset, knobs, **disabled)
 
 
 def check_directories(arguments: argparse.Namespace) -> Path | None:
@@ -233,6 +224,7 @@ class Sweep:
 
     def _keep(self, record: LaunchRecord) -> None:
         """Take in a launch that ended: its table into ``logs``, its row, its line in the manifest and on the screen."""
+        from pytest_h2o.report.pareto import brief  # noqa: PLC0415
         from pytest_h2o.results import read_launch  # noqa: PLC0415
 
         run_id = record.spec.arm
@@ -251,10 +243,12 @@ class Sweep:
 
     def _conclude(self) -> None:
         """Write the CSV, print the comparison and name what failed."""
+        from pytest_h2o.report.pareto import LEGEND, comparison  # noqa: PLC0415
+
         if lines := list(read_lines(self.log(run_id) for run_id in self.rows)):
             write_csv(lines, self.out / "h2o_metrics.csv")
             print(table(comparison(self.rows)))
-            print("* = no other combination of the same lengths is both smaller and faster")
+            print(LEGEND)
         print(f"{len(self.rows)} of {len(self.launches)} launches ended well; written to {clean(self.out)}")
         for run_id, reason in self.failed.items():
             print(f"failed: {run_id}: {clean(reason)}")
@@ -272,45 +266,3 @@ class Sweep:
 
     def _count(self, spec: LaunchSpec) -> str:
         return f"[{self.launches.index(spec) + 1}/{len(self.launches)}] {spec.arm}"
-
-
-def brief(row: Row) -> str:
-    """The three numbers of a row that are compared."""
-    decode, lossy, lossless = (_mean(row, name) for name in ("decode_tps", "h2o_lossy", "h2o_lossless"))
-    return f"decode {decode} tok/s, lossy {lossy}, lossless {lossless}"
-
-
-def comparison(rows: Mapping[str, Row]) -> list[tuple[str, ...]]:
-    """Header and one row per launch, smallest KV first among those of the same lengths; the Pareto front is marked."""
-    lines: list[tuple[str, ...]] = [("", "run", "lengths", "decode tok/s", "lossy", "lossless", "lossy x lossless")]
-    for label in dict.fromkeys(row.label for row in rows.values()):
-        points = {run_id: point(row) for run_id, row in rows.items() if row.label == label}
-        best = front(value for value in points.values() if value)
-        for run_id, value in sorted(points.items(), key=lambda item: item[1] or (-math.inf, 0.0), reverse=True):
-            numbers = (_mean(rows[run_id], name) for name in ("decode_tps", "h2o_lossy", "h2o_lossless"))
-            total = f"{value[0]:.4g}" if value else "-"
-            lines.append(("*" if value in best else "", run_id, label, *numbers, total))
-    return lines
-
-
-def point(row: Row) -> tuple[float, float] | None:
-    """Lossy times lossless ratio, and decode speed in tokens/s; None unless all three are finite numbers."""
-    values = [row.samples[name].mean for name in ("h2o_lossy", "h2o_lossless", "decode_tps") if name in row.samples]
-    if len(values) < 3 or not all(map(math.isfinite, values)):
-        return None
-    return values[0] * values[1], values[2]
-
-
-def front(points: Iterable[tuple[float, float]]) -> set[tuple[float, float]]:
-    """The points than which no other one is at least as large in both numbers."""
-    best: set[tuple[float, float]] = set()
-    fastest = -math.inf
-    for total, speed in sorted(set(points), reverse=True):
-        if speed > fastest:
-            best.add((total, speed))
-            fastest = speed
-    return best
-
-
-def _mean(row: Row, name: str) -> str:
-    return f"{row.samples[name].mean:.4g}" if name in row.samples else "-"

@@ -26,6 +26,8 @@ def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
         (["--h2o-replay", "nowhere"], "*--h2o-replay nowhere: not a directory*"),
         (["--llm-bench", "missing/llm_bench", "--model-config", "config.json"], "*missing/llm_bench*"),
         (["--model-config", "config.json"], "*config.json*"),
+        (["-m", "sweep"], "*-m sweep needs --h2o-preset NAME; there are target_core_gate_v5, *"),
+        (["--h2o-preset", "nothing"], "*nothing.json: no such preset*"),
     ],
 )
 def test_wrong_settings_are_usage_errors(pytester: pytest.Pytester, arguments: list[str], message: str) -> None:
@@ -64,6 +66,36 @@ def test_config_that_is_not_json(pytester: pytest.Pytester) -> None:
             {"test_lossy[[]full_strict]"},
         ),
         (["-m", "llm_demo"], {"test_bucket_decode[[]512]"}, {"test_lossy[[]full_strict]"}),
+        (
+            ["-m", "store_smoke"],
+            {"test_lossy[[]store_smoke]"},
+            {"test_decode_drop[[]store_smoke]", "test_lossy[[]store_tuned]"},
+        ),
+        (
+            ["-m", "full_eval"],
+            {"test_full_eval.py::test_online_sim_lossless", "test_decode_drop[[]full_eval]"},
+            {"test_offline.py::test_online_sim_lossless"},
+        ),
+        (
+            ["-m", "sweep", "--h2o-preset", "target_core_gate_v6"],
+            {"test_lossy[[]run_0004_p1024_g128_k0.3_b32_lr3.2]"},
+            {"test_lossy[[]full_strict]"},
+        ),
+        (
+            ["-m", "final"],
+            {"test_lossy[[]full_strict]", "test_lossy[[]joint_full-1]", "test_prompts", "test_offline_complete"},
+            {"test_lossy[[]store_smoke]", "test_lossy[[]runtime_fixed]", "test_full_eval.py::test_offline_complete"},
+        ),
+        (
+            ["-m", "final", "--h2o-kit", "v5"],
+            {"test_lossy[[]full_coverage]", "test_lossy[[]joint_store-1]", "test_offline_complete"},
+            {"test_prompts", "test_bucket_decode[[]512]"},
+        ),
+        (
+            ["-m", "all_in_one", "--h2o-set", "RUN_RUNTIME_FIXED=0", "--h2o-set", "RUN_FINAL=0"],
+            {"test_decode_drop[[]runtime_rolling]", "test_lossy[[]joint_full-1]", "test_prompts"},
+            {"test_decode_drop[[]runtime_fixed]", "test_lossy[[]full_strict]"},
+        ),
     ],
 )
 def test_selection(pytester: pytest.Pytester, arguments: list[str], selected: set[str], deselected: set[str]) -> None:
@@ -71,9 +103,9 @@ def test_selection(pytester: pytest.Pytester, arguments: list[str], selected: se
     result = run_gates(pytester, "--collect-only", "-q", *arguments)
     assert result.ret == pytest.ExitCode.OK
     for name in selected:
-        result.stdout.fnmatch_lines([f"*::{name}"])
+        result.stdout.fnmatch_lines([f"*{name}"])
     for name in deselected:
-        result.stdout.no_fnmatch_line(f"*::{name}")
+        result.stdout.no_fnmatch_line(f"*{name}")
 
 
 def test_nothing_is_imported_where_no_gate_is(pytester: pytest.Pytester) -> None:
@@ -89,7 +121,11 @@ def test_nothing_is_imported_where_no_gate_is(pytester: pytest.Pytester) -> None
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=1)
-    assert sorted(json.loads(pytester.path.joinpath("modules.json").read_text())) == ["pytest_h2o", "pytest_h2o.plugin"]
+    assert sorted(json.loads(pytester.path.joinpath("modules.json").read_text())) == [
+        "pytest_h2o",
+        "pytest_h2o.plugin",
+        "pytest_h2o.suites",
+    ]
     assert not pytester.path.joinpath("h2o-runs").exists()
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o import cli
-from pytest_h2o.plugin import MARKERS
 
 HEAVY = ("numpy", "pandas", "pydantic", "pytest", "zstandard", "filelock")
 PRINT_HELP = f"""
@@ -54,7 +53,7 @@ def test_help_shows_working_examples(command: str, capsys: pytest.CaptureFixture
         ["-x", "--h2o-set", "LOSSY_TARGET=3", "--json", "-h"],
     ],
 )
-@pytest.mark.parametrize("suite", cli.SUITES)
+@pytest.mark.parametrize("suite", cli.GATE_SUITES)
 def test_suite_arguments_go_to_pytest(suite: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """All that follows a suite reaches pytest unchanged and last, and pytest's exit code comes back."""
     seen: list[list[str]] = []
@@ -77,11 +76,6 @@ def test_help_of_a_suite_is_ours(flag: str, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         cli.main(["final", flag])
     assert "pytest-h2o final -k lossy -n 2" in capsys.readouterr().out
-
-
-def test_suites_are_markers() -> None:
-    """Every suite of the command line is a marker that gates can have."""
-    assert set(cli.SUITES) <= set(MARKERS)
 
 
 @pytest.mark.parametrize(

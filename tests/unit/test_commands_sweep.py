@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.cli import main
-from pytest_h2o.commands.sweep import front
+from pytest_h2o.report.pareto import front
 
 # Prints a table as llm_bench does, slower with small blocks. A lossy ratio of 7 to 9 means trouble.
 PROGRAM = """#!{python} -IS

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pytest_h2o"
 # Lower layers first: a module imports from its own layer and from those before it.
 LAYERS = [
-    {"codec", "data", "specs"},
+    {"codec", "data", "specs", "suites"},
     {"engine", "offline"},
     {"metrics", "knobs", "decode_study"},
-    {"prompts", "presets", "cases", "parsers", "gating"},
+    {"defaults", "prompts", "presets", "cases", "parsers", "gating"},
     {"runtimes"},
     {"runs"},
     {"results"},

@@ -1,0 +1,23 @@
+"""The offline half of ``full_eval``: the same KV dump in v5's chunks of 128 tokens with 16 bytes of framing."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_h2o.gate import Gate
+from pytest_h2o.offline_run import Evaluation
+
+pytestmark = pytest.mark.full_eval
+
+
+def test_online_sim_lossless(full_eval_sim: Evaluation, gate: Gate) -> None:
+    """The front layers' KV must shrink at least LOSSLESS_TARGET times in these chunks too.
+
+    The original script ended with 0 whatever its gates said.
+    """
+    gate.at_least(full_eval_sim.measure("lossless_ratio"), "LOSSLESS_TARGET")
+
+
+def test_offline_complete(full_eval_sim: Evaluation, gate: Gate) -> None:
+    """The ratio must stand for the whole dump, decoded and compared."""
+    gate.holds("evaluated_share", full_eval_sim.incomplete, source=full_eval_sim.source)
