@@ -76,3 +76,9 @@ def online_sim(lab: Lab) -> Evaluation:
 def full_eval_sim(lab: Lab) -> Evaluation:
     """The same evaluation in v5's chunks."""
     return evaluate_dump(lab, "full_eval")
+
+
+@pytest.fixture
+def upper_bound(lab: Lab) -> Evaluation:
+    """The offline evaluation of the same KV dump, whole sequences at once."""
+    return evaluate_dump(lab, "upper_bound")

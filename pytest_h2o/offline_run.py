@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,27 +22,24 @@ class Evaluation:
     source: Path | None = None
     missing: str = ""
 
-    def measure(self, metric: str) -> Measured:
+    def measure(self, metric: str, unit: str = "ratio") -> Measured:
         """One number of the result."""
         value = self.values.get(metric)
         shown = ("evaluated_entries", "skipped_entries", "raw_bytes", "compressed_bytes", "container_bytes")
         return Measured(
             metric=metric,
             value=None if value is None else float(value),
-            unit="ratio",
+            unit=unit,
             source=self.source,
             rows=tuple((key, str(self.values[key])) for key in shown if key in self.values),
             missing=self.missing,
         )
 
-    @property
-    def incomplete(self) -> list[str]:
-        """Why the result does not stand for the whole dump."""
-        if self.missing:
-            return [self.missing]
-        skipped = self.values.get("skipped_entries")
-        reasons = [f"{skipped} entries could not be evaluated: {self.values['skip_reasons']}"] if skipped else []
-        return reasons + [f"the result is not {word}" for word in ("verified", "lossless") if not self.values[word]]
+    def share(self) -> Measured:
+        """The evaluated share of the dump, by entries or by bytes, whichever is less; skipped entries by reason."""
+        by = min(("evaluated_share", "evaluated_byte_share"), key=lambda name: self.values.get(name, 0.0))
+        reasons = tuple((f"skipped, {reason}", str(n)) for reason, n in self.values.get("skip_reasons", {}).items())
+        return replace(self.measure(by, "share"), rows=reasons)
 
 
 def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_bound"]) -> Evaluation:

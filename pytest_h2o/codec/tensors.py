@@ -24,8 +24,8 @@ _SHUFFLED = 1 << 31
 
 _SHORT = 1024  # up to this many bytes comparing is cheaper than compressing twice
 _STRETCH_BYTES = 1 << 20  # of a plane are tried at a time, because all candidates of it are held at once
-_SAMPLED_BLOCKS, _SAMPLED_ROWS = 4, 4
-_CLEAR_GAIN = 0.1  # bits per byte
+_SAMPLED_ROWS, _SAMPLED_COLUMNS = 12, 32
+_CLEAR_GAIN, _CERTAIN_GAIN = 0.1, 1.0  # bits per byte
 
 MAX_WIDTH = 0xFFFF  # kv_heads and head_dim
 MAX_ROWS = _SHUFFLED - 1
@@ -121,24 +121,33 @@ def _try_blocks(
 
 def _ranked(plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding) -> tuple[list[int], bytes]:
     """Index of one predictor for all blocks, by estimated entropy, and the frame of the residuals."""
-    candidates = _contenders(plane, rows, predictors) if plane.size else [0]
+    candidates = _contenders(plane, predictors) if plane.size else [0]
     streams = [_residual(plane, rows, predictors[index], coding) for index in candidates]
     best, payload = _smallest(streams, coding.level)
     return [candidates[best]] * len(_blocks(plane, rows)), payload
 
 
-def _contenders(plane: Plane, rows: int, predictors: Sequence[Predictor]) -> list[int]:
-    """Indexes of the predictors worth compressing with: the first, and the one whose residual has the least entropy in
-    a sample of the rows if it is clearly less. Both, because values may repeat where residuals do not.
+def _contenders(plane: Plane, predictors: Sequence[Predictor]) -> list[int]:
+    """Indexes of the predictors worth compressing with: the first, or the one whose residual has the least entropy in a
+    sample of the rows if it is clearly less. Both where there is room for doubt, and where rows repeat: the residuals
+    of equal rows may differ.
     """
-    whole = len(plane) // rows
-    blocks = plane[: whole * rows].reshape(whole, rows, *plane.shape[1:]) if whole else plane[None]
-    sample = blocks[:: -(-len(blocks) // _SAMPLED_BLOCKS), : _SAMPLED_ROWS + 1]
-    skipped = min(1, sample.shape[1] - 1)  # the first row of a block has no row before it
-    residuals = [predictor.encode(sample, 1)[:, skipped:].reshape(-1) for predictor in predictors]
-    bits = entropies(np.stack(residuals))
+    first = np.arange(_SAMPLED_ROWS) * (len(plane) - 1) // _SAMPLED_ROWS
+    pairs = plane[np.minimum(first[:, None] + (0, 1), len(plane) - 1)]
+    bits = entropies(np.stack([predictor.encode(pairs, 1)[:, 1].reshape(-1) for predictor in predictors]))
     best = int(bits.argmin())
-    return [0, best] if bits[0] - bits[best] > _CLEAR_GAIN else [0]
+    gain = bits[0] - bits[best]
+    if gain <= _CLEAR_GAIN:
+        return [0]
+    return [best] if gain > _CERTAIN_GAIN and not _repeats(plane) else [0, best]
+
+
+def _repeats(plane: Plane) -> bool:
+    """Whether more than one row in 16 equals another, going by a sample of the columns."""
+    table = plane.reshape(len(plane), -1)
+    sample = np.ascontiguousarray(table[:, :: -(-table.shape[1] // _SAMPLED_COLUMNS)])
+    distinct = set(sample.view(f"V{sample.shape[1]}").ravel().tolist())
+    return len(distinct) < len(plane) * 15 / 16
 
 
 def _blocks(plane: Plane, rows: int) -> list[slice]:

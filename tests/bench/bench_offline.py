@@ -34,6 +34,7 @@ VARIANTS = {
     "fast": {"verify": False, "fast": True},
     "fast, verified": {"verify": True, "fast": True},
 }
+DUMPS = {"prompts only (what dumps hold by default)": 0, "prompts and 48 decoded tokens, an entry each": 48}
 Sizes = tuple[int, int, int]
 
 
@@ -54,15 +55,15 @@ class Variant:
         self.cpu_seconds.append(time.process_time() - cpu_start)
 
 
-def write_dump(root: Path) -> None:
-    """32 runs of two layers, 1200 prompt and 48 decoded tokens each: K drifts around large channel means, V depends
+def write_dump(root: Path, decoded: int) -> None:
+    """32 runs of two layers, 1200 prompt and ``decoded`` tokens each: K drifts around large channel means, V depends
     on the token, so that it repeats where the token does, less exactly so in the second layer.
     """
     rng = np.random.default_rng(0)
     means = rng.normal(size=(2, 4, 64)) * rng.lognormal(sigma=1.5, size=(2, 4, 64))
     table = rng.normal(size=(2, 400, 4, 64))
     for run in range(32):
-        tokens = np.minimum(rng.zipf(1.2, 1248), 400) - 1
+        tokens = np.minimum(rng.zipf(1.2, 1200 + decoded), 400) - 1
         for layer in range(2):
             noise = rng.normal(size=(2, len(tokens), 4, 64))
             k = means[layer] + 0.1 * noise[0].cumsum(axis=0) / np.sqrt(1 + np.arange(len(tokens)))[:, None, None]
@@ -120,21 +121,27 @@ def gain(slow: list[float], fast: list[float]) -> list[float]:
     return [before / after for before, after in zip(slow, fast, strict=True)]
 
 
-def main() -> None:
+def report(dump: Path, title: str, rounds: int) -> None:
     """Print one table per option set of the gates."""
+    for name, options in OPTION_SETS.items():
+        variants = compare(dump, options, rounds)
+        raw = variants["straightforward"].sizes[0]
+        print(f"{title}, {name}: {raw / 1e6:.1f} MB, {options.worker_count()} threads, {rounds} rounds")
+        print(table(variants), end="\n\n", flush=True)
+
+
+def main() -> None:
+    """Measure on the given dump, or on two made ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dump", type=Path, nargs="?", metavar="DUMP_DIR", help="an undamaged fp16 dump")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        dump = arguments.dump or Path(folder)
-        if arguments.dump is None:
-            write_dump(dump)
-        for title, options in OPTION_SETS.items():
-            variants = compare(dump, options, arguments.rounds)
-            raw = variants["straightforward"].sizes[0]
-            print(f"{title}: {raw / 1e6:.1f} MB, {options.worker_count()} threads, {arguments.rounds} rounds")
-            print(table(variants), end="\n\n")
+    if arguments.dump:
+        report(arguments.dump, str(arguments.dump), arguments.rounds)
+    for title, decoded in {} if arguments.dump else DUMPS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            write_dump(Path(folder), decoded)
+            report(Path(folder), title, arguments.rounds)
 
 
 if __name__ == "__main__":

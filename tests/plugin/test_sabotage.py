@@ -26,6 +26,7 @@ SETTINGS = {
     "MAX_LOSSLESS_BACKPRESSURE_SKIP": "0",
     # The recording keeps the dump of the prefill of one prompt only.
     "LOSSLESS_TARGET": "1.2",
+    "LOSSLESS_UPPER_BOUND_TARGET": "1.2",
     # The recording was made on a busy machine; a sabotaged speed is far beyond this.
     "DECODE_DROP_TARGET": "0.8",
     "LLM_DEMO_DECODE_DROP_TARGET": "0.8",
@@ -137,7 +138,10 @@ def test_the_recorded_session_is_accepted(pytester: pytest.Pytester, session: Pa
         (record("h2o_lossless_decompress_us", 0), {"test_decompression_active"}),
         (record("h2o_lossless_fallback_count", 1, "demo-prompt_512_3-candidate-r1"), {"test_fallback"}),
         (slow_prompts, {"test_decode_drop", "test_bucket_decode[512]"}),
-        (random_kv, {"test_online_sim_lossless"}),
+        (
+            random_kv,
+            {"test_online_sim_lossless", "test_upper_bound_lossless", *(f"test_tensor_lossless[{t}]" for t in "kv")},
+        ),
         (truncated_kv, {"test_offline_complete"}),
     ],
 )
