@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
-from pytest_h2o.knobs import Knobs, KnobValue, baseline_config, engine_config
+from pytest_h2o.knobs import KNOBS, Knobs, KnobValue, baseline_config, engine_config, scoped
 from pytest_h2o.presets import distinct
 from pytest_h2o.specs import LaunchSpec, Program
 from pytest_h2o.suites import CASE_PARTS
@@ -18,6 +18,10 @@ STORE_TUNING: dict[str, KnobValue] = {
     "KV_LOSSLESS_STORE_BOOTSTRAP_TOKENS": 16,
     "KV_LOSSLESS_STORE_GROUPED_STEP_TOKENS": 384,
 }
+
+LLM_DEMO = [name for name in KNOBS if name.startswith("LLM_DEMO_")]
+# These also judge bench cases, so that in an acceptance of both their value is not that of real prompts.
+SHARED = ("DECODE_DROP_TARGET", "REQUIRE_DECODE_CACHE_HIT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,15 @@ class Case:
 
     def knobs(self, knobs: Knobs) -> Knobs:
         """``knobs`` as this case sees them."""
-        return knobs.for_case(self.defaults, self.fixed)
+        return knobs.for_case(self.suite, self.defaults, self.fixed)
+
+    def scoped(self, knobs: Knobs, *names: str) -> Case:
+        """This case with the knobs that stand for another one in it."""
+        below, above = dict(self.defaults), dict(self.fixed)
+        for name in names:
+            lower, upper = scoped(knobs, name)
+            below, above = below | lower, above | upper
+        return replace(self, defaults=below, fixed=above)
 
 
 FULL: dict[str, KnobValue] = {"KV_LOSSLESS_RUNTIME_MODE": "full"}
@@ -55,27 +67,32 @@ COVERAGE: dict[str, KnobValue] = {
 def all_cases(knobs: Knobs, combinations: Iterable[LaunchSpec] = ()) -> dict[str, Case]:
     """Every case by name; ``combinations`` are those of a sweep."""
     cases = [*_runtime(knobs), *_m3(knobs), *_single(knobs), *_baseline_modes(knobs), *_sweep(combinations)]
-    cases.append(Case(name="candidate", suite="llm_demo", arm="candidate", program="llm_demo"))
+    cases.append(_candidate(knobs))
     return {case.name: case for case in cases}
 
 
-def _runtime(knobs: Knobs) -> Iterator[Case]:
-    yield Case(name="full_strict", suite="runtime", arm="full", fixed=FULL, defaults=_budget(knobs, "FULL"))
-    tuned = STORE_TUNING | _budget(knobs, "STORE")
-    yield Case(name="store_tuned", suite="runtime", arm="store", fixed=STORE, defaults=tuned)
-    yield Case(
-        name="full_coverage", suite="runtime", arm="coverage", fixed=COVERAGE, defaults=_budget(knobs, "COVERAGE")
+def _candidate(knobs: Knobs) -> Case:
+    case = Case(name="candidate", suite="llm_demo", arm="candidate", program="llm_demo").scoped(knobs, *LLM_DEMO)
+    alone = knobs.suite == case.suite
+    return (
+        case if alone else replace(case, fixed={**case.fixed, **{name: knobs[f"LLM_DEMO_{name}"] for name in SHARED}})
     )
 
 
+def _runtime(knobs: Knobs) -> Iterator[Case]:
+    full = Case(name="full_strict", suite="runtime", arm="full", fixed=FULL)
+    store = Case(name="store_tuned", suite="runtime", arm="store", fixed=STORE, defaults=STORE_TUNING)
+    coverage = Case(name="full_coverage", suite="runtime", arm="coverage", fixed=COVERAGE)
+    for case, prefix in ((full, "FULL"), (store, "STORE"), (coverage, "COVERAGE")):
+        yield case.scoped(knobs, f"{prefix}_DECOMP_BUDGET_US")
+
+
 def _m3(knobs: Knobs) -> Iterator[Case]:
-    budget = _budget(knobs, "M3")
-    for number in range(1, knobs.integer("FULL_RUNS") + 1):
-        name = f"joint_full-{number}"
-        yield Case(name=name, suite="m3", arm="full", replicate=number, fixed=FULL, defaults=budget)
-    for number in range(1, knobs.integer("STORE_RUNS") + 1):
-        name = f"joint_store-{number}"
-        yield Case(name=name, suite="m3", arm="store", replicate=number, fixed=STORE, defaults=STORE_TUNING | budget)
+    full = Case(name="joint_full", suite="m3", arm="full", fixed=FULL)
+    store = Case(name="joint_store", suite="m3", arm="store", fixed=STORE, defaults=STORE_TUNING)
+    for case, runs in ((full, "FULL_RUNS"), (store, "STORE_RUNS")):
+        for number in range(1, knobs.integer(runs) + 1):
+            yield replace(case, name=f"{case.name}-{number}", replicate=number).scoped(knobs, "M3_DECOMP_BUDGET_US")
 
 
 def _single(knobs: Knobs) -> Iterator[Case]:
@@ -101,10 +118,6 @@ def _sweep(combinations: Iterable[LaunchSpec]) -> Iterator[Case]:
     for spec in specs:
         launch = first[spec.arm]
         yield Case(name=spec.arm, suite="sweep", arm=launch.arm, launch=launch)
-
-
-def _budget(knobs: Knobs, prefix: str) -> dict[str, KnobValue]:
-    return {"MAX_LOSSLESS_DECOMP_US": knobs[f"{prefix}_DECOMP_BUDGET_US"]}
 
 
 def launches(

@@ -1,7 +1,7 @@
 """Every setting a user may turn: one row of :data:`KNOBS` each.
 
 A knob has the same name on the command line (``--h2o-set NAME=VALUE``), in the environment and in the ini file
-(``h2o_set``). Precedence: command line > environment > ini > case default > runtime default > global default.
+(``h2o_set``). Precedence: command line > environment > ini > suite default > runtime default > global default.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Literal
 from pytest_h2o.specs import ConfigValue
 
 Kind = Literal["int", "float", "bool", "str", "ints"]
-KnobValue = bool | int | float | str | tuple[int, ...]
+KnobValue = bool | int | float | str | tuple[int, ...] | None
+# The original kits that have a name; own: none of them.
+Origin = Literal["v5, v6", "v6", "own"]
 
 # Names below these prefixes belong to the kit, so an unknown one is a typing error.
 OWNED_PREFIXES = ("H2O_", "KV_LOSSLESS_", "MAX_LOSSLESS_")
@@ -27,7 +29,17 @@ class KnobError(ValueError):
 
 @dataclass(frozen=True)
 class Knob:
-    """One setting: ``key`` is the config key it writes, ``low``/``high`` its inclusive range."""
+    """One setting.
+
+    Attributes:
+        default: where no suite has another one; None: not given.
+        low, high: inclusive range.
+        limit: a negative value turns off what it limits, whatever ``low`` says.
+        key: the config key it writes.
+        suites: its default in single suites.
+        within: the knob that it stands for in one part of an acceptance.
+        kit: which original kit has it.
+    """
 
     name: str
     kind: Kind
@@ -37,8 +49,12 @@ class Knob:
     unit: str = ""
     low: float | None = None
     high: float | None = None
+    limit: bool = False
     choices: tuple[str, ...] = ()
     key: str | None = None
+    suites: Mapping[str, KnobValue] = field(default_factory=dict)
+    within: str = ""
+    kit: Origin = "v5, v6"
 
     def parse(self, text: str) -> KnobValue:
         """The typed value of ``text``; raises :class:`KnobError` naming knob, value and what is accepted."""
@@ -52,9 +68,9 @@ class Knob:
     def _check(self, value: KnobValue, text: str) -> None:
         if self.choices and value not in self.choices:
             raise KnobError(f"{self.name}={text!r}: expected {self.accepts}")
-        numbers = value if isinstance(value, tuple) else (value,) if not isinstance(value, str) else ()
+        numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, int | float) else ()
         for number in numbers:
-            below = self.low is not None and number < self.low
+            below = self.low is not None and number < self.low and not (self.limit and number < 0)
             above = self.high is not None and number > self.high
             if below or above or not math.isfinite(number):
                 raise KnobError(f"{self.name}={text!r}: expected {self.accepts}")
@@ -77,6 +93,7 @@ class Knob:
             words[self.kind]
             + ("" if not limits else " " + " and ".join(limits))
             + (f" ({self.unit})" if self.unit else "")
+            + (", or -1 for no limit" if self.limit else "")
         )
 
 
@@ -105,30 +122,43 @@ _PARSERS: Mapping[Kind, Callable[[str], KnobValue]] = {
 
 # fmt: off
 _TABLE = (
-    Knob("PROMPTS", "ints", (512, 1024), "prompt lengths of the bench cases", low=1, unit="tokens"),
-    Knob("GENS", "ints", (128,), "tokens decoded per bench response", low=1, unit="tokens"),
-    Knob("REPEAT", "int", 3, "measured repeats per bench launch", low=1),
-    Knob("THREADS", "int", 4, "threads of the runtime", low=1),
+    Knob("LLM_BENCH", "str", "", "llm_bench binary; empty: a build directory's, else the embedded runtime"),
+    Knob("LLM_DEMO", "str", "", "llm_demo binary; empty: beside llm_bench", kit="v6"),
+    Knob("MODEL_CONFIG", "str", "", "config.json of the model"),
+    Knob("PROMPT_DIR", "str", "", "directory with prompt_<bucket>_<n>.txt; empty: those that ship", kit="v6"),
+    Knob("OUT", "str", "", "the run directory; empty: a new one below --h2o-out"),
+    Knob("BASE_OUT", "str", "", "OUT of the m3, final and all_in_one suites", within="OUT"),
+    Knob("PROMPTS", "ints", (512, 1024), "prompt lengths of the bench cases", low=1, high=1 << 20, unit="tokens"),
+    Knob("GENS", "ints", (128,), "tokens decoded per bench response", low=1, high=1 << 20, unit="tokens"),
+    Knob("REPEAT", "int", 3, "measured repeats per bench launch", low=1, high=1000),
+    Knob("THREADS", "int", 4, "threads of the runtime", low=1, high=1024),
     Knob("BACKEND", "str", "cpu", "backend of the runtime", choices=("cpu", "metal", "opencl")),
-    Knob("ATTENTION_OPTION", "int", 0, "llm_bench -qatten; 1 and 2 quantise KV", low=0, high=2),
-    Knob("FULL_RUNS", "int", 3, "m3: launches of joint_full", low=1),
-    Knob("STORE_RUNS", "int", 1, "m3: launches of joint_store", low=1),
-    Knob("RUN_RUNTIME_FIXED", "bool", True, "all_in_one: runtime gates with a fixed decode baseline"),
-    Knob("RUN_RUNTIME_SAME_BATCH", "bool", True, "all_in_one: runtime gates with a baseline of the same session"),
-    Knob("RUN_RUNTIME_ROLLING", "bool", True, "all_in_one: runtime gates with the rolling decode baseline"),
-    Knob("RUN_M3", "bool", True, "all_in_one: the m3 suite"),
-    Knob("RUN_LLM_DEMO", "bool", True, "all_in_one: the llm_demo suite"),
-    Knob("RUN_FINAL", "bool", True, "all_in_one: the final suite"),
-    Knob("LAUNCH_TIMEOUT_S", "float", 900.0, "a launch that takes longer is ended", low=0.1, unit="s"),
+    Knob("ATTENTION_OPTION", "int", 0, "llm_bench -qatten; 1 and 2 quantise KV", low=0, high=2, kit="own"),
+    Knob("FULL_RUNS", "int", 3, "m3: launches of joint_full", low=1, high=100),
+    Knob("STORE_RUNS", "int", 1, "m3: launches of joint_store", low=1, high=100),
+    Knob("M3_FULL_RUNS", "int", 3, "FULL_RUNS, as the final and all_in_one suites call it",
+         low=1, high=100, within="FULL_RUNS"),
+    Knob("M3_STORE_RUNS", "int", 1, "STORE_RUNS, as the final and all_in_one suites call it",
+         low=1, high=100, within="STORE_RUNS"),
+    Knob("RUN_RUNTIME_FIXED", "bool", True, "all_in_one: runtime gates with a fixed decode baseline", kit="v6"),
+    Knob("RUN_RUNTIME_SAME_BATCH", "bool", True, "all_in_one: runtime gates with a baseline of the same session",
+         kit="v6"),
+    Knob("RUN_RUNTIME_ROLLING", "bool", True, "all_in_one: runtime gates with the rolling decode baseline", kit="v6"),
+    Knob("RUN_M3", "bool", True, "all_in_one: the m3 suite", kit="v6"),
+    Knob("RUN_LLM_DEMO", "bool", True, "all_in_one: the llm_demo suite", kit="v6"),
+    Knob("RUN_FINAL", "bool", True, "all_in_one: the final suite", kit="v6"),
+    Knob("LAUNCH_TIMEOUT_S", "float", 900.0, "a launch that takes longer is ended",
+         low=0.1, high=604800, unit="s", kit="own"),
     Knob("H2O_KEEP_RATIO", "float", 0.3, "share of KV to keep in static mode",
-         low=0, high=1, key="kv_h2o_target_keep_ratio"),
+         low=0, high=1, unit="share", key="kv_h2o_target_keep_ratio"),
     Knob("H2O_BLOCK_TOKENS", "int", 32, "eviction block", low=1, unit="tokens", key="kv_h2o_block_tokens"),
     Knob("H2O_SINK_TOKENS", "int", 16, "protected prefix", low=0, unit="tokens", key="kv_h2o_sink_tokens"),
     Knob("H2O_RECENT_TOKENS", "int", 96, "protected suffix", low=0, unit="tokens", key="kv_h2o_recent_tokens"),
     Knob("H2O_TARGET_MODE", "str", "adaptive", "adaptive keeps 1/H2O_TARGET_LOSSY_RATIO, static keeps H2O_KEEP_RATIO",
          choices=("adaptive", "static"), key="kv_h2o_target_mode"),
-    Knob("H2O_TARGET_LOSSY_RATIO", "float", 3.2, "adaptive target", low=1, key="kv_h2o_target_lossy_ratio"),
-    Knob("H2O_EMA_ALPHA", "float", 0.9, "weight of past scores", low=0, high=1, key="kv_h2o_ema_alpha"),
+    Knob("H2O_TARGET_LOSSY_RATIO", "float", 3.2, "adaptive target",
+         low=1, high=100, unit="ratio", key="kv_h2o_target_lossy_ratio"),
+    Knob("H2O_EMA_ALPHA", "float", 0.9, "weight of past scores", low=0, high=1, unit="share", key="kv_h2o_ema_alpha"),
     Knob("H2O_UPDATE_INTERVAL", "int", 16, "steps between evictions",
          low=1, unit="steps", key="kv_h2o_update_interval"),
     Knob("H2O_TRIGGER_MIN", "int", 384, "KV length below which nothing is evicted or encoded",
@@ -141,8 +171,9 @@ _TABLE = (
          low=0, unit="layers", key="kv_lossless_front_n"),
     Knob("KV_LOSSLESS_CODEC", "str", "gear_delta", "lossless codec family",
          choices=("gear_delta", "none"), key="kv_lossless_codec"),
-    Knob("KV_LOSSLESS_RUNTIME_MODE", "str", "full", "full checks blocks, store drops raw bytes, probe samples a layer",
-         choices=("full", "store", "probe"), key="kv_lossless_runtime_mode"),
+    Knob("KV_LOSSLESS_RUNTIME_MODE", "str", "full", "full checks blocks, store drops raw bytes, probe samples a layer; "
+         "the cases of runtime and m3 have their own", choices=("full", "store", "probe"),
+         key="kv_lossless_runtime_mode"),
     Knob("KV_LOSSLESS_BLOCK_TOKENS", "int", 128, "lossless block",
          low=1, unit="tokens", key="kv_lossless_block_tokens"),
     Knob("KV_LOSSLESS_HOT_RECENT", "int", 256, "suffix that is never encoded",
@@ -153,14 +184,15 @@ _TABLE = (
          low=0, unit="layers", key="kv_lossless_kept_sample_layers"),
     Knob("KV_LOSSLESS_KEPT_SAMPLE_TOKEN_INTERVAL", "int", 2, "full mode: tokens between looks at kept layers, 0: every",
          low=0, unit="tokens", key="kv_lossless_kept_sample_token_interval"),
-    Knob("KV_LOSSLESS_FRONT_SAMPLE_TOKEN_INTERVAL", "int", -1, "tokens between looks at front layers, -1: auto",
-         low=-1, unit="tokens", key="kv_lossless_front_sample_token_interval"),
+    Knob("KV_LOSSLESS_FRONT_SAMPLE_TOKEN_INTERVAL", "int", -1,
+         "tokens between looks at front layers; -1: store 2, else 1",
+         low=-1, unit="tokens", key="kv_lossless_front_sample_token_interval", suites={"llm_demo": 1}),
     Knob("KV_LOSSLESS_STORE_DISABLE_FRONT", "int", -1, "store mode leaves front layers alone; -1: store 1, else 0",
-         low=-1, high=1, key="kv_lossless_store_disable_front"),
+         low=-1, high=1, key="kv_lossless_store_disable_front", suites={"llm_demo": 0}),
     Knob("KV_LOSSLESS_STORE_BOOTSTRAP_TOKENS", "int", -1, "store mode: first block; -1: store 32, else 128",
-         low=-1, unit="tokens", key="kv_lossless_store_bootstrap_tokens"),
+         low=-1, unit="tokens", key="kv_lossless_store_bootstrap_tokens", suites={"llm_demo": 32}),
     Knob("KV_LOSSLESS_STORE_GROUPED_STEP_TOKENS", "int", -1, "store mode: later blocks; -1: store 256, else 128",
-         low=-1, unit="tokens", key="kv_lossless_store_grouped_step_tokens"),
+         low=-1, unit="tokens", key="kv_lossless_store_grouped_step_tokens", suites={"llm_demo": 256}),
     Knob("KV_LOSSLESS_CODEC_RUNTIME", "str", "fp16_gear_predictive_v3", "payload codec of the runtime",
          key="kv_lossless_codec_runtime"),
     Knob("KV_LOSSLESS_PREDICTORS_K", "str", "raw,delta_seq,xor_seq,pair_delta", "predictors tried on K",
@@ -168,56 +200,93 @@ _TABLE = (
     Knob("KV_LOSSLESS_PREDICTORS_V", "str", "raw,delta_seq,xor_seq", "predictors tried on V",
          key="kv_lossless_predictors_v"),
     Knob("KV_LOSSLESS_ASYNC_THREADS", "int", 1, "encode workers, 0 encodes inline",
-         low=0, key="kv_lossless_async_threads"),
+         low=0, high=256, key="kv_lossless_async_threads", kit="v6"),
     Knob("KV_LOSSLESS_MAX_QUEUE", "int", 256, "pending blocks per layer",
          low=1, unit="blocks", key="kv_lossless_max_queue"),
     Knob("KV_LOSSLESS_DECODE_CACHE_BLOCKS", "int", 64, "decoded blocks kept, 0 for none",
-         low=0, unit="blocks", key="kv_lossless_decode_cache_blocks"),
+         low=0, unit="blocks", key="kv_lossless_decode_cache_blocks", kit="v6"),
     Knob("KV_LOSSLESS_STRICT_ROUNDTRIP_CHECK", "bool", False, "compare hashes after every decode",
          key="kv_lossless_strict_roundtrip_check"),
-    Knob("LOSSY_TARGET", "float", 3.0, "least lossy ratio", low=1, unit="ratio"),
-    Knob("LOSSLESS_TARGET", "float", 1.3, "least offline online-sim lossless ratio", low=1, unit="ratio"),
+    Knob("LOSSY_TARGET", "float", 3.0, "least lossy ratio", low=1, high=100, unit="ratio"),
+    Knob("LOSSLESS_TARGET", "float", 1.3, "least offline online-sim lossless ratio", low=1, high=20, unit="ratio"),
     Knob("LOSSLESS_TENSOR_TARGET", "float", 1.0, "least offline online-sim ratio of K and of V alone",
-         low=0, unit="ratio"),
-    Knob("LOSSLESS_UPPER_BOUND_TARGET", "float", 1.3, "least offline ratio of whole sequences", low=1, unit="ratio"),
+         low=0, high=20, unit="ratio", kit="own"),
+    Knob("LOSSLESS_UPPER_BOUND_TARGET", "float", 1.3, "least offline ratio of whole sequences",
+         low=1, high=20, unit="ratio", kit="own"),
     Knob("EVALUATED_SHARE_TARGET", "float", 1.0, "least share of the dump that must be evaluated",
-         low=0, high=1, unit="share"),
-    Knob("DECODE_DROP_TARGET", "float", 0.05, "bench: largest loss of decode speed", low=0, high=0.99, unit="share"),
-    Knob("LLM_DEMO_DECODE_DROP_TARGET", "float", 0.08, "real prompts: largest loss of decode speed",
-         low=0, high=0.99, unit="share"),
-    Knob("DECODE_REPEAT", "int", 1, "measured repeats of the llm_bench launches that are compared in pairs", low=1),
-    Knob("DECODE_MAX_PAIRS", "int", 20, "pairs measured before a decode gate is inconclusive", low=6, unit="pairs"),
+         low=0, high=1, unit="share", kit="own"),
+    Knob("REQUIRE_ALL_ROWS", "bool", False, "ratio, speed and activity gates judge the worst row, not the best one",
+         kit="own"),
+    Knob("DECODE_BASELINE_MODE", "str", "same_batch", "what decode is compared with: interleaved pairs, launches of "
+         "this session with H2O off, the median of earlier sessions, or DECODE_BASELINE",
+         choices=("paired", "same_batch", "rolling", "fixed"), kit="v6",
+         suites={"final": "paired", "all_in_one": "paired"}),
+    Knob("DECODE_BASELINE", "float", None, "decode speed of this machine: the baseline of mode fixed, and what rolling "
+         "and same_batch fall back to", low=0.001, high=1e7, unit="tok/s"),
+    Knob("DECODE_DROP_TARGET", "float", 0.05, "largest loss of decode speed", low=0, high=0.99, unit="share",
+         suites={"llm_demo": 0.08}),
+    Knob("LLM_DEMO_DECODE_DROP_TARGET", "float", 0.08, "DECODE_DROP_TARGET of real prompts", low=0, high=0.99,
+         unit="share", within="DECODE_DROP_TARGET", kit="v6"),
+    Knob("DECODE_BASELINE_HISTORY", "str", "", "file with the decode speeds of earlier sessions; empty: "
+         "decode_baseline_history.jsonl beside the run directories", kit="v6"),
+    Knob("DECODE_BASELINE_ROLLING_WINDOW", "int", 8, "latest sessions of the rolling baseline",
+         low=1, high=10000, unit="sessions", kit="v6"),
+    Knob("DECODE_BASELINE_ROLLING_MIN_SAMPLES", "int", 3, "sessions that a rolling baseline needs",
+         low=1, high=10000, unit="sessions", kit="v6"),
+    Knob("DECODE_BASELINE_KEY", "str", "", "what sessions must share to be compared; empty: host, backend, threads, "
+         "lengths and repeats", kit="v6"),
+    Knob("UPDATE_DECODE_BASELINE_HISTORY", "bool", True, "append the session's decode speeds to the history", kit="v6"),
+    Knob("DECODE_BASELINE_HISTORY_FAILED", "bool", False, "cases that fail enter the history and count in it",
+         kit="own"),
+    Knob("RUN_ORDER", "str", "interleaved", "launches of a same_batch baseline and its candidate",
+         choices=("interleaved", "baseline_first", "candidate_first"), kit="own"),
+    Knob("DECODE_REPEAT", "int", 1, "measured repeats of the llm_bench launches that are compared in pairs",
+         low=1, high=1000, kit="own"),
+    Knob("DECODE_MAX_PAIRS", "int", 20, "pairs measured before a decode gate is inconclusive",
+         low=6, unit="pairs", kit="own"),
     Knob("DECODE_BUDGET_S", "float", 3600.0, "time for pairs after the first look, all decode gates together",
-         low=0, unit="s"),
+         low=0, high=604800, unit="s", kit="own"),
     Knob("DECODE_INCONCLUSIVE", "str", "fail", "what a decode gate that decides nothing is",
-         choices=("fail", "xfail")),
-    Knob("DECODE_SEED", "int", 1, "seed of the launch order", low=0),
-    Knob("MAX_LOSSLESS_QUEUE_PEAK", "float", 8.0, "largest queue peak, -1 off", low=-1, unit="blocks"),
-    Knob("MAX_LOSSLESS_FALLBACK", "float", 0.0, "largest fallback count, -1 off", low=-1, unit="count"),
-    Knob("MAX_LOSSLESS_BACKPRESSURE_SKIP", "float", -1.0, "largest backpressure count, -1 off", low=-1, unit="count"),
-    Knob("MAX_LOSSLESS_DECOMP_US", "float", -1.0, "largest decompression time, -1 off", low=-1, unit="us"),
-    Knob("MAX_LOSSLESS_ASYNC_WAIT_US", "float", -1.0, "largest time blocked on encode workers, -1 off",
-         low=-1, unit="us"),
-    Knob("FULL_DECOMP_BUDGET_US", "float", 30000.0, "MAX_LOSSLESS_DECOMP_US of full_strict", low=-1, unit="us"),
-    Knob("STORE_DECOMP_BUDGET_US", "float", 70000.0, "MAX_LOSSLESS_DECOMP_US of store_tuned", low=-1, unit="us"),
-    Knob("COVERAGE_DECOMP_BUDGET_US", "float", 70000.0, "MAX_LOSSLESS_DECOMP_US of full_coverage", low=-1, unit="us"),
-    Knob("M3_DECOMP_BUDGET_US", "float", 70000.0, "MAX_LOSSLESS_DECOMP_US of the m3 cases", low=-1, unit="us"),
-    Knob("REQUIRE_ASYNC_QUEUE_ACTIVITY", "bool", False, "encode workers must have had work"),
-    Knob("REQUIRE_DECODE_CACHE_ACTIVITY", "bool", False, "the decode cache must have been asked"),
-    Knob("REQUIRE_DECODE_CACHE_HIT", "bool", False, "the decode cache must have hit"),
-    Knob("REQUIRE_RUNTIME_DECOMP", "bool", True, "real prompts: blocks must have been decoded"),
-    Knob("REQUIRE_BUCKET_DECODE_PASS", "bool", True, "real prompts: every bucket passes on its own"),
-    Knob("STRICT_RUNTIME_METRIC_COLUMNS", "bool", True, "all metric columns must be printed"),
-    Knob("PROMPT_PATTERN", "str", "prompt_*.txt", "file names taken from the prompt directory"),
-    Knob("PROMPT_MANIFEST", "str", "", "list of prompt files, instead of the whole directory"),
-    Knob("PROMPT_BUCKET_LIST", "str", "128,512,2048", "order of the buckets"),
+         choices=("fail", "xfail"), kit="own"),
+    Knob("DECODE_SEED", "int", 1, "seed of the launch order", low=0, kit="own"),
+    Knob("MAX_LOSSLESS_QUEUE_PEAK", "float", 8.0, "largest queue peak", low=0, limit=True, unit="blocks"),
+    Knob("MAX_LOSSLESS_FALLBACK", "float", 0.0, "largest fallback count", low=0, limit=True, unit="count"),
+    Knob("MAX_LOSSLESS_BACKPRESSURE_SKIP", "float", -1.0, "largest backpressure count",
+         low=0, limit=True, unit="count", kit="v6"),
+    # A time below one microsecond was meant in seconds.
+    Knob("MAX_LOSSLESS_DECOMP_US", "float", -1.0, "largest decompression time", low=1, limit=True, unit="µs"),
+    Knob("MAX_LOSSLESS_ASYNC_WAIT_US", "float", -1.0, "largest time blocked on encode workers",
+         low=1, limit=True, unit="µs", kit="v6"),
+    Knob("FULL_DECOMP_BUDGET_US", "float", 30000.0, "MAX_LOSSLESS_DECOMP_US of full_strict",
+         low=1, limit=True, unit="µs", within="MAX_LOSSLESS_DECOMP_US"),
+    Knob("STORE_DECOMP_BUDGET_US", "float", 70000.0, "MAX_LOSSLESS_DECOMP_US of store_tuned",
+         low=1, limit=True, unit="µs", within="MAX_LOSSLESS_DECOMP_US"),
+    Knob("COVERAGE_DECOMP_BUDGET_US", "float", 70000.0, "MAX_LOSSLESS_DECOMP_US of full_coverage",
+         low=1, limit=True, unit="µs", within="MAX_LOSSLESS_DECOMP_US"),
+    Knob("M3_DECOMP_BUDGET_US", "float", 70000.0, "MAX_LOSSLESS_DECOMP_US of the m3 cases",
+         low=1, limit=True, unit="µs", within="MAX_LOSSLESS_DECOMP_US"),
+    Knob("REQUIRE_ASYNC_QUEUE_ACTIVITY", "bool", False, "encode workers must have had work", kit="v6"),
+    Knob("REQUIRE_DECODE_CACHE_ACTIVITY", "bool", False, "the decode cache must have been asked", kit="v6"),
+    Knob("REQUIRE_DECODE_CACHE_HIT", "bool", False, "the decode cache must have hit", kit="v6"),
+    Knob("REQUIRE_RUNTIME_DECOMP", "bool", True, "real prompts: blocks must have been decoded", kit="v6"),
+    Knob("REQUIRE_BUCKET_DECODE_PASS", "bool", True, "real prompts: every bucket passes on its own", kit="v6"),
+    Knob("LLM_DEMO_REQUIRE_RUNTIME_DECOMP", "bool", True, "REQUIRE_RUNTIME_DECOMP of real prompts",
+         within="REQUIRE_RUNTIME_DECOMP", kit="v6"),
+    Knob("LLM_DEMO_REQUIRE_BUCKET_DECODE_PASS", "bool", True, "REQUIRE_BUCKET_DECODE_PASS of real prompts",
+         within="REQUIRE_BUCKET_DECODE_PASS", kit="v6"),
+    Knob("LLM_DEMO_REQUIRE_DECODE_CACHE_HIT", "bool", False, "REQUIRE_DECODE_CACHE_HIT of real prompts",
+         within="REQUIRE_DECODE_CACHE_HIT", kit="v6"),
+    Knob("STRICT_RUNTIME_METRIC_COLUMNS", "bool", True, "all metric columns must be printed", kit="v6"),
+    Knob("PROMPT_PATTERN", "str", "prompt_*.txt", "file names taken from the prompt directory", kit="v6"),
+    Knob("PROMPT_MANIFEST", "str", "", "list of prompt files, instead of the whole directory", kit="v6"),
+    Knob("PROMPT_BUCKET_LIST", "str", "128,512,2048", "order of the buckets", kit="v6"),
     Knob("PROMPT_SAMPLE_MODE", "str", "stratified", "how prompts are taken from buckets",
-         choices=("stratified", "sequential")),
-    Knob("MAX_PROMPTS", "int", 0, "prompts in all, 0 for no limit", low=0),
-    Knob("MAX_PROMPTS_PER_BUCKET", "int", 0, "prompts per bucket, 0 for no limit", low=0),
-    Knob("DECODE_TOKENS", "int", 512, "tokens decoded per real prompt", low=1, unit="tokens"),
+         choices=("stratified", "sequential"), kit="v6"),
+    Knob("MAX_PROMPTS", "int", 0, "prompts in all, 0 for no limit", low=0, kit="v6"),
+    Knob("MAX_PROMPTS_PER_BUCKET", "int", 0, "prompts per bucket, 0 for no limit", low=0, kit="v6"),
+    Knob("DECODE_TOKENS", "int", 512, "tokens decoded per real prompt", low=1, unit="tokens", kit="v6"),
     Knob("DUMP_DIR", "str", "", "KV dump to evaluate offline; empty: the runtime under test writes one"),
-    Knob("KV_DUMP_PROMPTS", "int", 6, "real prompts whose KV is dumped for the offline gates", low=1),
+    Knob("KV_DUMP_PROMPTS", "int", 6, "real prompts whose KV is dumped for the offline gates", low=1, kit="own"),
     Knob("ONLINE_CHUNK_SEQ", "int", 192, "online-sim chunk", low=0, unit="tokens"),
     Knob("ONLINE_FRAMING_BYTES", "int", 8, "online-sim framing per chunk and tensor", low=0, unit="bytes"),
     Knob("ADAPTIVE_BLOCK_SEQ", "int", 64, "rows per predictor choice", low=1, unit="tokens"),
@@ -228,15 +297,18 @@ _TABLE = (
 KNOBS: Mapping[str, Knob] = {knob.name: knob for knob in _TABLE}
 # Environment names with a prefix of ours that are not knobs of their own.
 OTHER_NAMES = frozenset({"H2O_RUNS_DIR", "H2O_LOCK_DIR"})
+# Second names of a knob; the other knobs that stand for one do so in single cases.
+SESSION_WIDE = frozenset({"BASE_OUT", "M3_FULL_RUNS", "M3_STORE_RUNS"})
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """Effective values with their sources; :meth:`get` with a case's defaults applied by :meth:`for_case`."""
+    """Effective values with their sources, in one suite; :meth:`for_case` applies what a case says."""
 
     given: Mapping[str, tuple[KnobValue, str]]
-    defaults: Mapping[str, KnobValue] = field(default_factory=dict)
+    defaults: Mapping[str, tuple[KnobValue, str]] = field(default_factory=dict)
     fixed: Mapping[str, KnobValue] = field(default_factory=dict)
+    suite: str = ""
 
     def __getitem__(self, name: str) -> KnobValue:
         return self.with_source(name)[0]
@@ -245,17 +317,21 @@ class Knobs:
         """The effective value and where it comes from."""
         if name in self.fixed:
             return self.fixed[name], "case"
-        if name in self.given:
-            return self.given[name]
-        if name in self.defaults:
-            return self.defaults[name], "suite default"
-        return KNOBS[name].default, "default"
+        return self.given.get(name) or self.defaults.get(name) or (KNOBS[name].default, "default")
+
+    def is_given(self, name: str) -> bool:
+        """Whether the user set the knob, by whatever way."""
+        return name in self.given
 
     def number(self, name: str) -> float:
         """A numeric knob as float."""
         value = self[name]
         assert isinstance(value, bool | int | float), name
         return float(value)
+
+    def optional(self, name: str) -> float | None:
+        """A numeric knob that may not be given."""
+        return None if self[name] is None else self.number(name)
 
     def integer(self, name: str) -> int:
         """An integer knob."""
@@ -276,9 +352,15 @@ class Knobs:
         value = self[name]
         return value if isinstance(value, bool) else self.number(name) >= 0
 
-    def for_case(self, defaults: Mapping[str, KnobValue], fixed: Mapping[str, KnobValue]) -> Knobs:
+    def for_case(self, suite: str, defaults: Mapping[str, KnobValue], fixed: Mapping[str, KnobValue]) -> Knobs:
         """These knobs as one case sees them: its defaults below the user's values, its defining values above them."""
-        return Knobs(self.given, {**self.defaults, **defaults}, {**self.fixed, **fixed})
+        below = {**suite_defaults(suite), **{name: (value, "case default") for name, value in defaults.items()}}
+        return Knobs(self.given, {**self.defaults, **below}, {**self.fixed, **fixed}, self.suite)
+
+
+def suite_defaults(suite: str) -> dict[str, tuple[KnobValue, str]]:
+    """The defaults of one suite, with their source."""
+    return {knob.name: (knob.suites[suite], f"{suite} default") for knob in KNOBS.values() if suite in knob.suites}
 
 
 def resolve(
@@ -286,9 +368,14 @@ def resolve(
     environment: Mapping[str, str] | None = None,
     ini: Iterable[str] = (),
     runtime_defaults: Mapping[str, KnobValue] | None = None,
+    suite: str = "",
 ) -> Knobs:
-    """Merge the three sources of user values; raises :class:`KnobError` for an unknown name or a bad value."""
-    environment = environment or {}
+    """Merge the three sources of user values; raises :class:`KnobError` for an unknown name or a bad value.
+
+    An empty environment variable counts as not set, as it does in the original's scripts. A knob that stands for
+    another one is that knob's value, unless the other one is given as well.
+    """
+    environment = {name: text for name, text in (environment or {}).items() if text}
     for name in environment:
         if name.startswith(OWNED_PREFIXES) and name not in KNOBS and name not in OTHER_NAMES:
             raise KnobError(f"environment: {unknown(name)}")
@@ -299,7 +386,19 @@ def resolve(
         ("command line", parse_assignments(command_line)),
     ):
         given.update({name: (KNOBS[name].parse(text), source) for name, text in pairs.items()})
-    return Knobs(given, dict(runtime_defaults or {}))
+    for name in SESSION_WIDE & given.keys():
+        given.setdefault(KNOBS[name].within, given[name])
+    defaults = {name: (value, "runtime default") for name, value in (runtime_defaults or {}).items()}
+    return Knobs(given, {**defaults, **suite_defaults(suite)}, suite=suite)
+
+
+def scoped(knobs: Knobs, name: str) -> tuple[dict[str, KnobValue], dict[str, KnobValue]]:
+    """What a knob that stands for another one means for its case: values below, and values above the user's.
+
+    It wins where it is given; else the user's value of the other knob does.
+    """
+    value = {KNOBS[name].within: knobs[name]}
+    return ({}, value) if knobs.is_given(name) else (value, {})
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
@@ -336,6 +435,7 @@ def engine_config(knobs: Knobs) -> dict[str, ConfigValue]:
         if knob.key is None:
             continue
         value = knobs[knob.name]
+        assert value is not None
         assert not isinstance(value, tuple)
         config[knob.key] = automatic[knob.key] if knob.key in automatic and value == -1 else value
     config["kv_lossless_store_disable_front"] = bool(config["kv_lossless_store_disable_front"])
