@@ -85,10 +85,10 @@ class Knob:
             "float": "a number",
             "bool": "0 or 1",
             "str": "text",
-            "ints": "integers, comma separated",
+            "ints": "integers, comma separated, each",
         }
-        limits = [f"at least {self.low:g}"] if self.low is not None else []
-        limits += [f"at most {self.high:g}"] if self.high is not None else []
+        limits = [f"at least {self.low:.9g}"] if self.low is not None else []
+        limits += [f"at most {self.high:.9g}"] if self.high is not None else []
         return (
             words[self.kind]
             + ("" if not limits else " " + " and ".join(limits))
@@ -390,6 +390,18 @@ def resolve(
         given.setdefault(KNOBS[name].within, given[name])
     defaults = {name: (value, "runtime default") for name, value in (runtime_defaults or {}).items()}
     return Knobs(given, {**defaults, **suite_defaults(suite)}, suite=suite)
+
+
+def check_together(knobs: Knobs) -> None:
+    """Raise :class:`KnobError` if the user's values contradict each other or lack one that they need."""
+    mode = knobs["DECODE_BASELINE_MODE"]
+    if mode == "fixed" and knobs["DECODE_BASELINE"] is None:
+        raise KnobError("DECODE_BASELINE_MODE=fixed needs DECODE_BASELINE=TOKENS_PER_SECOND, measured on this machine")
+    if mode == "paired" and knobs["RUN_ORDER"] != "interleaved":
+        raise KnobError(
+            f"RUN_ORDER={knobs['RUN_ORDER']} needs DECODE_BASELINE_MODE=same_batch; "
+            "paired launches are ordered by DECODE_SEED"
+        )
 
 
 def scoped(knobs: Knobs, name: str) -> tuple[dict[str, KnobValue], dict[str, KnobValue]]:

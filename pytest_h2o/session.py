@@ -16,7 +16,7 @@ from pytest_h2o.data import bundled
 from pytest_h2o.defaults import defaults_for
 from pytest_h2o.gate import Gate
 from pytest_h2o.gating import Verdict
-from pytest_h2o.knobs import KnobError, Knobs, resolve
+from pytest_h2o.knobs import KnobError, Knobs, check_together, parse_assignments, resolve
 from pytest_h2o.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.presets import PresetError, combinations, distinct, preset_names
@@ -29,7 +29,7 @@ from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError, find_runtime
 from pytest_h2o.specs import LaunchSpec
-from pytest_h2o.suites import Kit
+from pytest_h2o.suites import Kit, selected
 
 SETUP = ("llm_bench", "llm_demo", "model_config")
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
@@ -44,13 +44,15 @@ class Session:
         self.runtime = runtime
         self.knobs = knobs
         self.kit: Kit = config.getoption("h2o_kit")
-        self.root = session_root(config)
+        self.root = session_root(config, knobs.text("OUT"))
         self.replay = Path(config.getoption("h2o_replay")) if config.getoption("h2o_replay") else None
         self.is_worker = hasattr(config, "workerinput")
         self.verdicts: dict[str, Verdict] = {}
         self.printer = ProgressPrinter(config)
         self.follower: EventFollower | None = None
-        self.lab = Lab(self.root, knobs, self._get, _prompt_dir(config), combinations=_combinations(config, knobs))
+        self.lab = Lab(
+            self.root, knobs, self._get, _prompt_dir(config, knobs), combinations=_combinations(config, knobs)
+        )
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Session:
@@ -61,16 +63,21 @@ class Session:
             if given and not Path(given).is_dir():
                 raise pytest.UsageError(f"--h2o-{option} {given}: not a directory; give an earlier run directory")
         try:
+            assigned, ini = (
+                parse_assignments(texts) for texts in (config.getoption("h2o_set"), config.getini("h2o_set"))
+            )
             runtime = find_runtime(
-                *(config.getoption(name) for name in SETUP),
+                *(config.getoption(name) or assigned.get(name.upper()) for name in SETUP),
                 choice=config.getoption("h2o_runtime"),
-                ini={name: config.getini(name) for name in SETUP},
+                ini={name: config.getini(name) or ini.get(name.upper(), "") for name in SETUP},
                 directory=config.invocation_params.dir,
             )
             if not replay:
                 runtime.check()
             defaults = defaults_for(runtime.name, config.getoption("h2o_kit"))
-            knobs = resolve(config.getoption("h2o_set"), os.environ, config.getini("h2o_set"), defaults)
+            suite = selected(config.getoption("markexpr"))
+            knobs = resolve(config.getoption("h2o_set"), os.environ, config.getini("h2o_set"), defaults, suite)
+            check_together(knobs)
             return cls(config, runtime, knobs)
         except (KnobError, PresetError, RuntimeSetupError) as error:
             raise pytest.UsageError(str(error)) from error
@@ -163,16 +170,25 @@ class Session:
         return {run_id: rows[0] for run_id, rows in found.items() if rows}
 
 
-def session_root(config: pytest.Config) -> Path:
-    """This session's run directory, named after the time (the controller's in a worker); made when first needed."""
+def session_root(config: pytest.Config, given: str) -> Path:
+    """This session's run directory: given, or named after the time (the controller's in a worker).
+
+    It is made when first needed. Raises :class:`KnobError` if the given one holds launches, which would be taken for
+    those of this session.
+    """
     if hasattr(config, "workerinput"):
         return Path(config.workerinput["h2o_root"])
+    if given:
+        root = config.invocation_params.dir / given
+        if (root / "launches").exists():
+            raise KnobError(f"OUT={given} holds launches; give another directory, and --h2o-resume to take them over")
+        return root
     base = config.invocation_params.dir / (config.getoption("h2o_out") or "h2o-runs")
     return base / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.getpid()}"
 
 
-def _prompt_dir(config: pytest.Config) -> Path:
-    given = config.getoption("prompt_dir") or os.environ.get("PROMPT_DIR") or config.getini("prompt_dir")
+def _prompt_dir(config: pytest.Config, knobs: Knobs) -> Path:
+    given = config.getoption("prompt_dir") or knobs.text("PROMPT_DIR") or config.getini("prompt_dir")
     return config.invocation_params.dir / given if given else bundled("prompts")
 
 

@@ -36,3 +36,8 @@ def composed(marks: Set[str], kit: Kit, on: Callable[[str], bool]) -> set[str]:
     if kit == "v6" and any(part in marks | suites and on(knob) for knob, part in SUITE_PARTS.items()):
         suites.add("all_in_one")
     return suites
+
+
+def selected(expression: str) -> str:
+    """The suite that a marker expression asks for; ``final`` if it is not the name of one."""
+    return expression.strip() if expression.strip() in SUITES else "final"

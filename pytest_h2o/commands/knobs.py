@@ -1,55 +1,123 @@
-"""Every setting, as a table or as JSON."""
+"""Every setting, as a table, as Markdown, or as JSON with the values in force."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pytest_h2o.commands import fail, table
 
+if TYPE_CHECKING:
+    from pytest_h2o.knobs import Knob, Knobs, KnobValue
+
 EXAMPLES = """examples:
   pytest-h2o knobs
-  REPEAT=5 pytest-h2o knobs --json     with the value in force and where it comes from
+  pytest-h2o knobs --markdown                       the table of the README
+  REPEAT=5 pytest-h2o knobs --json                  with the values in force in -m final, and where they come from
+  pytest-h2o knobs --json --suite m3 --h2o-set PROMPTS=512
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json``."""
-    parser.add_argument("--json", action="store_true", help="print JSON, with each value in force and its source")
+    """Add the format, and what the values in force depend on."""
+    from pytest_h2o.suites import SUITES  # noqa: PLC0415
+
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="print JSON, with each value in force and its source")
+    formats.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--suite", choices=SUITES, default="final", help="whose values in force (default: final)")
+    parser.add_argument("--h2o-set", action="append", default=[], metavar="NAME=VALUE", help="set a knob")
+    parser.add_argument("--h2o-kit", choices=("v5", "v6"), default="v6", help="version of the kit (default: v6)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the knobs; 1 if the environment sets one wrongly and values were asked for."""
-    return print_json() if arguments.json else print_table()
+    """Print the knobs; 1 if a value in force was asked for and cannot be had.
 
+    A list looks at nothing but the table, so that a wrong name in the environment can be looked up in it.
+    """
+    from pytest_h2o.knobs import KNOBS, KnobError  # noqa: PLC0415
+    from pytest_h2o.runtimes import RuntimeSetupError  # noqa: PLC0415
 
-def print_table() -> int:
-    """One line per knob; the environment is not looked at, so that a wrong name in it can be looked up here."""
-    from pytest_h2o.knobs import KNOBS  # noqa: PLC0415
-
-    rows = [("knob", "default", "accepts", "meaning")]
-    for knob in KNOBS.values():
-        default = ",".join(map(str, knob.default)) if isinstance(knob.default, tuple) else str(knob.default)
-        rows.append((knob.name, default, knob.accepts, knob.doc))
-    print(table(rows))
+    if arguments.markdown:
+        print(markdown())
+    elif not arguments.json:
+        rows = [(knob.name, default_text(knob), knob.accepts, knob.doc) for knob in KNOBS.values()]
+        print(table([("knob", "default", "accepts", "meaning"), *rows]))
+    else:
+        try:
+            knobs = in_force(arguments)
+        except (KnobError, RuntimeSetupError) as error:
+            return fail(error)
+        print(json.dumps([described(knob, knobs) for knob in KNOBS.values()], indent=2))
     return 0
 
 
-def print_json() -> int:
-    """One object per knob: its definition, the value in force without any suite's defaults, and its source."""
+def in_force(arguments: argparse.Namespace) -> Knobs:
+    """The knobs as a session of pytest in this directory would have them."""
+    from pytest_h2o.defaults import defaults_for  # noqa: PLC0415
+    from pytest_h2o.knobs import parse_assignments, resolve  # noqa: PLC0415
+    from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
+
+    ini = ini_assignments()
+    named = {**{name.lower(): text for name, text in parse_assignments(ini["h2o_set"]).items()}, **ini}
+    runtime = find_runtime(ini={name: str(named.get(name, "")) for name in ("llm_bench", "llm_demo", "model_config")})
+    defaults = defaults_for(runtime.name, arguments.h2o_kit)
+    return resolve(arguments.h2o_set, os.environ, ini["h2o_set"], defaults, arguments.suite)
+
+
+def ini_assignments() -> dict[str, Any]:
+    """What pytest reads from the ini file of the working directory; nothing is collected."""
+    import pytest  # noqa: PLC0415
+
+    class Reader:
+        values: dict[str, Any] = {"h2o_set": []}  # noqa: RUF012  read once
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_cmdline_main(self, config: pytest.Config) -> int:
+            names = ("h2o_set", "llm_bench", "llm_demo", "model_config")
+            self.values = {name: value for name in names if (value := config.getini(name))} | {
+                "h2o_set": config.getini("h2o_set")
+            }
+            return 0
+
+    reader = Reader()
+    pytest.main([str(Path())], plugins=[reader])
+    return reader.values
+
+
+def described(knob: Knob, knobs: Knobs) -> dict[str, object]:
+    """One knob as JSON data: its definition, the value in force and its source."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from pytest_h2o.knobs import KNOBS, KnobError, resolve  # noqa: PLC0415
+    value, source = knobs.with_source(knob.name)
+    return {**asdict(knob), "accepts": knob.accepts, "value": value, "source": source}
 
-    try:
-        knobs = resolve(environment=os.environ)
-    except KnobError as error:
-        return fail(error)
-    effective = {name: dict(zip(("value", "source"), knobs.with_source(name), strict=True)) for name in KNOBS}
-    print(
-        json.dumps(
-            [{**asdict(knob), "accepts": knob.accepts, **effective[knob.name]} for knob in KNOBS.values()], indent=2
-        )
+
+def markdown() -> str:
+    """The table of knobs in Markdown."""
+    from pytest_h2o.knobs import KNOBS  # noqa: PLC0415
+
+    rows = [("knob", "default", "accepts", "meaning", "kit"), ("---",) * 5]
+    for knob in KNOBS.values():
+        rows.append((f"`{knob.name}`", default_text(knob), knob.accepts, knob.doc, knob.kit))
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows
     )
-    return 0
+
+
+def default_text(knob: Knob) -> str:
+    """The default, and those of single suites."""
+    suites = [f"{suite}: {_text(value)}" for suite, value in knob.suites.items()]
+    return "; ".join([_text(knob.default), *suites])
+
+
+def _text(value: KnobValue) -> str:
+    """A value as one would set it."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, bool | float) else str(value)

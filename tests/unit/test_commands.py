@@ -45,8 +45,33 @@ def test_knobs_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     knobs = {knob["name"]: knob for knob in json.loads(capsys.readouterr().out)}
     assert list(knobs) == list(KNOBS)
     assert (knobs["PROMPTS"]["value"], knobs["PROMPTS"]["source"]) == ([64, 128], "environment")
-    assert {knob["source"] for name, knob in knobs.items() if name != "PROMPTS"} == {"default"}
-    assert knobs["REPEAT"]["value"] == knobs["REPEAT"]["default"] == KNOBS["REPEAT"].default
+    sources = {knob["source"] for name, knob in knobs.items() if name != "PROMPTS"}
+    assert sources == {"default", "runtime default", "final default"}
+    assert knobs["DECODE_BASELINE_MODE"]["value"] == "paired"
+    assert knobs["LOSSY_TARGET"]["value"] == knobs["LOSSY_TARGET"]["default"] == KNOBS["LOSSY_TARGET"].default
+
+
+def test_knobs_in_the_ini_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ini file of the working directory counts, below the environment and the command line."""
+    tmp_path.joinpath("pytest.ini").write_text("[pytest]\nh2o_set =\n  REPEAT=7\n  GENS=9\n  THREADS=3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENS", "10")
+    assert main(["knobs", "--json", "--suite", "m3", "--h2o-set", "THREADS=2"]) == 0
+    knobs = {knob["name"]: (knob["value"], knob["source"]) for knob in json.loads(capsys.readouterr().out)}
+    assert knobs["REPEAT"] == (7, "ini")
+    assert knobs["GENS"] == ([10], "environment")
+    assert knobs["THREADS"] == (2, "command line")
+    assert knobs["DECODE_BASELINE_MODE"] == ("same_batch", "default")
+
+
+def test_knobs_as_markdown(capsys: pytest.CaptureFixture[str]) -> None:
+    """One row of five cells per knob, in order."""
+    assert main(["knobs", "--markdown"]) == 0
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split("|")[1].strip(" `") for row in rows] == list(KNOBS)
+    assert {row.count("|") for row in [header, *rows]} == {6}
 
 
 @pytest.mark.parametrize(("name", "value"), [("LOSSY_TARGET", "much"), ("H2O_KEEP", "0.3")])
