@@ -15,7 +15,7 @@ def test_online_sim_lossless(full_eval_sim: Evaluation, gate: Gate) -> None:
 
     The original script ended with 0 whatever its gates said.
     """
-    gate.at_least(full_eval_sim.measure("lossless_ratio"), "LOSSLESS_TARGET")
+    gate.at_least(full_eval_sim.measure("lossless_ratio"), "LOSSLESS_TARGET", evidence=full_eval_sim.evidence)
 
 
 def test_offline_complete(full_eval_sim: Evaluation, gate: Gate) -> None:

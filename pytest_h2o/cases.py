@@ -67,11 +67,12 @@ COVERAGE: dict[str, KnobValue] = {
 def all_cases(knobs: Knobs, combinations: Iterable[LaunchSpec] = ()) -> dict[str, Case]:
     """Every case by name; ``combinations`` are those of a sweep."""
     cases = [*_runtime(knobs), *_m3(knobs), *_single(knobs), *_baseline_modes(knobs), *_sweep(combinations)]
-    cases.append(_candidate(knobs))
+    cases.append(candidate_case(knobs))
     return {case.name: case for case in cases}
 
 
-def _candidate(knobs: Knobs) -> Case:
+def candidate_case(knobs: Knobs) -> Case:
+    """The case of the real prompts."""
     case = Case(name="candidate", suite="llm_demo", arm="candidate", program="llm_demo").scoped(knobs, *LLM_DEMO)
     alone = knobs.suite == case.suite
     return (
@@ -118,6 +119,14 @@ def _sweep(combinations: Iterable[LaunchSpec]) -> Iterator[Case]:
     for spec in specs:
         launch = first[spec.arm]
         yield Case(name=spec.arm, suite="sweep", arm=launch.arm, launch=launch)
+
+
+def recorded_case(name: str, knobs: Knobs, launch: LaunchSpec) -> Case:
+    """The case of launches that something else recorded, with the decompression budget of the way they were run."""
+    store = launch.config.get("kv_lossless_runtime_mode") == "store"
+    all_layers = launch.config.get("kv_lossless_kept_sample_layers") == 0
+    prefix = "STORE" if store else "COVERAGE" if all_layers else "FULL"
+    return Case(name=name, suite="runtime", arm=name).scoped(knobs, f"{prefix}_DECOMP_BUDGET_US")
 
 
 def launches(

@@ -16,6 +16,7 @@ from pytest_h2o.cases import Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.decode_study import LOOKS, Study, judge, launch_order
 from pytest_h2o.knobs import Knobs
 from pytest_h2o.prompts import PromptSelection, select_prompts
+from pytest_h2o.recordings import Recording
 from pytest_h2o.results import Run, read_run
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.specs import LaunchSpec
@@ -53,7 +54,8 @@ class Lab:
 
     ``studied`` and ``looked_at`` name the cases that the selected gates ask about, ``dumped`` says whether a KV dump
     is needed. They are known before the first launch, so that the launches of all arms can be interleaved.
-    ``combinations`` are those of a sweep.
+    ``combinations`` are those of a sweep. A ``recording`` takes the place of all launches, with what was recorded in
+    ``baseline`` to compare its decode speed with; ``replay`` is the directory of any earlier run that is judged again.
     """
 
     root: Path
@@ -64,6 +66,9 @@ class Lab:
     studied: Collection[str] = ()
     dumped: bool = False
     combinations: Sequence[LaunchSpec] = ()
+    replay: Path | None = None
+    recording: Recording | None = None
+    baseline: Recording | None = None
     _spent_s: float = 0.0
     _runs: dict[str, Run] = field(default_factory=dict)
     _studies: dict[tuple[str, str], PairedStudy] = field(default_factory=dict)
@@ -71,12 +76,12 @@ class Lab:
     @cached_property
     def cases(self) -> Mapping[str, Case]:
         """Every case by name."""
-        return all_cases(self.knobs, self.combinations)
+        return self.recording.cases(self.knobs) if self.recording else all_cases(self.knobs, self.combinations)
 
     @cached_property
     def prompts(self) -> PromptSelection:
         """The real prompts that the knobs select, and what was wrong with the others."""
-        return select_prompts(self.prompt_dir, self.knobs)
+        return self.recording.prompts if self.recording else select_prompts(self.prompt_dir, self.knobs)
 
     @property
     def buckets(self) -> list[str]:
@@ -85,6 +90,8 @@ class Lab:
 
     def run(self, name: str) -> Run:
         """The launches of a case, made on first use."""
+        if self.recording:
+            return self.recording.run(self.cases[name])
         if name not in self._runs:
             case = self.cases[name]
             # A demo launch is also the candidate of a pair, so its baseline has to run beside it.
@@ -95,7 +102,8 @@ class Lab:
     def study(self, name: str, bucket: str = "") -> PairedStudy:
         """Measure candidate against baseline in pairs until a planned look decides, or the cap is reached."""
         if (name, bucket) not in self._studies:
-            self._studies[name, bucket] = self._measure(self.cases[name], bucket)
+            measure = self._recorded if self.recording else self._measure
+            self._studies[name, bucket] = measure(self.cases[name], bucket)
         return self._studies[name, bucket]
 
     def planned(self) -> list[LaunchSpec]:
@@ -114,6 +122,8 @@ class Lab:
         """The directory of the KV dump under judgement, or None and the reason why there is none."""
         if given := self.knobs.text("DUMP_DIR"):
             return (Path(given), "") if Path(given).is_dir() else (None, f"DUMP_DIR={given} is not a directory")
+        if self.recording:
+            return None, f"{self.recording.directory} holds no KV dump; give DUMP_DIR"
         if not self.prompts.prompts:
             return None, "no prompt to dump KV from: " + self.prompts.describe_problems()
         records = [self.get(spec) for spec in self._dump_launches()]
@@ -196,6 +206,24 @@ class Lab:
                 looks = [look for look in looks if look > len(pairs)] if study.decision == "inconclusive" else []
         return PairedStudy(tuple(pairs), study, (), source)
 
+    def _recorded(self, case: Case, bucket: str) -> PairedStudy:
+        """A study of the recorded rows: each beside the recorded baseline's row of the same name."""
+        run = self.run(case.name)
+        if self.baseline is None:
+            reason = "a recording has no baseline beside its launches; name one with --h2o-replay-baseline DIR"
+            return PairedStudy((), None, (reason,), run.source)
+        other = self.baseline.run(case)
+        wanted = self._labels_in(bucket)
+        problems = [*run.problems, *(f"baseline: {problem}" for problem in other.problems)]
+        if self.baseline.has_h2o:
+            problems.append(f"baseline: {self.baseline.directory} was run with H2O on")
+        pairs = () if problems else tuple(row_pairs(other, run, wanted))
+        if not pairs:
+            problems = problems or [f"{self.baseline.directory} holds no row of the same name"]
+            return PairedStudy((), None, tuple(problems), run.source)
+        target = case.knobs(self.knobs).number(drop_knob(case))
+        return PairedStudy(pairs, judge([pair.difference for pair in pairs], target), (), run.source)
+
     def _pair_records(self, case: Case, replicate: int, bucket: str) -> list[tuple[LaunchRecord, LaunchRecord]]:
         wanted = self._labels_in(bucket)
         pairs = [pair for pair in self._pairs(case, replicate) if wanted is None or pair[1].label in wanted]
@@ -222,6 +250,16 @@ def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | N
         else:
             speeds.append(speed.value)
     return (Pair(candidate.spec.label, *speeds), []) if len(speeds) == 2 else (None, problems)
+
+
+def row_pairs(baseline: Run, candidate: Run, wanted: Collection[str] | None = None) -> Iterator[Pair]:
+    """Candidate rows beside baseline rows of the same label, the first with the first; those in ``wanted`` if given."""
+    speeds: dict[str, list[float]] = {}
+    for row, sample in baseline.samples("decode_tps"):
+        speeds.setdefault(row.label, []).append(sample.mean)
+    for row, sample in candidate.samples("decode_tps"):
+        if speeds.get(row.label) and (wanted is None or row.label in wanted):
+            yield Pair(row.label, speeds[row.label].pop(0), sample.mean)
 
 
 def _no_dump(record: LaunchRecord) -> str:

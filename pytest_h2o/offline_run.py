@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pytest_h2o.gating import Measured
+from pydantic import BaseModel, ConfigDict, Field
+
+from pytest_h2o.gating import Evidence, Measured
 from pytest_h2o.lab import Lab
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
+
+ONLINE_FILES = ("online_sim", "online_grouped", "online")
+FILES = {"online_sim": ONLINE_FILES, "full_eval": ("full_eval", *ONLINE_FILES), "upper_bound": ("upper_bound", "upper")}
+SIZE_LIMIT = 16 * 2**20
+
+
+class OfflineResult(BaseModel):
+    """What gates read of a result; the original evaluator's has neither ``verified`` nor ``lossless``."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    entry_mode: str
+    raw_bytes: Annotated[int, Field(ge=0)]
+    compressed_bytes: Annotated[int, Field(ge=0)]
+    lossless_ratio: Annotated[float, Field(ge=0)]
+    skipped_entries: Annotated[int, Field(ge=0)]
+    skip_reasons: dict[str, int]
+    selected_entries: Annotated[int, Field(ge=0)] = 0
+    aggregate_groups: Annotated[int, Field(ge=0)] = 0
+
+    def shares(self) -> dict[str, float]:
+        """The evaluated share as far as the original's counts tell: of a grouped result, a failure is a whole group."""
+        failed = self.skip_reasons.get("compression_failed", 0)
+        wanted = self.selected_entries + self.skipped_entries - failed
+        units = self.aggregate_groups or self.selected_entries
+        share = (1 - failed / units) * self.selected_entries / wanted if units and wanted > 0 else 0.0
+        return {"evaluated_share": max(0.0, share), "evaluated_byte_share": max(0.0, share)}
 
 
 @dataclass(frozen=True)
@@ -41,18 +71,60 @@ class Evaluation:
         reasons = tuple((f"skipped, {reason}", str(n)) for reason, n in self.values.get("skip_reasons", {}).items())
         return replace(self.measure(by, "share"), rows=reasons)
 
+    @property
+    def evidence(self) -> list[Evidence]:
+        """What is known about the truth of the ratio; nothing needs to be said of a result of our own."""
+        if self.missing or not self.foreign:
+            return []
+        if failed := self.values["skip_reasons"].get("compression_failed"):
+            text = f"{failed} groups failed, and this evaluator counts their raw bytes all the same"
+            return [Evidence(holds=False, text=text)]
+        return [Evidence(holds=None, text="the evaluator that wrote this result decodes nothing")]
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the original evaluator computed the result; ours says whether it decoded and compared."""
+        return "verified" not in self.values
+
 
 def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_bound"]) -> Evaluation:
     """The evaluation of the session's KV dump as a runtime would code it (in v5's chunks for full_eval), or a bound."""
     dump, reason = lab.kv_dump()
     if dump is None:
-        return Evaluation({}, missing=reason)
+        return (read_results(lab.replay, kind) if lab.replay else None) or Evaluation({}, missing=reason)
     name = f"offline_lossless_{kind}.json"
     try:
         values = lab.once(name, lambda: evaluate(dump, _options(lab, kind)).to_json())
     except OfflineError as error:
         return Evaluation({}, dump, str(error))
     return Evaluation(values, lab.root / name, "" if values["raw_bytes"] else f"nothing in {dump} could be evaluated")
+
+
+def read_results(directory: Path, kind: str) -> Evaluation | None:
+    """The offline result of a kind that lies in a directory; None if there is none of any kind."""
+    for name in FILES[kind]:
+        if (path := directory / f"offline_lossless_{name}.json").is_file():
+            return _read_result(path, kind)
+    if others := sorted(directory.glob("offline_lossless*.json")):
+        return Evaluation({}, others[0], f"{others[0]} is there, but no result of the kind {kind}")
+    return None
+
+
+def _read_result(path: Path, kind: str) -> Evaluation:
+    try:
+        with path.open("rb") as file:
+            result = OfflineResult.model_validate_json(file.read(SIZE_LIMIT))
+    except (OSError, ValueError) as error:
+        return Evaluation({}, path, f"{path} is not an offline result: {error}")
+    if kind != "upper_bound" and not result.entry_mode.startswith("chunked"):
+        missing = f"{path}: entry_mode {result.entry_mode}; a runtime codes chunks"
+    elif not result.compressed_bytes or not result.raw_bytes:
+        missing = f"{path}: nothing was evaluated"
+    elif not math.isclose(result.raw_bytes / result.compressed_bytes, result.lossless_ratio, abs_tol=0.01):
+        missing = f"{path}: lossless_ratio {result.lossless_ratio} is not raw over compressed bytes"
+    else:
+        missing = ""
+    return Evaluation({**result.shares(), **result.model_dump(exclude_unset=True)}, path, missing)
 
 
 def _options(lab: Lab, kind: str) -> OfflineOptions:

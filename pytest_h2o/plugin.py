@@ -39,7 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--h2o-preset", metavar="NAME", help="what -m sweep combines: a preset's name, or a JSON file")
     group.addoption("--h2o-out", metavar="DIR", help="where run directories are kept (default: h2o-runs)")
-    group.addoption("--h2o-replay", metavar="RUN_DIR", help="judge an earlier run directory; nothing is launched")
+    group.addoption("--h2o-replay", metavar="RUN_DIR", help="judge an earlier run or a folder of logs; launch nothing")
+    group.addoption("--h2o-replay-baseline", metavar="DIR", help="the H2O-off run that a replayed one is compared with")
     group.addoption("--h2o-resume", metavar="RUN_DIR", help="reuse an earlier session's launches that nothing changed")
     parser.addini("h2o_set", type="linelist", help="knobs, one NAME=VALUE per line")
 

@@ -96,8 +96,11 @@ def read_run(case: str, records: Sequence[LaunchRecord]) -> Run:
     return Run(case, tuple(records), tuple(rows), tuple(problems))
 
 
-def read_launch(record: LaunchRecord) -> tuple[list[Row], list[str]]:
-    """The row a launch was made for, or the reasons why there is none."""
+def read_launch(record: LaunchRecord, labels: Sequence[str] | None = None) -> tuple[list[Row], list[str]]:
+    """The rows a launch was made for, or the reasons why there are none.
+
+    ``labels`` are those rows', by default the one of its spec; if it is empty, any rows will do.
+    """
     spec = record.spec
     if record.status != "ok":
         return [], [f"{spec.name}: {record.reason} (see {record.directory})"]
@@ -106,12 +109,18 @@ def read_launch(record: LaunchRecord) -> tuple[list[Row], list[str]]:
     except ParseError as error:
         return [], [f"{spec.name}: {error}"]
     problems += [problem for row in rows for problem in row.problems]
-    if len(rows) != 1:
-        problems.append(f"{len(rows)} rows where 1 was launched")
-    elif rows[0].label != spec.label:
-        problems.append(f"the row is {rows[0].label}, launched was {spec.label}")
+    problems += _unplanned([row.label for row in rows], [spec.label] if labels is None else labels)
     source = rows[0].source if rows else record.table if spec.program == "llm_bench" else record.stdout
     return ([] if problems else rows), [f"{spec.name}: {text} (see {source})" for text in problems]
+
+
+def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:
+    """How the rows that were found differ from those that were launched; nothing is expected if none are planned."""
+    if not planned or sorted(found) == sorted(planned):
+        return []
+    if len(found) != len(planned):
+        return [f"{len(found)} rows where {len(planned)} {'was' if len(planned) == 1 else 'were'} launched"]
+    return [f"the row is {', '.join(found)}, launched was {', '.join(planned)}"]
 
 
 def _read_rows(record: LaunchRecord) -> tuple[list[Row], list[str]]:

@@ -21,6 +21,7 @@ from pytest_h2o.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.presets import PresetError, combinations, distinct, preset_names
 from pytest_h2o.progress import EventFollower, ProgressPrinter, append_event
+from pytest_h2o.recordings import Recording, RecordingError, is_own, read_recording
 from pytest_h2o.report.files import write_reports
 from pytest_h2o.report.pareto import LEGEND, comparison
 from pytest_h2o.report.text import aligned, summary_rows
@@ -51,15 +52,16 @@ class Session:
         self.printer = ProgressPrinter(config)
         self.follower: EventFollower | None = None
         self.lab = Lab(
-            self.root, knobs, self._get, _prompt_dir(config, knobs), combinations=_combinations(config, knobs)
-        )
+            self.root, knobs, self._get, _prompt_dir(config, knobs), combinations=_combinations(config, knobs),
+            replay=self.replay, recording=_recording(self.replay), baseline=_baseline(config),
+        )  # fmt: skip
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Session:
         """Read options, environment and ini; raises UsageError naming what is wrong before anything is launched."""
         replay = config.getoption("h2o_replay")
-        for option in ("replay", "resume"):
-            given = config.getoption(f"h2o_{option}")
+        for option in ("replay", "replay-baseline", "resume"):
+            given = config.getoption(f"h2o_{option.replace('-', '_')}")
             if given and not Path(given).is_dir():
                 raise pytest.UsageError(f"--h2o-{option} {given}: not a directory; give an earlier run directory")
         try:
@@ -74,12 +76,13 @@ class Session:
             )
             if not replay:
                 runtime.check()
-            defaults = defaults_for(runtime.name, config.getoption("h2o_kit"))
+            foreign = replay and not is_own(Path(replay))  # what made such a recording is not known
+            defaults = defaults_for("" if foreign else runtime.name, config.getoption("h2o_kit"))
             suite = selected(config.getoption("markexpr"))
             knobs = resolve(config.getoption("h2o_set"), os.environ, config.getini("h2o_set"), defaults, suite)
             check_together(knobs)
             return cls(config, runtime, knobs)
-        except (KnobError, PresetError, RuntimeSetupError) as error:
+        except (KnobError, PresetError, RecordingError, RuntimeSetupError) as error:
             raise pytest.UsageError(str(error)) from error
 
     def describe(self) -> str:
@@ -190,6 +193,19 @@ def session_root(config: pytest.Config, given: str) -> Path:
 def _prompt_dir(config: pytest.Config, knobs: Knobs) -> Path:
     given = config.getoption("prompt_dir") or knobs.text("PROMPT_DIR") or config.getini("prompt_dir")
     return config.invocation_params.dir / given if given else bundled("prompts")
+
+
+def _recording(replay: Path | None) -> Recording | None:
+    """What is replayed, unless it is a run directory of this project, whose launches a store finds."""
+    return read_recording(replay) if replay and not is_own(replay) else None
+
+
+def _baseline(config: pytest.Config) -> Recording | None:
+    """The recorded run with H2O off that is compared with."""
+    given = config.getoption("h2o_replay_baseline")
+    if given and not config.getoption("h2o_replay"):
+        raise RecordingError("--h2o-replay-baseline belongs to --h2o-replay RUN_DIR")
+    return read_recording(Path(given)) if given else None
 
 
 def _combinations(config: pytest.Config, knobs: Knobs) -> list[LaunchSpec]:

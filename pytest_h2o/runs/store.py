@@ -20,6 +20,7 @@ from pytest_h2o.runs.records import (
     RECORD_FILE,
     LaunchRecord,
     RecordError,
+    RecordStatus,
     load_record,
     save_record,
     standard_paths,
@@ -27,7 +28,7 @@ from pytest_h2o.runs.records import (
 )
 from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.config import config_text
-from pytest_h2o.specs import LaunchSpec
+from pytest_h2o.specs import LaunchSpec, Program
 
 __all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
 
@@ -226,11 +227,17 @@ def _free_name(directory: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _judge(spec: LaunchSpec, directory: Path, ended: Ended) -> tuple[str, str]:
+def _judge(spec: LaunchSpec, directory: Path, ended: Ended) -> tuple[RecordStatus, str]:
     """The status of a launch and its reason with the telling lines of its output."""
-    output = [_excerpt(directory / name) for name in ("stderr", "stdout")]
-    status, reason = ended.status, ended.reason
-    if spec.program == "llm_demo" and status == "ok" and _init_failed(output[1]):
+    return explain(spec.program, ended.status, ended.reason, directory / "stdout", directory / "stderr")
+
+
+def explain(
+    program: Program, status: RecordStatus, reason: str, stdout: Path, stderr: Path
+) -> tuple[RecordStatus, str]:
+    """How a launch ended, judged by its output as well, and the telling lines of it; files may be absent."""
+    output = [_excerpt(path) if path.is_file() else "" for path in (stderr, stdout)]
+    if program == "llm_demo" and status == "ok" and _init_failed(output[1]):
         status, reason = "failed", "the model could not be loaded (LLM init error)"
     lines = [] if status == "ok" else telling_lines(*output)
     return status, "\n".join([reason, *(f"  {line}" for line in lines)])

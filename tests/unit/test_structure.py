@@ -20,7 +20,7 @@ LAYERS = [
     {"runtimes"},
     {"runs"},
     {"results"},
-    {"evidence", "lab"},
+    {"evidence", "lab", "recordings"},
     {"offline_run", "report"},
     {"gate", "progress"},
     {"session"},
