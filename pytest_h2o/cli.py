@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from pytest_h2o.commands import fail
@@ -29,8 +30,46 @@ examples:
   pytest-h2o {suite} --h2o-set LOSSY_TARGET=3.2
   pytest-h2o {suite} --h2o-replay RUN_DIR
 """
+DOCTOR = "check what a run from here would use, and launch each program once"
+DOCTOR_EXAMPLES = """Every argument goes to pytest as it is, so that the gates read the same settings: options, then
+the environment, a profile, the ini file, and at last ./build_h2o_v6/ and ./build/. The exit code is 0 when every gate
+can be evaluated.
+
+examples:
+  pytest-h2o doctor
+  pytest-h2o doctor --h2o-profile server
+  pytest-h2o doctor --llm-bench build/llm_bench --llm-demo build/llm_demo --model-config model/config.json
+
+The profile NAME is the file h2o-profiles/NAME.toml of the working directory or of the nearest one above it; a PATH is
+taken as it is. Relative paths in it start at the file. Each key may be left out:
+
+  llm_bench = "../build/llm_bench"
+  llm_demo = "../build/llm_demo"
+  model_config = "/models/llama2/config.json"
+  prompt_dir = "../prompts"
+
+  [knobs]                       # see pytest-h2o knobs
+  THREADS = 8
+  H2O_LAUNCHER = "srun -N1 --exclusive"
+  H2O_CPUS = "0-7"
+
+  [env]                         # of every launch
+  LD_LIBRARY_PATH = "/opt/mnn/lib"
+
+A launcher runs the programs elsewhere. It must see the run directory, the prompts and the model under the same paths.
+ssh and adb get the command as one word, quoted for the shell on the other side; every other launcher gets it as words,
+or quoted in place of {command}, as in: docker exec c sh -c {command}. With ssh give -tt, so that the program ends with
+the connection.
+"""
 # The plugin's package is loaded before pytest, by this command.
 IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+# Where pytest looks for its configuration, and what the file must contain.
+INI_FILES = {
+    "pytest.toml": "", ".pytest.toml": "", "pytest.ini": "", ".pytest.ini": "", "pyproject.toml": "[tool.pytest",
+    "tox.ini": "[pytest]", "setup.cfg": "[tool:pytest]",
+}  # fmt: skip
+# A project may collect other names; the gates have these.
+NAMES = ("-o", "python_files=test_*.py", "-o", "python_functions=test_*")
 # Each is a module of pytest_h2o.commands.
 COMMANDS = {
     "gates": "print the directory of the gates that ship",
@@ -75,6 +114,14 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
             epilog=SUITE_EXAMPLES.format(suite=suite),
             formatter_class=raw,
         )
+    commands.add_parser(
+        "doctor",
+        help=DOCTOR,
+        usage="pytest-h2o doctor [PYTEST_ARGUMENT ...]",
+        description=f"{DOCTOR.capitalize()}.",
+        epilog=DOCTOR_EXAMPLES,
+        formatter_class=raw,
+    )
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", formatter_class=raw)
         if name == chosen:
@@ -88,8 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit code is 0 when all went well, 1 for wrong usage or input, pytest's own for a suite."""
     words = list(sys.argv[1:] if argv is None else argv)
     first = words[0] if words else ""
-    if first in GATE_SUITES and words[1:] not in (["-h"], ["--help"]):
-        return run_suite(first, words[1:])
+    if first in (*GATE_SUITES, "doctor") and words[1:] not in (["-h"], ["--help"]):
+        return run_pytest(["--h2o-doctor"] if first == "doctor" else ["-m", first], words[1:])
     arguments = build_parser(first).parse_args(words)
     try:
         code = int(import_module(f"pytest_h2o.commands.{arguments.command}").run(arguments))
@@ -104,14 +151,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(f"{error.filename or 'output'}: {error.strerror}")
 
 
-def run_suite(suite: str, arguments: Sequence[str]) -> int:
-    """Run the bundled gates of one suite with pytest's cache in the working directory, not beside the package."""
+def run_pytest(chosen: Sequence[str], arguments: Sequence[str]) -> int:
+    """Run the bundled gates from the working directory: its ini file counts, and the cache lies there."""
     import pytest  # noqa: PLC0415
 
     from pytest_h2o.data import bundled  # noqa: PLC0415
 
-    ours = [str(bundled("gates")), "-m", suite, "--strict-markers", "--rootdir=.", "-W", IMPORTED]
+    ini = project_ini(Path.cwd())
+    ours = [str(bundled("gates")), *chosen, "--strict-markers", "--rootdir=.", "-W", IMPORTED]
+    ours += [*NAMES, "-c", str(ini)] if ini else []
     return int(pytest.main([*ours, *arguments]))
+
+
+def project_ini(directory: Path) -> Path | None:
+    """The file that pytest takes its configuration from in ``directory``; beside the bundled gates it finds none."""
+    for folder in (directory, *directory.parents):
+        for name, mark in INI_FILES.items():
+            path = folder / name
+            if path.is_file() and mark in path.read_text("utf-8", errors="replace"):
+                return path
+    return None
 
 
 if __name__ == "__main__":

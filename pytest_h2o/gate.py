@@ -19,13 +19,15 @@ from pytest_h2o.suites import SUITES
 class Gate:
     """What a gate function calls once: every method ends the test with a recorded verdict.
 
-    ``name`` is the test function without ``test_``; ``knobs`` are the session's as the case under test sees them.
+    ``name`` is the test function without ``test_``; ``knobs`` are the session's as the case under test sees them;
+    ``rerun`` is the command that repeats this gate.
     """
 
     name: str
     case: str
     knobs: Knobs
     node: pytest.Item
+    rerun: str
 
     @property
     def suites(self) -> str:
@@ -75,7 +77,7 @@ class Gate:
         if verdict.outcome == "inconclusive" and self.knobs["DECODE_INCONCLUSIVE"] == "xfail":
             pytest.xfail(verdict.reason)
         if verdict.outcome != "pass":
-            pytest.fail(failure_table(verdict, self.node.nodeid), pytrace=False)
+            pytest.fail(failure_table(verdict, self.rerun), pytrace=False)
 
     def _record(self, verdict: Verdict) -> Verdict:
         verdict = replace(verdict, gate=self.name, case=self.case, suites=self.suites)

@@ -1,7 +1,8 @@
 """Every setting a user may turn: one row of :data:`KNOBS` each.
 
 A knob has the same name on the command line (``--h2o-set NAME=VALUE``), in the environment and in the ini file
-(``h2o_set``). Precedence: command line > environment > ini > suite default > runtime default > global default.
+(``h2o_set``). Precedence: command line > environment > profile > ini > suite default > runtime default > global
+default.
 """
 
 from __future__ import annotations
@@ -147,8 +148,13 @@ _TABLE = (
     Knob("RUN_M3", "bool", True, "all_in_one: the m3 suite", kit="v6"),
     Knob("RUN_LLM_DEMO", "bool", True, "all_in_one: the llm_demo suite", kit="v6"),
     Knob("RUN_FINAL", "bool", True, "all_in_one: the final suite", kit="v6"),
-    Knob("LAUNCH_TIMEOUT_S", "float", 900.0, "a launch that takes longer is ended",
-         low=0.1, high=604800, unit="s", kit="own"),
+    Knob("LAUNCH_TIMEOUT_S", "float", 0.0, "a launch that takes longer is ended; 0: by its work, 300 s, and 1 s per "
+         "decoded token or 10 of the prompt", low=0, high=604800, unit="s", kit="own"),
+    Knob("H2O_LAUNCHER", "str", "", "words put in front of every program: srun -N1 (see pytest-h2o doctor --help)",
+         kit="own"),
+    Knob("H2O_CPUS", "str", "", "CPUs of the launches as taskset -c takes them: 0-3,8", kit="own"),
+    Knob("H2O_LAUNCH_ENV", "str", "", "environment of the launches: NAME=VALUE words, quoted as for a shell",
+         kit="own"),
     Knob("H2O_KEEP_RATIO", "float", 0.3, "share of KV to keep in static mode",
          low=0, high=1, unit="share", key="kv_h2o_target_keep_ratio"),
     Knob("H2O_BLOCK_TOKENS", "int", 32, "eviction block", low=1, unit="tokens", key="kv_h2o_block_tokens"),
@@ -363,14 +369,16 @@ def suite_defaults(suite: str) -> dict[str, tuple[KnobValue, str]]:
     return {knob.name: (knob.suites[suite], f"{suite} default") for knob in KNOBS.values() if suite in knob.suites}
 
 
-def resolve(
+def resolve(  # noqa: PLR0913  one argument for each source
     command_line: Iterable[str] = (),
     environment: Mapping[str, str] | None = None,
     ini: Iterable[str] = (),
     runtime_defaults: Mapping[str, KnobValue] | None = None,
+    *,
     suite: str = "",
+    profile: Mapping[str, str] | None = None,
 ) -> Knobs:
-    """Merge the three sources of user values; raises :class:`KnobError` for an unknown name or a bad value.
+    """Merge the sources of user values; raises :class:`KnobError` for an unknown name or a bad value.
 
     An empty environment variable counts as not set, as it does in the original's scripts. A knob that stands for
     another one is that knob's value, unless the other one is given as well.
@@ -382,6 +390,7 @@ def resolve(
     given: dict[str, tuple[KnobValue, str]] = {}
     for source, pairs in (
         ("ini", parse_assignments(ini)),
+        ("profile", parse_assignments(f"{name}={text}" for name, text in (profile or {}).items())),
         ("environment", {name: text for name, text in environment.items() if name in KNOBS}),
         ("command line", parse_assignments(command_line)),
     ):

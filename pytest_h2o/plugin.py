@@ -38,16 +38,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--h2o-kit", choices=("v5", "v6"), default="v6", help="acceptance scope and defaults of this version"
     )
     group.addoption("--h2o-preset", metavar="NAME", help="what -m sweep combines: a preset's name, or a JSON file")
+    group.addoption(
+        "--h2o-profile", metavar="NAME|PATH", help="a TOML file that names a whole setup: h2o-profiles/NAME.toml"
+    )
+    group.addoption("--h2o-launcher", metavar="WORDS", help="put in front of every program: 'srun -N1', 'ssh -tt HOST'")
     group.addoption("--h2o-out", metavar="DIR", help="where run directories are kept (default: h2o-runs)")
     group.addoption("--h2o-replay", metavar="RUN_DIR", help="judge an earlier run or a folder of logs; launch nothing")
     group.addoption("--h2o-replay-baseline", metavar="DIR", help="the H2O-off run that a replayed one is compared with")
     group.addoption("--h2o-resume", metavar="RUN_DIR", help="reuse an earlier session's launches that nothing changed")
+    group.addoption(
+        "--h2o-doctor", action="store_true", help="check what a run would use, and launch each program once"
+    )
+    parser.addini("h2o_profile", help="the profile to use without --h2o-profile")
     parser.addini("h2o_set", type="linelist", help="knobs, one NAME=VALUE per line")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for name, text in SUITES.items():
         config.addinivalue_line("markers", f"{name}: {text}")
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    if not config.getoption("h2o_doctor"):
+        return None
+    from pytest_h2o.doctor import examine  # noqa: PLC0415
+
+    return examine(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,9 @@ from typing import Any
 
 import pytest
 
-from pytest_h2o.data import bundled
-from pytest_h2o.defaults import defaults_for
 from pytest_h2o.gate import Gate
 from pytest_h2o.gating import Verdict
-from pytest_h2o.knobs import KnobError, Knobs, check_together, parse_assignments, resolve
+from pytest_h2o.knobs import KnobError, Knobs
 from pytest_h2o.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.presets import PresetError, combinations, distinct, preset_names
@@ -24,15 +23,15 @@ from pytest_h2o.progress import EventFollower, ProgressPrinter, append_event
 from pytest_h2o.recordings import Recording, RecordingError, is_own, read_recording
 from pytest_h2o.report.files import write_reports
 from pytest_h2o.report.pareto import LEGEND, comparison
-from pytest_h2o.report.text import aligned, summary_rows
+from pytest_h2o.report.text import aligned, clean, summary_rows
 from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore, RunStore
-from pytest_h2o.runtimes import Runtime, RuntimeSetupError, find_runtime
+from pytest_h2o.runtimes import Runtime, RuntimeSetupError
+from pytest_h2o.settings import Settings, ini_values, read_settings, rerun_command
 from pytest_h2o.specs import LaunchSpec
-from pytest_h2o.suites import Kit, selected
+from pytest_h2o.suites import Kit
 
-SETUP = ("llm_bench", "llm_demo", "model_config")
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
 OFFLINE = {"online_sim", "full_eval_sim"}
 
@@ -40,19 +39,19 @@ OFFLINE = {"online_sim", "full_eval_sim"}
 class Session:
     """Settings and laboratory of this process; registered as a plugin once a gate is collected."""
 
-    def __init__(self, config: pytest.Config, runtime: Runtime, knobs: Knobs) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self.config = config
-        self.runtime = runtime
-        self.knobs = knobs
+        self.runtime = settings.runtime
+        self.knobs = settings.knobs
         self.kit: Kit = config.getoption("h2o_kit")
-        self.root = session_root(config, knobs.text("OUT"))
+        self.root = session_root(config, self.knobs.text("OUT"))
         self.replay = Path(config.getoption("h2o_replay")) if config.getoption("h2o_replay") else None
         self.is_worker = hasattr(config, "workerinput")
         self.verdicts: dict[str, Verdict] = {}
         self.printer = ProgressPrinter(config)
         self.follower: EventFollower | None = None
         self.lab = Lab(
-            self.root, knobs, self._get, _prompt_dir(config, knobs), combinations=_combinations(config, knobs),
+            self.root, self.knobs, self._get, settings.prompt_dir, combinations=_combinations(config, self.knobs),
             replay=self.replay, recording=_recording(self.replay), baseline=_baseline(config),
         )  # fmt: skip
 
@@ -64,24 +63,11 @@ class Session:
             given = config.getoption(f"h2o_{option.replace('-', '_')}")
             if given and not Path(given).is_dir():
                 raise pytest.UsageError(f"--h2o-{option} {given}: not a directory; give an earlier run directory")
+        settings = read_settings(config)
         try:
-            assigned, ini = (
-                parse_assignments(texts) for texts in (config.getoption("h2o_set"), config.getini("h2o_set"))
-            )
-            runtime = find_runtime(
-                *(config.getoption(name) or assigned.get(name.upper()) for name in SETUP),
-                choice=config.getoption("h2o_runtime"),
-                ini={name: config.getini(name) or ini.get(name.upper(), "") for name in SETUP},
-                directory=config.invocation_params.dir,
-            )
             if not replay:
-                runtime.check()
-            foreign = replay and not is_own(Path(replay))  # what made such a recording is not known
-            defaults = defaults_for("" if foreign else runtime.name, config.getoption("h2o_kit"))
-            suite = selected(config.getoption("markexpr"))
-            knobs = resolve(config.getoption("h2o_set"), os.environ, config.getini("h2o_set"), defaults, suite)
-            check_together(knobs)
-            return cls(config, runtime, knobs)
+                settings.runtime.check()
+            return cls(config, settings)
         except (KnobError, PresetError, RecordingError, RuntimeSetupError) as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -107,7 +93,8 @@ class Session:
         label = next(iter(parameters.values()), item.path.stem.removeprefix("test_"))
         case = self.lab.cases.get(parameters.get("bench_case", "candidate"))
         knobs = case.knobs(self.knobs) if case else self.knobs
-        return Gate(getattr(item, "originalname", item.name).removeprefix("test_"), label, knobs, item)
+        name = getattr(item, "originalname", item.name).removeprefix("test_")
+        return Gate(name, label, knobs, item, rerun_command(self.config, item))
 
     @cached_property
     def _store(self) -> RunStore | ReplayStore:
@@ -129,15 +116,23 @@ class Session:
     def pytest_configure_node(self, node: Any) -> None:
         """Give an xdist worker this session's run directory, and show the launches that workers make."""
         node.workerinput["h2o_root"] = str(self.root)
+        node.workerinput["h2o_ini"] = ini_values(self.config)
+        node.workerinput["h2o_inipath"] = str(self.config.inipath or "")
         if self.follower is None:
             self.follower = EventFollower(self.root, self.printer)
             self.follower.start()
 
     def pytest_report_header(self) -> list[str]:
-        return [f"h2o: {self.describe()}", f"h2o: run directory {self.root}"]
+        return [f"h2o: {clean(self.describe())}", f"h2o: run directory {clean(self.root)}"]
 
-    def pytest_report_collectionfinish(self) -> str:
-        return "h2o: nothing is launched" if self.replay else f"h2o: {len(self.lab.planned())} launches planned"
+    def pytest_report_collectionfinish(self) -> list[str]:
+        if self.replay:
+            return ["h2o: nothing is launched"]
+        planned = self.lab.planned()
+        lines = [f"h2o: {len(planned)} launches planned"]
+        if keys := overridden_keys(self.runtime, planned):
+            lines.append(f"h2o: the launches replace these keys of the model config: {clean(', '.join(keys))}")
+        return lines
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
@@ -190,9 +185,11 @@ def session_root(config: pytest.Config, given: str) -> Path:
     return base / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.getpid()}"
 
 
-def _prompt_dir(config: pytest.Config, knobs: Knobs) -> Path:
-    given = config.getoption("prompt_dir") or knobs.text("PROMPT_DIR") or config.getini("prompt_dir")
-    return config.invocation_params.dir / given if given else bundled("prompts")
+def overridden_keys(runtime: Runtime, specs: Sequence[LaunchSpec]) -> list[str]:
+    """The keys of the user's base config that any of the launches gives another value."""
+    with suppress(RuntimeSetupError):
+        return sorted({key for spec in specs for key in runtime.command(spec, Path()).overridden})
+    return []
 
 
 def _recording(replay: Path | None) -> Recording | None:

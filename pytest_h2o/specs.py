@@ -26,7 +26,7 @@ class LaunchSpec:
         gen_tokens: tokens to decode (``-n``, or the ``llm_demo`` budget).
         repeat: measured repeats of an ``llm_bench`` launch.
         prompt_file: the prompt of an ``llm_demo`` launch.
-        timeout_s: seconds after which the launch is ended.
+        timeout_s: seconds after which the launch is ended; 0 for :attr:`deadline_s` by its work.
         paired_with: the arm that a baseline launch is compared with, if it is not shared by all arms.
         env: extra environment of the process; ``{directory}`` in a value stands for the directory of the launch.
     """
@@ -42,7 +42,7 @@ class LaunchSpec:
     threads: int = 4
     backend: str = "cpu"
     attention_option: int = 0
-    timeout_s: float = 600.0
+    timeout_s: float = 0.0
     env: Mapping[str, str] = field(default_factory=dict)
     paired_with: str = ""
 
@@ -57,6 +57,17 @@ class LaunchSpec:
         arm = f"{self.arm}-for-{self.paired_with}" if self.paired_with else self.arm
         repeat = f"x{self.repeat}" if self.repeat else ""
         return f"{self.program.removeprefix('llm_')}-{self.label}{repeat}-{arm}-r{self.replicate}"
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds after which the launch is ended: unless given, so many that only one that hangs will need them.
+
+        300 s, and for each response (the warm-up is one) 1 s per token decoded and per 10 tokens of its prompt.
+        """
+        prompt = self.prompt_tokens or 0
+        if self.prompt_file and self.prompt_file.is_file():
+            prompt = self.prompt_file.stat().st_size // 3  # bytes per token: 4 in English, 3 in Chinese
+        return self.timeout_s or 300.0 + (1 + (self.repeat or 0)) * (self.gen_tokens + prompt / 10)
 
     @property
     def key(self) -> str:

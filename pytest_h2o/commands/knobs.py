@@ -65,7 +65,7 @@ def in_force(arguments: argparse.Namespace) -> Knobs:
     named = {**{name.lower(): text for name, text in parse_assignments(ini["h2o_set"]).items()}, **ini}
     runtime = find_runtime(ini={name: str(named.get(name, "")) for name in ("llm_bench", "llm_demo", "model_config")})
     defaults = defaults_for(runtime.name, arguments.h2o_kit)
-    return resolve(arguments.h2o_set, os.environ, ini["h2o_set"], defaults, arguments.suite)
+    return resolve(arguments.h2o_set, os.environ, ini["h2o_set"], defaults, suite=arguments.suite)
 
 
 def ini_assignments() -> dict[str, Any]:

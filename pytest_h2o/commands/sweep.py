@@ -17,6 +17,7 @@ from pytest_h2o.commands import clean, fail, note, table
 from pytest_h2o.commands.parse import read_lines, write_csv
 
 if TYPE_CHECKING:
+    from pytest_h2o.knobs import Knobs
     from pytest_h2o.parsers.rows import Row
     from pytest_h2o.runs.store import LaunchRecord
     from pytest_h2o.runtimes import Runtime
@@ -101,9 +102,11 @@ def plan(arguments: argparse.Namespace) -> Sweep:
     from pytest_h2o.presets import distinct  # noqa: PLC0415
     from pytest_h2o.runs.session import create_session_dir  # noqa: PLC0415
     from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
+    from pytest_h2o.runtimes.placement import placed  # noqa: PLC0415
 
     runtime = find_runtime(arguments.llm_bench, None, arguments.model_config)
-    specs = launches(arguments, runtime.name)
+    knobs = launch_knobs(arguments, runtime.name)
+    runtime, specs = placed(runtime, knobs), launches(arguments, knobs)
     resume = check_directories(arguments)
     configs = {spec.arm: runtime.command(spec, Path()).config for spec in specs}
     if not arguments.dry_run:
@@ -113,15 +116,20 @@ def plan(arguments: argparse.Namespace) -> Sweep:
     return Sweep(out, runtime, specs, distinct(specs), arguments.disable_lossless, resume)
 
 
-def launches(arguments: argparse.Namespace, runtime: str) -> list[LaunchSpec]:
-    """The preset's combinations with the options of a launch: command line, environment, the runtime's default."""
+def launch_knobs(arguments: argparse.Namespace, runtime: str) -> Knobs:
+    """The options of a launch: command line, environment, the runtime's default."""
     from pytest_h2o.defaults import defaults_for  # noqa: PLC0415
     from pytest_h2o.knobs import resolve  # noqa: PLC0415
-    from pytest_h2o.presets import combinations  # noqa: PLC0415
 
     given = {name.upper(): getattr(arguments, name) for name in OPTION_KNOBS}
     texts = [f"{name}={text}" for name, text in given.items() if text is not None]
-    knobs = resolve(texts, os.environ, runtime_defaults=defaults_for(runtime))
+    return resolve(texts, os.environ, runtime_defaults=defaults_for(runtime))
+
+
+def launches(arguments: argparse.Namespace, knobs: Knobs) -> list[LaunchSpec]:
+    """The preset's combinations."""
+    from pytest_h2o.presets import combinations  # noqa: PLC0415
+
     disabled = {name: getattr(arguments, name) for name in ("disable_h2o", "disable_lossless")}
     return combinations(arguments.preset, knobs, **disabled)
 

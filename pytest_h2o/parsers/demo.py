@@ -54,7 +54,8 @@ def read_demo(stdout: Path, metrics: Path | None, label: str) -> Row:
     problems += _disagreements(record, summary.cells)
     samples = _samples(record) | _speeds(record, summary.cells)
     cells = summary.cells | {key: str(value) for key, value in record.items()}
-    return Row("demo", label, counts[0], counts[1], samples, cells, stdout, summary.line, tuple(problems))
+    said = tuple(printable(problem) for problem in problems)
+    return Row("demo", label, counts[0], counts[1], samples, cells, stdout, summary.line, said)
 
 
 def _read_summary(stdout: Path) -> _Summary:
@@ -153,7 +154,7 @@ def _value_problems(record: Mapping[str, object], cells: Mapping[str, str], coun
     for key in [*(REQUIRED if record else ()), *(key for key in record if key in BY_DEMO and key not in REQUIRED)]:
         value = _number(record.get(key))
         if value is None:
-            shown = printable(str(record[key])[:40]) if key in record else "absent"
+            shown = str(record[key])[:40] if key in record else "absent"
             yield f"the metrics record's {key} is {shown}, not a number"
         elif value <= 0 and key in ("prefill_us", "decode_us") and counts[1]:
             yield f"the metrics record's {key} is {value:g}"

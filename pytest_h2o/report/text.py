@@ -26,7 +26,7 @@ def percent_or_number(value: float | None, unit: str) -> str:
     return f"{value:.1%}" if unit == "share" and value is not None else number(value)
 
 
-def failure_table(verdict: Verdict, nodeid: str) -> str:
+def failure_table(verdict: Verdict, rerun: str) -> str:
     """What was measured, what was required, by how much it missed, the log to open and the command to rerun."""
     value, target, margin = (
         percent_or_number(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
@@ -44,8 +44,8 @@ def failure_table(verdict: Verdict, nodeid: str) -> str:
     if verdict.evidence:
         lines += [("evidence", clean(verdict.evidence))]
     if verdict.source:
-        lines += [("open", verdict.source)]
-    lines += [("rerun", f'pytest "{nodeid}"')]
+        lines += [("open", clean(verdict.source))]
+    lines += [("rerun", clean(rerun))]
     width = max(len(name) for name, _ in lines)
     head = f"{verdict.gate} [{verdict.case}]: {WORDS[verdict.outcome]}"
     return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in lines)])

@@ -131,7 +131,7 @@ class RunStore:
 
     def _run(self, spec: LaunchSpec, command: Command, directory: Path) -> Ended:
         self.on_event("start", spec, 0.0)
-        ended = launch(command, directory, spec.timeout_s, lambda seconds: self.on_event("tick", spec, seconds))
+        ended = launch(command, directory, spec.deadline_s, lambda seconds: self.on_event("tick", spec, seconds))
         self.on_event("end", spec, ended.seconds or 0.0)
         return ended
 

@@ -10,6 +10,7 @@ from typing import Literal
 from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.embedded import MODEL_CONFIG, EmbeddedRuntime
 from pytest_h2o.runtimes.mnn import MnnRuntime
+from pytest_h2o.runtimes.profile import Profile
 from pytest_h2o.runtimes.programs import absolute
 from pytest_h2o.specs import Program
 
@@ -28,13 +29,15 @@ def find_runtime(  # noqa: PLR0913  three names, and where to look for them
     *,
     choice: Choice = "auto",
     environ: Mapping[str, str] | None = None,
+    profile: Profile | None = None,
     ini: Mapping[str, str] | None = None,
     directory: Path | None = None,
 ) -> Runtime:
     """The runtime to use, with the reason recorded in what it describes.
 
     Each of ``llm_bench``, ``llm_demo`` and ``model_config`` is taken from the first source that names it: the
-    argument (an explicit option), the environment (``LLM_BENCH``, ``LLM_DEMO``, ``MODEL_CONFIG``), the ini file.
+    argument (an explicit option), the environment (``LLM_BENCH``, ``LLM_DEMO``, ``MODEL_CONFIG``), the profile, the
+    ini file.
     If neither program is named, the first of ``./build_h2o_v6/`` and ``./build/`` that holds one is used; if there is
     none, the embedded runtime. ``choice`` insists on one of them. Relative paths start at ``directory`` (default:
     the working directory). A build is never replaced by the embedded runtime because its model is missing: raises
@@ -45,31 +48,37 @@ def find_runtime(  # noqa: PLR0913  three names, and where to look for them
     if choice == "embedded":
         config = absolute(model_config, directory) if model_config else MODEL_CONFIG
         return EmbeddedRuntime("chosen explicitly", config)
-    named = _named(options, os.environ if environ is None else environ, ini or {}, directory)
+    environ = os.environ if environ is None else environ
+    named = {
+        name: (absolute(value, directory), source)
+        for name, option in options.items()
+        for value, source in named_by(name, option, environ, profile, ini)[:1]
+    }
     programs = {name: named[name] for name in PROGRAMS if name in named} or _built(directory)
     config_found = named.get("model_config")
     if not programs and not config_found and choice == "auto":
         return EmbeddedRuntime(
-            "neither --llm-bench, --llm-demo, LLM_BENCH, LLM_DEMO nor the ini file names a program, "
+            "neither --llm-bench, --llm-demo, LLM_BENCH, LLM_DEMO, a profile nor the ini file names a program, "
             f"and there is none in {_words(BUILD_DIRS)}"
         )
     return _mnn(programs, config_found)
 
 
-def _named(
-    options: Mapping[str, str | Path | None], environ: Mapping[str, str], ini: Mapping[str, str], directory: Path
-) -> dict[str, Found]:
-    named: dict[str, Found] = {}
-    for name, option in options.items():
-        sources = (
-            (option, "--" + name.replace("_", "-")),
-            (environ.get(name.upper()), name.upper()),
-            (ini.get(name), f"{name} in the ini file"),
-        )
-        first = next(((value, source) for value, source in sources if value), None)
-        if first:
-            named[name] = absolute(first[0], directory), first[1]
-    return named
+def named_by(
+    name: str,
+    option: str | Path | None,
+    environ: Mapping[str, str],
+    profile: Profile | None = None,
+    ini: Mapping[str, str] | None = None,
+) -> list[tuple[str | Path, str]]:
+    """The values of a path setting and their sources, the one that counts first."""
+    sources = (
+        (option, "--" + name.replace("_", "-")),
+        (environ.get(name.upper()), name.upper()),
+        (profile.paths.get(name), profile.source) if profile else (None, ""),
+        ((ini or {}).get(name), f"{name} in the ini file"),
+    )
+    return [(value, source) for value, source in sources if value]
 
 
 def _built(directory: Path) -> dict[Program, Found]:

@@ -23,8 +23,9 @@ LAYERS = [
     {"evidence", "lab", "recordings"},
     {"offline_run", "report"},
     {"gate", "progress"},
+    {"settings"},
     {"session"},
-    {"plugin", "cli", "commands"},
+    {"plugin", "cli", "commands", "doctor"},
 ]
 TOP_LEVEL = {
     "pyproject.toml", "README.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",

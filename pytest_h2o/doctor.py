@@ -1,0 +1,128 @@
+"""``pytest-h2o doctor``: what a run from here would use and why, tried with one minimal launch of each program."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pytest_h2o.cases import launches
+from pytest_h2o.knobs import KNOBS
+from pytest_h2o.lab import Lab
+from pytest_h2o.metrics import H2O_COLUMNS
+from pytest_h2o.report.text import aligned, clean
+from pytest_h2o.results import read_launch
+from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.store import RunStore
+from pytest_h2o.runtimes import Runtime, RuntimeSetupError
+from pytest_h2o.session import overridden_keys, session_root
+from pytest_h2o.settings import Settings, read_settings
+from pytest_h2o.specs import LaunchSpec
+
+GEN_TOKENS, PROMPT_TOKENS = 8, 32
+PROMPT = "The cache holds a key and a value of every token that was read.\n"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, whether it serves (None: nothing to judge), and what was found."""
+
+    subject: str
+    good: bool | None
+    text: str
+
+
+def examine(config: pytest.Config) -> int:
+    """Print what a run with this configuration would use; 0 if every gate could be evaluated, else 1."""
+    unusable = False
+    for finding in _findings(config):
+        unusable |= finding.good is False
+        word = {True: "ok", False: "FAIL", None: "-"}[finding.good]
+        print(aligned([(f"{word:<4}", f"{finding.subject:<10}", clean(finding.text))])[0], flush=True)
+    print("not usable: correct what is marked FAIL" if unusable else "usable: every gate can be evaluated")
+    return int(unusable)
+
+
+def _findings(config: pytest.Config) -> Iterator[Finding]:
+    yield Finding("ini file", None, str(config.inipath or "none"))
+    try:
+        settings = read_settings(config)
+        runtime = settings.runtime
+    except pytest.UsageError as error:
+        yield Finding("settings", False, str(error))
+        return
+    root = session_root(config, "")
+    lab = Lab(root, settings.knobs, _never, settings.prompt_dir)
+    yield Finding("runtime", None, runtime.describe())
+    yield Finding("knobs", None, _given(settings) or "all have their defaults")
+    yield _prompts(lab, settings)
+    try:
+        runtime.check()
+    except RuntimeSetupError as error:
+        yield Finding("files", False, str(error))
+        return
+    inputs = ", ".join(f"{name} {digest}" for name, digest in runtime.fingerprint().items())
+    yield Finding("files", True, inputs)
+    yield from _launches(lab, root, runtime)
+
+
+def _given(settings: Settings) -> str:
+    found = {name: settings.knobs.with_source(name) for name in KNOBS}
+    return ", ".join(
+        f"{name}={value} ({source})" for name, (value, source) in found.items() if not source.endswith("default")
+    )
+
+
+def _prompts(lab: Lab, settings: Settings) -> Finding:
+    selection = lab.prompts
+    buckets = ", ".join(f"{n} of {bucket}" for bucket, n in Counter(p.bucket for p in selection.prompts).items())
+    found = f"{buckets or 'none'} in {settings.prompt_dir} ({settings.prompt_source})"
+    problems = selection.describe_problems()
+    good = bool(selection.prompts) and not selection.problems
+    return Finding("prompts", good, f"{found}; {problems}" if problems else found)
+
+
+def _launches(lab: Lab, root: Path, runtime: Runtime) -> Iterator[Finding]:
+    store = RunStore(root, runtime, on_event=_say_waiting)
+    prompt = root / "prompt.txt"
+    prompt.write_text(PROMPT)
+    bench = launches(lab.cases["full_strict"], lab.knobs, [])[0]
+    demo = launches(lab.cases["candidate"], lab.knobs, [prompt])[0]
+    specs = [
+        replace(bench, arm="doctor", gen_tokens=GEN_TOKENS, prompt_tokens=PROMPT_TOKENS, repeat=1),
+        replace(demo, arm="doctor", gen_tokens=GEN_TOKENS),
+    ]
+    keys = overridden_keys(runtime, specs)
+    yield Finding("config", None, f"launches replace these keys of yours: {', '.join(keys) or 'none'}")
+    strict = lab.knobs.on("STRICT_RUNTIME_METRIC_COLUMNS")
+    for spec in specs:
+        yield _launch(spec, store.get(spec), strict=strict)
+    yield Finding("kept", None, f"what the launches printed: {root}")
+
+
+def _launch(spec: LaunchSpec, record: LaunchRecord, *, strict: bool) -> Finding:
+    rows, problems = read_launch(record)
+    if problems:
+        return Finding(spec.program, False, "; ".join(problems))
+    printed = f"ended well after {record.seconds:.1f} s" if record.seconds is not None else "ended well"
+    if spec.program == "llm_demo":
+        return Finding(spec.program, True, f"{printed}, record and summary agree")
+    missing = [name for name in H2O_COLUMNS if name not in rows[0].samples]
+    if missing:
+        older = (
+            "the binary is older than these columns" if len(missing) < len(H2O_COLUMNS) else "it is built without H2O"
+        )
+        return Finding(spec.program, not strict, f"{printed}, but its table lacks {', '.join(missing)}: {older}")
+    return Finding(spec.program, True, f"{printed}, all {len(H2O_COLUMNS)} H2O columns are there")
+
+
+def _say_waiting(kind: str, spec: LaunchSpec, seconds: float) -> None:
+    if kind == "wait":
+        print(f"      {spec.program}: waiting for another measurement on this machine ({seconds:.0f} s)", flush=True)
+
+
+def _never(spec: LaunchSpec) -> LaunchRecord:
+    raise AssertionError(f"{spec.name}: the laboratory launches nothing here")

@@ -1,0 +1,125 @@
+"""Where launches run: a launcher in front of the program, the CPUs they may use, and their environment."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+
+from pytest_h2o.knobs import Knobs
+from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
+from pytest_h2o.specs import LaunchSpec
+
+COMMAND = "{command}"
+# These join their words with blanks and give the result to a shell on the other side.
+JOINING = ("ssh", "adb")
+_CPUS = re.compile(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a program is started, without a shell on this machine.
+
+    Attributes:
+        launcher: words put in front of the program, such as ``srun -N1 --exclusive``. A word ``{command}`` is replaced
+            by the whole command line quoted for a POSIX shell, for launchers that give it to a shell elsewhere
+            (``docker exec c sh -c {command}``); ``ssh`` and ``adb`` get it in this form as their last word.
+        cpus: CPU list as ``taskset -c`` takes it (``0-3,8``).
+        env: variables of every launch.
+    """
+
+    launcher: tuple[str, ...] = ()
+    cpus: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def apply(self, command: Command) -> Command:
+        """``command`` started in this way."""
+        env = {**command.env, **self.env}
+        pinned = ("taskset", "-c", self.cpus) if self.cpus else ()
+        argv = (*pinned, *command.argv)
+        if not self.launcher:
+            return replace(command, argv=argv, env=env)
+        # A launcher may run the program on another machine, so the variables travel as arguments too.
+        words = ("env", *(f"{name}={value}" for name, value in env.items()), *argv) if env else argv
+        return replace(command, argv=_launched(self.launcher, words, command.cwd), env=env)
+
+    def describe(self) -> str:
+        """What the placement adds, in words; empty if nothing."""
+        parts = [f"launched by {shlex.join(self.launcher)}"] if self.launcher else []
+        parts += [f"on CPUs {self.cpus}"] if self.cpus else []
+        parts += [f"with {', '.join(self.env)} set"] if self.env else []
+        return " ".join(parts)
+
+
+def _launched(launcher: tuple[str, ...], words: tuple[str, ...], cwd: Path | None) -> tuple[str, ...]:
+    quoted = f"cd {shlex.quote(str(cwd))} && exec {shlex.join(words)}" if cwd else shlex.join(words)
+    if any(COMMAND in word for word in launcher):
+        return tuple(word.replace(COMMAND, quoted) for word in launcher)
+    return (*launcher, quoted) if PurePath(launcher[0]).name in JOINING else (*launcher, *words)
+
+
+def parse_placement(launcher: str, cpus: str, env: str) -> Placement:
+    """The placement that three texts describe; raises :class:`RuntimeSetupError` naming the one that is wrong."""
+    if cpus and not _CPUS.fullmatch(cpus):
+        raise RuntimeSetupError(f"H2O_CPUS={cpus!r}: expected a list of CPUs such as 0-3,8")
+    variables = {}
+    for word in _words("H2O_LAUNCH_ENV", env):
+        name, equals, value = word.partition("=")
+        if not equals or not _NAME.fullmatch(name):
+            raise RuntimeSetupError(f"H2O_LAUNCH_ENV: {word!r} is not NAME=VALUE; quote values that contain blanks")
+        variables[name] = value
+    return Placement(_words("H2O_LAUNCHER", launcher), cpus, variables)
+
+
+def _words(name: str, text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise RuntimeSetupError(f"{name}={text!r}: {error}; quote it as for a shell") from None
+
+
+@dataclass(frozen=True)
+class PlacedRuntime:
+    """A runtime whose launches are made through a placement."""
+
+    runtime: Runtime
+    placement: Placement
+
+    @property
+    def name(self) -> str:
+        """The runtime's name."""
+        return self.runtime.name
+
+    def describe(self) -> str:
+        """The runtime and how its launches are made."""
+        return f"{self.runtime.describe()}, {self.placement.describe()}"
+
+    def check(self) -> None:
+        """Raise :class:`RuntimeSetupError` if the launcher or ``taskset`` is missing, or the runtime is unusable."""
+        needed = [self.placement.launcher[0]] if self.placement.launcher else []
+        needed += ["taskset"] if self.placement.cpus and not self.placement.launcher else []
+        for program in needed:
+            if shutil.which(program) is None:
+                raise RuntimeSetupError(f"{program} is not a program on the PATH; install it or correct H2O_LAUNCHER")
+        self.runtime.check()
+
+    def fingerprint(self) -> dict[str, str]:
+        """The runtime's hashes and the placement: results made elsewhere are other results."""
+        placement = hashlib.sha256(repr(self.placement).encode()).hexdigest()[:16]
+        return {**self.runtime.fingerprint(), "placement": placement}
+
+    def command(self, spec: LaunchSpec, directory: Path) -> Command:
+        """The runtime's command, placed."""
+        return self.placement.apply(self.runtime.command(spec, directory))
+
+
+def placed(runtime: Runtime, knobs: Knobs) -> Runtime:
+    """``runtime`` with the launcher, CPUs and environment of the knobs; raises :class:`RuntimeSetupError`."""
+    texts = (knobs.text(name) for name in ("H2O_LAUNCHER", "H2O_CPUS", "H2O_LAUNCH_ENV"))
+    placement = parse_placement(*texts)
+    return runtime if placement == Placement() else PlacedRuntime(runtime, placement)

@@ -1,0 +1,106 @@
+"""What the user set, from the command line, the environment, a profile and the ini file, read once per process."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_h2o.data import bundled
+from pytest_h2o.defaults import defaults_for
+from pytest_h2o.knobs import KnobError, Knobs, check_together, parse_assignments, resolve
+from pytest_h2o.recordings import is_own
+from pytest_h2o.runtimes import Runtime, RuntimeSetupError, find_runtime, named_by
+from pytest_h2o.runtimes.placement import placed
+from pytest_h2o.runtimes.profile import Profile, find_profile, read_profile
+from pytest_h2o.runtimes.programs import absolute
+from pytest_h2o.suites import selected
+
+SETUP = ("llm_bench", "llm_demo", "model_config")
+INI_PATHS = (*SETUP, "prompt_dir")
+# What a command that repeats one gate must repeat as well.
+OPTIONS = (
+    *INI_PATHS, "h2o_profile", "h2o_launcher", "h2o_runtime", "h2o_kit", "h2o_preset", "h2o_set", "h2o_replay",
+    "h2o_replay_baseline", "h2o_out",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The runtime with its launcher, the knobs, and the prompt directory with its source; paths are absolute."""
+
+    runtime: Runtime
+    knobs: Knobs
+    prompt_dir: Path
+    prompt_source: str
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """The settings of this session; raises UsageError naming the one that is wrong. Nothing is checked on disk."""
+    ini = ini_values(config)
+    directory = config.invocation_params.dir
+    try:
+        profile = _profile(config, ini, directory)
+        launcher = config.getoption("h2o_launcher")
+        words = [*config.getoption("h2o_set"), *([] if launcher is None else [f"H2O_LAUNCHER={launcher}"])]
+        assigned, in_ini = parse_assignments(words), parse_assignments(ini["h2o_set"])
+        options = {name: config.getoption(name) or assigned.get(name.upper()) for name in INI_PATHS}
+        paths = {name: ini[name] or in_ini.get(name.upper(), "") for name in INI_PATHS}
+        runtime = find_runtime(
+            *(options[name] for name in SETUP),
+            choice=config.getoption("h2o_runtime"),
+            profile=profile,
+            ini=paths,
+            directory=directory,
+        )
+        replay = config.getoption("h2o_replay")
+        foreign = replay and not is_own(Path(replay))  # what made such a recording is not known
+        defaults = defaults_for("" if foreign else runtime.name, config.getoption("h2o_kit"))
+        knobs = resolve(
+            words, os.environ, ini["h2o_set"], defaults,
+            suite=selected(config.getoption("markexpr")), profile=profile.knobs if profile else None,
+        )  # fmt: skip
+        check_together(knobs)
+        prompts = named_by("prompt_dir", options["prompt_dir"], os.environ, profile, paths)
+        prompt_dir, source = prompts[0] if prompts else (bundled("prompts"), "the prompts that ship")
+        return Settings(placed(runtime, knobs), knobs, absolute(prompt_dir, directory), source)
+    except (KnobError, RuntimeSetupError) as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def ini_values(config: pytest.Config) -> dict[str, Any]:
+    """This plugin's values in the ini file; a worker takes the controller's, whichever file it reads itself."""
+    if hasattr(config, "workerinput"):
+        return dict(config.workerinput["h2o_ini"])
+    folder = config.inipath.parent if config.inipath else config.rootpath
+    values: dict[str, Any] = {name: config.getini(name) for name in INI_PATHS}
+    paths = {name: str(absolute(value, folder)) if value else "" for name, value in values.items()}
+    profile = config.getini("h2o_profile")
+    if "/" in profile or profile.endswith(".toml"):
+        profile = str(absolute(profile, folder))
+    return {**paths, "h2o_profile": profile, "h2o_set": list(config.getini("h2o_set"))}
+
+
+def rerun_command(config: pytest.Config, item: pytest.Item) -> str:
+    """The command that repeats one gate with this session's options, from the directory it was started in."""
+    directory = config.invocation_params.dir
+    path = item.path.relative_to(directory) if item.path.is_relative_to(directory) else item.path
+    words = ["pytest", f"{path}::{item.nodeid.partition('::')[2]}"]
+    inipath = Path(config.workerinput["h2o_inipath"]) if hasattr(config, "workerinput") else config.inipath
+    if inipath and inipath.is_file() and not item.path.is_relative_to(inipath.parent):
+        words += ["-c", str(inipath)]
+    for name in OPTIONS:
+        value = config.getoption(name)
+        given = value if isinstance(value, list) else [value] if value not in (None, "auto") else []
+        words += [f"--{name.replace('_', '-')}={each}" for each in given]
+    return shlex.join(words)
+
+
+def _profile(config: pytest.Config, ini: Mapping[str, str], directory: Path) -> Profile | None:
+    name = config.getoption("h2o_profile") or ini["h2o_profile"]
+    return read_profile(find_profile(name, directory)) if name else None
