@@ -33,15 +33,15 @@ MAX_ROWS = _SHUFFLED - 1
 
 @dataclass(frozen=True, slots=True)
 class PlaneCoding:
-    """How to code one plane: the candidate predictors of each block of ``block_rows`` rows (0: a single block), which
-    are tried, or ``ranked`` by an estimate of their entropy.
+    """How to code one plane: the candidate predictors of each block of ``block_rows`` rows (0: a single block), or of
+    all blocks alike (``uniform``).
     """
 
     predictors: tuple[str, ...]
     block_rows: int
     level: int = 3
     shuffle: bool = False
-    ranked: bool = False
+    uniform: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +86,27 @@ def encode_tensor(words: Words, parts: Sequence[int], hi: PlaneCoding, lo: Plane
 def encode_plane(plane: Plane, coding: PlaneCoding) -> EncodedPlane:
     """Code ``plane`` [seq, kv_heads, head_dim]: per block the predictor whose residual compresses best alone (the first
     wins a tie), then all residuals in one zstd frame.
-
-    With ``ranked`` nothing is tried block by block: the plane takes the predictor of the least estimated entropy,
-    unless the first one makes the smaller frame. Bit-shuffled residuals are always tried: their entropy says little.
     """
     rows = max(1, coding.block_rows or len(plane))
     predictors = [PREDICTORS[name] for name in coding.predictors]
-    choose = _ranked if coding.ranked and not coding.shuffle and len(predictors) > 1 else _tried
-    chosen, payload = choose(plane, rows, predictors, coding)
+    alike = coding.uniform or len(plane) <= rows or len(predictors) == 1
+    chosen, payload = (_try_planes if alike else _try_stretches)(plane, rows, predictors, coding)
     return EncodedPlane(bytes(predictors[index].mode for index in chosen), rows, coding.shuffle, payload)
 
 
-def _tried(plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding) -> tuple[list[int], bytes]:
+def _try_planes(
+    plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding
+) -> tuple[list[int], bytes]:
+    """Index of the predictor that is best for the whole plane, for each block, and the frame of the residuals."""
+    streams = [_residual(plane, rows, predictor, coding) for predictor in predictors]
+    best, payload = _smallest(streams, coding.level)
+    return [best] * len(_blocks(plane, rows)), payload
+
+
+def _try_stretches(
+    plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding
+) -> tuple[list[int], bytes]:
     """Index of the predictor of each block by trial, and the frame of the residuals."""
-    if len(plane) <= rows or len(predictors) == 1:
-        streams = [_residual(plane, rows, predictor, coding) for predictor in predictors]
-        best, payload = _smallest(streams, coding.level)
-        return [best] * len(_blocks(plane, rows)), payload
     step = rows * max(1, _STRETCH_BYTES // (rows * prod(plane.shape[1:])))
     stretches = [_try_blocks(plane[at : at + step], rows, predictors, coding) for at in range(0, len(plane), step)]
     chosen = [index for indexes, _ in stretches for index in indexes]
@@ -119,27 +123,21 @@ def _try_blocks(
     return chosen, np.concatenate([streams[index][at] for index, at in zip(chosen, blocks, strict=True)])
 
 
-def _ranked(plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding) -> tuple[list[int], bytes]:
-    """Index of one predictor for all blocks, by estimated entropy, and the frame of the residuals."""
-    candidates = _contenders(plane, predictors) if plane.size else [0]
-    streams = [_residual(plane, rows, predictors[index], coding) for index in candidates]
-    best, payload = _smallest(streams, coding.level)
-    return [candidates[best]] * len(_blocks(plane, rows)), payload
-
-
-def _contenders(plane: Plane, predictors: Sequence[Predictor]) -> list[int]:
-    """Indexes of the predictors worth compressing with: the first, or the one whose residual has the least entropy in a
-    sample of the rows if it is clearly less. Both where there is room for doubt, and where rows repeat: the residuals
-    of equal rows may differ.
+def contenders(plane: Plane, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the predictors ``names`` worth compressing ``plane`` [seq, kv_heads, head_dim] with: the first, or the
+    one whose residual has the least entropy in a sample of the rows if it is clearly less. Both where there is room for
+    doubt, and where rows repeat: the residuals of equal rows may differ.
     """
+    if not plane.size:
+        return (names[0],)
     first = np.arange(_SAMPLED_ROWS) * (len(plane) - 1) // _SAMPLED_ROWS
     pairs = plane[np.minimum(first[:, None] + (0, 1), len(plane) - 1)]
-    bits = entropies(np.stack([predictor.encode(pairs, 1)[:, 1].reshape(-1) for predictor in predictors]))
+    bits = entropies(np.stack([PREDICTORS[name].encode(pairs, 1)[:, 1].reshape(-1) for name in names]))
     best = int(bits.argmin())
     gain = bits[0] - bits[best]
     if gain <= _CLEAR_GAIN:
-        return [0]
-    return [best] if gain > _CERTAIN_GAIN and not _repeats(plane) else [0, best]
+        return (names[0],)
+    return (names[best],) if gain > _CERTAIN_GAIN and not _repeats(plane) else (names[0], names[best])
 
 
 def _repeats(plane: Plane) -> bool:

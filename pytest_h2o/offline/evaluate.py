@@ -14,13 +14,13 @@ import numpy as np
 from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.planes import Plane, Words, histogram, split
 from pytest_h2o.codec.predictors import BY_MODE
-from pytest_h2o.codec.tensors import EncodedPlane, EncodedTensor, PlaneCoding, decode_tensor, encode_tensor
+from pytest_h2o.codec.tensors import EncodedPlane, EncodedTensor, PlaneCoding, contenders, decode_tensor, encode_tensor
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.dump import Entry, Loaded, Scan, Skip, load, scan
 from pytest_h2o.offline.options import OfflineOptions
 from pytest_h2o.offline.result import Continuity, OfflineResult, PlaneTally, TensorTally
 
-_BATCH_BYTES = 256 << 10  # small units share a task
+_BATCH_BYTES = 1 << 20  # small units share a task, and in fast mode the choice of predictors
 _IN_FLIGHT_BYTES = 128 << 20  # read but not yet coded; one larger unit still passes
 _HISTOGRAM_STEP = 8  # one row in so many goes into the histograms: counting all takes a tenth of the time
 _STREAM_HEADER_BYTES = 8  # the adaptive mode charges this per stream, and a byte per block
@@ -112,6 +112,16 @@ class _Unit:
     parts: tuple[int, ...]
     meta_bytes: int  # what the compatible accounting charges per tensor
 
+    @property
+    def layer_id(self) -> int:
+        """The layer that all entries are of."""
+        return self.entries[0].layer_id
+
+    def tensor(self, name: str) -> Words:
+        """K or V, [seq, kv_heads, head_dim]."""
+        words: Words = self.words["kv".index(name)]
+        return words
+
 
 _Outcome: TypeAlias = TensorTally | Skip
 
@@ -147,7 +157,7 @@ class _Sums:
         if not failures:
             self.chunks += len(tallies)
             for tensor, tally in zip("kv", tallies, strict=True):
-                self.tensors.setdefault((unit.entries[0].layer_id, tensor), TensorTally()).add(tally)
+                self.tensors.setdefault((unit.layer_id, tensor), TensorTally()).add(tally)
 
 
 def _units(groups: Iterable[list[Entry]], options: OfflineOptions, sums: _Sums) -> Iterator[_Unit]:
@@ -236,12 +246,27 @@ def _outcomes(batch: list[_Unit], futures: list[Future[list[_Outcome]]]) -> Iter
 
 
 def _code_batch(batch: Sequence[_Unit], tensor: str, options: OfflineOptions) -> list[_Outcome]:
-    return [_code(unit, tensor, options) for unit in batch]
+    largest = {unit.layer_id: unit for unit in sorted(batch, key=lambda unit: unit.words.size)}
+    codings = {layer: _codings(unit.tensor(tensor), tensor, options) for layer, unit in largest.items()}
+    return [_code(unit, tensor, codings[unit.layer_id], options) for unit in batch]
 
 
-def _code(unit: _Unit, tensor: str, options: OfflineOptions) -> _Outcome:
-    words = unit.words["kv".index(tensor)]
-    hi, lo = (_coding(options, tensor, plane) for plane in ("hi", "lo"))
+def _codings(words: Words, tensor: str, options: OfflineOptions) -> list[PlaneCoding]:
+    """How to code the low and the high plane of tensors like ``words``. Bit-shuffled residuals are always tried: their
+    entropy says little.
+    """
+    rows = 0 if options.codec_mode == "legacy" else options.adaptive_block_seq
+    ranked = options.fast and not options.bitshuffle
+    codings = []
+    for name, plane in zip(("lo", "hi"), split(words), strict=True):
+        predictors = options.predictors(tensor, name)
+        chosen = contenders(plane, predictors) if ranked else predictors
+        codings.append(PlaneCoding(chosen, rows, options.zstd_level, options.bitshuffle, uniform=ranked))
+    return codings
+
+
+def _code(unit: _Unit, tensor: str, codings: Sequence[PlaneCoding], options: OfflineOptions) -> _Outcome:
+    words, (lo, hi) = unit.tensor(tensor), codings
     try:
         encoded = encode_tensor(words, unit.parts, hi, lo)
         container = encoded.to_bytes()
@@ -250,11 +275,6 @@ def _code(unit: _Unit, tensor: str, options: OfflineOptions) -> _Outcome:
     except (CodecError, MemoryError) as error:
         return Skip("compression_failed", f"{tensor}: {error}")
     return _tally(encoded, words, unit.meta_bytes, len(container), options)
-
-
-def _coding(options: OfflineOptions, tensor: str, plane: str) -> PlaneCoding:
-    rows = 0 if options.codec_mode == "legacy" else options.adaptive_block_seq
-    return PlaneCoding(options.predictors(tensor, plane), rows, options.zstd_level, options.bitshuffle, options.fast)
 
 
 def _verify(container: bytes, words: Words, parts: tuple[int, ...]) -> None:
