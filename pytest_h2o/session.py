@@ -33,7 +33,7 @@ from pytest_h2o.specs import LaunchSpec
 from pytest_h2o.suites import Kit
 
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
-OFFLINE = {"online_sim", "full_eval_sim"}
+OFFLINE = {"online_sim", "full_eval_sim", "upper_bound"}
 
 
 class Session:
