@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_h2o.evidence import eviction_evidence
+from pytest_h2o.evidence import (
+    decode_evidence,
+    eviction_evidence,
+    launches_evidence,
+    lossless_evidence,
+    settings_evidence,
+)
 from pytest_h2o.gate import Gate
 from pytest_h2o.lab import Lab, PairedStudy
 from pytest_h2o.results import Run
@@ -21,7 +27,12 @@ def test_prompts(lab: Lab, gate: Gate) -> None:
 
 def test_launches(demo: Run, gate: Gate) -> None:
     """Every prompt must have been run to the end and reported; a crashed one is not left out of an average."""
-    gate.holds("launches", demo.problems)
+    gate.holds("launches", demo.problems, evidence=launches_evidence([demo]))
+
+
+def test_settings(demo: Run, gate: Gate) -> None:
+    """Every prompt must have been run as asked: config, prompt file, blocks, workers, decode cache."""
+    gate.holds("settings", demo.problems, evidence=settings_evidence(demo))
 
 
 def test_eviction_active(demo: Run, gate: Gate) -> None:
@@ -31,19 +42,19 @@ def test_eviction_active(demo: Run, gate: Gate) -> None:
 
 def test_decode_drop(demo_study: PairedStudy, gate: Gate) -> None:
     """Over all real prompts, compression must not cost decode speed."""
-    gate.passes_study(demo_study, "LLM_DEMO_DECODE_DROP_TARGET")
+    gate.passes_study(demo_study, "LLM_DEMO_DECODE_DROP_TARGET", evidence=decode_evidence(demo_study.records))
 
 
 def test_bucket_decode(bucket_study: PairedStudy, gate: Gate) -> None:
     """Each prompt length on its own: an average would hide a slowdown of one bucket."""
     gate.needs("REQUIRE_BUCKET_DECODE_PASS")
-    gate.passes_study(bucket_study, "LLM_DEMO_DECODE_DROP_TARGET")
+    gate.passes_study(bucket_study, "LLM_DEMO_DECODE_DROP_TARGET", evidence=decode_evidence(bucket_study.records))
 
 
 def test_decompression_active(demo: Run, gate: Gate) -> None:
     """Encoded blocks must have been decoded on real text."""
     gate.needs("REQUIRE_RUNTIME_DECOMP")
-    gate.positive(demo.highest("h2o_lossless_decomp_us"))
+    gate.positive(demo.highest("h2o_lossless_decomp_us"), evidence=lossless_evidence(demo))
 
 
 def test_fallback(demo: Run, gate: Gate) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_h2o.evidence import launches_evidence
 from pytest_h2o.gate import Gate
 from pytest_h2o.lab import Lab
 
@@ -17,6 +18,5 @@ def test_every_launch_usable(lab: Lab, gate: Gate, joint: str) -> None:
     The original stopped at the first failure without a report, and passed with no launch of a kind at all.
     """
     runs = [lab.run(name) for name in lab.cases if name.startswith(f"{joint}-")]
-    gate.holds(
-        "launches", [problem for run in runs for problem in run.problems] or ([] if runs else [f"no {joint} case"])
-    )
+    problems = [problem for run in runs for problem in run.problems] or ([] if runs else [f"no {joint} case"])
+    gate.holds("launches", problems, evidence=launches_evidence(runs))

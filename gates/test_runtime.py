@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pytest_h2o.evidence import eviction_evidence
+from pytest_h2o.evidence import (
+    decode_evidence,
+    eviction_evidence,
+    launches_evidence,
+    lossless_evidence,
+    settings_evidence,
+)
 from pytest_h2o.gate import Gate
 from pytest_h2o.lab import PairedStudy
 from pytest_h2o.results import Run
@@ -29,7 +35,7 @@ def test_lossy(run: Run, gate: Gate) -> None:
 
 def test_lossless_active(run: Run, gate: Gate) -> None:
     """Blocks must have been encoded to fewer bytes than they had; a ratio of exactly 1 means nothing was."""
-    gate.positive(run.highest("h2o_lossless"), above=1.0)
+    gate.positive(run.highest("h2o_lossless"), above=1.0, evidence=lossless_evidence(run))
 
 
 def test_decode_drop(decode_study: PairedStudy, gate: Gate) -> None:
@@ -37,12 +43,18 @@ def test_decode_drop(decode_study: PairedStudy, gate: Gate) -> None:
 
     The original compared the best row with a constant of one machine, or with one later launch.
     """
-    gate.passes_study(decode_study, "DECODE_DROP_TARGET")
+    gate.passes_study(decode_study, "DECODE_DROP_TARGET", evidence=decode_evidence(decode_study.records))
 
 
 def test_decompression_active(run: Run, gate: Gate) -> None:
     """Encoded blocks must really have been decoded: a codec that is never read back proves nothing."""
     gate.positive(run.highest("h2o_lossless_decomp_us"))
+
+
+def test_settings(run: Run, gate: Gate) -> None:
+    """Every launch must have run as it was asked to: config, threads, blocks, workers, decode cache, repeats."""
+    evidence = [*settings_evidence(run), *launches_evidence([run])]
+    gate.holds("settings", run.problems, source=run.source, evidence=evidence)
 
 
 def test_decompression_budget(run: Run, gate: Gate) -> None:

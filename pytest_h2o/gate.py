@@ -28,6 +28,7 @@ class Gate:
     knobs: Knobs
     node: pytest.Item
     rerun: str
+    require_evidence: bool = False
 
     @property
     def suites(self) -> str:
@@ -45,21 +46,29 @@ class Gate:
 
     def positive(self, measured: Measured, *, above: float = 0.0, evidence: Sequence[Evidence] = ()) -> None:
         """Pass when the value is above ``above``: the activity was there."""
-        self._end(weigh(compare(measured, ">", above), evidence))
+        self._end(self._weigh(compare(measured, ">", above), evidence))
 
-    def passes_study(self, paired: PairedStudy, knob: str) -> None:
+    def passes_study(self, paired: PairedStudy, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
         """Pass when the paired study shows that the decode drop is within the knob's limit."""
         if paired.study is None:
             self.holds("decode_drop", paired.problems, source=paired.source)
             return
         rows = tuple((pair.label, f"{pair.baseline:.1f} -> {pair.candidate:.1f} tok/s") for pair in paired.pairs)
         verdict = judge_study(paired.study, self.knobs.number(knob))
-        self._end(replace(verdict, knob=knob, rows=rows, source=str(paired.source or "")))
+        self._end(self._weigh(replace(verdict, knob=knob, rows=rows, source=str(paired.source or "")), evidence))
 
-    def holds(self, metric: str, reasons_against: Sequence[str], *, source: Path | None = None) -> None:
-        """Pass when there is no reason against it."""
+    def holds(
+        self,
+        metric: str,
+        reasons_against: Sequence[str],
+        *,
+        source: Path | None = None,
+        evidence: Sequence[Evidence] = (),
+    ) -> None:
+        """Pass when there is no reason against it, and no evidence either."""
         outcome: Outcome = "fail" if reasons_against else "pass"
-        self._end(Verdict(metric=metric, outcome=outcome, reason="; ".join(reasons_against), source=str(source or "")))
+        verdict = Verdict(metric=metric, outcome=outcome, reason="; ".join(reasons_against), source=str(source or ""))
+        self._end(self._weigh(verdict, evidence))
 
     def needs(self, knob: str) -> None:
         """Skip the gate, saying so, when its knob turns it off."""
@@ -70,7 +79,10 @@ class Gate:
 
     def _limit(self, measured: Measured, operator: Operator, knob: str, evidence: Sequence[Evidence]) -> None:
         verdict = compare(measured, operator, self.knobs.number(knob))
-        self._end(weigh(replace(verdict, knob=knob), evidence))
+        self._end(self._weigh(replace(verdict, knob=knob), evidence))
+
+    def _weigh(self, verdict: Verdict, evidence: Sequence[Evidence]) -> Verdict:
+        return weigh(verdict, evidence, require=self.require_evidence)
 
     def _end(self, verdict: Verdict) -> None:
         verdict = self._record(verdict)

@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pytest_h2o.decode_study import Study
 
 Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
+Standing = Literal["supported", "not evidenced", "doubtful", "contradicted"]
+STANDINGS: tuple[Standing, ...] = get_args(Standing)
 Operator = Literal[">=", "<=", ">"]
 
 
@@ -31,9 +33,10 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """An independent look at a claim: ``holds`` is None where the output does not allow one."""
+    """An independent look at one claim and what it showed; ``not evidenced`` where the output does not allow one."""
 
-    holds: bool | None
+    claim: str
+    standing: Standing
     text: str
 
 
@@ -53,7 +56,10 @@ class Verdict:
     source: str = ""
     knob: str = ""
     reason: str = ""
+    standing: str = ""
     evidence: str = ""
+    not_evidenced: str = ""
+    warning: str = ""
     suites: str = ""
     rows: tuple[tuple[str, str], ...] = field(default=())
 
@@ -94,16 +100,27 @@ def compare(measured: Measured, operator: Operator, target: float) -> Verdict:
     return replace(verdict, margin=margin, reason=f"{measured.metric} {value:g} is not {operator} {target:g}")
 
 
-def weigh(verdict: Verdict, evidence: Sequence[Evidence]) -> Verdict:
-    """Add evidence to a verdict: one contradiction fails it; a look that showed nothing is said."""
+def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = False) -> Verdict:
+    """Add evidence to a verdict: one contradiction fails it, a claim without evidence only if ``require`` asks for it.
+
+    The verdict's ``standing`` is the worst of all claims.
+    """
     if not evidence:
         return verdict
-    contradictions = [item.text for item in evidence if item.holds is False]
-    supports = [item.text for item in evidence if item.holds]
-    if contradictions:
-        reason = "; ".join([*contradictions, *([verdict.reason] if verdict.reason else [])])
-        return replace(verdict, outcome="fail", reason=reason, evidence="contradicted")
-    return replace(verdict, evidence="; ".join(supports) if supports else "claimed, not evidenced")
+    said = {standing: [item for item in evidence if item.standing == standing] for standing in STANDINGS}
+    against = [f"{item.claim}: {item.text}" for item in said["contradicted"]]
+    if require:
+        against += [f"claimed, not evidenced: {item.claim} ({item.text})" for item in said["not evidenced"]]
+    verdict = replace(
+        verdict,
+        standing=max((item.standing for item in evidence), key=STANDINGS.index),
+        evidence="; ".join([*filter(None, [verdict.evidence]), *(item.text for item in said["supported"])]),
+        not_evidenced="; ".join(f"{item.claim} ({item.text})" for item in said["not evidenced"]),
+        warning="; ".join(f"{item.claim}: {item.text}" for item in said["doubtful"]),
+    )
+    if not against:
+        return verdict
+    return replace(verdict, outcome="fail", reason="; ".join([*against, *([verdict.reason] if verdict.reason else [])]))
 
 
 def judge_study(study: Study, target: float) -> Verdict:

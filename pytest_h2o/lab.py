@@ -15,6 +15,8 @@ from filelock import FileLock
 from pytest_h2o.cases import Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.decode_study import LOOKS, Study, judge, launch_order
 from pytest_h2o.knobs import Knobs
+from pytest_h2o.metrics import Sample
+from pytest_h2o.parsers.rows import Row
 from pytest_h2o.prompts import PromptSelection, select_prompts
 from pytest_h2o.recordings import Recording
 from pytest_h2o.results import Run, read_run
@@ -31,6 +33,7 @@ class Pair:
     label: str
     baseline: float
     candidate: float
+    records: tuple[LaunchRecord, LaunchRecord] | None = None
 
     @property
     def difference(self) -> float:
@@ -46,6 +49,11 @@ class PairedStudy:
     study: Study | None
     problems: tuple[str, ...]
     source: Path | None
+
+    @property
+    def records(self) -> list[tuple[LaunchRecord, LaunchRecord]]:
+        """The launches of each pair, baseline first, where they are known."""
+        return [pair.records for pair in self.pairs if pair.records]
 
 
 @dataclass
@@ -249,17 +257,23 @@ def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | N
             problems.append(speed.missing or f"{record.spec.name}: decode speed is {speed.value} tok/s")
         else:
             speeds.append(speed.value)
-    return (Pair(candidate.spec.label, *speeds), []) if len(speeds) == 2 else (None, problems)
+    return (
+        (Pair(candidate.spec.label, speeds[0], speeds[1], (baseline, candidate)), [])
+        if len(speeds) == 2
+        else (None, problems)
+    )
 
 
 def row_pairs(baseline: Run, candidate: Run, wanted: Collection[str] | None = None) -> Iterator[Pair]:
     """Candidate rows beside baseline rows of the same label, the first with the first; those in ``wanted`` if given."""
-    speeds: dict[str, list[float]] = {}
+    beside: dict[str, list[tuple[Row, Sample]]] = {}
     for row, sample in baseline.samples("decode_tps"):
-        speeds.setdefault(row.label, []).append(sample.mean)
+        beside.setdefault(row.label, []).append((row, sample))
     for row, sample in candidate.samples("decode_tps"):
-        if speeds.get(row.label) and (wanted is None or row.label in wanted):
-            yield Pair(row.label, speeds[row.label].pop(0), sample.mean)
+        if beside.get(row.label) and (wanted is None or row.label in wanted):
+            other, speed = beside[row.label].pop(0)
+            before, after = baseline.launch_of(other), candidate.launch_of(row)
+            yield Pair(row.label, speed.mean, sample.mean, (before, after) if before and after else None)
 
 
 def _no_dump(record: LaunchRecord) -> str:

@@ -16,6 +16,7 @@ from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
 
+LOSSLESS = "the blocks decode to what they encode"
 ONLINE_FILES = ("online_sim", "online_grouped", "online")
 FILES = {"online_sim": ONLINE_FILES, "full_eval": ("full_eval", *ONLINE_FILES), "upper_bound": ("upper_bound", "upper")}
 SIZE_LIMIT = 16 * 2**20
@@ -78,8 +79,9 @@ class Evaluation:
             return []
         if failed := self.values["skip_reasons"].get("compression_failed"):
             text = f"{failed} groups failed, and this evaluator counts their raw bytes all the same"
-            return [Evidence(holds=False, text=text)]
-        return [Evidence(holds=None, text="the evaluator that wrote this result decodes nothing")]
+            return [Evidence(claim=LOSSLESS, standing="contradicted", text=text)]
+        text = "the evaluator that wrote this result decodes nothing"
+        return [Evidence(claim=LOSSLESS, standing="not evidenced", text=text)]
 
     @property
     def foreign(self) -> bool:

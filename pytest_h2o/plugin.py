@@ -45,6 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--h2o-out", metavar="DIR", help="where run directories are kept (default: h2o-runs)")
     group.addoption("--h2o-replay", metavar="RUN_DIR", help="judge an earlier run or a folder of logs; launch nothing")
     group.addoption("--h2o-replay-baseline", metavar="DIR", help="the H2O-off run that a replayed one is compared with")
+    group.addoption(
+        "--h2o-require-evidence",
+        action="store_true",
+        help="a claim that the output gives no evidence for fails its gate",
+    )
     group.addoption("--h2o-resume", metavar="RUN_DIR", help="reuse an earlier session's launches that nothing changed")
     group.addoption(
         "--h2o-doctor", action="store_true", help="check what a run would use, and launch each program once"

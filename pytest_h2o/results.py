@@ -62,10 +62,18 @@ class Run:
         absent = [row for row in self.rows if metric not in row.samples]
         if absent:
             return f"no value for {metric} in {_labels(absent)}; the binary may be older than this metric"
-        broken = [row for row, sample in self.samples(metric) if not math.isfinite(sample.mean)]
-        if broken:
-            return f"{metric} is {broken[0].samples[metric].mean} in {_labels(broken)}, not a number"
+        for row, sample in self.samples(metric):
+            if not math.isfinite(sample.mean + (sample.std or 0)):
+                return f"{metric} is {_show(sample)} in {row.label}, not a number"
+            if sample.mean < 0 or (sample.std or 0) < 0:
+                return f"{metric} is {_show(sample)} in {row.label}, which cannot be negative"
         return "" if self.rows else "no rows were measured"
+
+    def launch_of(self, row: Row) -> LaunchRecord | None:
+        """The launch that printed ``row``, if it printed no other."""
+        printed = [each for each in self.rows if each.source == row.source]
+        found = [record for record in self.launches if row.source in (record.table, record.stdout)]
+        return found[0] if len(found) == len(printed) == 1 else None
 
     @cached_property
     def facts(self) -> tuple[LogFacts, ...]:

@@ -94,7 +94,8 @@ class Session:
         case = self.lab.cases.get(parameters.get("bench_case", "candidate"))
         knobs = case.knobs(self.knobs) if case else self.knobs
         name = getattr(item, "originalname", item.name).removeprefix("test_")
-        return Gate(name, label, knobs, item, rerun_command(self.config, item))
+        required = self.config.getoption("h2o_require_evidence")
+        return Gate(name, label, knobs, item, rerun_command(self.config, item), required)
 
     @cached_property
     def _store(self) -> RunStore | ReplayStore:

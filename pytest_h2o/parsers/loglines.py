@@ -52,7 +52,8 @@ class LayerFacts:
     """What the lines of one layer say; KV lengths are in tokens and come from its plan lines.
 
     ``followed_by_*`` compare each plan with the next plan of the layer: a smaller KV length there shows that the plan
-    was applied; a larger one shows nothing if more than ``evicted`` tokens may have come in between.
+    was applied; a larger one shows nothing if more than ``evicted`` tokens may have come in between. ``best_ratio``
+    is the largest tokens before over tokens after of any plan.
     """
 
     plans: int = 0
@@ -61,6 +62,7 @@ class LayerFacts:
     last_kv: int | None = None
     max_kv: int | None = None
     last_evict: int | None = None
+    best_ratio: float = 1.0
     followed_by_smaller_kv: int = 0
     followed_by_larger_kv: int = 0
     followed_by_equal_kv: int = 0
@@ -75,6 +77,7 @@ class LayerFacts:
         self.plans += 1
         self.evicted += evict
         self.last_kv, self.last_evict = kv, evict
+        self.best_ratio = max(self.best_ratio, kv / max(1, kv - evict))
         self.max_kv = max(kv, self.max_kv or kv)
 
 
@@ -95,6 +98,7 @@ class LogFacts:
         findings: KV integrity and lossless error lines, and lines that could not be read, by kind.
         max_kv: largest ``kv=`` of any line, None without one.
         updates: applied encode results; their bytes are summed in ``raw_bytes`` and ``comp_bytes`` (accounted bytes).
+        gains: updates whose block was smaller than what it encodes.
         bootstrap_spans: how often a layer's first block had how many tokens; ``periodic_spans``: its later ones.
         modes: runtime modes seen (0 probe, 1 full, 2 store).
         zstd: values of ``zstd=`` seen; 0 means the library was not found.
@@ -109,6 +113,7 @@ class LogFacts:
     updates: int = 0
     raw_bytes: int = 0
     comp_bytes: int = 0
+    gains: int = 0
     fallbacks: int = 0
     backpressure: int = 0
     bootstrap_spans: Counter[int] = field(default_factory=Counter)
@@ -194,6 +199,7 @@ class LogFacts:
         self.updates += 1
         self.raw_bytes += raw
         self.comp_bytes += comp
+        self.gains += comp < raw
         self.fallbacks += _int(fields, "fallback") or 0
         self.backpressure += _int(fields, "backpressure") or 0
         spans = self.bootstrap_spans if fields.get("updates") == "1" else self.periodic_spans

@@ -41,8 +41,10 @@ def failure_table(verdict: Verdict, rerun: str) -> str:
     if verdict.margin is not None and verdict.margin < 0:
         lines += [("missed by", f"{margin.removeprefix('-')}{unit}")]
     lines += [(f"  {clean(label, 60)}", clean(text, 200)) for label, text in verdict.rows]
-    if verdict.evidence:
-        lines += [("evidence", clean(verdict.evidence))]
+    for name, text in (
+        ("evidence", verdict.evidence), ("not evidenced", verdict.not_evidenced), ("warning", verdict.warning),
+    ):  # fmt: skip
+        lines += [(name, clean(text))] if text else []
     if verdict.source:
         lines += [("open", clean(verdict.source))]
     lines += [("rerun", clean(rerun))]
@@ -53,10 +55,11 @@ def failure_table(verdict: Verdict, rerun: str) -> str:
 
 def summary_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """Header and one row per gate, what failed last; the cases of a gate that a knob turns off share a row."""
-    header = ("", "gate", "case", "value", "required", "margin", "note")
+    header = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
     off = Counter((v.gate, v.knob, v.reason) for v in verdicts if v.outcome == "skipped")
     rows = [
-        (WORDS["skipped"], gate, f"{count} cases", "-", "-", "-", clean(why)) for (gate, _, why), count in off.items()
+        (WORDS["skipped"], gate, f"{count} cases", "-", "-", "-", "-", clean(why))
+        for (gate, _, why), count in off.items()
     ]
     judged = [verdict for verdict in verdicts if verdict.outcome != "skipped"]
     return [header, *rows, *map(_row, sorted(judged, key=lambda verdict: verdict.outcome != "pass"))]
@@ -67,8 +70,9 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         percent_or_number(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
     )
     required = f"{verdict.operator} {target}" if verdict.target is not None else "-"
-    note = verdict.reason or (verdict.evidence if verdict.evidence.startswith("claimed") else "")
-    return WORDS[verdict.outcome], verdict.gate, verdict.case, value, required, margin, clean(note, 60)
+    evidence = "claimed, not evidenced" if verdict.standing == "not evidenced" else verdict.standing or "-"
+    note = verdict.reason or verdict.warning or verdict.not_evidenced
+    return WORDS[verdict.outcome], verdict.gate, verdict.case, value, required, margin, evidence, clean(note, 60)
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

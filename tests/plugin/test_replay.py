@@ -18,7 +18,8 @@ GOLDEN = ROOT / "tests" / "data" / "runs"
 PRELOADED = (np, pd, session)
 ACTIVE = ["lossy", "lossless_active", "decompression_active"]
 LIMITS = ["decompression_budget", "queue_peak", "fallback"]
-PROMPT_GATES = ["launches", "eviction_active", "decompression_active", "fallback"]
+EVERY = [*ACTIVE, *LIMITS, "metric_columns", "settings"]
+PROMPT_GATES = ["settings", "launches", "eviction_active", "decompression_active", "fallback"]
 IGNORED = "prompt_128_1*0 prompt tokens*"
 
 
@@ -48,10 +49,10 @@ def verdicts(pytester: pytest.Pytester, recording: Path, *arguments: str) -> dic
         ("bench_stdout_table", ACTIVE, "*is not >*"),
         ("bench_columns_varied", ACTIVE, "*is not >*"),
         ("bench_prefill_decode_table", [*ACTIVE, *LIMITS, "metric_columns"], "no value for *"),
-        ("fail_bad_flag", [*ACTIVE, *LIMITS, "metric_columns"], "*exit code 255*--no-such-flag*"),
-        ("fail_missing_config", [*ACTIVE, *LIMITS, "metric_columns"], "*signal 11 (SIGSEGV)*Unable to open config*"),
-        ("fail_missing_weights", [*ACTIVE, *LIMITS, "metric_columns"], "*signal 11 (SIGSEGV)*"),
-        ("fail_killed_midway", [*ACTIVE, *LIMITS, "metric_columns"], "*signal 9 (SIGKILL)*"),
+        ("fail_bad_flag", EVERY, "*exit code 255*--no-such-flag*"),
+        ("fail_missing_config", EVERY, "*signal 11 (SIGSEGV)*Unable to open config*"),
+        ("fail_missing_weights", EVERY, "*signal 11 (SIGSEGV)*"),
+        ("fail_killed_midway", EVERY, "*signal 9 (SIGKILL)*"),
         ("fail_incompatible_model", [*ACTIVE, "metric_columns"], "*"),
     ],
 )
@@ -59,7 +60,7 @@ def test_golden_bench_runs(pytester: pytest.Pytester, run: str, failing: list[st
     """Every gate but those named passes, and those fail with the reason that is in the recording."""
     found = verdicts(pytester, GOLDEN / run, "-m", "runtime", "-k", "not decode_drop and not offline")
     assert {gate for gate, verdict in found.items() if verdict["outcome"] == "fail"} == set(failing)
-    assert set(found) == {*ACTIVE, *LIMITS, "metric_columns"}
+    assert set(found) == set(EVERY)
     for gate in failing:
         pytest.LineMatcher([str(found[gate]["reason"]).replace("\n", " ")]).fnmatch_lines([reason])
 
@@ -135,7 +136,7 @@ def test_bare_folder_of_logs(pytester: pytest.Pytester, tmp_path: Path) -> None:
         shutil.copy(path, tmp_path / path.name)
     found = verdicts(pytester, tmp_path, "-m", "runtime", "-k", "lossy or fallback")
     assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
-    assert found["lossy"]["evidence"] == "claimed, not evidenced"
+    assert found["lossy"]["standing"] == "not evidenced"
 
 
 def test_layout_of_the_original_sweep(pytester: pytest.Pytester, tmp_path: Path) -> None:

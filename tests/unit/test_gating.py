@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.decode_study import judge
-from pytest_h2o.gating import Evidence, Measured, Operator, Verdict, compare, judge_study, weigh
+from pytest_h2o.gating import Evidence, Measured, Operator, Standing, Verdict, compare, judge_study, weigh
 from pytest_h2o.report.text import failure_table
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -47,15 +48,31 @@ def test_missing_beats_a_value() -> None:
 
 
 def test_evidence() -> None:
-    """One contradiction fails a passing verdict and is its reason; no possible look is said; support is quoted."""
+    """One contradiction fails a passing verdict and is its reason; no possible look and doubts are said."""
     passing = compare(measured(3.2), ">=", 3.0)
-    support, against = Evidence(holds=True, text="KV shrank"), Evidence(holds=False, text="plans were dropped")
-    unknown = Evidence(holds=None, text="nothing printed")
+    support, against = evidence("supported", "KV shrank"), evidence("contradicted", "plans were dropped")
+    unknown, doubt = evidence("not evidenced", "needs lines"), evidence("doubtful", "old KV")
     assert weigh(passing, []) == passing
-    assert weigh(passing, [support]).evidence == "KV shrank"
-    assert weigh(passing, [unknown]).evidence == "claimed, not evidenced"
-    contradicted = weigh(passing, [support, against])
-    assert (contradicted.outcome, contradicted.reason) == ("fail", "plans were dropped")
+    assert weigh(passing, [support]) == replace(passing, standing="supported", evidence="KV shrank")
+    assert weigh(passing, [support, unknown]).not_evidenced == "eviction (needs lines)"
+    assert weigh(passing, [support, unknown, doubt]).standing == "doubtful"
+    assert weigh(passing, [doubt]).warning == "eviction: old KV"
+    contradicted = weigh(passing, [support, against, doubt])
+    assert (contradicted.outcome, contradicted.standing) == ("fail", "contradicted")
+    assert contradicted.reason == "eviction: plans were dropped"
+
+
+def test_required_evidence() -> None:
+    """A claim without evidence fails where evidence is required, a doubtful one does not."""
+    passing = compare(measured(3.2), ">=", 3.0)
+    assert weigh(passing, [evidence("not evidenced", "needs lines")]).outcome == "pass"
+    required = weigh(passing, [evidence("not evidenced", "needs lines")], require=True)
+    assert (required.outcome, required.reason) == ("fail", "claimed, not evidenced: eviction (needs lines)")
+    assert weigh(passing, [evidence("doubtful", "old KV")], require=True).outcome == "pass"
+
+
+def evidence(standing: Standing, text: str) -> Evidence:
+    return Evidence(claim="eviction", standing=standing, text=text)
 
 
 @given(

@@ -1,0 +1,11 @@
+"""Claims checked against what else a runtime printed. Pure but for reading the launches' own files.
+
+Every check says which output it needs; where a runtime does not print it, the claim is *not evidenced*.
+"""
+
+from pytest_h2o.evidence.eviction import eviction_evidence
+from pytest_h2o.evidence.lossless import lossless_evidence
+from pytest_h2o.evidence.settings import settings_evidence
+from pytest_h2o.evidence.speed import decode_evidence, launches_evidence
+
+__all__ = ["decode_evidence", "eviction_evidence", "launches_evidence", "lossless_evidence", "settings_evidence"]

@@ -1,0 +1,162 @@
+"""Is a lossy ratio true? Plans, dropped-plan lines, KV lengths and bytes against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pytest_h2o.evidence.look import TUNING_TOKENS, Look, looks_at, settle
+from pytest_h2o.gating import Evidence
+from pytest_h2o.results import Run
+
+APPLIED = "evictions were applied"
+RATIO = "the lossy ratio is what the plans kept"
+FRESH = "every response starts with an empty cache"
+TRIGGERED = "H2O was active"
+NEEDS = {
+    APPLIED: "[H2O] lines (kv_h2o_log_stats) of several plans per layer, h2o_evictions_applied or h2o_kv_tokens_end",
+    RATIO: "h2o_keep or [H2O] lines",
+}
+# Plans that the runtime cancels and makes again are counted twice; more than this is no longer that.
+COUNTED_AGAIN = 1.25
+
+
+def eviction_evidence(run: Run) -> list[Evidence]:
+    """Whether the KV that a lossy ratio says is gone is gone."""
+    looks = looks_at(run)
+    claiming = [look for look in looks if look.claims_eviction]
+    if not claiming:
+        return [_never_triggered(looks)] if looks else [] if run.problems else settle([], NEEDS)
+    return settle([*_each(claiming), *_conserved(claiming)], NEEDS)
+
+
+def _never_triggered(looks: Sequence[Look]) -> Evidence:
+    config = looks[0].spec.config
+    trigger, longest = config.get("kv_h2o_trigger_min_tokens"), max(look.tokens for look in looks)
+    if isinstance(trigger, int) and trigger > longest:
+        cause = f"H2O_TRIGGER_MIN is {trigger}, the longest response has {longest} tokens"
+    elif looks[0].spec.attention_option:
+        cause = f"ATTENTION_OPTION={looks[0].spec.attention_option} quantises KV, which switches H2O off"
+    else:
+        cause = "does the program read the kv_h2o_* keys of the config it was given?"
+    return Evidence(claim=TRIGGERED, standing="contradicted", text=f"H2O never triggered in any launch; {cause}")
+
+
+def _each(looks: Sequence[Look]) -> Iterator[Evidence]:
+    for look in looks:
+        for check in (_counters, _stale, _shrank, _kv_at_end, _resident, _effective, _ratio_of_keep, _ratio_of_plans):
+            if found := check(look):
+                yield found
+        yield from leftovers(look)
+
+
+def _counters(look: Look) -> Evidence | None:
+    planned, applied = look.value("h2o_evictions_planned"), look.value("h2o_evictions_applied")
+    if planned is None or applied is None:
+        return None
+    return look.says(APPLIED, applied >= planned > 0, f"{applied:g} of {planned:g} planned evictions were applied")
+
+
+def _stale(look: Look) -> Evidence | None:
+    """Needs the ``Drop stale per-layer pending plan`` lines."""
+    stale, plans = look.facts.stale_plans, look.facts.plans
+    text = f"{stale} of {plans} eviction plans were dropped as stale, and KV grew to {look.facts.max_kv} tokens"
+    if stale * 2 > plans:
+        return look.says(APPLIED, False, f"{text} ({look.record.stdout})")
+    return look.doubts(APPLIED, text) if stale else None
+
+
+def _shrank(look: Look) -> Evidence | None:
+    """Needs ``[H2O]`` lines: a plan was applied if the layer's next plan met a shorter cache."""
+    facts = look.facts
+    if look.logs and not facts.plans:
+        return look.says(
+            APPLIED, False, "an eviction is claimed, and no [H2O] plan line was printed though others were"
+        )
+    if not facts.plans_followed_by_smaller_kv:
+        return None
+    return look.says(APPLIED, True, f"KV shrank after {facts.plans_followed_by_smaller_kv} of {facts.plans} plans")
+
+
+def _kv_at_end(look: Look) -> Evidence | None:
+    """Needs ``h2o_kv_tokens_end``: the mean KV length of all layers after the response."""
+    end = look.value("h2o_kv_tokens_end")
+    if end is None:
+        return None
+    gone, expected = look.tokens - end, evicted_per_layer(look)
+    holds = gone > 0.01 * look.tokens and gone >= 0.5 * expected
+    planned = f", by plans {look.tokens - expected:.0f}" if expected else ""
+    return look.says(APPLIED, holds, f"KV holds {end:g} tokens per layer after {look.tokens}{planned}")
+
+
+def evicted_per_layer(look: Look) -> float:
+    """Tokens that the plans of one response drop, per layer of the model; 0 if that cannot be told."""
+    if look.spec.config.get("kv_h2o_layer_end") != -1 or not look.facts.plans:
+        return 0.0
+    return look.facts.evicted / look.responses / (max(look.facts.layers) + 1)
+
+
+def _resident(look: Look) -> Evidence | None:
+    """Needs ``h2o_kv_resident_mb``, its peak and ``h2o_kv_tokens_end``: the bytes go with the tokens."""
+    resident, peak, end = (
+        look.value(f"h2o_kv_{name}") for name in ("resident_mb", "peak_mb", "tokens_end")
+    )  # fmt: skip
+    if resident is None or peak is None or end is None or not look.row.prompt_tokens:
+        return None
+    blocks = look.number("h2o_lossless_raw_mb") + look.number("h2o_lossless_comp_mb")
+    most = 1.02 * (end * peak / look.row.prompt_tokens + blocks) + 0.01
+    return look.says(APPLIED, resident <= most, f"{resident:g} MiB are held for {end:g} tokens per layer")
+
+
+def _effective(look: Look) -> Evidence | None:
+    """Needs ``h2o_effective_ratio`` and ``h2o_keep``: since the last eviction at most every decoded token was added."""
+    ratio, keep = look.value("h2o_effective_ratio"), look.value("h2o_keep")
+    if ratio is None or keep is None or not look.tokens:
+        return None
+    least = 0.95 * look.tokens / (keep * look.tokens + (look.row.decode_tokens or 0))
+    text = f"the H2O layers hold 1/{ratio:.3g} of their tokens at the end, kept were {keep:.1%} at the last eviction"
+    return look.says(APPLIED, ratio >= least, text)
+
+
+def _ratio_of_keep(look: Look) -> Evidence | None:
+    """Needs ``h2o_keep``: bytes before over after cannot exceed tokens before over after."""
+    keep, lossy = look.value("h2o_keep"), look.value("h2o_lossy")
+    if keep is None or lossy is None:
+        return None
+    # The mean of ratios exceeds the ratio of means by about the squared relative deviation.
+    slack = 1.01 + 2 * look.spread("h2o_keep") ** 2
+    return look.says(RATIO, lossy * keep <= slack, f"lossy ratio {lossy:g} with {keep:.1%} of the tokens kept")
+
+
+def _ratio_of_plans(look: Look) -> Evidence | None:
+    """Needs ``[H2O]`` lines: no row can exceed the best plan of its launch."""
+    lossy = look.value("h2o_lossy")
+    if lossy is None or not look.facts.plans:
+        return None
+    best = max(layer.best_ratio for layer in look.facts.layers.values())
+    return look.says(RATIO, lossy <= 1.01 * best, f"lossy ratio {lossy:g}, the plan that kept least kept 1/{best:.4g}")
+
+
+def leftovers(look: Look) -> Iterator[Evidence]:
+    """Needs ``kv=`` of any line: a cache longer than the request holds tokens of earlier ones."""
+    longest = look.facts.max_kv or 0
+    if longest > look.tokens + TUNING_TOKENS:
+        text = f"kv= reaches {longest} in a request of {look.tokens} tokens: KV of earlier requests was kept"
+        yield look.doubts(FRESH, f"{text}, so speeds over repeats favour whoever evicts")
+
+
+def _conserved(looks: Sequence[Look]) -> Iterator[Evidence]:
+    """Needs ``[H2O]`` lines: a layer cannot drop and hold more tokens than it was given."""
+    given = dropped = 0
+    for look in looks:
+        most = look.responses * look.tokens + TUNING_TOKENS
+        for layer in look.facts.layers.values():
+            if layer.plans:
+                given += most
+                dropped += layer.evicted + (layer.last_kv or 0) - (layer.last_evict or 0)
+    if not given or dropped <= given:
+        return
+    text = f"the plans drop or keep {dropped} tokens of layers that were given {given}"
+    if dropped > COUNTED_AGAIN * given:
+        yield Evidence(claim=APPLIED, standing="contradicted", text=f"{text}: plans were made and not applied")
+    else:
+        yield Evidence(claim=APPLIED, standing="doubtful", text=f"{text}: some were cancelled and made again")

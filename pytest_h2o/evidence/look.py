@@ -1,0 +1,120 @@
+"""One launch as evidence sees it, and how single observations become what is said about a claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pytest_h2o.gating import Evidence
+from pytest_h2o.parsers.loglines import LogFacts
+from pytest_h2o.parsers.rows import Row
+from pytest_h2o.results import Run
+from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.specs import LaunchSpec
+
+TUNING_TOKENS = 16  # single tokens that programs decode before the first request
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Look:
+    """A launch, the row it printed and what its log lines say."""
+
+    record: LaunchRecord
+    row: Row
+    facts: LogFacts
+
+    @property
+    def spec(self) -> LaunchSpec:
+        """What was launched."""
+        return self.record.spec
+
+    @property
+    def name(self) -> str:
+        """The launch's name."""
+        return self.spec.name
+
+    @property
+    def responses(self) -> int:
+        """Responses of the launch; ``llm_bench`` makes one more than it measures."""
+        return (self.spec.repeat or 0) + 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one response: prompt and decoded."""
+        return (self.row.prompt_tokens or 0) + (self.row.decode_tokens or 0)
+
+    @property
+    def logs(self) -> bool:
+        """Whether the launch printed engine lines, so that the absence of one says something."""
+        return bool(self.facts.plans or self.facts.updates or self.facts.floor_dominated)
+
+    @property
+    def claims_eviction(self) -> bool:
+        """Whether any number says that KV was evicted."""
+        return self.number("h2o_lossy", 1.0) > 1 or self.number("h2o_total_evict_tokens") > 0
+
+    @property
+    def claims_blocks(self) -> bool:
+        """Whether any number says that blocks were encoded."""
+        return self.number("h2o_lossless", 1.0) > 1 or self.number("h2o_lossless_raw_mb") > 0
+
+    def value(self, metric: str) -> float | None:
+        """The mean of ``metric``, None if it was not printed."""
+        sample = self.row.samples.get(metric)
+        return None if sample is None else sample.mean
+
+    def number(self, metric: str, absent: float = 0.0) -> float:
+        """The mean of ``metric`` where its absence means that nothing is claimed."""
+        value = self.value(metric)
+        return absent if value is None else value
+
+    def spread(self, metric: str) -> float:
+        """Standard deviation over mean."""
+        sample = self.row.samples.get(metric)
+        return sample.std / sample.mean if sample and sample.std and sample.mean else 0.0
+
+    def says(self, claim: str, holds: bool, text: str) -> Evidence:
+        """An observation of this launch."""
+        return Evidence(claim=claim, standing="supported" if holds else "contradicted", text=f"{self.name}: {text}")
+
+    def doubts(self, claim: str, text: str) -> Evidence:
+        """An observation that makes a claim worth less without refuting it."""
+        return Evidence(claim=claim, standing="doubtful", text=f"{self.name}: {text}")
+
+
+def looks_at(run: Run) -> list[Look]:
+    """The launches of a run that printed one row each; none if any is unusable, since no gate passes then."""
+    if run.problems:
+        return []
+    facts = {id(record): facts for record, facts in zip(run.launches, run.facts, strict=True)}
+    found = [(run.launch_of(row), row) for row in run.rows]
+    return [Look(record, row, facts[id(record)]) for record, row in found if record]
+
+
+def settle(observations: Iterable[Evidence], needs: Mapping[str, str]) -> list[Evidence]:
+    """What all observations together say about each claim; ``needs`` names the output that each claim needs.
+
+    Contradictions are all that is said where there are any; a claim nobody could look at is not evidenced.
+    """
+    found = list(observations)
+    settled: list[Evidence] = []
+    for claim in dict.fromkeys([*needs, *(item.claim for item in found)]):
+        own = [item for item in found if item.claim == claim]
+        against = [item for item in own if item.standing == "contradicted"]
+        doubts = [item for item in own if item.standing == "doubtful"]
+        supports = [item for item in own if item.standing == "supported"]
+        if against:
+            settled.append(_merged(against))
+        else:
+            settled += [_merged(items, 1) for items in (doubts, supports) if items]
+        if not own:
+            settled.append(Evidence(claim=claim, standing="not evidenced", text=f"needs {needs[claim]}"))
+    return settled
+
+
+def _merged(items: list[Evidence], shown: int = SHOWN) -> Evidence:
+    texts = [item.text for item in items[:shown]]
+    if len(items) > shown:
+        texts.append(f"{len(items) - shown} more like it")
+    return Evidence(claim=items[0].claim, standing=items[0].standing, text="; ".join(texts))

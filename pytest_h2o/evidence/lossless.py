@@ -1,0 +1,93 @@
+"""Is a lossless ratio true, were the blocks decoded, and did decoding give back what was encoded?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytest_h2o.evidence.look import Look, looks_at, settle
+from pytest_h2o.gating import Evidence
+from pytest_h2o.metrics import MIB
+from pytest_h2o.results import Run
+
+RATIO = "the lossless ratio is raw over encoded bytes"
+DECODED = "encoded blocks were decoded"
+EQUAL = "decoding gave back what was encoded"
+TIMED = "decode time covers restoring"
+NEEDS = {
+    RATIO: "h2o_lossless_raw_mb and _comp_mb above 0.00, or [H2O-LOSSLESS] lines",
+    DECODED: "h2o_lossless_decompressed_bytes, h2o_lossless_decomp_us or decode cache counts",
+    EQUAL: "h2o_lossless_roundtrips, or KV_LOSSLESS_STRICT_ROUNDTRIP_CHECK=1",
+}
+
+
+def lossless_evidence(run: Run) -> list[Evidence]:
+    """Whether a lossless ratio stands for bytes that were encoded and decoded again."""
+    looks = [look for look in looks_at(run) if look.claims_blocks]
+    checks: list[Callable[[Look], Evidence | None]] = [_bytes, _logged, _decoded, _equal, _timed]
+    found = [item for look in looks for check in checks if (item := check(look))]
+    return settle(found, NEEDS) if looks else []
+
+
+def _bytes(look: Look) -> Evidence | None:
+    """Needs raw and encoded bytes; the bench table rounds them to 0.01 MiB."""
+    ratio, raw, comp = (look.value(f"h2o_lossless{part}") for part in ("", "_raw_mb", "_comp_mb"))
+    if ratio is None or raw is None or comp is None or not raw or not comp:
+        return None
+    rounding = 0.005 if look.spec.program == "llm_bench" else 0.0
+    slack = 1.03 + look.spread("h2o_lossless_raw_mb") ** 2 + look.spread("h2o_lossless_comp_mb") ** 2
+    least, most = (raw - rounding) / (comp + rounding), (raw + rounding) / max(comp - rounding, 1e-9)
+    holds = least / slack <= ratio <= most * slack
+    return look.says(RATIO, holds, f"ratio {ratio:g} of {raw:.3g} MiB raw and {comp:.3g} MiB encoded")
+
+
+def _logged(look: Look) -> Evidence | None:
+    """Needs ``[H2O-LOSSLESS]`` lines: their bytes over all responses make about the same ratio, and no fewer bytes."""
+    facts, ratio = look.facts, look.number("h2o_lossless", 1.0)
+    if look.logs and not facts.updates:
+        return look.says(RATIO, False, f"ratio {ratio:g}, and no [H2O-LOSSLESS] line was printed though others were")
+    if not facts.comp_bytes:
+        return None
+    logged, mib = facts.raw_bytes / facts.comp_bytes, facts.raw_bytes * MIB
+    measured = look.number("h2o_lossless_raw_mb") * (look.spec.repeat or 1)
+    holds = 0.75 <= ratio / logged <= 1.33 and measured <= 1.05 * mib + 0.01 * look.responses
+    return look.says(RATIO, holds, f"ratio {ratio:g}; the log's {facts.updates} blocks: {mib:.3g} MiB, {logged:.4g}")
+
+
+def _decoded(look: Look) -> Evidence | None:
+    """Needs decoded bytes (``llm_demo``), or decode time and cache hits."""
+    if (decompressed := look.value("h2o_lossless_decompressed_mb")) is not None:
+        return look.says(DECODED, decompressed > 0, f"{decompressed:.3g} MiB were decoded")
+    us, hits = look.value("h2o_lossless_decomp_us"), look.value("h2o_lossless_decode_cache_hit")
+    if us is None or hits is None:
+        return None
+    return look.says(DECODED, us > 0 or hits > 0, f"decoding took {us:g} µs, {hits:g} blocks came from the cache")
+
+
+def _equal(look: Look) -> Evidence | None:
+    """Needs blocks and round trips; blocks that did not shrink are not decoded."""
+    blocks, trips = look.value("h2o_lossless_blocks"), look.value("h2o_lossless_roundtrips")
+    if blocks is not None and trips is not None:
+        shrunk = look.facts.gains / look.facts.updates if look.facts.updates else 1.0
+        failed = look.number("h2o_lossless_fallback")
+        holds = trips + failed >= 0.98 * shrunk * blocks - 0.01
+        return look.says(EQUAL, holds, f"{trips:g} of {blocks:g} blocks were decoded and compared equal")
+    if look.spec.config.get("kv_lossless_strict_roundtrip_check") and look.value("h2o_lossless_fallback") is not None:
+        return look.says(EQUAL, True, "the runtime compared hashes, and failures are counted as fallback")
+    return None
+
+
+def _timed(look: Look) -> Evidence | None:
+    """Needs decode and decompression times in store mode, where the decoding thread waits for restored values."""
+    decode, restore = decode_seconds(look), look.value("h2o_lossless_decomp_us")
+    if look.spec.config.get("kv_lossless_runtime_mode") != "store" or not decode or restore is None:
+        return None
+    waited = (restore + look.number("h2o_lossless_async_wait_us")) / 1e6
+    return look.says(TIMED, waited <= 1.05 * decode, f"restoring took {waited:.3g} s, all decoding {decode:.3g} s")
+
+
+def decode_seconds(look: Look) -> float | None:
+    """Seconds of decoding in one response; over repeats at least what the mean speed says."""
+    if us := look.value("decode_us"):
+        return us / 1e6
+    speed = look.value("decode_tps")
+    return (look.row.decode_tokens or 0) / speed if speed and speed > 0 else None

@@ -1,0 +1,161 @@
+"""Did the program run with the settings it was given? Generated config, echoes, block spans, workers and cache."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_h2o.evidence.look import Look, looks_at, settle
+from pytest_h2o.gating import Evidence
+from pytest_h2o.results import Run
+from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runtimes.programs import launch_values
+
+CONFIG = "the launch had the generated config"
+ECHO = "the program used the settings it was given"
+ASYNC = "encoding was asynchronous"
+CACHE = "the decode cache works"
+NEEDS = {CONFIG: "the config.json of the launch", ECHO: "a table with threads and backend, or log lines"}
+MODES = {"probe": 0, "full": 1, "store": 2}
+ECHOED = {"target": "target_keep_ratio", "recent": "recent_tokens", "sink": "sink_tokens", "block": "block_tokens"}
+HEAD_BYTES = 64 * 1024
+
+
+def settings_evidence(run: Run) -> list[Evidence]:
+    """Whether each launch ran as it was asked to."""
+    looks = looks_at(run)
+    return settle([item for look in looks for item in _observations(look)], NEEDS) if looks else []
+
+
+def _observations(look: Look) -> Iterator[Evidence]:
+    checks = [config_used, cells_echo, _started_with]
+    # Of a launch that somebody else recorded the settings may be unknown.
+    checks += [_log_echo, _spans, _asynchronous, _cache] if look.spec.config else []
+    for check in checks:
+        if found := check(look):
+            yield found
+
+
+def config_used(look: Look) -> Evidence | None:
+    """Needs ``config.json``: it must still hold every value of the launch."""
+    written = read_config(look.record)
+    if written is None:
+        return None
+    # A launch that somebody else recorded has no settings but those in its config.
+    asked = launch_values(look.spec) if look.record.inputs else look.spec.config
+    wrong = [
+        f"{key} is {written.get(key)!r}, asked for {value!r}"
+        for key, value in asked.items()
+        if written.get(key) != value
+    ]
+    return look.says(CONFIG, not wrong, "; ".join(wrong[:3]) or f"{look.record.config_path.name} has every key")
+
+
+def read_config(record: LaunchRecord) -> dict[str, object] | None:
+    """The config of a launch, None if it cannot be read."""
+    try:
+        config = json.loads(record.config_path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def cells_echo(look: Look) -> Evidence | None:
+    """Needs the ``threads`` and ``backend`` columns."""
+    asked = {"threads": str(look.spec.threads), "backend": look.spec.backend.upper()}
+    printed = {column: look.row.cells[column] for column in asked if column in look.row.cells}
+    if not printed or not look.record.argv:
+        return None
+    wrong = [f"{column} is {text}, asked for {asked[column]}" for column, text in printed.items()
+             if text.upper() != asked[column]]  # fmt: skip
+    return look.says(ECHO, not wrong, "; ".join(wrong) or "threads and backend as asked for")
+
+
+def _log_echo(look: Look) -> Evidence | None:
+    """Needs ``[H2O]`` lines, which repeat the keys, or ``mode=`` of ``[H2O-LOSSLESS]`` lines."""
+    config, wrong = look.spec.config, list[str]()
+    for word, key in ECHOED.items():
+        asked, seen = config.get(f"kv_h2o_{key}"), look.facts.echo.get(word, set())
+        if isinstance(asked, int | float):
+            wrong += [f"{word}={text}, asked for {asked:g}" for text in seen if not _same_number(text, asked)]
+    asked_mode = str(config.get("kv_lossless_runtime_mode"))
+    seen_modes = look.facts.modes - {MODES.get(asked_mode, -1)}
+    wrong += [f"mode={mode}, asked for {asked_mode}" for mode in seen_modes]
+    if not look.facts.echo and not look.facts.modes:
+        return None
+    return look.says(ECHO, not wrong, "; ".join(wrong[:3]) or "log lines repeat the settings")
+
+
+def _same_number(text: str, asked: float) -> bool:
+    try:
+        return abs(float(text) - asked) < 0.001
+    except ValueError:
+        return False
+
+
+def _started_with(look: Look) -> Evidence | None:
+    """Needs the ``config path is`` and ``prompt file is`` lines of ``llm_demo``."""
+    if look.spec.program != "llm_demo" or look.record.reused_from or look.spec.prompt_file is None:
+        return None
+    with look.record.stdout.open("rb") as file:
+        head = file.read(HEAD_BYTES).decode(errors="replace")
+    asked = {"config path is ": look.record.config_path.name, "prompt file is ": look.spec.prompt_file.name}
+    said = {mark: line.removeprefix(mark) for mark in asked for line in head.splitlines() if line.startswith(mark)}
+    wrong = [f"{mark}{path}, asked for {asked[mark]}" for mark, path in said.items() if Path(path).name != asked[mark]]
+    return look.says(ECHO, not wrong, "; ".join(wrong) or "config and prompt file as asked for") if said else None
+
+
+def _spans(look: Look) -> Evidence | None:
+    """Needs ``[H2O-LOSSLESS]`` lines: first and later blocks are as long as the config says."""
+    if not look.facts.updates:
+        return None
+    seen = {"first": look.facts.bootstrap_spans, "later": look.facts.periodic_spans}
+    wrong = [
+        f"{kind} blocks of {', '.join(map(str, sorted(spans)[:5]))} tokens, asked for {expected}"
+        for (kind, spans), expected in zip(seen.items(), _expected_spans(look), strict=True)
+        if spans and not _fits(spans, expected, int(look.spec.config.get("kv_lossless_hot_sink_tokens", 0)))
+    ]
+    return look.says(ECHO, not wrong, "; ".join(wrong) or "blocks are as long as asked for")
+
+
+def _fits(spans: Counter[int], expected: int, hot_sink: int) -> bool:
+    """A block is shorter than asked for only where the cold region begins: by the hot sink and the overlap."""
+    return expected - hot_sink - expected / 8 <= max(spans) <= expected
+
+
+def _expected_spans(look: Look) -> tuple[int, int]:
+    config = look.spec.config
+    block = int(config.get("kv_lossless_block_tokens", 0))
+    if config.get("kv_lossless_runtime_mode") != "store":
+        return (min(block, 32) if config.get("kv_lossless_runtime_mode") == "probe" else block), block
+    bootstrap = int(config.get("kv_lossless_store_bootstrap_tokens", 0))
+    step = int(config.get("kv_lossless_store_grouped_step_tokens", 0))
+    return bootstrap if bootstrap > 0 else max(16, block // 2), step if step > 0 else 3 * block
+
+
+def _asynchronous(look: Look) -> Evidence | None:
+    """Needs ``h2o_lossless_async_queue_peak`` where encode workers are configured and blocks were encoded."""
+    config, peak = look.spec.config, look.value("h2o_lossless_async_queue_peak")
+    workers = config.get("kv_lossless_async_threads", 0)
+    if peak is None or not look.claims_blocks or not workers or config.get("kv_lossless_runtime_mode") == "probe":
+        return None
+    return look.says(ASYNC, peak > 0, f"{workers} encode workers, most tasks queued or running: {peak:g}")
+
+
+def _cache(look: Look) -> Evidence | None:
+    """Needs hits and misses, and the number of blocks (``h2o_lossless_blocks`` or log lines)."""
+    hits, misses = (look.value(f"h2o_lossless_decode_cache_{word}") for word in ("hit", "miss"))
+    if hits is None or misses is None or not hits + misses:
+        return None
+    size = int(look.spec.config.get("kv_lossless_decode_cache_blocks", 0))
+    blocks = look.value("h2o_lossless_blocks") or look.facts.updates / look.responses
+    asked = f"{hits:g} hits and {misses:g} misses"
+    if not look.claims_blocks or (look.logs and not look.facts.updates):
+        return look.says(CACHE, False, f"{asked}, and no block was encoded")
+    if hits and size <= 0:
+        return look.says(CACHE, False, f"{asked} of a cache that is configured to hold nothing")
+    if not hits and blocks and misses >= 2 * blocks + 2 and size >= blocks:
+        return look.says(CACHE, False, f"{misses:g} lookups of {blocks:g} blocks and no hit; it may hold {size}")
+    return look.says(CACHE, True, asked)

@@ -1,0 +1,215 @@
+"""Is a decode comparison fair? Both sides of each pair against each other, token counts, clocks and the H2O switch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import median
+
+from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
+from pytest_h2o.evidence.look import Look, looks_at, settle
+from pytest_h2o.evidence.lossless import TIMED, decode_seconds
+from pytest_h2o.evidence.settings import cells_echo, config_used
+from pytest_h2o.gating import Evidence
+from pytest_h2o.parsers.demo import generated_text
+from pytest_h2o.parsers.rows import ParseError
+from pytest_h2o.results import Run, read_run
+from pytest_h2o.runs.records import LaunchRecord
+
+BUILD = "both sides are the same program and model"
+WORK = "both sides did the same work"
+PLAIN = "H2O and lossless coding were off in the baseline"
+ACTIVE = "H2O was active in the launches that were timed"
+PRODUCED = "every token that a speed counts was produced"
+ANEW = "every launch was measured anew"
+REPEATS = "every repeat was measured"
+NEEDS = {
+    BUILD: "the hashes in launch.json",
+    WORK: "token counts of both sides",
+    PLAIN: "h2o columns or log lines of the baseline",
+    PRODUCED: "h2o_kv_tokens_end, or the text that llm_demo prints",
+    ANEW: "prefill and decode speeds",
+    TIMED: "the wall time of the launches",
+}
+CLOCK_SLACK = 1.02
+# Time outside the reported times is start-up; candidates that have this much more of it, all of them, hide decoding.
+HIDDEN_SHARE, HIDDEN_S, HIDDEN_PAIRS = 0.25, 0.1, 6
+FEWER = 0.5
+Pairs = Sequence[tuple[LaunchRecord, LaunchRecord]]
+Side = tuple[Look, Look]
+
+
+def decode_evidence(pairs: Pairs) -> list[Evidence]:
+    """Whether the speeds of (baseline, candidate) pairs are what they are taken for."""
+    sides = [(baseline[0], candidate[0]) for baseline, candidate in map(_looks, pairs) if baseline and candidate]
+    if not sides or len(sides) != len(pairs):
+        return []
+    found = [item for side in sides for item in _each_pair(*side)]
+    found += [item for side in sides for look in side for item in _each_launch(look)]
+    found += [*_anew([look for side in sides for look in side]), *_hidden(sides), *_fewer_tokens(sides)]
+    return settle(found, NEEDS)
+
+
+def launches_evidence(runs: Iterable[Run]) -> list[Evidence]:
+    """Whether repeated launches of one case were each measured, with all their repeats."""
+    looks = [look for run in runs for look in looks_at(run)]
+    found = [item for look in looks for check in (_repeats, _clock) if (item := check(look))]
+    return settle([*found, *_anew(looks)], {ANEW: NEEDS[ANEW]}) if looks else []
+
+
+def _looks(pair: tuple[LaunchRecord, LaunchRecord]) -> tuple[list[Look], list[Look]]:
+    baseline, candidate = (looks_at(read_run(record.spec.name, [record])) for record in pair)
+    return baseline, candidate
+
+
+def _each_pair(baseline: Look, candidate: Look) -> Iterator[Evidence]:
+    yield from _same_build(baseline, candidate)
+    yield _same_work(baseline, candidate)
+    yield from _plain(baseline)
+    yield from _active(candidate)
+
+
+def _each_launch(look: Look) -> Iterator[Evidence]:
+    checks: Sequence[Callable[[Look], Evidence | None]] = (
+        config_used, cells_echo, _clock, _repeats, _kv_of_tokens, _text_of_tokens,
+    )  # fmt: skip
+    yield from (item for check in checks if (item := check(look)))
+    yield from leftovers(look)
+
+
+def _same_build(baseline: Look, candidate: Look) -> Iterator[Evidence]:
+    """Needs the hashes that a launch record holds."""
+    one, other = baseline.record.inputs, candidate.record.inputs
+    if one or other:
+        changed = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+        text = f"{', '.join(changed)} changed since {baseline.name}" if changed else "equal hashes on both sides"
+        yield candidate.says(BUILD, not changed, text)
+
+
+def _same_work(baseline: Look, candidate: Look) -> Evidence:
+    """Needs prompt tokens, and the columns that describe the run where there is a table."""
+    described = ("model", "modelSize", "backend", "threads", "precision")
+    values = [
+        {"prompt tokens": look.row.prompt_tokens, **{name: look.row.cells.get(name) for name in described}}
+        for look in (baseline, candidate)
+    ]
+    differ = [f"{name} is {values[1][name]}, {values[0][name]} in the baseline"
+              for name in values[0] if values[0][name] != values[1][name]]  # fmt: skip
+    same = f"{values[0]['prompt tokens']} prompt tokens on both sides"
+    return candidate.says(WORK, not differ, "; ".join(differ) or same)
+
+
+def _plain(baseline: Look) -> Iterator[Evidence]:
+    """Needs the h2o columns of the baseline, or its log lines."""
+    on = [f"{name} {value:g}" for name in ("h2o_lossy", "h2o_lossless") if (value := baseline.number(name, 1.0)) != 1]
+    on += [f"{count} {what}" for count, what in
+           ((baseline.facts.plans, "eviction plans"), (baseline.facts.updates, "encoded blocks")) if count]  # fmt: skip
+    if on or baseline.value("h2o_lossy") is not None:
+        yield baseline.says(PLAIN, not on, f"the baseline shows {', '.join(on)}" if on else "all its ratios are 1")
+
+
+def _active(candidate: Look) -> Iterator[Evidence]:
+    """Needs ``h2o_lossy`` of a bench launch that is long enough to trigger."""
+    trigger, lossy = candidate.spec.config.get("kv_h2o_trigger_min_tokens"), candidate.value("h2o_lossy")
+    if candidate.spec.program == "llm_bench" and isinstance(trigger, int) and lossy is not None:
+        prompt = candidate.row.prompt_tokens or 0
+        if candidate.spec.config.get("kv_h2o_enable") and trigger <= prompt:
+            yield candidate.says(ACTIVE, lossy > 1, f"lossy ratio {lossy:g} while it was timed")
+
+
+def _repeats(look: Look) -> Evidence | None:
+    """Needs ``± std`` of both speeds: measured repeats never agree in every digit."""
+    samples = [look.row.samples.get(name) for name in ("prefill_tps", "decode_tps")]
+    if (look.spec.repeat or 1) < 2 or not all(sample and sample.std is not None for sample in samples):
+        return None
+    spread = any(sample.std for sample in samples if sample)
+    text = "the repeats differ" if spread else f"± 0 in both speeds: {look.spec.repeat} repeats were asked for"
+    return look.says(REPEATS, spread, text)
+
+
+def _clock(look: Look) -> Evidence | None:
+    """Needs the launch's wall time: what a program says it measured cannot have taken longer."""
+    wall, reported = look.record.seconds, _reported(look)
+    if wall is None or reported is None:
+        return None
+    holds = reported <= CLOCK_SLACK * wall + 0.02
+    return look.says(TIMED, holds, f"reported times add up to {reported:.3g} s, the launch took {wall:.3g} s")
+
+
+def _reported(look: Look) -> float | None:
+    """Seconds of all measured responses, prefill and decode."""
+    decode, prefill = decode_seconds(look), look.value("prefill_us")
+    if prefill is not None:
+        return None if decode is None else decode + (prefill + look.number("sample_us")) / 1e6
+    speed = look.value("prefill_tps")
+    if decode is None or not speed or speed <= 0:
+        return None
+    return (look.spec.repeat or 1) * (decode + (look.row.prompt_tokens or 0) / speed)
+
+
+def _kv_of_tokens(look: Look) -> Evidence | None:
+    """Needs ``h2o_kv_tokens_end``: with what was evicted, the cache holds all that was read and produced."""
+    end = look.value("h2o_kv_tokens_end")
+    gone = evicted_per_layer(look)
+    if end is None or (look.claims_eviction and not gone):
+        return None
+    text = f"KV holds {end:g} tokens and lost {gone:g}, prompt and decoded tokens are {look.tokens}"
+    return look.says(PRODUCED, end + gone >= 0.98 * look.tokens - 3, text)
+
+
+def _text_of_tokens(look: Look) -> Evidence | None:
+    """Needs the text of ``llm_demo``: a token is at least one byte, but for the last and a few that print nothing."""
+    count = look.row.decode_tokens
+    if look.spec.program != "llm_demo" or not count:
+        return None
+    try:
+        size = len(generated_text(look.record.stdout).encode())
+    except ParseError:
+        return None
+    return look.says(PRODUCED, size >= 0.9 * count - 4, f"{size} bytes of text for {count} decoded tokens")
+
+
+def _fewer_tokens(sides: Sequence[Side]) -> Iterator[Evidence]:
+    """Needs produced tokens of ``llm_demo``: what stops early is timed on a shorter context."""
+    baseline, candidate = (sum(side[index].row.decode_tokens or 0 for side in sides) for index in (0, 1))
+    look = sides[0][1]
+    if look.spec.program == "llm_demo" and candidate != baseline:
+        text = f"all candidates produced {candidate} tokens, all baselines {baseline}"
+        if not FEWER * baseline <= candidate <= baseline / FEWER:
+            yield look.says(WORK, False, f"{text}: stopped early, the speeds are not comparable")
+        elif not 0.9 * baseline <= candidate <= baseline / 0.9:
+            yield look.doubts(WORK, text)
+
+
+def _anew(looks: Sequence[Look]) -> Iterator[Evidence]:
+    """Needs prefill and decode speeds: two launches that agree in every digit are one launch, copied."""
+    distinct = {look.spec.key: look for look in looks}
+    seen: dict[tuple[float, float], Look] = {}
+    for look in distinct.values():
+        prefill, decode = look.value("prefill_tps"), look.value("decode_tps")
+        if prefill is None or decode is None:
+            continue
+        first = seen.setdefault((prefill, decode), look)
+        text = "own speeds" if first is look else f"prefill {prefill:.2f} and decode {decode:.2f} tok/s as {first.name}"
+        yield look.says(ANEW, first is look, text)
+
+
+def _hidden(sides: Sequence[Side]) -> Iterator[Evidence]:
+    """Needs wall times: decoding that the candidate does not report shows as time outside all reported times."""
+    outside = [_outside(baseline) for baseline, _ in sides], [_outside(candidate) for _, candidate in sides]
+    decodes = [seconds for _, candidate in sides if (seconds := decode_seconds(candidate))]
+    baseline, candidate = ([seconds for seconds in each if seconds is not None] for each in outside)
+    if min(len(baseline), len(candidate), len(decodes)) < HIDDEN_PAIRS:
+        return
+    responses = sides[0][1].responses
+    hidden, decode = min(candidate) - max(baseline), median(decodes) * responses
+    if hidden > max(HIDDEN_SHARE * decode, HIDDEN_S):
+        text = f"every candidate spends {hidden:.2g} s more than any baseline outside the times it reports"
+        yield sides[0][1].says(TIMED, False, f"{text}, which add up to {decode:.2g} s of decoding")
+
+
+def _outside(look: Look) -> float | None:
+    """Wall seconds that are in no reported time; the warm-up of ``llm_bench`` counts as one more response."""
+    wall, reported = look.record.seconds, _reported(look)
+    if wall is None or reported is None:
+        return None
+    return wall - reported * look.responses / (look.spec.repeat or 1)

@@ -1,0 +1,84 @@
+"""Evidence on recorded output of real programs: what each run deserves, and that honest runs are not accused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from golden import bench_records, demo_records
+
+from pytest_h2o.evidence import (
+    decode_evidence,
+    eviction_evidence,
+    launches_evidence,
+    lossless_evidence,
+    settings_evidence,
+)
+from pytest_h2o.gating import Evidence
+from pytest_h2o.results import Run, read_run
+
+HONEST = ["bench_full", "bench_full_coverage", "bench_store", "bench_probe", "demo_full", "demo_store"]
+ABOUT_RUNS = (eviction_evidence, lossless_evidence, settings_evidence, lambda run: launches_evidence([run]))
+
+
+def read(name: str, directory: Path) -> Run:
+    """A recorded run; the prompt that the program ignored is left out, as the prompt gate fails for it."""
+    records = demo_records(name, directory) if name.startswith("demo") else bench_records(name, directory)
+    return read_run(name, [record for record in records if record.label != "prompt_128_1"])
+
+
+def said(evidence: list[Evidence], standing: str) -> str:
+    return "; ".join(f"{item.claim}: {item.text}" for item in evidence if item.standing == standing)
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_runs_are_not_accused(name: str, tmp_path: Path) -> None:
+    """Nothing contradicts a real run, and the claims it can prove are supported."""
+    run = read(name, tmp_path)
+    found = [item for about in ABOUT_RUNS for item in about(run)]
+    assert said(found, "contradicted") == ""
+    assert "KV shrank after" in said(found, "supported")
+    assert "h2o_lossless_roundtrips" in said(found, "not evidenced")
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_comparisons_are_not_accused(name: str, tmp_path: Path) -> None:
+    """A real candidate beside a real baseline: fair but for the KV that the program keeps between requests."""
+    kind = name.partition("_")[0]
+    candidate, baseline = read(name, tmp_path / "candidate"), read(f"{kind}_baseline", tmp_path / "baseline")
+    beside = {record.label: record for record in baseline.launches}
+    evidence = decode_evidence([(beside[record.label], record) for record in candidate.launches])
+    assert said(evidence, "contradicted") == ""
+    assert "off in the baseline" in said(evidence, "supported")
+    if kind == "bench":
+        assert "KV of earlier requests was kept" in said(evidence, "doubtful")
+
+
+def test_stale_kv_is_quantified(tmp_path: Path) -> None:
+    """The warning names the longest cache and the request it was seen in."""
+    evidence = eviction_evidence(read("bench_full", tmp_path))
+    assert "kv= reaches 2440 in a request of 640 tokens" in said(evidence, "doubtful")
+
+
+def test_claims_without_eviction(tmp_path: Path) -> None:
+    """A lossy ratio above 3 whose plans were nearly all dropped is contradicted twice: by lines and by token counts."""
+    evidence = said(eviction_evidence(read("bench_claims_without_eviction", tmp_path)), "contradicted")
+    assert "248 of 256 eviction plans were dropped as stale, and KV grew to 2567 tokens" in evidence
+    assert "plans were made and not applied" in evidence
+
+
+def test_never_triggered(tmp_path: Path) -> None:
+    """Ratios of exactly 1 say that nothing was evicted, and the setting that explains it is named."""
+    evidence = said(eviction_evidence(read("bench_never_triggered", tmp_path)), "contradicted")
+    assert "H2O never triggered" in evidence
+    assert "H2O_TRIGGER_MIN is 100000, the longest response has 1152 tokens" in evidence
+    assert lossless_evidence(read("bench_never_triggered", tmp_path / "again")) == []
+
+
+def test_unusable_runs_are_not_looked_at(tmp_path: Path) -> None:
+    """Where a launch has no row every gate fails for that reason; evidence adds nothing."""
+    (record, *others) = bench_records("bench_full", tmp_path)
+    record.table.unlink()
+    run = read_run("full", [record, *others])
+    assert [item for about in ABOUT_RUNS for item in about(run)] == []
+    assert decode_evidence([(record, record)]) == []
