@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_h2o.decode import Comparison, held_against
 from pytest_h2o.lab import Lab, PairedStudy
 from pytest_h2o.offline_run import Evaluation, evaluate_dump
 from pytest_h2o.plugin import session_of
@@ -43,9 +44,9 @@ def run(lab: Lab, bench_case: str) -> Run:
 
 
 @pytest.fixture
-def decode_study(lab: Lab, bench_case: str) -> PairedStudy:
-    """The paired decode measurement of one ``llm_bench`` case."""
-    return lab.study(bench_case)
+def decode_study(lab: Lab, bench_case: str) -> PairedStudy | Comparison:
+    """The decode speed of one ``llm_bench`` case against its baseline."""
+    return held_against(lab, bench_case)
 
 
 @pytest.fixture
@@ -55,15 +56,15 @@ def demo(lab: Lab) -> Run:
 
 
 @pytest.fixture
-def demo_study(lab: Lab, demo: Run) -> PairedStudy:
-    """The paired decode measurement over all real prompts."""
-    return lab.study("candidate")
+def demo_study(lab: Lab, demo: Run) -> PairedStudy | Comparison:
+    """The decode speed over all real prompts against its baseline."""
+    return held_against(lab, "candidate")
 
 
 @pytest.fixture
-def bucket_study(lab: Lab, demo: Run, bucket: str) -> PairedStudy:
-    """The paired decode measurement over the real prompts of one bucket."""
-    return lab.study("candidate", bucket)
+def bucket_study(lab: Lab, demo: Run, bucket: str) -> PairedStudy | Comparison:
+    """The decode speed over the real prompts of one bucket against its baseline."""
+    return held_against(lab, "candidate", bucket)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ STORE_TUNING: dict[str, KnobValue] = {
 }
 
 LLM_DEMO = [name for name in KNOBS if name.startswith("LLM_DEMO_")]
-# These also judge bench cases, so that in an acceptance of both their value is not that of real prompts.
+# What real prompts have a knob of their own for and share with bench cases.
 SHARED = ("DECODE_DROP_TARGET", "REQUIRE_DECODE_CACHE_HIT")
 
 
@@ -72,12 +72,14 @@ def all_cases(knobs: Knobs, combinations: Iterable[LaunchSpec] = ()) -> dict[str
 
 
 def candidate_case(knobs: Knobs) -> Case:
-    """The case of the real prompts."""
+    """Real prompts; a knob that also judges bench cases counts for them only where no bench case is judged."""
     case = Case(name="candidate", suite="llm_demo", arm="candidate", program="llm_demo").scoped(knobs, *LLM_DEMO)
-    alone = knobs.suite == case.suite
-    return (
-        case if alone else replace(case, fixed={**case.fixed, **{name: knobs[f"LLM_DEMO_{name}"] for name in SHARED}})
-    )
+    fixed = dict(case.fixed)
+    for name in SHARED:
+        special = f"LLM_DEMO_{name}"
+        general = knobs.suite == case.suite and knobs.is_given(name) and not knobs.is_given(special)
+        fixed[name] = fixed[special] = knobs[name if general else special]
+    return replace(case, fixed=fixed)
 
 
 def _runtime(knobs: Knobs) -> Iterator[Case]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_h2o.decode import Comparison
 from pytest_h2o.gating import Evidence, Measured, Operator, Outcome, Verdict, compare, judge_study, weigh
 from pytest_h2o.knobs import Knobs
 from pytest_h2o.lab import PairedStudy
@@ -48,8 +49,12 @@ class Gate:
         """Pass when the value is above ``above``: the activity was there."""
         self._end(self._weigh(compare(measured, ">", above), evidence))
 
-    def passes_study(self, paired: PairedStudy, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
-        """Pass when the paired study shows that the decode drop is within the knob's limit."""
+    def passes_study(self, paired: PairedStudy | Comparison, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
+        """Pass when a paired study, or the comparison with a baseline, shows a decode drop within the knob's limit."""
+        if isinstance(paired, Comparison):
+            verdict = compare(paired.measured, "<=", self.knobs.number(knob))
+            self._end(self._weigh(replace(verdict, knob=knob, evidence=paired.detail), evidence))
+            return
         if paired.study is None:
             self.holds("decode_drop", paired.problems, source=paired.source)
             return

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class Lab:
     is needed. They are known before the first launch, so that the launches of all arms can be interleaved.
     ``combinations`` are those of a sweep. A ``recording`` takes the place of all launches, with what was recorded in
     ``baseline`` to compare its decode speed with; ``replay`` is the directory of any earlier run that is judged again.
+    ``history`` is the file with the decode speeds of earlier sessions.
     """
 
     root: Path
@@ -77,6 +78,7 @@ class Lab:
     replay: Path | None = None
     recording: Recording | None = None
     baseline: Recording | None = None
+    history: Path | None = None
     _spent_s: float = 0.0
     _runs: dict[str, Run] = field(default_factory=dict)
     _studies: dict[tuple[str, str], PairedStudy] = field(default_factory=dict)
@@ -102,10 +104,33 @@ class Lab:
             return self.recording.run(self.cases[name])
         if name not in self._runs:
             case = self.cases[name]
+            for spec in self._batch(case) if name in self.studied else ():
+                self.get(spec)
             # A demo launch is also the candidate of a pair, so its baseline has to run beside it.
-            get = self._get_beside_others if case.program == "llm_demo" and name in self.studied else self._get_alone
+            get = self._get_beside_others if case.program == "llm_demo" and name in self._paired else self._get_alone
             self._runs[name] = read_run(name, [get(case, spec) for spec in self._launches(case, case.replicate)])
         return self._runs[name]
+
+    def baseline_run(self, name: str) -> Run:
+        """The launches of a case's work with H2O off, made on first use."""
+        case = self.cases[name]
+        if not self.recording:
+            return read_run(name, [self.get(baseline_of(spec)) for spec in self._launches(case, case.replicate)])
+        if self.baseline is None:
+            reason = "a recording has no baseline beside its launches; name one with --h2o-replay-baseline DIR"
+            return Run(name, (), (), (reason,))
+        run = self.baseline.run(case)
+        h2o = (f"{self.baseline.directory} was run with H2O on",) if self.baseline.has_h2o else ()
+        return replace(run, problems=tuple(f"baseline: {problem}" for problem in (*run.problems, *h2o)))
+
+    def baseline_mode(self, name: str) -> str:
+        """What the decode speed of a case is held against: DECODE_BASELINE_MODE, as the case has it.
+
+        Real prompts have no other baseline than launches of this session.
+        """
+        case = self.cases[name]
+        mode = case.knobs(self.knobs).text("DECODE_BASELINE_MODE")
+        return "same_batch" if case.program == "llm_demo" and mode != "paired" else mode
 
     def study(self, name: str, bucket: str = "") -> PairedStudy:
         """Measure candidate against baseline in pairs until a planned look decides, or the cap is reached."""
@@ -120,6 +145,8 @@ class Lab:
         for name in self.looked_at:
             specs |= {spec.key: spec for spec in self._launches(self.cases[name], self.cases[name].replicate)}
         for name in self.studied:
+            specs |= {spec.key: spec for spec in self._batch(self.cases[name])}
+        for name in self._paired:
             case = self.cases[name]
             for replicate in range(1, self._first_look(case) + 1):
                 pairs = self._pairs(case, replicate)
@@ -149,6 +176,18 @@ class Lab:
         result: dict[str, object] = json.loads(path.read_text())
         return result
 
+    @property
+    def _paired(self) -> list[str]:
+        """The studied cases that are measured in pairs."""
+        return [name for name in self.studied if self.baseline_mode(name) == "paired"]
+
+    def _batch(self, case: Case) -> list[LaunchSpec]:
+        """A case's launches and those of a baseline in the same session, in RUN_ORDER; none if it has none there."""
+        if self.baseline_mode(case.name) != "same_batch":
+            return []
+        candidates = self._launches(case, case.replicate)
+        return in_order(self.knobs.text("RUN_ORDER"), [baseline_of(spec) for spec in candidates], candidates)
+
     def _dump_launches(self) -> list[LaunchSpec]:
         if self.knobs.text("DUMP_DIR"):
             return []
@@ -177,7 +216,7 @@ class Lab:
 
     def _neighbours(self, case: Case, candidate: LaunchSpec) -> Iterator[LaunchSpec]:
         shared = candidate.replicate <= self._first_look(case)
-        for name in sorted({case.name, *(self.studied if shared else ())}):
+        for name in sorted({case.name, *(self._paired if shared else ())}):
             if self.cases[name].program == case.program:
                 for pair in self._pairs(self.cases[name], candidate.replicate):
                     yield from (spec for spec in pair if spec.label == candidate.label)
@@ -192,7 +231,7 @@ class Lab:
         return min((buckets.count(bucket) for bucket in set(buckets)), default=0)
 
     def _measure(self, case: Case, bucket: str) -> PairedStudy:
-        target = self.knobs.number(drop_knob(case))
+        target = case.knobs(self.knobs).number(drop_knob(case))
         pairs: list[Pair] = []
         looks = [look for look in LOOKS if look <= self.knobs.integer("DECODE_MAX_PAIRS")]
         replicate, study, source = 0, None, None
@@ -216,34 +255,38 @@ class Lab:
 
     def _recorded(self, case: Case, bucket: str) -> PairedStudy:
         """A study of the recorded rows: each beside the recorded baseline's row of the same name."""
-        run = self.run(case.name)
-        if self.baseline is None:
-            reason = "a recording has no baseline beside its launches; name one with --h2o-replay-baseline DIR"
-            return PairedStudy((), None, (reason,), run.source)
-        other = self.baseline.run(case)
-        wanted = self._labels_in(bucket)
-        problems = [*run.problems, *(f"baseline: {problem}" for problem in other.problems)]
-        if self.baseline.has_h2o:
-            problems.append(f"baseline: {self.baseline.directory} was run with H2O on")
-        pairs = () if problems else tuple(row_pairs(other, run, wanted))
+        run, other = self.run(case.name), self.baseline_run(case.name)
+        problems = run.problems + other.problems
+        pairs = () if problems else tuple(row_pairs(other, run, self.labels_in(bucket)))
         if not pairs:
-            problems = problems or [f"{self.baseline.directory} holds no row of the same name"]
-            return PairedStudy((), None, tuple(problems), run.source)
+            return PairedStudy((), None, problems or ("the baseline holds no row of the same name",), run.source)
         target = case.knobs(self.knobs).number(drop_knob(case))
         return PairedStudy(pairs, judge([pair.difference for pair in pairs], target), (), run.source)
 
     def _pair_records(self, case: Case, replicate: int, bucket: str) -> list[tuple[LaunchRecord, LaunchRecord]]:
-        wanted = self._labels_in(bucket)
+        wanted = self.labels_in(bucket)
         pairs = [pair for pair in self._pairs(case, replicate) if wanted is None or pair[1].label in wanted]
         return [(self._get_beside_others(case, candidate), self.get(baseline))[::-1] for baseline, candidate in pairs]
 
-    def _labels_in(self, bucket: str) -> set[str] | None:
+    def labels_in(self, bucket: str) -> set[str] | None:
         return {prompt.stem for prompt in self.prompts.prompts if prompt.bucket == bucket} if bucket else None
 
 
 def drop_knob(case: Case) -> str:
     """The knob that limits the decode drop of a case."""
     return "LLM_DEMO_DECODE_DROP_TARGET" if case.program == "llm_demo" else "DECODE_DROP_TARGET"
+
+
+def in_order(order: str, baseline: Sequence[LaunchSpec], candidate: Sequence[LaunchSpec]) -> list[LaunchSpec]:
+    """All launches of one side first, or of each work's two launches now one and now the other first.
+
+    The original ran the baseline of ``llm_demo`` first and that of ``llm_bench`` last, so that warm-up and drift
+    favoured one side.
+    """
+    if order != "interleaved":
+        return [*baseline, *candidate] if order == "baseline_first" else [*candidate, *baseline]
+    pairs = zip(baseline, candidate, strict=True)
+    return [spec for number, pair in enumerate(pairs) for spec in (pair if number % 2 == 0 else pair[::-1])]
 
 
 def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | None, list[str]]:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from pytest_h2o.decode import history_entries
 from pytest_h2o.gate import Gate
 from pytest_h2o.gating import Verdict
+from pytest_h2o.history import FILE, append_history
 from pytest_h2o.knobs import KnobError, Knobs
 from pytest_h2o.lab import Lab
 from pytest_h2o.parsers.rows import Row
@@ -50,9 +53,11 @@ class Session:
         self.verdicts: dict[str, Verdict] = {}
         self.printer = ProgressPrinter(config)
         self.follower: EventFollower | None = None
+        history = self.knobs.text("DECODE_BASELINE_HISTORY") or _base(config) / FILE
         self.lab = Lab(
             self.root, self.knobs, self._get, settings.prompt_dir, combinations=_combinations(config, self.knobs),
             replay=self.replay, recording=_recording(self.replay), baseline=_baseline(config),
+            history=config.invocation_params.dir / history,
         )  # fmt: skip
 
     @classmethod
@@ -147,6 +152,9 @@ class Session:
         if self.verdicts and not self.is_worker:
             self.root.mkdir(parents=True, exist_ok=True)
             write_reports(self.root, self.describe(), self.knobs, self.verdicts, self.replay or self.root)
+            if self.knobs.on("UPDATE_DECODE_BASELINE_HISTORY") and not self.replay and self.lab.history:
+                recorded = replace(self.lab, get=ReplayStore(self.root).get)
+                append_history(self.lab.history, history_entries(recorded, self.verdicts.values(), self.root))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.verdicts and not self.is_worker:
@@ -182,8 +190,12 @@ def session_root(config: pytest.Config, given: str) -> Path:
         if (root / "launches").exists():
             raise KnobError(f"OUT={given} holds launches; give another directory, and --h2o-resume to take them over")
         return root
-    base = config.invocation_params.dir / (config.getoption("h2o_out") or "h2o-runs")
-    return base / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.getpid()}"
+    return _base(config) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.getpid()}"
+
+
+def _base(config: pytest.Config) -> Path:
+    """Where run directories are kept."""
+    return config.invocation_params.dir / (config.getoption("h2o_out") or "h2o-runs")
 
 
 def overridden_keys(runtime: Runtime, specs: Sequence[LaunchSpec]) -> list[str]:

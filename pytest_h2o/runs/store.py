@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+from pytest_h2o.history import machine
 from pytest_h2o.parsers.loglines import telling_lines
 from pytest_h2o.runs.launcher import Ended, launch
 from pytest_h2o.runs.locks import hold, machine_lock_path
@@ -156,7 +157,7 @@ class RunStore:
     @cached_property
     def _fingerprint(self) -> dict[str, str]:
         try:
-            return self.runtime.fingerprint()
+            return {**self.runtime.fingerprint(), "machine": machine()}
         except RuntimeSetupError:
             return {}
 

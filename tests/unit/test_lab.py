@@ -35,7 +35,8 @@ class FakeStore:
             (directory / "log.md").write_text(f"{COLUMNS}{cells} | 3.1 ± 0.0 |\n")
         failed = spec.arm in self.broken
         status, reason = ("failed", "ended by signal 11 (SIGSEGV)") if failed else ("ok", "")
-        return LaunchRecord(spec=spec, status=status, reason=reason, **standard_paths(directory))  # type: ignore[arg-type]
+        inputs = {"machine": "here", "llm_weight": "5-1769-abc"}
+        return LaunchRecord(spec=spec, status=status, reason=reason, inputs=inputs, **standard_paths(directory))  # type: ignore[arg-type]
 
 
 def make_lab(
@@ -44,7 +45,7 @@ def make_lab(
     prompts = tmp_path / "prompts"
     prompts.mkdir()
     store = FakeStore(tmp_path, speed, **attributes)  # type: ignore[arg-type]
-    return Lab(tmp_path, resolve(settings), store.get, prompts), store
+    return Lab(tmp_path, resolve(settings, suite="final"), store.get, prompts), store
 
 
 def by_arm(**speeds: float) -> Speed:

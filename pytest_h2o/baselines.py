@@ -1,0 +1,118 @@
+"""What a decode speed is held against without a paired study: a given number, earlier sessions, or this session.
+
+Pure. Speeds are in tokens/s, by row label where there are several; drops are shares of the baseline's speed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from pytest_h2o.gating import Measured
+from pytest_h2o.history import Entry
+
+GIVE = "give DECODE_BASELINE, measured on this machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A speed to compare with, where it comes from, and from how many samples; ``missing`` says why there is none.
+
+    ``note`` says what was left out of it.
+    """
+
+    value: float | None
+    source: str
+    samples: int
+    missing: str = ""
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """The baseline in words."""
+        samples = f"{self.samples} sample{'' if self.samples == 1 else 's'}"
+        return f"{self.value:g} tok/s ({self.source}, {samples})" + (f"; {self.note}" if self.note else "")
+
+
+def fixed(given: float | None) -> Baseline:
+    """The number that the user gave; the original had the 6.60 tok/s of one machine where none was."""
+    return Baseline(value=given, source="fixed", samples=1, missing="" if given else f"no fixed baseline: {GIVE}")
+
+
+def rolling(  # noqa: PLR0913  the original's settings
+    entries: Iterable[Entry],
+    *,
+    key: str,
+    identity: Mapping[str, str],
+    window: int,
+    least: int,
+    given: float | None,
+    failed_too: bool = False,
+) -> Baseline:
+    """The median of the last ``window`` entries with this key; ``given`` if there are fewer than ``least``.
+
+    Entries that differ in machine, model or settings are left out and counted, as are failed ones unless
+    ``failed_too``: the original took them in, so that each regression lowered the next baseline.
+    """
+    latest: deque[float] = deque(maxlen=max(1, window))
+    left_out: Counter[str] = Counter()
+    for entry in entries:
+        if entry.key != key:
+            continue
+        if others := [name for name, value in identity.items() if not value or entry.identity.get(name) != value]:
+            left_out["of another or unknown " + " and ".join(others)] += 1
+        elif not entry.overall_pass and not failed_too:
+            left_out["that failed"] += 1
+        else:
+            latest.append(entry.decode_best)
+    note = ", ".join(
+        f"{count} {'entry' if count == 1 else 'entries'} {why} left out" for why, count in left_out.items()
+    )
+    if len(latest) >= max(1, least):
+        return Baseline(value=median(latest), source="rolling_median", samples=len(latest), note=note)
+    few = f"the history has {len(latest)} of {max(1, least)} samples for {key}" + (f" ({note})" if note else "")
+    missing = "" if given else f"{few}; sessions that pass in another DECODE_BASELINE_MODE add to it, or {GIVE}"
+    return Baseline(value=given, source="fixed_fallback", samples=len(latest), missing=missing, note=few)
+
+
+def same_batch(speeds: Iterable[float], given: float | None) -> Baseline:
+    """The fastest row of this session with H2O off; ``given`` if none has a speed above 0."""
+    best = max(speeds, default=0.0)
+    if best > 0:
+        return Baseline(value=best, source="same_batch", samples=1)
+    missing = "" if given else f"no baseline row has a decode speed; {GIVE}"
+    return Baseline(value=given, source="same_batch_fallback_fixed", samples=0, missing=missing)
+
+
+def drop(candidate: float, baseline: float) -> float:
+    """The share of the baseline's speed that is lost; negative when the candidate is faster."""
+    return (baseline - candidate) / baseline
+
+
+def against(speeds: Mapping[str, float], baseline: Baseline, *, all_rows: bool = False) -> Measured:
+    """The drop of the fastest row, as in the original, or of the slowest one."""
+    chosen = (min if all_rows else max)(speeds.values(), default=None)
+    rows = tuple((label, f"{speed:g} tok/s") for label, speed in speeds.items())
+    if baseline.value is None or chosen is None:
+        return _drop(None, rows, baseline.missing or "no row has a decode speed")
+    return _drop(drop(chosen, baseline.value), rows)
+
+
+def against_rows(speeds: Mapping[str, float], baselines: Mapping[str, float]) -> Measured:
+    """The largest drop of any row against the baseline's row of the same label."""
+    rows = tuple((label, f"{baselines.get(label, 0.0):g} -> {speed:g} tok/s") for label, speed in speeds.items())
+    if alone := [label for label in speeds if baselines.get(label, 0.0) <= 0]:
+        return _drop(None, rows, f"no baseline speed for {', '.join(alone)}")
+    drops = [drop(speed, baselines[label]) for label, speed in speeds.items()]
+    return _drop(max(drops, default=None), rows, "" if drops else "no row has a decode speed")
+
+
+def throughput(tokens: Mapping[str, int], speeds: Mapping[str, float]) -> float:
+    """All tokens over the time that all of them took; the original averaged the speeds, whatever their lengths."""
+    return sum(tokens[label] for label in speeds) / sum(tokens[label] / speed for label, speed in speeds.items())
+
+
+def _drop(value: float | None, rows: tuple[tuple[str, str], ...], missing: str = "") -> Measured:
+    return Measured(metric="decode_drop", value=value, unit="share", rows=rows, missing=missing)

@@ -1,0 +1,172 @@
+"""The decode speed of a case held against what DECODE_BASELINE_MODE names, and what the history keeps of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pytest_h2o.baselines import Baseline, against, against_rows, fixed, rolling, same_batch, throughput
+from pytest_h2o.cases import Case
+from pytest_h2o.gating import Measured, Verdict
+from pytest_h2o.history import Entry, read_history
+from pytest_h2o.knobs import Knobs
+from pytest_h2o.lab import Lab, PairedStudy
+from pytest_h2o.results import Run
+from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runtimes.config import PATH_FIELDS
+
+Records = tuple[tuple[LaunchRecord, LaunchRecord], ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The decode drop of a case; ``detail`` names the baseline, ``records`` has its launch before the candidate's."""
+
+    measured: Measured
+    detail: str = ""
+    records: Records = ()
+
+
+class NotComparable(Exception):
+    """A decode speed is missing; the message says why."""
+
+
+def held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Comparison:
+    """The decode speed of a case, or of its prompts in one bucket, held against its baseline."""
+    if lab.baseline_mode(name) == "paired":
+        return lab.study(name, bucket)
+    run = lab.run(name)
+    try:
+        return _compare(lab, run, bucket)
+    except NotComparable as reason:
+        return Comparison(Measured(metric="decode_drop", value=None, source=run.source, missing=str(reason)))
+
+
+def _compare(lab: Lab, run: Run, bucket: str) -> Comparison:
+    case = lab.cases[run.case]
+    knobs = case.knobs(lab.knobs)
+    every = knobs.on("REQUIRE_ALL_ROWS")
+    speeds = _speeds(lab, run, bucket)
+    records: Records = ()
+    if lab.baseline_mode(run.case) != "same_batch":
+        baseline = _stored(lab, case, knobs)
+        measured = against(speeds, baseline, all_rows=every)
+    else:
+        other = lab.baseline_run(run.case)
+        if not other.problems and {row.label for row in other.rows}.isdisjoint(speeds):
+            raise NotComparable("the baseline holds no row of the same name")
+        before = _speeds(lab, other, bucket)
+        pairs = zip(other.launches, run.launches, strict=False)
+        records = tuple(pair for pair in pairs if not bucket or pair[1].spec.label in speeds)
+        baseline, measured = _same_session(case, knobs, (run, speeds), (other, before))
+        measured = against_rows(speeds, before) if every else measured
+    detail = "" if measured.missing else "same_batch, row by row" if every and records else baseline.text
+    return Comparison(replace(measured, source=run.source), detail, records)
+
+
+def _same_session(
+    case: Case, knobs: Knobs, candidate: tuple[Run, dict[str, float]], other: tuple[Run, dict[str, float]]
+) -> tuple[Baseline, Measured]:
+    """Bench cases compare their fastest rows, real prompts all their tokens over all their time."""
+    rows = against_rows(candidate[1], other[1]).rows
+    if case.program == "llm_bench":
+        baseline = same_batch(other[1].values(), knobs.optional("DECODE_BASELINE"))
+        return baseline, replace(against(candidate[1], baseline), rows=rows)
+    total = [throughput(_tokens(run), speeds) for run, speeds in (candidate, other)]
+    baseline = Baseline(value=total[1], source="same_batch", samples=len(rows))
+    return baseline, replace(against({"all prompts": total[0]}, baseline), rows=rows)
+
+
+def _stored(lab: Lab, case: Case, knobs: Knobs) -> Baseline:
+    given = knobs.optional("DECODE_BASELINE")
+    if lab.baseline_mode(case.name) == "fixed":
+        return fixed(given)
+    return rolling(
+        read_history(lab.history) if lab.history else (),
+        key=history_key(knobs),
+        identity=identity(lab.run(case.name)),
+        window=knobs.integer("DECODE_BASELINE_ROLLING_WINDOW"),
+        least=knobs.integer("DECODE_BASELINE_ROLLING_MIN_SAMPLES"),
+        given=given,
+        failed_too=knobs.on("DECODE_BASELINE_HISTORY_FAILED"),
+    )
+
+
+def history_entries(lab: Lab, verdicts: Collection[Verdict], root: Path) -> list[Entry]:
+    """What the history keeps of a session: bench cases whose decode gate was judged, once for shared launches.
+
+    A case without a readable speed never enters it, one with a failed gate only if the user asks for it.
+    """
+    entries: dict[tuple[str, ...], Entry] = {}
+    for name in dict.fromkeys(verdict.case for verdict in verdicts if verdict.gate == "decode_drop"):
+        case = lab.cases.get(name)
+        if case is None or case.program != "llm_bench" or case.launch:
+            continue
+        passed = all(verdict.outcome in ("pass", "skipped") for verdict in verdicts if verdict.case == name)
+        best = lab.run(name).highest("decode_tps").value
+        if best and best > 0 and (passed or lab.knobs.on("DECODE_BASELINE_HISTORY_FAILED")):
+            keys = tuple(launch.spec.key for launch in lab.run(name).launches)
+            entries.setdefault(keys, _entry(lab, name, best, passed, root / "summary.json"))
+    return list(entries.values())
+
+
+def _entry(lab: Lab, name: str, best: float, passed: bool, summary: Path) -> Entry:
+    return Entry(
+        ts_utc=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        key=history_key(lab.cases[name].knobs(lab.knobs)),
+        decode_best=round(best, 4),
+        overall_pass=passed,
+        summary=str(summary),
+        case=name,
+        identity=identity(lab.run(name)),
+    )
+
+
+def history_key(knobs: Knobs) -> str:
+    """DECODE_BASELINE_KEY, else what the original puts together from the host and the work."""
+    lengths = (",".join(map(str, knobs.integers(name))) for name in ("PROMPTS", "GENS"))
+    work = "{backend}_t{threads}_p{0}_g{1}_rep{repeat}".format(
+        *lengths, backend=knobs["BACKEND"], threads=knobs["THREADS"], repeat=knobs["REPEAT"]
+    )
+    return knobs.text("DECODE_BASELINE_KEY") or f"{platform.node() or 'host'}_{work}"
+
+
+def identity(run: Run) -> dict[str, str]:
+    """What must be equal for speeds to be comparable, empty where unknown; the original's key left it out."""
+    first = run.launches[0]
+    # Without the modification time, which a copy of the same file does not share.
+    files = {name: re.sub(r"-\d+-", "-", text) for name, text in first.inputs.items() if name in PATH_FIELDS}
+    model = _hash(files) if files else ""
+    return {"machine": first.inputs.get("machine", ""), "model": model, "settings": _hash(dict(first.spec.config))}
+
+
+def _speeds(lab: Lab, run: Run, bucket: str) -> dict[str, float]:
+    """Decode speed by row label; raises :class:`NotComparable`."""
+    if missing := run.missing("decode_tps"):
+        raise NotComparable(missing)
+    wanted = lab.labels_in(bucket)
+    speeds = {row.label: sample.mean for row, sample in run.samples("decode_tps")}
+    chosen = {label: speed for label, speed in speeds.items() if wanted is None or label in wanted}
+    if not chosen:
+        raise NotComparable(f"no prompts in bucket {bucket}" if bucket else "no rows were measured")
+    if lab.cases[run.case].program == "llm_demo" and (still := [label for label in chosen if chosen[label] <= 0]):
+        raise NotComparable(f"the decode speed of {', '.join(still)} is not above 0")
+    return chosen
+
+
+def _tokens(run: Run) -> dict[str, int]:
+    """Generated tokens by row label; raises :class:`NotComparable`."""
+    tokens = {row.label: row.decode_tokens for row in run.rows if row.decode_tokens}
+    if without := [row.label for row in run.rows if row.label not in tokens]:
+        raise NotComparable(f"no count of generated tokens for {', '.join(without)}")
+    return tokens
+
+
+def _hash(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
