@@ -9,7 +9,6 @@ from pytest_h2o.lab import Lab, PairedStudy
 from pytest_h2o.offline_run import Evaluation, evaluate_dump
 from pytest_h2o.plugin import session_of
 from pytest_h2o.results import Run
-from pytest_h2o.suites import composed
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,13 +27,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
     if "bucket" in metafunc.fixturenames:
         metafunc.parametrize("bucket", lab.buckets or ["none"])
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Put a gate into the suites that are made up of others."""
-    session = session_of(item.config)
-    for suite in composed({mark.name for mark in item.iter_markers()}, session.kit, session.knobs.on):
-        item.add_marker(suite)
 
 
 @pytest.fixture

@@ -31,11 +31,6 @@ class Gate:
     rerun: str
     require_evidence: bool = False
 
-    @property
-    def suites(self) -> str:
-        """The suites that the gate is in, comma separated."""
-        return ",".join(sorted({mark.name for mark in self.node.iter_markers()} & set(SUITES)))
-
     def at_least(self, measured: Measured, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
         """Pass when the value is not below the knob's limit and no evidence contradicts it."""
         self._limit(measured, ">=", knob, evidence)
@@ -97,6 +92,11 @@ class Gate:
             pytest.fail(failure_table(verdict, self.rerun), pytrace=False)
 
     def _record(self, verdict: Verdict) -> Verdict:
-        verdict = replace(verdict, gate=self.name, case=self.case, suites=self.suites)
+        verdict = replace(verdict, gate=self.name, case=self.case, suites=suites_of(self.node))
         self.node.user_properties += verdict.properties()
         return verdict
+
+
+def suites_of(item: pytest.Item) -> str:
+    """The suites that a gate is in, comma separated."""
+    return ",".join(sorted({mark.name for mark in item.iter_markers()} & set(SUITES)))

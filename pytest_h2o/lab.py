@@ -132,6 +132,10 @@ class Lab:
         mode = case.knobs(self.knobs).text("DECODE_BASELINE_MODE")
         return "same_batch" if case.program == "llm_demo" and mode != "paired" else mode
 
+    def reading(self, get: Store) -> Lab:
+        """This laboratory over a store that launches nothing."""
+        return replace(self, get=get, _runs={}, _studies={})
+
     def study(self, name: str, bucket: str = "") -> PairedStudy:
         """Measure candidate against baseline in pairs until a planned look decides, or the cap is reached."""
         if (name, bucket) not in self._studies:

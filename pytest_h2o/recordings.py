@@ -109,6 +109,11 @@ class Recording:
         return PromptSelection(tuple(Prompt(path, bucket_of(path.name), path.stem) for path in paths if path), ())
 
     @property
+    def records(self) -> list[LaunchRecord]:
+        """The recorded launches."""
+        return [each.record for each in self.launches]
+
+    @property
     def has_h2o(self) -> bool:
         """Whether any launch had H2O on."""
         return any(each.record.spec.config.get("kv_h2o_enable") for each in self.launches)

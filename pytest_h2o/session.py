@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_h2o.decode import history_entries
-from pytest_h2o.gate import Gate
+from pytest_h2o.gate import Gate, suites_of
 from pytest_h2o.gating import Verdict
 from pytest_h2o.history import FILE, append_history
 from pytest_h2o.knobs import KnobError, Knobs
@@ -25,6 +24,7 @@ from pytest_h2o.presets import PresetError, combinations, distinct, preset_names
 from pytest_h2o.progress import EventFollower, ProgressPrinter, append_event
 from pytest_h2o.recordings import Recording, RecordingError, is_own, read_recording
 from pytest_h2o.report.files import write_reports
+from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.pareto import LEGEND, comparison
 from pytest_h2o.report.text import aligned, clean, summary_rows
 from pytest_h2o.results import read_launch
@@ -33,9 +33,10 @@ from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
 from pytest_h2o.settings import Settings, ini_values, read_settings, rerun_command
 from pytest_h2o.specs import LaunchSpec
-from pytest_h2o.suites import Kit
+from pytest_h2o.suites import Kit, composed, reported
 
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
+COLLECTED = "h2o_collected"
 OFFLINE = {"online_sim", "full_eval_sim", "upper_bound"}
 
 
@@ -51,6 +52,7 @@ class Session:
         self.replay = Path(config.getoption("h2o_replay")) if config.getoption("h2o_replay") else None
         self.is_worker = hasattr(config, "workerinput")
         self.verdicts: dict[str, Verdict] = {}
+        self.collected: dict[str, tuple[str, str]] = {}
         self.printer = ProgressPrinter(config)
         self.follower: EventFollower | None = None
         history = self.knobs.text("DECODE_BASELINE_HISTORY") or _base(config) / FILE
@@ -94,13 +96,11 @@ class Session:
 
     def gate(self, item: pytest.Item) -> Gate:
         """The gate fixture of one test."""
-        parameters = _parameters(item)
-        label = next(iter(parameters.values()), item.path.stem.removeprefix("test_"))
-        case = self.lab.cases.get(parameters.get("bench_case", "candidate"))
+        case = self.lab.cases.get(_parameters(item).get("bench_case", "candidate"))
         knobs = case.knobs(self.knobs) if case else self.knobs
         name = getattr(item, "originalname", item.name).removeprefix("test_")
         required = self.config.getoption("h2o_require_evidence")
-        return Gate(name, label, knobs, item, rerun_command(self.config, item), required)
+        return Gate(name, label_of(item), knobs, item, rerun_command(self.config, item), required)
 
     @cached_property
     def _store(self) -> RunStore | ReplayStore:
@@ -145,16 +145,34 @@ class Session:
         if report.when == "call" and "gate" in properties:
             self.verdicts[report.nodeid] = Verdict.from_properties(properties)
 
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Put a gate into the suites that are made up of others, and remember it, selected or not."""
+        if "gate" not in getattr(item, "fixturenames", ()):
+            return
+        for suite in composed({mark.name for mark in item.iter_markers()}, self.kit, self.knobs.on):
+            item.add_marker(suite)
+        self.collected[item.nodeid] = (label_of(item), suites_of(item))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what an xdist worker collected."""
+        self.collected |= {nodeid: tuple(pair) for nodeid, pair in getattr(node, "workeroutput", {}).get(COLLECTED, [])}
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
+        if self.is_worker:
+            self.config.workeroutput[COLLECTED] = list(self.collected.items())  # type: ignore[attr-defined]
         if self.follower:
             self.follower.stop()
         if self.verdicts and not self.is_worker:
             self.root.mkdir(parents=True, exist_ok=True)
-            write_reports(self.root, self.describe(), self.knobs, self.verdicts, self.replay or self.root)
+            store = ReplayStore(self.replay or self.root)
+            tolerated = self.knobs["DECODE_INCONCLUSIVE"] == "xfail"
+            judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated)
+            records = self.lab.recording.records if self.lab.recording else store.records()
+            write_reports(self.root, self.describe(), judged, reported(self.config.getoption("markexpr")), records)
             if self.knobs.on("UPDATE_DECODE_BASELINE_HISTORY") and not self.replay and self.lab.history:
-                recorded = replace(self.lab, get=ReplayStore(self.root).get)
-                append_history(self.lab.history, history_entries(recorded, self.verdicts.values(), self.root))
+                append_history(self.lab.history, history_entries(judged.lab, self.verdicts.values(), self.root))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.verdicts and not self.is_worker:
@@ -224,6 +242,11 @@ def _combinations(config: pytest.Config, knobs: Knobs) -> list[LaunchSpec]:
     if name is None and re.search(r"\bsweep\b", config.getoption("markexpr")):
         raise PresetError(f"-m sweep needs --h2o-preset NAME; there are {', '.join(preset_names())}")
     return combinations(name, knobs) if name else []
+
+
+def label_of(item: pytest.Item) -> str:
+    """What a verdict of this gate is about: its parameter, else its module."""
+    return next(iter(_parameters(item).values()), item.path.stem.removeprefix("test_"))
 
 
 def _parameters(item: pytest.Item) -> dict[str, str]:

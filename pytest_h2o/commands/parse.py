@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,23 +11,15 @@ from pytest_h2o.commands import fail, note
 
 if TYPE_CHECKING:
     from pytest_h2o.parsers.bench_table import Table
+    from pytest_h2o.report.bench_csv import Line
 
 EXAMPLES = """examples:
   pytest-h2o parse run/logs -o metrics.csv
   pytest-h2o parse first.log second.md            to stdout
   pytest-h2o parse h2o-runs/*/launches/*/log.md -o all.csv
 """
-COLUMNS = (
-    "model", "modelSize", "backend", "threads", "llm_demo", "speed(tok/s)", "h2o_keep", "h2o_lossy", "h2o_lossless",
-    "h2o_target_keep_effective", "h2o_floor_keep", "h2o_quantized_keep", "h2o_evict_us", "h2o_codec_us",
-    "h2o_lossless_raw_mb", "h2o_lossless_comp_mb", "h2o_lossless_comp_us", "h2o_lossless_decomp_us",
-    "h2o_lossless_queue_peak", "h2o_lossless_fallback", "h2o_lossless_backpressure_skip",
-    "h2o_lossless_async_queue_peak", "h2o_lossless_async_wait_us", "h2o_lossless_decode_cache_hit",
-    "h2o_lossless_decode_cache_miss", "log_file",
-)  # fmt: skip
 SUFFIXES = {".log", ".md"}
 MAX_NOTES = 10
-Line = Mapping[str, str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the CSV; 1 if no log holds a row. What is left out is said on stderr."""
+    from pytest_h2o.report.bench_csv import write_csv  # noqa: PLC0415
+
     files = log_files(arguments.logs)
     lines = list(read_lines(files))
     if not lines:
@@ -85,16 +76,3 @@ def problems_of(tables: Sequence[Table]) -> list[str]:
     problems += [problem for table in tables for row in table.rows for problem in row.problems]
     rest = len(problems) - MAX_NOTES
     return problems[:MAX_NOTES] + ([f"and {rest} more problems"] if rest > 0 else [])
-
-
-def write_csv(lines: Sequence[Line], path: Path | None) -> None:
-    """Write ``lines`` to ``path`` or stdout: known columns in the original's order, then the others by name."""
-    from pytest_h2o.report.text import clean  # noqa: PLC0415
-
-    present = {column for line in lines for column in line}
-    order = [column for column in COLUMNS if column in present]
-    order += sorted(present.difference(COLUMNS))
-    with path.open("w", encoding="utf-8", newline="") if path else nullcontext(sys.stdout) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([clean(column) for column in order])
-        writer.writerows([clean(line.get(column, "")) for column in order] for line in lines)

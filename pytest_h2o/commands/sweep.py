@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_h2o.commands import clean, fail, note, table
-from pytest_h2o.commands.parse import read_lines, write_csv
+from pytest_h2o.commands.parse import read_lines
 
 if TYPE_CHECKING:
     from pytest_h2o.knobs import Knobs
@@ -31,29 +31,6 @@ EXAMPLES = """examples:
 
 exit code: 0 all launches ended well, 1 wrong usage, 2 some launches failed, 130 interrupted (what is finished is kept)
 """
-# Manifest keys after run_id, prompt_len and gen_len, in the original's order, with the config keys they show.
-H2O_KEYS = {
-    "keep_ratio": "kv_h2o_target_keep_ratio",
-    "block_tokens": "kv_h2o_block_tokens",
-    "sink_tokens": "kv_h2o_sink_tokens",
-    "recent_tokens": "kv_h2o_recent_tokens",
-    "ema_alpha": "kv_h2o_ema_alpha",
-    "update_interval": "kv_h2o_update_interval",
-    "trigger_min_tokens": "kv_h2o_trigger_min_tokens",
-    "h2o_layer_start": "kv_h2o_layer_start",
-    "h2o_layer_end": "kv_h2o_layer_end",
-    "h2o_target_mode": "kv_h2o_target_mode",
-    "h2o_target_lossy_ratio": "kv_h2o_target_lossy_ratio",
-}
-LOSSLESS_KEYS = (
-    "kv_lossless_enable", "kv_lossless_scope", "kv_lossless_front_n", "kv_lossless_codec",
-    "kv_lossless_runtime_enable", "kv_lossless_runtime_mode", "kv_lossless_block_tokens",
-    "kv_lossless_hot_recent_tokens", "kv_lossless_hot_sink_tokens", "kv_lossless_kept_sample_layers",
-    "kv_lossless_kept_sample_token_interval", "kv_lossless_front_sample_token_interval",
-    "kv_lossless_store_disable_front", "kv_lossless_store_bootstrap_tokens", "kv_lossless_store_grouped_step_tokens",
-    "kv_lossless_codec_runtime", "kv_lossless_predictors_k", "kv_lossless_predictors_v", "kv_lossless_async_threads",
-    "kv_lossless_max_queue", "kv_lossless_decode_cache_blocks", "kv_lossless_strict_roundtrip_check",
-)  # fmt: skip
 PROGRESS_EVERY_S = 15.0
 OPTION_KNOBS = ("threads", "backend", "attention_option", "launch_timeout_s")
 
@@ -205,30 +182,21 @@ class Sweep:
 
     def write_manifest(self, return_codes: Mapping[str, int | None]) -> None:
         """Write ``manifest.json``: every combination whose launch has a return code, in the original's format."""
+        from pytest_h2o.report.manifest import manifest_entry  # noqa: PLC0415
         from pytest_h2o.runs.records import write_atomically  # noqa: PLC0415
 
         entries = [
-            self._entry(spec, return_codes[self.first[spec.arm].arm])
+            manifest_entry(
+                spec,
+                return_codes[self.first[spec.arm].arm],
+                config=self.out / "configs" / f"{spec.arm}.json",
+                log=self.log(spec.arm),
+                disable_lossless=self.disable_lossless,
+            )
             for spec in self.specs
             if self.first[spec.arm].arm in return_codes
         ]
         write_atomically(self.out / "manifest.json", json.dumps(entries, indent=2) + "\n")
-
-    def _entry(self, spec: LaunchSpec, return_code: int | None) -> dict[str, object]:
-        config = spec.config
-        return {
-            "run_id": spec.arm,
-            "prompt_len": spec.prompt_tokens,
-            "gen_len": spec.gen_tokens,
-            **{key: config[name] for key, name in H2O_KEYS.items()},
-            "disable_h2o": not config["kv_h2o_enable"],
-            "disable_lossless": self.disable_lossless,
-            "kv_h2o_enable": config["kv_h2o_enable"],
-            **{key: config[key] for key in LOSSLESS_KEYS},
-            "config": str(self.out / "configs" / f"{spec.arm}.json"),
-            "log": str(self.log(spec.arm)),
-            "return_code": return_code,
-        }
 
     def _keep(self, record: LaunchRecord) -> None:
         """Take in a launch that ended: its table into ``logs``, its row, its line in the manifest and on the screen."""
@@ -251,6 +219,7 @@ class Sweep:
 
     def _conclude(self) -> None:
         """Write the CSV, print the comparison and name what failed."""
+        from pytest_h2o.report.bench_csv import write_csv  # noqa: PLC0415
         from pytest_h2o.report.pareto import LEGEND, comparison  # noqa: PLC0415
 
         if lines := list(read_lines(self.log(run_id) for run_id in self.rows)):

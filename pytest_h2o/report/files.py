@@ -1,48 +1,148 @@
-"""The files of a run directory: summary.json, summary.md, metrics.csv. All from one list of verdicts."""
+"""The files of a run directory. All from one list of verdicts and the launches that were judged."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import BaseModel, JsonValue
+
 from pytest_h2o.gating import Verdict
-from pytest_h2o.knobs import KNOBS, Knobs
-from pytest_h2o.report.text import clean, summary_rows
+from pytest_h2o.knobs import KNOBS, Knobs, KnobValue
+from pytest_h2o.report.bench_csv import write_csv
+from pytest_h2o.report.judged import Gates, Judged
+from pytest_h2o.report.manifest import manifest_entry
+from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary
+from pytest_h2o.report.quality import CaseView, shown, summary_markdown, view
+from pytest_h2o.report.suite_reports import (
+    all_in_one_report,
+    case_folder,
+    demo_report,
+    demo_summaries,
+    final_report,
+    m3_report,
+    m3_rows,
+)
+from pytest_h2o.report.text import clean, markdown_row, summary_rows
 from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.store import ReplayStore
 
 
-def write_reports(root: Path, title: str, knobs: Knobs, verdicts: Mapping[str, Verdict], launches: Path) -> None:
-    """Write the session's record into ``root``; ``launches`` is the run directory whose launches were judged."""
-    document = summary(title, knobs, verdicts)
-    (root / "summary.json").write_text(json.dumps(document, indent=2) + "\n")
-    (root / "summary.md").write_text(markdown(title, list(verdicts.values()), bool(document["overall_pass"])))
-    write_metrics(root / "metrics.csv", ReplayStore(launches).records())
+def write_reports(root: Path, title: str, judged: Judged, suites: Collection[str], records: list[LaunchRecord]) -> None:
+    """Write the session's record into ``root``, and the reports of those ``suites`` of which some gate was judged."""
+    document = summary(title, judged.lab.knobs, judged.verdicts)
+    _write_json(root / "summary.json", document)
+    (root / "summary.md").write_text(markdown(title, list(judged.verdicts.values()), document.overall_pass))
+    write_metrics(root / "metrics.csv", records)
+    for name in judged.bench_cases():
+        _write_case(root / case_folder(name), view(judged, name), title)
+    for suite, write in SUITE_WRITERS.items():
+        if suite in suites and judged.suite(suite).verdicts:
+            (root / suite).mkdir(exist_ok=True)
+            write(root / suite, judged)
 
 
-def summary(title: str, knobs: Knobs, verdicts: Mapping[str, Verdict]) -> dict[str, object]:
-    """The record as JSON data: what was tested, the knobs that were set, every verdict, and the outcome."""
-    outcomes = Counter(verdict.outcome for verdict in verdicts.values())
-    tolerated = knobs["DECODE_INCONCLUSIVE"] == "xfail"
+def summary(title: str, knobs: Knobs, verdicts: Mapping[str, Verdict]) -> Summary:
+    """The record: what was tested, the knobs that were set, every verdict, and the outcome."""
+    outcomes = Counter[str](verdict.outcome for verdict in verdicts.values())
     given = {name: knobs.with_source(name) for name in KNOBS if knobs.with_source(name)[1] != "default"}
-    return {
-        "schema_version": 1,
-        "title": title,
-        "overall_pass": bool(verdicts) and not outcomes["fail"] and (tolerated or not outcomes["inconclusive"]),
-        "outcomes": dict(outcomes),
-        "knobs": {name: {"value": value, "source": source} for name, (value, source) in given.items()},
-        "gates": [{"nodeid": nodeid, **asdict(verdict)} for nodeid, verdict in verdicts.items()],
-    }
+    return Summary(
+        title=title,
+        overall_pass=Gates(list(verdicts.values()), knobs["DECODE_INCONCLUSIVE"] == "xfail").all_passed,
+        outcomes=dict(outcomes),
+        knobs={name: KnobInForce(value=_plain(value), source=source) for name, (value, source) in given.items()},
+        gates=[GateVerdict(nodeid=nodeid, **asdict(verdict)) for nodeid, verdict in verdicts.items()],
+    )
+
+
+def _write_case(folder: Path, case: CaseView, title: str) -> None:
+    """What the original's runtime suite left: ``summary.md``, ``h2o_metrics.csv`` and ``manifest.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.md").write_text(summary_markdown(case, title))
+    lines = [{**row.cells, "log_file": str(row.source)} for row in case.run.rows]
+    if lines:
+        write_csv(lines, folder / "h2o_metrics.csv")
+    with suppress(KeyError):  # the config of a recording may be lost, and then nothing is known to list
+        entries = [
+            manifest_entry(record.spec, record.returncode, config=record.config_path, log=record.table)
+            for record in case.run.launches
+        ]
+        (folder / "manifest.json").write_text(json.dumps(entries, indent=2) + "\n")
+
+
+def _write_m3(folder: Path, judged: Judged) -> None:
+    _write_lines(folder / "results.jsonl", m3_rows(judged))
+    _write_report(folder / "m3_report", m3_report(judged))
+
+
+def _write_demo(folder: Path, judged: Judged) -> None:
+    for tag, document in demo_summaries(judged).items():
+        _write_json(folder / f"{tag}_summary.json", document)
+    _write_report(folder / "llm_demo_report", demo_report(judged))
+
+
+def _write_final(folder: Path, judged: Judged) -> None:
+    report = final_report(judged)
+    _write_lines(folder / "results.jsonl", report.rows)
+    _write_report(folder / "final_report", report)
+
+
+def _write_all_in_one(folder: Path, judged: Judged) -> None:
+    report = all_in_one_report(judged)
+    _write_lines(folder / "all_in_one_results.jsonl", report.rows)
+    _write_report(folder / "all_in_one_report", report)
+
+
+SUITE_WRITERS: Mapping[str, Callable[[Path, Judged], None]] = {
+    "m3": _write_m3,
+    "llm_demo": _write_demo,
+    "final": _write_final,
+    "all_in_one": _write_all_in_one,
+}
+
+
+def _write_json(path: Path, document: BaseModel) -> None:
+    path.write_text(document.model_dump_json(indent=2) + "\n")
+
+
+def _write_lines(path: Path, documents: Iterable[BaseModel]) -> None:
+    path.write_text("".join(document.model_dump_json() + "\n" for document in documents))
+
+
+def _write_report(path: Path, document: BaseModel) -> None:
+    """``path.json`` and its twin ``path.md``."""
+    _write_json(path.with_suffix(".json"), document)
+    path.with_suffix(".md").write_text(report_markdown(path.name, document.model_dump()))
+
+
+def report_markdown(name: str, values: Mapping[str, object]) -> str:
+    """A report as Markdown: its plain values as a list, each list or object below a heading of its own."""
+    lines = [f"# {name}", ""]
+    sections: list[str] = []
+    for key, value in values.items():
+        if not isinstance(value, list | dict):
+            lines.append(f"- {key}: {shown(key, value)}")
+            continue
+        for label, item in value.items() if isinstance(value, dict) else enumerate(value, start=1):
+            if isinstance(item, dict):
+                sections += ["", f"## {key}: {clean(label)}", "", *(f"- {k}: {shown(k, v)}" for k, v in item.items())]
+            else:
+                lines.append(f"- {key}, {clean(label)}: {shown(key, item)}")
+    return "\n".join(lines + sections) + "\n"
+
+
+def _plain(value: KnobValue | None) -> JsonValue:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def markdown(title: str, verdicts: list[Verdict], overall: bool) -> str:
     """The summary table as Markdown, cells escaped."""
     header, *rows = summary_rows(verdicts)
-    lines = [_row(header), _row(["---"] * len(header)), *(_row(row) for row in rows)]
+    lines = [*map(markdown_row, [header, ["---"] * len(header), *rows])]
     return f"# {'Accepted' if overall else 'Not accepted'}\n\n{clean(title)}\n\n" + "\n".join(lines) + "\n"
 
 
@@ -66,8 +166,3 @@ def write_metrics(path: Path, records: list[LaunchRecord]) -> None:
         }
         lines.append(line | {name: sample.mean for row in rows for name, sample in row.samples.items()})
     pd.DataFrame(lines).to_csv(path, index=False)
-
-
-def _row(cells: list[str] | tuple[str, ...]) -> str:
-    escaped = [cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in cells]
-    return "| " + " | ".join(escaped) + " |"

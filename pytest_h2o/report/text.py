@@ -79,3 +79,9 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows as lines with aligned columns; the last column is left as it is."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """One row of a Markdown table, cells neutralised and escaped."""
+    escaped = [clean(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in cells]
+    return "| " + " | ".join(escaped) + " |"

@@ -32,7 +32,7 @@ VERDICTS = {
 def save_summary(directory: Path, verdicts: dict[str, Verdict], title: str = "embedded: a model") -> Path:
     """A run directory with the summary that a session writes."""
     document = summary(title, resolve(), verdicts)
-    (directory / "summary.json").write_text(json.dumps(document))
+    (directory / "summary.json").write_text(document.model_dump_json())
     return directory
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.cli import main
-from pytest_h2o.commands.parse import COLUMNS, MAX_NOTES
+from pytest_h2o.commands.parse import MAX_NOTES
+from pytest_h2o.report.bench_csv import COLUMNS
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 TABLE = "| model | llm_demo | speed(tok/s) | zeta | alpha |\n| --- | --- | --- | --- | --- |\n"

@@ -1,0 +1,180 @@
+"""The ``Quality Gate`` of one ``llm_bench`` case: the original's keys in the original's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pytest_h2o.knobs import Knobs
+from pytest_h2o.report.judged import Gates, Judged, baseline_of
+from pytest_h2o.report.models import CaseResult
+from pytest_h2o.report.pareto import comparison
+from pytest_h2o.report.text import clean, markdown_row
+from pytest_h2o.results import Run
+
+Pairs = Iterator[tuple[str, object]]
+RATIO_KEYS = ("decode_drop_ratio", "decode_drop_target")
+LIMITS = {
+    "queue_peak": "MAX_LOSSLESS_QUEUE_PEAK",
+    "fallback": "MAX_LOSSLESS_FALLBACK",
+    "backpressure_skip": "MAX_LOSSLESS_BACKPRESSURE_SKIP",
+}
+GATES = {"backpressure_skip": "backpressure"}
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """One case: ``gates`` are its own verdicts and the offline ones of its suite, ``offline`` all offline verdicts."""
+
+    name: str
+    gates: Gates
+    offline: Gates
+    run: Run
+    knobs: Knobs
+
+    def best(self, metric: str, gate: str = "") -> float | None:
+        """What the gate measured, else the largest value of any row; None if there is none."""
+        value = self.gates.value(gate) if gate else None
+        return self.run.highest(metric).value if value is None else value
+
+    def result(self, summary: str) -> CaseResult:
+        """The numbers and flags that every row about the case holds."""
+        return CaseResult(
+            case=self.name,
+            summary=summary,
+            quality_status="PASS" if self.gates.all_passed else "FAIL",
+            overall_pass=self.gates.all_passed,
+            decode_pass=self.gates.passed("decode_drop"),
+            runtime_decomp_pass=self.gates.passed("decompression_active", "decompression_budget"),
+            runtime_queue_peak_pass=self.gates.passed("queue_peak"),
+            runtime_fallback_pass=self.gates.passed("fallback"),
+            decode_best=self.best("decode_tps"),
+            decode_drop_ratio=self.gates.value("decode_drop"),
+            lossy_best=self.best("h2o_lossy", "lossy"),
+            lossless_online_value=self.offline.value("online_sim_lossless"),
+            runtime_decomp_best_us=self.best("h2o_lossless_decomp_us", "decompression_active"),
+            runtime_queue_peak_best=self.best("h2o_lossless_queue_peak", "queue_peak"),
+            runtime_fallback_best=self.best("h2o_lossless_fallback", "fallback"),
+            runtime_backpressure_skip_best=self.best("h2o_lossless_backpressure_skip", "backpressure"),
+        )
+
+
+def view(judged: Judged, name: str) -> CaseView:
+    """A case of a session."""
+    case = judged.lab.cases[name]
+    own, offline = judged.case(name).verdicts, judged.suite("offline").verdicts
+    shared = [verdict for verdict in offline if case.suite in verdict.suites.split(",")]
+    return CaseView(
+        name=name,
+        gates=Gates([*own, *shared], judged.tolerated),
+        offline=Gates([*own, *offline], judged.tolerated),
+        run=judged.run(name),
+        knobs=case.knobs(judged.lab.knobs),
+    )
+
+
+def quality_gate(case: CaseView) -> dict[str, object]:
+    """The keys of the ``Quality Gate`` section; None where nothing was measured or judged."""
+    result = case.result("")
+    return {
+        "quality_status": result.quality_status,
+        **dict(_ratios(case, result)),
+        **dict(_activity(case, result)),
+        **dict(_passes(case)),
+        **dict(_limits(case)),
+        "runtime_decomp_pass": result.runtime_decomp_pass,
+        "overall_pass": result.overall_pass,
+        **dict(_decode(case, result)),
+    }
+
+
+def _ratios(case: CaseView, result: CaseResult) -> Pairs:
+    online = case.offline.passed("online_sim_lossless")
+    yield "lossy_target", case.knobs.number("LOSSY_TARGET")
+    yield "lossy_best", result.lossy_best
+    yield "lossy_pass", case.gates.passed("lossy")
+    yield "lossless_target", case.knobs.number("LOSSLESS_TARGET")
+    yield "lossless_selected_source", "offline_online_sim"
+    yield "lossless_selected_value", result.lossless_online_value
+    yield "lossless_selected_pass", online
+    yield "lossless_online_value", result.lossless_online_value
+    yield "lossless_online_pass", online
+
+
+def _activity(case: CaseView, result: CaseResult) -> Pairs:
+    columns = case.gates.verdict("metric_columns")
+    yield "runtime_decomp_required", True
+    yield "runtime_decomp_best_us", result.runtime_decomp_best_us
+    yield "runtime_metric_columns_strict", case.knobs.on("STRICT_RUNTIME_METRIC_COLUMNS")
+    yield "runtime_metric_columns_ok", case.gates.passed("metric_columns")
+    yield "runtime_metric_columns_pass", case.gates.passed("metric_columns")
+    yield "runtime_metric_missing_columns", columns.reason if columns and columns.outcome == "fail" else "none"
+    yield "runtime_decomp_gate_enabled", case.knobs.on("MAX_LOSSLESS_DECOMP_US")
+    if case.knobs.on("MAX_LOSSLESS_DECOMP_US"):
+        yield "runtime_decomp_target_us", case.knobs.number("MAX_LOSSLESS_DECOMP_US")
+    yield "runtime_async_queue_peak_best", case.best("h2o_lossless_async_queue_peak", "async_activity")
+    yield "runtime_async_queue_activity_required", case.knobs.on("REQUIRE_ASYNC_QUEUE_ACTIVITY")
+    yield "runtime_async_wait_best_us", case.best("h2o_lossless_async_wait_us", "async_wait")
+    yield "runtime_async_wait_gate_enabled", case.knobs.on("MAX_LOSSLESS_ASYNC_WAIT_US")
+    if case.knobs.on("MAX_LOSSLESS_ASYNC_WAIT_US"):
+        yield "runtime_async_wait_target_us", case.knobs.number("MAX_LOSSLESS_ASYNC_WAIT_US")
+    hit, miss = "h2o_lossless_decode_cache_hit", "h2o_lossless_decode_cache_miss"
+    yield "runtime_decode_cache_hit_best", case.best(hit, "decode_cache_hit")
+    yield "runtime_decode_cache_miss_best", case.best(miss)
+    yield "runtime_decode_cache_activity_best", case.run.highest_sum(hit, miss).value
+    yield "runtime_decode_cache_required", case.knobs.on("REQUIRE_DECODE_CACHE_HIT")
+    yield "runtime_decode_cache_activity_required", case.knobs.on("REQUIRE_DECODE_CACHE_ACTIVITY")
+
+
+def _passes(case: CaseView) -> Pairs:
+    yield "runtime_decomp_required_pass", case.gates.passed("decompression_active")
+    yield "runtime_decomp_budget_pass", case.gates.passed("decompression_budget")
+    yield "runtime_async_queue_activity_pass", case.gates.passed("async_activity")
+    yield "runtime_async_wait_pass", case.gates.passed("async_wait")
+    yield "runtime_decode_cache_required_pass", case.gates.passed("decode_cache_hit")
+    yield "runtime_decode_cache_activity_pass", case.gates.passed("decode_cache_activity")
+
+
+def _limits(case: CaseView) -> Pairs:
+    for name in LIMITS:
+        yield f"runtime_{name}_best", case.best(f"h2o_lossless_{name}", GATES.get(name, name))
+    for name, knob in LIMITS.items():
+        yield f"runtime_{name}_gate_enabled", case.knobs.on(knob)
+        if case.knobs.on(knob):
+            yield f"runtime_{name}_target", case.knobs.number(knob)
+        yield f"runtime_{name}_pass", case.gates.passed(GATES.get(name, name))
+
+
+def _decode(case: CaseView, result: CaseResult) -> Pairs:
+    """As in the original only if there is a baseline."""
+    verdict = case.gates.verdict("decode_drop")
+    value, source, samples = baseline_of(verdict)
+    if verdict is None or value is None:
+        return
+    yield "decode_baseline", value
+    yield "decode_baseline_source", source
+    yield "decode_baseline_samples", samples
+    yield "decode_best", result.decode_best
+    yield "decode_drop_ratio", result.decode_drop_ratio
+    yield "decode_drop_target", verdict.target
+    yield "decode_pass", result.decode_pass
+
+
+def summary_markdown(case: CaseView, title: str) -> str:
+    """``summary.md`` of a case: what was tested, its rows, and the Quality Gate."""
+    header, *rows = comparison({f"row {number}": row for number, row in enumerate(case.run.rows, start=1)})
+    table = [header, ("---",) * len(header), *rows]
+    lines = [f"# {clean(case.name)}", "", clean(title), "", "## Rows", "", *map(markdown_row, table), ""]
+    lines += [f"- problem: {clean(problem)}" for problem in case.run.problems]
+    lines += ["## Quality Gate", ""]
+    lines += [f"- {key}: {shown(key, value)}" for key, value in quality_gate(case).items()]
+    return "\n".join(lines) + "\n"
+
+
+def shown(key: str, value: object) -> str:
+    """A value as the original writes it: true and false, four decimals (six for drops); ``n/a`` where there is none."""
+    if value is None:
+        return "n/a"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.{6 if key in RATIO_KEYS else 4}f}" if isinstance(value, float) else clean(value)

@@ -1,0 +1,300 @@
+"""The reports of m3, llm_demo, final and all_in_one, made from the verdicts of a session."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import prod
+from statistics import fmean
+from typing import Any
+
+from pytest_h2o.cases import BASELINE
+from pytest_h2o.knobs import Knobs
+from pytest_h2o.parsers.rows import Row
+from pytest_h2o.report.judged import Gates, Judged
+from pytest_h2o.report.models import (
+    AllInOneReport,
+    DemoBucket,
+    DemoPackRow,
+    DemoPart,
+    DemoReport,
+    DemoStatistics,
+    DemoSummary,
+    FinalPart,
+    FinalReport,
+    M3Case,
+    M3PackRow,
+    M3Part,
+    M3Report,
+    M3Row,
+    Number,
+    Part,
+    RuntimePart,
+    RuntimeRow,
+)
+from pytest_h2o.report.quality import view
+from pytest_h2o.results import Run
+from pytest_h2o.suites import SUITE_PARTS
+
+JOINT = ("joint_full", "joint_store")
+DEMO = "candidate"
+RATIOS = ("h2o_lossy", "h2o_lossless")
+
+
+def case_folder(name: str) -> str:
+    """Where the files of a case are, in the run directory."""
+    return f"cases/{name}"
+
+
+def m3_rows(judged: Judged) -> list[M3Row]:
+    """One row per launch of a joint case."""
+    rows = []
+    for name in judged.cases_of("m3"):
+        case = judged.lab.cases[name]
+        mode = case.knobs(judged.lab.knobs).text("KV_LOSSLESS_RUNTIME_MODE")
+        result = view(judged, name).result(f"{case_folder(name)}/summary.md")
+        numbered = {**result.model_dump(), "case": name.rpartition("-")[0]}
+        rows.append(M3Row(**numbered, runtime_mode=mode, run=case.replicate))
+    return rows
+
+
+def m3_report(judged: Judged) -> M3Report:
+    """The joint cases together."""
+    rows = m3_rows(judged)
+    by_case = {name: [row for row in rows if row.case == name] for name in JOINT}
+    return M3Report(
+        overall_pass=judged.accepted("m3"),
+        total_runs=len(rows),
+        overall_pass_runs=sum(row.overall_pass for row in rows),
+        cases={name: _m3_case(mine) for name, mine in by_case.items() if mine},
+        not_judged=judged.not_judged("m3"),
+    )
+
+
+def _m3_case(rows: Sequence[M3Row]) -> M3Case:
+    def largest(key: str) -> Number:
+        return max((value for row in rows if (value := getattr(row, key)) is not None), default=None)
+
+    worst = ("decode_drop_ratio", "runtime_decomp_best_us", "runtime_queue_peak_best", "runtime_fallback_best")
+    return M3Case(
+        runs=len(rows),
+        overall_pass_runs=sum(row.overall_pass for row in rows),
+        decode_best_min=min((row.decode_best for row in rows if row.decode_best is not None), default=None),
+        decode_best_max=largest("decode_best"),
+        runtime_backpressure_skip_best_max=largest("runtime_backpressure_skip_best"),
+        **{f"{key}_max": largest(key) for key in worst},
+    )
+
+
+def statistics(rows: Sequence[Row], launched: int) -> DemoStatistics:
+    """Statistics over the rows of the launches that ended well; the original counted the others as zeros."""
+
+    def values(metric: str) -> list[float]:
+        return [row.samples[metric].mean for row in rows if metric in row.samples]
+
+    ratios = [[row.samples[name].mean for name in RATIOS if name in row.samples] for row in rows]
+    totals = [prod(both) for both in ratios if len(both) == len(RATIOS)]
+    speeds = values("decode_tps")
+    return DemoStatistics(
+        total_runs=launched,
+        pass_runs=len(rows),
+        decode_tps_avg=_mean(speeds),
+        decode_tps_min=min(speeds, default=None),
+        decode_tps_max=max(speeds, default=None),
+        h2o_keep_ratio_avg=_mean(values("h2o_keep")),
+        h2o_lossy_ratio_avg=_mean(values("h2o_lossy")),
+        h2o_lossless_ratio_avg=_mean(values("h2o_lossless")),
+        h2o_runtime_total_ratio_avg=_mean(totals),
+        h2o_lossless_raw_mb_avg=_mean(values("h2o_lossless_raw_mb")),
+        h2o_lossless_comp_mb_avg=_mean(values("h2o_lossless_comp_mb")),
+        runtime_decomp_us_max=max(values("h2o_lossless_decomp_us"), default=None),
+        decode_cache_hit_max=max(values("h2o_lossless_decode_cache_hit"), default=None),
+        overall_pass=0 < launched == len(rows),
+    )
+
+
+def demo_summaries(judged: Judged) -> dict[str, DemoSummary]:
+    """Baseline and candidate over the real prompts, as a whole and by bucket."""
+    runs = {BASELINE: judged.lab.baseline_run(DEMO), DEMO: judged.run(DEMO)}
+    return {tag: _demo_summary(judged, tag, run) for tag, run in runs.items()}
+
+
+def _demo_summary(judged: Judged, tag: str, run: Run) -> DemoSummary:
+    buckets = {prompt.stem: prompt.bucket for prompt in judged.lab.prompts.prompts}
+    order = judged.lab.buckets
+    launched = Counter(buckets.get(record.label) for record in run.launches)
+    parts = {
+        bucket: statistics([row for row in run.rows if buckets.get(row.label) == bucket], launched[bucket])
+        for bucket in order
+    }
+    whole = statistics(run.rows, len(run.launches))
+    return DemoSummary(run_tag=tag, bucket_order=order, bucket_stats=parts, **whole.model_dump())  # type: ignore[arg-type]
+
+
+def demo_report(judged: Judged) -> DemoReport:
+    """Candidate against baseline on real prompts."""
+    base, candidate = demo_summaries(judged).values()
+    gates = judged.suite("llm_demo")
+    knobs = judged.lab.cases[DEMO].knobs(judged.lab.knobs)
+    drop = gates.verdict("decode_drop")
+    buckets = {bucket: _bucket(judged, knobs, bucket, base, candidate) for bucket in judged.lab.buckets}
+    return DemoReport(
+        overall_pass=judged.accepted("llm_demo"),
+        baseline_summary="baseline_summary.json",
+        candidate_summary="candidate_summary.json",
+        decode_drop_ratio=drop.value if drop else None,
+        decode_drop_target=drop.target if drop else None,
+        decode_pass=gates.passed("decode_drop"),
+        require_runtime_decomp=knobs.on("REQUIRE_RUNTIME_DECOMP"),
+        runtime_decomp_best_us=candidate.runtime_decomp_us_max,
+        runtime_decomp_pass=gates.passed("decompression_active"),
+        require_decode_cache_hit=knobs.on("REQUIRE_DECODE_CACHE_HIT"),
+        decode_cache_hit_best=candidate.decode_cache_hit_max,
+        decode_cache_hit_pass=gates.passed("decode_cache_hit"),
+        require_bucket_decode_pass=knobs.on("REQUIRE_BUCKET_DECODE_PASS"),
+        bucket_decode_pass=gates.passed("bucket_decode"),
+        bucket_decode_failures=[name for name, bucket in buckets.items() if bucket.decode_pass is False],
+        bucket_report=buckets,
+        baseline_overall_pass=base.overall_pass,
+        candidate_overall_pass=candidate.overall_pass,
+        not_judged=judged.not_judged("llm_demo"),
+        **_averages(("baseline", base), ("candidate", candidate), keys=DEMO_AVERAGES),
+    )
+
+
+BUCKET_AVERAGES = {
+    "decode_tps_avg": "decode_tps_avg",
+    "lossy_ratio_avg": "h2o_lossy_ratio_avg",
+    "runtime_total_ratio_avg": "h2o_runtime_total_ratio_avg",
+}
+DEMO_AVERAGES = BUCKET_AVERAGES | {
+    "keep_ratio_avg": "h2o_keep_ratio_avg",
+    "lossless_ratio_avg": "h2o_lossless_ratio_avg",
+}
+
+
+def _averages(*sides: tuple[str, DemoStatistics], keys: dict[str, str]) -> dict[str, float]:
+    return {f"{tag}_{key}": getattr(side, name) for tag, side in sides for key, name in keys.items()}
+
+
+def _bucket(judged: Judged, knobs: Knobs, bucket: str, base: DemoSummary, candidate: DemoSummary) -> DemoBucket:
+    verdicts = [v for v in judged.suite("llm_demo").verdicts if v.gate == "bucket_decode" and v.case == bucket]
+    gates = Gates(verdicts, judged.tolerated)
+    sides = (("baseline", base.bucket_stats[bucket]), ("candidate", candidate.bucket_stats[bucket]))
+    return DemoBucket(
+        baseline_runs=sides[0][1].total_runs,
+        candidate_runs=sides[1][1].total_runs,
+        decode_drop_ratio=gates.value("bucket_decode"),
+        decode_gate_enabled=knobs.on("REQUIRE_BUCKET_DECODE_PASS"),
+        decode_pass=gates.passed("bucket_decode"),
+        **_averages(*sides, keys=BUCKET_AVERAGES),
+    )
+
+
+def final_report(judged: Judged) -> FinalReport:
+    """The acceptance: one row per runtime case, one for m3, one for the real prompts, each if any gate was judged."""
+    rows: list[RuntimeRow | M3PackRow | DemoPackRow] = [
+        RuntimeRow(
+            **view(judged, name).result(f"{case_folder(name)}/summary.md").model_dump(),
+            lossy_pass=judged.case(name).passed("lossy"),
+            lossless_online_pass=judged.suite("offline").passed("online_sim_lossless"),
+        )
+        for name in judged.cases_of("runtime")
+    ]
+    runtime = len(rows)
+    m3 = [_m3_pack(m3_report(judged))] if judged.suite("m3").verdicts else []
+    demo = [_demo_pack(demo_report(judged))] if "llm_demo" in _suites_in(judged, "final") else []
+    return FinalReport(
+        overall_pass=judged.accepted("final"),
+        total_cases=runtime + len(m3) + len(demo),
+        runtime_cases=runtime,
+        m3_cases=len(m3),
+        llm_demo_cases=len(demo),
+        rows=[*rows, *m3, *demo],
+        not_judged=judged.not_judged("final"),
+    )
+
+
+def _suites_in(judged: Judged, suite: str) -> set[str]:
+    return {name for verdict in judged.suite(suite).verdicts for name in verdict.suites.split(",")}
+
+
+def _m3_pack(report: M3Report) -> M3PackRow:
+    def of(case: str, key: str) -> Number:
+        value: Number = getattr(report.cases.get(case), key, None)
+        return value
+
+    keys = ("decode_best_min", "decode_best_max", "runtime_decomp_best_us_max")
+    joint: dict[str, Any] = {f"{case}_{key}": of(case, key) for case in JOINT for key in keys}
+    return M3PackRow(
+        case="m3_pack",
+        summary="m3/m3_report.json",
+        overall_pass=report.overall_pass,
+        total_runs=report.total_runs,
+        overall_pass_runs=report.overall_pass_runs,
+        **joint,
+    )
+
+
+def _demo_pack(report: DemoReport) -> DemoPackRow:
+    shared = set(DemoPackRow.model_fields) & set(DemoReport.model_fields)
+    return DemoPackRow(
+        case="llm_demo_real_prompt_pack",
+        summary="llm_demo/llm_demo_report.json",
+        **{name: getattr(report, name) for name in shared},
+    )
+
+
+def all_in_one_report(judged: Judged) -> AllInOneReport:
+    """Every part that no knob turns off."""
+    rows = [*_runtime_parts(judged), *_suite_parts(judged)]
+    return AllInOneReport(
+        overall_pass=judged.accepted("all_in_one"),
+        total_cases=len(rows),
+        suite_counts=dict(Counter(row.suite for row in rows)),
+        rows=rows,
+        not_judged=judged.not_judged("all_in_one"),
+    )
+
+
+def _runtime_parts(judged: Judged) -> Iterable[RuntimePart]:
+    for name in judged.cases_of("all_in_one"):
+        folder = case_folder(name)
+        result = view(judged, name).result(f"{folder}/summary.md").model_dump()
+        shared = {key: result[key] for key in RuntimePart.model_fields if key in result}
+        yield RuntimePart(
+            **shared,
+            return_code=int(not result["overall_pass"]),
+            out_dir=folder,
+            baseline_mode=name.removeprefix("runtime_"),
+        )
+
+
+def _suite_parts(judged: Judged) -> Iterable[M3Part | DemoPart | FinalPart]:
+    on = {part for knob, part in SUITE_PARTS.items() if judged.lab.knobs.on(knob) and judged.suite(part).verdicts}
+    if "m3" in on:
+        m3 = m3_report(judged)
+        yield M3Part(**_part("m3_pack", "m3", m3.overall_pass), **_shared(m3, M3Part))
+    if "llm_demo" in on:
+        demo = demo_report(judged)
+        yield DemoPart(**_part("llm_demo_real_prompt_pack", "llm_demo", demo.overall_pass), **_shared(demo, DemoPart))
+    if "final" in on:
+        final = final_report(judged)
+        yield FinalPart(**_part("final_acceptance_pack", "final", final.overall_pass), **_shared(final, FinalPart))
+
+
+def _part(case: str, folder: str, passed: bool) -> dict[str, Any]:
+    report = f"{folder}/{folder}_report.json"
+    return {
+        "case": case, "return_code": int(not passed), "overall_pass": passed, "out_dir": folder,
+        "summary": report, "report_json": report,
+    }  # fmt: skip
+
+
+def _shared(report: M3Report | DemoReport | FinalReport, part: type[Part]) -> dict[str, Any]:
+    names = set(type(report).model_fields) & set(part.model_fields) - {"overall_pass"}
+    return {name: getattr(report, name) for name in names}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

@@ -1,0 +1,181 @@
+"""The files of a run directory: the original's keys, valid against the schemas that ship, equal numbers everywhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+
+from pytest_h2o import session
+from pytest_h2o.report import models
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = Path(models.__file__).parent / "schemas"
+RECORDED = ROOT / "tests" / "data" / "session"
+SETTINGS = [
+    "PROMPTS=512", "GENS=48", "REPEAT=1", "THREADS=2", "FULL_RUNS=1", "PROMPT_PATTERN=prompt_512_*.txt",
+    "DECODE_TOKENS=64", "KV_DUMP_PROMPTS=1", "DECODE_DROP_TARGET=0.8", "LLM_DEMO_DECODE_DROP_TARGET=0.8",
+    "LOSSLESS_TARGET=1.2",
+]  # fmt: skip
+PRELOADED = (np, pd, session)
+FILES = {
+    "summary.json": "summary",
+    "m3/m3_report.json": "m3_report",
+    "llm_demo/llm_demo_report.json": "llm_demo_report",
+    "llm_demo/baseline_summary.json": "llm_demo_summary",
+    "llm_demo/candidate_summary.json": "llm_demo_summary",
+    "final/final_report.json": "final_report",
+    "all_in_one/all_in_one_report.json": "all_in_one_report",
+}
+
+
+def replay(pytester: pytest.Pytester, *arguments: str) -> Path:
+    """The run directory of a replay of the recorded session."""
+    settings = [word for setting in SETTINGS for word in ("--h2o-set", setting)]
+    pytester.runpytest_inprocess(
+        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "--h2o-replay", str(RECORDED),
+        "--h2o-runtime", "embedded", "--h2o-set", "OUT=out", "--junitxml=junit.xml", *settings, *arguments,
+    )  # fmt: skip
+    return pytester.path / "out"
+
+
+def document(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@cache
+def schema(name: str) -> Any:
+    return document(SCHEMAS / f"{name}.json")
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_shipped_schemas_are_the_models() -> None:
+    """Each schema file is what its model generates, and there is no other."""
+    assert {path.stem: path.read_text() for path in SCHEMAS.iterdir()} == {
+        name: models.schema_text(name) for name in models.SCHEMAS
+    }
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "presets").glob("*.json")), ids=lambda path: path.stem)
+def test_presets_are_valid(path: Path) -> None:
+    """Every preset that ships is valid against the schema that ships, which refuses a misspelt key."""
+    jsonschema.validate(document(path), schema("preset"))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**document(path), "h2o_keep_ratio": [0.3]}, schema("preset"))
+
+
+def test_all_in_one_writes_everything(pytester: pytest.Pytester) -> None:
+    """Every part has its folder, and every JSON file is valid against its schema."""
+    out = replay(pytester, "-m", "all_in_one")
+    for name, kind in FILES.items():
+        jsonschema.validate(document(out / name), schema(kind))
+    for row in lines(out / "m3" / "results.jsonl"):
+        jsonschema.validate(row, schema("m3_row"))
+    for path in out.glob("cases/*/manifest.json"):
+        for entry in document(path):
+            jsonschema.validate(entry, schema("manifest_entry"))
+    assert {path.parent.name for path in out.glob("cases/*/summary.md")} == {
+        "full_strict", "store_tuned", "full_coverage", "joint_full-1", "joint_store-1", "runtime_fixed",
+        "runtime_same_batch", "runtime_rolling",
+    }  # fmt: skip
+    report = document(out / "all_in_one" / "all_in_one_report.json")
+    assert report["suite_counts"] == {"runtime": 3, "m3": 1, "llm_demo": 1, "final": 1}
+    assert lines(out / "all_in_one" / "all_in_one_results.jsonl") == report["rows"]
+    assert lines(out / "final" / "results.jsonl") == document(out / "final" / "final_report.json")["rows"]
+    for row in report["rows"]:
+        assert (out / row["summary"]).is_file()
+        assert row["return_code"] == (0 if row["overall_pass"] else 1)
+    assert report["overall_pass"] == all(row["overall_pass"] for row in report["rows"])
+
+
+def test_parts_that_are_off(pytester: pytest.Pytester) -> None:
+    """A part that its knob turns off is neither judged nor reported."""
+    off = [word for name in ("RUNTIME_FIXED", "M3", "FINAL") for word in ("--h2o-set", f"RUN_{name}=0")]
+    report = document(replay(pytester, "-m", "all_in_one", *off) / "all_in_one" / "all_in_one_report.json")
+    assert report["suite_counts"] == {"runtime": 2, "llm_demo": 1}
+
+
+def properties(path: Path) -> Iterator[dict[str, str]]:
+    for case in ET.parse(path).iter("testcase"):
+        found = {item.attrib["name"]: item.attrib["value"] for item in case.iter("property")}
+        if "gate" in found:
+            yield found
+
+
+def test_numbers_are_equal_everywhere(pytester: pytest.Pytester) -> None:
+    """JUnit, summary.json and the Quality Gate hold the same values, and the case's row is the report's."""
+    out = replay(pytester, "-m", "runtime")
+    gates = document(out / "summary.json")["gates"]
+    junit = {(item["gate"], item["case"]): item for item in properties(pytester.path / "junit.xml")}
+    assert {(gate["gate"], gate["case"]) for gate in gates} == set(junit)
+    for gate in gates:
+        text = junit[gate["gate"], gate["case"]].get("value")
+        assert gate["value"] == (None if text is None else float(text))
+    values = {gate["gate"]: gate["value"] for gate in gates if gate["case"] in ("full_strict", "offline")}
+    quality = dict(re.findall(r"^- (\w+): (.*)$", (out / "cases/full_strict/summary.md").read_text(), re.MULTILINE))
+    assert float(quality["lossy_best"]) == pytest.approx(values["lossy"], abs=1e-4)
+    assert float(quality["lossless_online_value"]) == pytest.approx(values["online_sim_lossless"], abs=1e-4)
+    assert float(quality["runtime_queue_peak_best"]) == pytest.approx(values["queue_peak"], abs=1e-4)
+    assert float(quality["decode_drop_ratio"]) == pytest.approx(values["decode_drop"], abs=1e-6)
+    assert quality["quality_status"] == "PASS"
+    assert quality["overall_pass"] == "true"
+
+
+def test_keys_of_the_quality_gate(pytester: pytest.Pytester) -> None:
+    """The keys come in the original's order; a limit's target is there only while the limit is on."""
+    out = replay(pytester, "-m", "runtime", "-k", "full_strict", "--h2o-set", "MAX_LOSSLESS_ASYNC_WAIT_US=-1")
+    section = (out / "cases/full_strict/summary.md").read_text().partition("## Quality Gate")[2]
+    keys = re.findall(r"^- (\w+): ", section, re.MULTILINE)
+    assert " ".join(keys) == (
+        "quality_status lossy_target lossy_best lossy_pass lossless_target lossless_selected_source "
+        "lossless_selected_value lossless_selected_pass lossless_online_value lossless_online_pass "
+        "runtime_decomp_required runtime_decomp_best_us runtime_metric_columns_strict "
+        "runtime_metric_columns_ok runtime_metric_columns_pass runtime_metric_missing_columns "
+        "runtime_decomp_gate_enabled runtime_decomp_target_us runtime_async_queue_peak_best "
+        "runtime_async_queue_activity_required runtime_async_wait_best_us runtime_async_wait_gate_enabled "
+        "runtime_decode_cache_hit_best runtime_decode_cache_miss_best runtime_decode_cache_activity_best "
+        "runtime_decode_cache_required runtime_decode_cache_activity_required runtime_decomp_required_pass "
+        "runtime_decomp_budget_pass runtime_async_queue_activity_pass runtime_async_wait_pass "
+        "runtime_decode_cache_required_pass runtime_decode_cache_activity_pass runtime_queue_peak_best "
+        "runtime_fallback_best runtime_backpressure_skip_best runtime_queue_peak_gate_enabled "
+        "runtime_queue_peak_target runtime_queue_peak_pass runtime_fallback_gate_enabled "
+        "runtime_fallback_target runtime_fallback_pass runtime_backpressure_skip_gate_enabled "
+        "runtime_backpressure_skip_pass runtime_decomp_pass overall_pass decode_baseline "
+        "decode_baseline_source decode_baseline_samples decode_best decode_drop_ratio decode_drop_target "
+        "decode_pass"
+    )
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one process", "xdist"])
+def test_a_part_of_a_suite_accepts_nothing(pytester: pytest.Pytester, workers: list[str]) -> None:
+    """With some of its gates deselected a suite's report names them and does not say that it passed."""
+    out = replay(pytester, "-m", "m3", "-k", "queue_peak or fallback", *workers)
+    report = document(out / "m3" / "m3_report.json")
+    assert report["overall_pass_runs"] == report["total_runs"] == 2
+    assert not report["overall_pass"]
+    assert any("test_lossy[joint_full-1]" in name for name in report["not_judged"])
+    assert not any("queue_peak" in name for name in report["not_judged"])
+    assert not (out / "final").exists()
+
+
+def test_what_was_not_measured_is_null(pytester: pytest.Pytester) -> None:
+    """A gate without a value leaves null, never a zero, and the suite fails."""
+    out = replay(pytester, "-m", "m3", "--h2o-set", "STORE_RUNS=7")
+    rows = {(row["case"], row["run"]): row for row in lines(out / "m3" / "results.jsonl")}
+    lost = rows["joint_store", 7]
+    assert lost["quality_status"] == "FAIL"
+    assert lost["decode_best"] is None
+    assert lost["lossy_best"] is None
+    assert rows["joint_store", 1]["decode_best"] > 0
