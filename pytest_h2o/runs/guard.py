@@ -2,6 +2,9 @@
 
 The guard is one small process beside each process that launches. It sleeps on a pipe, costs a launch no start-up time
 and outlives its parent by the moments it takes to end what was left. It is run as a file, so that nothing is imported.
+
+What belongs to a launch is its process group, and every process that inherited its mark in the environment: a program
+that makes itself a daemon leaves the group, but keeps the mark.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 GRACE_S = 2.0
+ROUNDS = 20
+MARK = "PYTEST_H2O_LAUNCH"
 
 
 class Guard:
-    """The parent's side: names process groups to the guard process."""
+    """The parent's side: names launches to the guard process, by their mark."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -37,13 +42,13 @@ class Guard:
         """Whether the guard process runs and belongs to this process, not to the one it was forked from."""
         return self.owner == os.getpid() and self.process.poll() is None
 
-    def watch(self, group: int) -> None:
-        """End ``group`` if this process dies."""
-        self._tell(f"+{group}\n")
+    def watch(self, mark: str, group: int = 0) -> None:
+        """End the launch with ``mark`` if this process dies; ``group`` is told when it is known."""
+        self._tell(f"{mark} {group}\n")
 
-    def forget(self, group: int) -> None:
-        """``group`` has ended."""
-        self._tell(f"-{group}\n")
+    def forget(self, mark: str) -> None:
+        """The launch has ended."""
+        self._tell(f"{mark}\n")
 
     def close(self) -> None:
         """Let the guard process end."""
@@ -66,20 +71,48 @@ def this_guard() -> Guard:
     return _guards[-1]
 
 
-def signal_group(group: int, number: int) -> None:
-    """Send a signal to every process of a group that is still there."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
+def signal_launch(mark: str, group: int, number: int) -> None:
+    """Send a signal to every process of a launch that is still there; ``group`` is 0 while it is not known."""
+    if group:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+    for _ in range(ROUNDS):
+        marked = marked_processes(mark)
+        for process in marked:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process, number)
+        if number != signal.SIGKILL or not marked:
+            break
+        time.sleep(0.01)  # a process may have started another one meanwhile
+
+
+def marked_processes(mark: str) -> list[int]:
+    """The processes that have ``mark`` in their environment; none where the system has no ``/proc``."""
+    wanted = f"{MARK}={mark}".encode()
+    if not os.path.isdir("/proc"):  # noqa: PTH112  pathlib is not imported
+        return []
+    with os.scandir("/proc") as entries:
+        return [int(entry.name) for entry in entries if entry.name.isdigit() and wanted in _environment(entry.name)]
+
+
+def _environment(process: str) -> bytes:
+    with suppress(OSError), open(f"/proc/{process}/environ", "rb") as file:  # noqa: PTH123  hundreds of times
+        return file.read()
+    return b""
 
 
 def end_orphans(messages: Iterable[bytes]) -> None:
-    """Keep account of ``+group`` and ``-group`` lines; end the groups that are left when the pipe closes."""
-    groups: set[int] = set()
+    """Keep account of ``mark group`` (begun) and ``mark`` (ended) lines; when the pipe closes, end what is left."""
+    groups: dict[str, int] = {}
     for message in messages:
-        (groups.add if message[:1] == b"+" else groups.discard)(int(message[1:]))
+        mark, _, group = message.decode().strip().partition(" ")
+        if group:
+            groups[mark] = int(group)
+        else:
+            groups.pop(mark, None)
     for number in (signal.SIGTERM, signal.SIGKILL) if groups else ():
-        for group in groups:
-            signal_group(group, number)
+        for mark, leader in groups.items():
+            signal_launch(mark, leader, number)
         time.sleep(GRACE_S if number == signal.SIGTERM else 0)
 
 

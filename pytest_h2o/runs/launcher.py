@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pytest_h2o.runs.guard import GRACE_S, signal_group, this_guard
+from pytest_h2o.runs.guard import GRACE_S, MARK, signal_launch, this_guard
 from pytest_h2o.runtimes.base import Command
 
 Status = Literal["ok", "failed", "timeout", "not_started"]
@@ -65,28 +66,30 @@ def launch(
 
     The process leads a session of its own. It is ended with all it started after ``timeout_s`` seconds, when it has
     written too much, when an exception (Ctrl-C) interrupts the wait, and when this process
-    dies: TERM to the group, KILL after a grace time. What it leaves running when it exits is killed as well.
+    dies: TERM to all its processes, KILL after a grace time. What it leaves running when it exits is killed as well.
     ``on_tick`` gets the elapsed seconds every few seconds. A process that cannot be started is not an exception.
     """
     started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
+        mark = uuid.uuid4().hex
         try:
             guard = this_guard()
+            guard.watch(mark)
             started = time.monotonic()
             process = subprocess.Popen(
-                command.argv, cwd=command.cwd, env={**os.environ, **command.env}, start_new_session=True,
+                command.argv, cwd=command.cwd, env={**os.environ, **command.env, MARK: mark}, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             return Ended(status="not_started", reason=_why_not(command.argv[0], error), started_utc=started_utc)
-    guard.watch(process.pid)
-    child = _Child(process, started)
+    guard.watch(mark, process.pid)
+    child = _Child(process, started, mark)
     written = [directory / "stdout", directory / "stderr", *filter(None, (command.table, command.metrics))]
     try:
         cause = child.supervise(timeout_s, on_tick, lambda: _size(written) > limits.output_bytes)
     finally:
         child.end(limits.grace_s)
-        guard.forget(process.pid)
+        guard.forget(mark)
     if cause is None:
         status: Status = "ok" if child.returncode == 0 else "failed"
         reason = describe_exit(child.returncode)
@@ -103,8 +106,9 @@ def launch(
 class _Child:
     """A running process and the thread that notes the moment of its exit."""
 
-    def __init__(self, process: subprocess.Popen[bytes], started: float) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], started: float, mark: str) -> None:
         self.process = process
+        self.mark = mark
         self.started = self.ended = started
         self.returncode: int | None = None
         self.cpu_seconds: float | None = None
@@ -135,13 +139,13 @@ class _Child:
         return "output" if too_much() else None
 
     def end(self, grace_s: float) -> None:
-        """End whatever is left of the group and collect the exit code and the CPU time."""
+        """End whatever is left of the launch and collect the exit code and the CPU time."""
         try:
             if not self._exited.is_set():
-                signal_group(self.process.pid, signal.SIGTERM)
+                signal_launch(self.mark, self.process.pid, signal.SIGTERM)
                 self._exited.wait(grace_s)
         finally:
-            signal_group(self.process.pid, signal.SIGKILL)
+            signal_launch(self.mark, self.process.pid, signal.SIGKILL)
             self._exited.wait(KILLED_S)
             self._collect()
 

@@ -30,6 +30,23 @@ if child:
     os.rename("pids.part", "pids")
 time.sleep(600)
 """
+# The same in a session of its own, as a daemon starts: out of reach of signals to the group.
+DAEMON = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+top, child = os.getpid(), os.fork()
+if not child:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    with open("pids.part", "w") as file:
+        file.write(f"{top} {os.getpid()}")
+    os.rename("pids.part", "pids")
+    time.sleep(600)
+os.waitpid(child, 0)
+while not os.path.exists("pids"):
+    time.sleep(0.01)
+"""
 
 
 def command(directory: Path, *argv: str, table: Path | None = None, **env: str) -> Command:
@@ -133,6 +150,13 @@ def test_deadline_ends_the_whole_group(tmp_path: Path) -> None:
     assert_all_end(wait_for(tmp_path / "pids"))
 
 
+@pytest.mark.parametrize(("end", "status"), [("time.sleep(600)", "timeout"), ("", "ok")], ids=["deadline", "exit"])
+def test_daemons_are_ended(tmp_path: Path, end: str, status: str) -> None:
+    """A process that left the group ends with the launch as well."""
+    assert run(tmp_path, DAEMON + end, timeout_s=3.0 if end else PATIENCE_S).status == status
+    assert_all_end(wait_for(tmp_path / "pids"))
+
+
 def test_hang_without_output(tmp_path: Path) -> None:
     """A deadline below the polling interval holds, and TERM is enough for a program that heeds it."""
     ended = run(tmp_path, "import time; time.sleep(600)", timeout_s=0.1, limits=Limits(grace_s=PATIENCE_S))
@@ -163,15 +187,15 @@ def test_exceptions_end_the_group(
     assert_all_end((tmp_path / "pids").read_text())
 
 
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process that launches the stubborn program."""
+@pytest.fixture(params=[STUBBORN, DAEMON + "time.sleep(600)"], ids=["group", "daemon"])
+def session(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that launches a stubborn program."""
     code = (
         "import sys; from pathlib import Path; from pytest_h2o.runs.launcher import launch\n"
         "from pytest_h2o.runtimes.base import Command; d = Path(sys.argv[1])\n"
         "launch(Command(argv=tuple(sys.argv[2:]), env={}, cwd=d, config_path=d, config={}), d, 600)"
     )
-    process = subprocess.Popen((sys.executable, "-c", code, str(tmp_path), *PYTHON, STUBBORN))
+    process = subprocess.Popen((sys.executable, "-c", code, str(tmp_path), *PYTHON, request.param))
     yield process
     process.kill()
     process.wait()
@@ -208,7 +232,7 @@ def test_guard_ends_only_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "GRACE_S", 0.2)
     ended, left = (subprocess.Popen((*PYTHON, "import time; time.sleep(600)"), start_new_session=True) for _ in "ab")
     try:
-        guard.end_orphans([f"+{ended.pid}\n".encode(), f"+{left.pid}\n".encode(), f"-{ended.pid}\n".encode()])
+        guard.end_orphans([b"a 0\n", f"a {ended.pid}\n".encode(), f"b {left.pid}\n".encode(), b"a\n"])
         assert left.wait(PATIENCE_S) == -signal.SIGTERM
         assert ended.poll() is None
     finally:
