@@ -1,0 +1,158 @@
+"""Launches happen once and one at a time, however the session is spread, interrupted, repeated or doubled.
+
+``tests/bench/check_everywhere.py`` tries every number of workers with every distribution.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from stand_in import ROOT, install, launches, overlaps
+
+GATES = str(ROOT / "gates")
+FEW = ["-k", "full_strict or joint_store", "--h2o-set", "PROMPTS=512"]
+# Starts a child that ignores TERM and is out of reach of signals to the group, and hangs.
+HANG = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+with (here / "pids").open("a") as file:
+    file.write(f"{os.getpid()}" + chr(10))
+time.sleep(600)
+"""
+# The first launch of the candidate kills the process that made it.
+KILL_WORKER = """
+if "-store-" in os.getcwd() and not (here / "killed").exists():
+    (here / "killed").touch()
+    os.kill(os.getppid(), 9)
+    time.sleep(600)
+"""
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine lock of its own: nothing is measured here, so nobody's measurement is waited for."""
+    monkeypatch.setenv("H2O_LOCK_DIR", str(tmp_path))
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The gates on the stand-ins of ``folder``, in a process of their own."""
+    options = ["--llm-bench", str(folder / "llm_bench"), "--llm-demo", str(folder / "llm_demo")]
+    command = [sys.executable, "-m", "pytest", GATES, f"--rootdir={ROOT}", "-o", f"cache_dir={folder / 'cache'}"]
+    command += ["-p", "no:hypothesispytest"]  # 0.3 s for each process
+    return subprocess.Popen(
+        [*command, *options, "--model-config", str(folder / "config.json"), *arguments],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def run(folder: Path, *arguments: str) -> tuple[dict[str, int], str]:
+    """The outcomes by word, and what was printed."""
+    output = start(folder, *arguments).communicate(timeout=600)[0]
+    return {word: int(count) for count, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", output)}, output
+
+
+def made(folder: Path) -> list[str]:
+    """The directories of the launches that ended, by name."""
+    return sorted(Path(launch[2]).name for launch in launches(folder))
+
+
+def test_workers_make_the_same_launches(tmp_path: Path) -> None:
+    """What 4 workers find is what one process finds, from the same launches, each made once, one at a time."""
+    install(tmp_path / "one")
+    install(tmp_path / "many")
+    alone, _ = run(tmp_path / "one", "-m", "m3", *FEW[2:])
+    spread, _ = run(tmp_path / "many", "-m", "m3", *FEW[2:], "-n", "4", "--dist", "worksteal")
+    assert alone == spread
+    assert alone["passed"] > 20
+    assert len(set(made(tmp_path / "one"))) == len(made(tmp_path / "one")) > 20
+    assert made(tmp_path / "one") == made(tmp_path / "many")
+    assert overlaps(tmp_path / "many") == 0
+
+
+def test_shared_failure(tmp_path: Path) -> None:
+    """A launch that fails is made once, and all its gates fail with its reason, whichever worker they are on."""
+    install(tmp_path, "if '-full-' in os.getcwd(): sys.exit(3)")
+    outcomes, output = run(tmp_path, "-k", "full_strict", *FEW[2:], "-n", "2", "--dist", "loadgroup")
+    assert outcomes["failed"] == len(re.findall("reason .*exit code 3", output)) >= 8
+    assert "passed" not in outcomes
+    names = [record.parent.name for record in tmp_path.glob("h2o-runs/*/launches/*/launch.json")]
+    assert sum("x3-full-" in name for name in names) == 1
+    assert (len(made(tmp_path)), overlaps(tmp_path)) == (len(set(made(tmp_path))), 0)
+
+
+def test_last_failed(tmp_path: Path) -> None:
+    """--lf repeats the failed gate with the one launch that it needs; -x stops before others are launched."""
+    install(tmp_path)
+    knob = ["--h2o-set", "MAX_LOSSLESS_QUEUE_PEAK=0.5"]
+    first, _ = run(tmp_path, "-k", "full_strict and (fallback or queue) or store_tuned and columns", *FEW[2:], *knob)
+    assert (first, len(made(tmp_path))) == ({"passed": 2, "failed": 1}, 2)
+    again, _ = run(tmp_path, "--lf", *FEW[2:], *knob)
+    assert (again, len(made(tmp_path))) == ({"failed": 1}, 3)
+    stopped, _ = run(tmp_path, "-x", "-k", "queue and (full_strict or store_tuned)", *FEW[2:], *knob)
+    assert (stopped, len(made(tmp_path))) == ({"failed": 1}, 4)
+
+
+def test_two_sessions_at_once(tmp_path: Path) -> None:
+    """Two sessions of one machine take turns, and each makes its own launches."""
+    install(tmp_path, "time.sleep(0.1)")
+    sessions = [
+        start(tmp_path, "-k", "joint_store", *FEW[2:], "-n", count, "--h2o-out", f"out{count}") for count in ("0", "2")
+    ]
+    assert [session.communicate(timeout=600)[0].count(" passed") for session in sessions] == [1, 1]
+    names = made(tmp_path)
+    assert {names.count(name) for name in names} == {2}
+    assert overlaps(tmp_path) == 0
+
+
+def test_killed_worker(tmp_path: Path) -> None:
+    """A worker that is killed while it launches fails one gate; finished launches are kept, the cut one is repeated."""
+    install(tmp_path, KILL_WORKER)
+    outcomes, output = run(tmp_path, "-k", "joint_store and not decode_drop", *FEW[2:], "-n", "2")
+    assert "crashed" in output
+    assert (outcomes["failed"], outcomes["passed"]) == (2, 6)  # the lossy gate fails on the recorded row
+    names = made(tmp_path)
+    assert len(names) == len(set(names))
+    assert any("-store-" in name for name in names)
+    assert overlaps(tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [(signal.SIGINT, ["-n", "1"]), (signal.SIGKILL, ["-n", "1"]), (signal.SIGTERM, [])],
+    ids=["ctrl-c in the terminal of workers", "killed beside a worker", "terminated"],
+)
+def test_no_orphans(tmp_path: Path, number: signal.Signals, workers: list[str]) -> None:
+    """However the session ends, nothing that it launched goes on."""
+    install(tmp_path, HANG)
+    session = start(tmp_path, *FEW, *workers)
+    pids = tmp_path / "pids"
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    session.send_signal(number)
+    session.wait(PATIENCE_S)
+    wait_until(lambda: not any(running(pid) for pid in pids.read_text().split()))
+    assert len(pids.read_text().split()) == 2
+
+
+def wait_until(condition: object) -> None:
+    """Wait for what must happen soon."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def running(pid: str) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
