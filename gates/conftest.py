@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_h2o.decode import Comparison, held_against
-from pytest_h2o.lab import Lab, PairedStudy
+from pytest_h2o.lab import Lab
 from pytest_h2o.offline_run import Evaluation, evaluate_dump
+from pytest_h2o.pairs import PairedStudy
 from pytest_h2o.plugin import session_of
 from pytest_h2o.results import Run
 

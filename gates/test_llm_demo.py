@@ -13,7 +13,8 @@ from pytest_h2o.evidence import (
     settings_evidence,
 )
 from pytest_h2o.gate import Gate
-from pytest_h2o.lab import Lab, PairedStudy
+from pytest_h2o.lab import Lab
+from pytest_h2o.pairs import PairedStudy
 from pytest_h2o.results import Run
 
 pytestmark = pytest.mark.llm_demo

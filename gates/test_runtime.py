@@ -11,7 +11,7 @@ from pytest_h2o.evidence import (
     settings_evidence,
 )
 from pytest_h2o.gate import Gate
-from pytest_h2o.lab import PairedStudy
+from pytest_h2o.pairs import PairedStudy
 from pytest_h2o.results import Run
 
 COLUMNS = [

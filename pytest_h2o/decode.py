@@ -16,7 +16,8 @@ from pytest_h2o.cases import Case
 from pytest_h2o.gating import Measured, Verdict
 from pytest_h2o.history import Entry, read_history
 from pytest_h2o.knobs import Knobs
-from pytest_h2o.lab import Lab, PairedStudy
+from pytest_h2o.lab import Lab
+from pytest_h2o.pairs import PairedStudy
 from pytest_h2o.results import Run
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes.config import PATH_FIELDS

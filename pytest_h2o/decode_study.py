@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Literal
 
 Decision = Literal["pass", "fail", "inconclusive"]
@@ -22,13 +24,17 @@ ALPHA = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """The state of a study after some pairs; drops are shares (0.05 is 5 % slower), negative when faster."""
+    """The state of a study after some pairs; drops are shares (0.05 is 5 % slower), negative when faster.
+
+    ``p_slow`` is the probability of such slow pairs if the drop were just at its limit.
+    """
 
     pairs: int
     drop: float
     drop_low: float
     drop_high: float
     decision: Decision
+    p_slow: float
 
 
 def walsh_averages(differences: Sequence[float]) -> list[float]:
@@ -37,21 +43,22 @@ def walsh_averages(differences: Sequence[float]) -> list[float]:
 
 
 @cache
-def signed_rank_index(pairs: int, alpha: float) -> int | None:
-    """The largest ``k`` with ``P(T+ <= k) <= alpha`` under the null; None when even ``k = 0`` is too likely."""
+def signed_rank_cumulative(pairs: int) -> tuple[int, ...]:
+    """How many of the ``2 ** pairs`` assignments of signs give a signed-rank statistic of at most 0, 1, 2, ..."""
     counts = [1]
     for rank in range(1, pairs + 1):
         counts = [
             (counts[t] if t < len(counts) else 0) + (counts[t - rank] if t >= rank else 0)
             for t in range(len(counts) + rank)
         ]
-    cumulative, best = 0, None
-    for statistic, count in enumerate(counts):
-        cumulative += count
-        if cumulative > alpha * 2**pairs:
-            break
-        best = statistic
-    return best
+    return tuple(accumulate(counts))
+
+
+@cache
+def signed_rank_index(pairs: int, alpha: float) -> int | None:
+    """The largest ``k`` with ``P(T+ <= k) <= alpha`` under the null; None when even ``k = 0`` is too likely."""
+    index = bisect_right(signed_rank_cumulative(pairs), alpha * 2**pairs) - 1
+    return index if index >= 0 else None
 
 
 def bounds(differences: Sequence[float], alpha: float = ALPHA) -> tuple[float, float, float]:
@@ -65,17 +72,33 @@ def bounds(differences: Sequence[float], alpha: float = ALPHA) -> tuple[float, f
     return walsh[index], estimate, walsh[-1 - index]
 
 
-def judge(differences: Sequence[float], drop_target: float, alpha: float = ALPHA) -> Study:
-    """Compare the slowdown with ``drop_target``: pass when it is surely smaller, fail when it is surely larger."""
-    lower, estimate, upper = bounds(differences, alpha)
+def slow_p_value(differences: Sequence[float], drop_target: float) -> float:
+    """One-sided exact signed-rank p-value of "not slower than ``drop_target``"; small when surely slower."""
     limit = math.log1p(-drop_target)
-    decision: Decision = "pass" if lower > limit else "fail" if upper < limit else "inconclusive"
-    return Study(len(differences), 1 - math.exp(estimate), 1 - math.exp(upper), 1 - math.exp(lower), decision)
+    statistic = sum(average >= limit for average in walsh_averages(differences))
+    return float(signed_rank_cumulative(len(differences))[statistic] / 2 ** len(differences))
 
 
-def is_look(pairs: int, looks: Sequence[int] = LOOKS) -> bool:
-    """Whether a decision may be taken after this many pairs: a planned look, or more pairs than any plan."""
-    return pairs in looks or pairs > looks[-1]
+def judge(differences: Sequence[float], drop_target: float, fail_alpha: float = ALPHA) -> Study:
+    """Compare the slowdown with ``drop_target``: pass when it is surely smaller, fail when it is surely larger.
+
+    Both at one-sided ``ALPHA``; ``fail_alpha`` is smaller where several studies share their errors.
+    """
+    lower, estimate, upper = bounds(differences)
+    limit = math.log1p(-drop_target)
+    slow = slow_p_value(differences, drop_target)
+    decision: Decision = "pass" if lower > limit else "fail" if slow <= fail_alpha else "inconclusive"
+    return Study(len(differences), 1 - math.exp(estimate), 1 - math.exp(upper), 1 - math.exp(lower), decision, slow)
+
+
+def holm(p_values: Mapping[str, float], alpha: float = ALPHA) -> set[str]:
+    """What Holm's step-down procedure rejects: the k-th smallest of m p-values against ``alpha / (m - k + 1)``."""
+    rejected: set[str] = set()
+    for name in sorted(p_values, key=p_values.__getitem__):
+        if p_values[name] > alpha / (len(p_values) - len(rejected)):
+            break
+        rejected.add(name)
+    return rejected
 
 
 def launch_order(arms: Sequence[str], replicate: int, seed: int, label: str) -> list[str]:

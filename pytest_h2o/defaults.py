@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pytest_h2o.knobs import KnobValue
 from pytest_h2o.suites import Kit
 
-# The embedded runtime prints every metric, so what is optional elsewhere is required of it. It is there to be tried on
-# any machine, so its decode studies are short, and one that decides nothing is shown as an expected failure.
+# The embedded runtime prints every metric, so what is optional elsewhere is required of it. Its decode
+# studies decide at the first look or soon after, so minutes are enough.
 EMBEDDED: Mapping[str, KnobValue] = {
     "THREADS": 2,
     "REPEAT": 2,
     "DECODE_TOKENS": 96,
-    "DECODE_BUDGET_S": 5.0,
-    "DECODE_INCONCLUSIVE": "xfail",
+    "DECODE_BUDGET_S": 120.0,
     "MAX_LOSSLESS_ASYNC_WAIT_US": 50_000.0,
     "REQUIRE_ASYNC_QUEUE_ACTIVITY": True,
     "REQUIRE_DECODE_CACHE_ACTIVITY": True,

@@ -123,16 +123,16 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
     return replace(verdict, outcome="fail", reason="; ".join([*against, *([verdict.reason] if verdict.reason else [])]))
 
 
-def judge_study(study: Study, target: float) -> Verdict:
-    """The verdict of a paired decode study; the drop is a share of the baseline's speed."""
-    between = f"surely between {study.drop_low:+.1%} and {study.drop_high:+.1%} ({study.pairs} pairs)"
-    interval = f"drop {study.drop:+.1%}, {between}"
-    reasons = {
-        "pass": "",
-        "fail": f"{interval}: more than {target:.1%} slower than the baseline",
-        "inconclusive": f"{interval}: {target:.1%} lies inside, so nothing is decided; raise DECODE_MAX_PAIRS "
-        "or measure on a quieter machine",
-    }
+def judge_study(study: Study, target: float, plain: Study | None = None, seed: int | None = None) -> Verdict:
+    """The verdict of a paired decode study; the drop is a share of the baseline's speed.
+
+    ``plain`` is the study of the bare speeds where ``study`` is about speeds against a yardstick, ``seed`` that of the
+    launch order.
+    """
+    pairs = f"{study.pairs} pairs" + ("" if seed is None else f", seed {seed}")
+    shown = f"{_interval(study)} ({pairs})"
+    if plain:
+        shown = f"against the yardstick: {shown}; bare speeds: {_interval(plain)}"
     return Verdict(
         metric="decode_drop",
         outcome=study.decision,
@@ -141,6 +141,18 @@ def judge_study(study: Study, target: float) -> Verdict:
         operator="<=",
         margin=target - study.drop,
         unit="share",
-        reason=reasons[study.decision],
-        evidence=interval,
+        reason="" if study.decision == "pass" else f"{shown}: {_why_no_pass(study, target, plain)}",
+        evidence=shown,
     )
+
+
+def _interval(study: Study) -> str:
+    return f"drop {study.drop:+.1%}, surely between {study.drop_low:+.1%} and {study.drop_high:+.1%}"
+
+
+def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:
+    if study.decision == "fail":
+        return f"more than {target:.1%} slower than the baseline"
+    if plain and plain.decision == "fail":
+        return "the two contradict each other; see what slows the whole process while H2O is on"
+    return f"{target:.1%} lies inside, so nothing is decided; raise DECODE_MAX_PAIRS or measure on a quieter machine"

@@ -253,7 +253,7 @@ _TABLE = (
     Knob("DECODE_BUDGET_S", "float", 3600.0, "time for pairs after the first look, all decode gates together",
          low=0, high=604800, unit="s", kit="own"),
     Knob("DECODE_INCONCLUSIVE", "str", "fail", "what a decode gate that decides nothing is",
-         choices=("fail", "xfail"), kit="own"),
+         choices=("fail", "xfail", "skip", "warn"), kit="own"),
     Knob("DECODE_SEED", "int", 1, "seed of the launch order", low=0, kit="own"),
     Knob("MAX_LOSSLESS_QUEUE_PEAK", "float", 8.0, "largest queue peak", low=0, limit=True, unit="blocks"),
     Knob("MAX_LOSSLESS_FALLBACK", "float", 0.0, "largest fallback count", low=0, limit=True, unit="count"),

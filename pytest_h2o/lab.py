@@ -13,10 +13,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from pytest_h2o.cases import Case, all_cases, baseline_of, dump_launch, launches
-from pytest_h2o.decode_study import LOOKS, Study, judge, launch_order
+from pytest_h2o.decode_study import LOOKS, launch_order
 from pytest_h2o.knobs import Knobs
-from pytest_h2o.metrics import Sample
-from pytest_h2o.parsers.rows import Row
+from pytest_h2o.pairs import Pair, PairedStudy, read_pair, row_pairs, study_pairs
 from pytest_h2o.prompts import PromptSelection, select_prompts
 from pytest_h2o.recordings import Recording
 from pytest_h2o.results import Run, read_run
@@ -24,36 +23,6 @@ from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.specs import LaunchSpec
 
 Store = Callable[[LaunchSpec], LaunchRecord]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One candidate launch beside one baseline launch on the same work; speeds in tokens/s."""
-
-    label: str
-    baseline: float
-    candidate: float
-    records: tuple[LaunchRecord, LaunchRecord] | None = None
-
-    @property
-    def difference(self) -> float:
-        """``ln(candidate / baseline)``: negative when the candidate is slower."""
-        return math.log(self.candidate / self.baseline)
-
-
-@dataclass(frozen=True)
-class PairedStudy:
-    """The pairs of one case and what they decide; ``problems`` says why there is no decision."""
-
-    pairs: tuple[Pair, ...]
-    study: Study | None
-    problems: tuple[str, ...]
-    source: Path | None
-
-    @property
-    def records(self) -> list[tuple[LaunchRecord, LaunchRecord]]:
-        """The launches of each pair, baseline first, where they are known."""
-        return [pair.records for pair in self.pairs if pair.records]
 
 
 @dataclass
@@ -238,7 +207,7 @@ class Lab:
         target = case.knobs(self.knobs).number(drop_knob(case))
         pairs: list[Pair] = []
         looks = [look for look in LOOKS if look <= self.knobs.integer("DECODE_MAX_PAIRS")]
-        replicate, study, source = 0, None, None
+        replicate, study, plain, source = 0, None, None, None
         while looks and (study is None or self._spent_s < self.knobs.number("DECODE_BUDGET_S")):
             replicate += 1
             started = time.monotonic()
@@ -253,9 +222,9 @@ class Lab:
                 pairs.append(pair)
             source = source or records[0][1].directory.parent
             if len(pairs) >= looks[0]:
-                study = judge([pair.difference for pair in pairs], target)
+                study, plain = study_pairs(pairs, target)
                 looks = [look for look in looks if look > len(pairs)] if study.decision == "inconclusive" else []
-        return PairedStudy(tuple(pairs), study, (), source)
+        return PairedStudy(tuple(pairs), study, (), source, plain, self.knobs.integer("DECODE_SEED"))
 
     def _recorded(self, case: Case, bucket: str) -> PairedStudy:
         """A study of the recorded rows: each beside the recorded baseline's row of the same name."""
@@ -265,7 +234,7 @@ class Lab:
         if not pairs:
             return PairedStudy((), None, problems or ("the baseline holds no row of the same name",), run.source)
         target = case.knobs(self.knobs).number(drop_knob(case))
-        return PairedStudy(pairs, judge([pair.difference for pair in pairs], target), (), run.source)
+        return PairedStudy(pairs, study_pairs(pairs, target)[0], (), run.source)
 
     def _pair_records(self, case: Case, replicate: int, bucket: str) -> list[tuple[LaunchRecord, LaunchRecord]]:
         wanted = self.labels_in(bucket)
@@ -291,36 +260,6 @@ def in_order(order: str, baseline: Sequence[LaunchSpec], candidate: Sequence[Lau
         return [*baseline, *candidate] if order == "baseline_first" else [*candidate, *baseline]
     pairs = zip(baseline, candidate, strict=True)
     return [spec for number, pair in enumerate(pairs) for spec in (pair if number % 2 == 0 else pair[::-1])]
-
-
-def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | None, list[str]]:
-    """The decode speeds of a pair of launches, or why they cannot be compared."""
-    speeds: list[float] = []
-    problems: list[str] = []
-    for record in (baseline, candidate):
-        run = read_run(record.spec.name, [record])
-        speed = run.lowest("decode_tps")
-        if speed.missing or not speed.value or speed.value <= 0:
-            problems.append(speed.missing or f"{record.spec.name}: decode speed is {speed.value} tok/s")
-        else:
-            speeds.append(speed.value)
-    return (
-        (Pair(candidate.spec.label, speeds[0], speeds[1], (baseline, candidate)), [])
-        if len(speeds) == 2
-        else (None, problems)
-    )
-
-
-def row_pairs(baseline: Run, candidate: Run, wanted: Collection[str] | None = None) -> Iterator[Pair]:
-    """Candidate rows beside baseline rows of the same label, the first with the first; those in ``wanted`` if given."""
-    beside: dict[str, list[tuple[Row, Sample]]] = {}
-    for row, sample in baseline.samples("decode_tps"):
-        beside.setdefault(row.label, []).append((row, sample))
-    for row, sample in candidate.samples("decode_tps"):
-        if beside.get(row.label) and (wanted is None or row.label in wanted):
-            other, speed = beside[row.label].pop(0)
-            before, after = baseline.launch_of(other), candidate.launch_of(row)
-            yield Pair(row.label, speed.mean, sample.mean, (before, after) if before and after else None)
 
 
 def _no_dump(record: LaunchRecord) -> str:

@@ -117,6 +117,8 @@ _EMBEDDED = (
            bench="h2o_lossless_roundtrips", demo="h2o_lossless_roundtrips"),
     Metric("h2o_lossless_encode_overlap", "share", "higher", "share of encode time that ran while decode ran",
            bench="h2o_lossless_encode_overlap", demo="h2o_lossless_encode_overlap"),
+    Metric("decode_cost", "yardsticks", "lower", "time of a decoded token over that of a fixed calculation beside it",
+           bench="decode_cost", demo="decode_cost"),
 )  # fmt: skip
 METRICS: tuple[Metric, ...] = (*_COMMON, *_EMBEDDED)
 BY_BENCH = {metric.bench: metric for metric in METRICS if metric.bench}

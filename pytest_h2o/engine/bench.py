@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TextIO, cast
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROMPT_TOKEN = 16
 QUALITY_WINDOWS = 8
+WARM_UP_TOKENS = 16
 BANNER = "The device supports: i8sdot:0, fp16:0, i8mm: 0, sve2: 0, sme2: 0"
 PRECISION_WORDS = {0: "normal", 1: "high", 2: "low"}
 
@@ -95,7 +96,8 @@ def _measure_setup(options: Options, setup: Setup) -> Iterator[Result]:
     for instance in command_line.instances(options, setup):
         engine, seconds = _load(setup, 3 if options.load else 1)
         engine.tune()
-        repeats = [_repeat(engine, instance) for _ in range(options.repeats[0] + 1)][1:]
+        _repeat(engine, replace(instance, gen=min(instance.gen, WARM_UP_TOKENS)))
+        repeats = [_repeat(engine, instance) for _ in range(options.repeats[0])]
         size = engine.config.weights.stat().st_size
         yield Result(instance, engine.config.name, size, seconds, repeats)
 
@@ -123,8 +125,8 @@ def _repeat(engine: Engine, instance: Instance) -> list[Response]:
     prompt = [PROMPT_TOKEN] * instance.prompt
     if instance.kind == "demo":
         return [engine.respond(prompt, instance.gen)]
-    read = [engine.respond(prompt, 1)] if prompt else []
-    return read + ([engine.respond([PROMPT_TOKEN], instance.gen)] if instance.gen else [])
+    read = [engine.respond(prompt, 1, measured=False)] if prompt else []
+    return read + ([engine.respond([PROMPT_TOKEN], instance.gen, measured=False)] if instance.gen else [])
 
 
 if __name__ == "__main__":

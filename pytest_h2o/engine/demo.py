@@ -109,7 +109,7 @@ def _run(arguments: Arguments) -> int:
     responses = []
     for index, prompt in enumerate(prompts):
         if not prompt.startswith("#"):
-            responses.append(_answer(engine, tokenizer, prompt, budget))
+            responses.append(_answer(engine, tokenizer, prompt, budget, measured=arguments.metrics is not None))
             _record(arguments.metrics, index, responses[-1])
     print(*summary_lines(responses), sep="\n", flush=True)
     return 0
@@ -142,7 +142,7 @@ def _print_cost(started: float) -> None:
     print(f"main, {line}, cost time: {(perf_counter() - started) * 1e3:.6f} ms", flush=True)
 
 
-def _answer(engine: Engine, tokenizer: Tokenizer, prompt: str, budget: int) -> Response:
+def _answer(engine: Engine, tokenizer: Tokenizer, prompt: str, budget: int, *, measured: bool = False) -> Response:
     """Answer one prompt, its text streamed to stdout token by token as raw bytes."""
     stop, out = engine.config.architecture.eos, sys.stdout.buffer
 
@@ -151,7 +151,7 @@ def _answer(engine: Engine, tokenizer: Tokenizer, prompt: str, budget: int) -> R
         out.flush()
 
     sys.stdout.flush()
-    return engine.respond(tokenizer.encode(prompt), budget, stop=stop, emit=emit)
+    return engine.respond(tokenizer.encode(prompt), budget, stop=stop, emit=emit, measured=measured)
 
 
 def _record(path: Path | None, index: int, response: Response) -> None:

@@ -74,6 +74,11 @@ class EncodePool:
         self._queue.put(lambda: self._finish(job, done))
         return True
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued or running."""
+        return not self._pending
+
     def drain(self) -> Interval:
         """Wait until nothing is queued or running; when, and until when."""
         begin = perf_counter_ns()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter_ns
@@ -18,6 +18,7 @@ from pytest_h2o.engine.lossless import LosslessStore
 from pytest_h2o.engine.metrics import Metrics, Response
 from pytest_h2o.engine.model import Hook, Model
 from pytest_h2o.engine.threads import available_cores, single_threaded_blas
+from pytest_h2o.engine.yardstick import EVERY, ReadyWait, Yardstick
 
 TUNING_STEPS = 7
 
@@ -34,6 +35,7 @@ class Engine:
         self.cache = KVCache(kv_shape, shape.layers, shape.context)
         compressing = not config.engine.quantised  # int8 values are compressed already
         self._pool = _make_pool(config.lossless) if config.lossless.active and compressing else None
+        self._yardstick = Yardstick(self.model)
         self._dump = KVDump.from_environment()
         self._threads = min(threads or config.engine.thread_num, available_cores())
         single_threaded_blas()
@@ -52,11 +54,12 @@ class Engine:
         *,
         stop: frozenset[int] = frozenset(),
         emit: Callable[[int], None] | None = None,
+        measured: bool = True,
     ) -> Response:
         """Answer ``prompt`` with up to ``budget`` greedy tokens, fewer when one of ``stop`` is sampled.
 
-        ``emit`` sees every token; its time counts as decoding, sampling is timed apart. ConfigError when the tokens
-        cannot be held.
+        ``emit`` sees every token; its time counts as decoding, sampling is timed apart. Unless ``measured`` is false,
+        the yardstick runs between tokens. ConfigError when the tokens cannot be held.
         """
         self._check(prompt, budget)
         self.cache.clear()
@@ -75,9 +78,14 @@ class Engine:
                     emit(token)
                 if token not in stop:
                     logits = self.model.forward([token], self.cache, hooks)
+            if measured and len(tokens) % EVERY == 0 and (self._pool is None or self._pool.idle):
+                self._run_yardstick(clock)
         with clock.running("decode"):
             for hook in hooks:
                 hook.finish()
+        if measured and tokens:
+            self._run_yardstick(clock)
+            metrics.decode_cost = self._decode_cost(clock, len(tokens))
         self._close(metrics)
         prefill_us, sample_us, decode_us = (clock.microseconds[name] for name in ("prefill", "sample", "decode"))
         return Response(len(prompt), tuple(tokens), prefill_us, decode_us, sample_us, metrics)
@@ -112,6 +120,19 @@ class Engine:
         if self.config.h2o.log_stats:
             print(line, flush=True)
 
+    def _run_yardstick(self, clock: _Clock) -> None:
+        with clock.running("yardstick"):
+            self._yardstick.run()
+
+    def _decode_cost(self, clock: _Clock, tokens: int) -> float:
+        """Time per token in runs of the yardstick, without the time that other programs took."""
+        # With more encode workers than other cores, decoding may have waited for one of ours: then all of it counts.
+        ours = self._pool is not None and self._pool.threads >= available_cores()
+        decode, yardstick = (
+            clock.microseconds[name] - (0 if ours else clock.waited[name]) for name in ("decode", "yardstick")
+        )
+        return decode / tokens / (yardstick / clock.runs["yardstick"])
+
     def _close(self, metrics: Metrics) -> None:
         """Read what the response leaves in the cache."""
         layers = self.cache.layers
@@ -129,17 +150,22 @@ class Engine:
 
 
 class _Clock:
-    """Wall microseconds by name."""
+    """By name: wall microseconds, those of them that were spent ready without a core, and how often it ran."""
 
     def __init__(self) -> None:
         self.microseconds: defaultdict[str, float] = defaultdict(float)
+        self.waited: defaultdict[str, float] = defaultdict(float)
+        self.runs: Counter[str] = Counter()
+        self._wait = ReadyWait()
 
     @contextmanager
     def running(self, name: str) -> Iterator[None]:
         """Add the time of the block to ``name``."""
-        begin = perf_counter_ns()
+        waited, begin = self._wait.read(), perf_counter_ns()
         yield
         self.microseconds[name] += (perf_counter_ns() - begin) / 1e3
+        self.waited[name] += (self._wait.read() - waited) / 1e3
+        self.runs[name] += 1
 
 
 def _make_pool(settings: LosslessSettings) -> EncodePool:

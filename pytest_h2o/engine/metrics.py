@@ -48,6 +48,7 @@ class Metrics:
     cold_share: float = 0.0
     roundtrips: int = 0
     encode_overlap: float = 0.0
+    decode_cost: float = 0.0
 
     @property
     def lossless(self) -> float:
@@ -109,6 +110,7 @@ EXTRA_COLUMNS = (
     Column("h2o_lossless_cold_share", "cold_share", 4),
     Column("h2o_lossless_roundtrips", "roundtrips", 2),
     Column("h2o_lossless_encode_overlap", "encode_overlap", 4),
+    Column("decode_cost", "decode_cost", 4),
 )
 _DEMO_RATIOS = {"h2o_keep_ratio": "keep", "h2o_lossy_ratio": "lossy", "h2o_lossless_ratio": "lossless"}
 _DEMO_COUNTS = {

@@ -33,7 +33,7 @@ ORIGINAL_COLUMNS = words(
 EXTRA_COLUMNS = words(
     "h2o_evictions_planned h2o_evictions_applied h2o_evictions_dropped h2o_kv_tokens_end h2o_kv_resident_mb"
     " h2o_kv_peak_mb h2o_effective_ratio h2o_effective_ratio_mean h2o_lossless_blocks h2o_lossless_cold_share"
-    " h2o_lossless_roundtrips h2o_lossless_encode_overlap"
+    " h2o_lossless_roundtrips h2o_lossless_encode_overlap decode_cost"
 )
 RECORD_KEYS = words(
     "prompt_index prompt_tokens decode_tokens prefill_us decode_us sample_us h2o_keep_ratio h2o_lossy_ratio"

@@ -21,7 +21,9 @@ from pytest_h2o.engine.model import Attention
 
 GATE = LosslessSettings(scope="front_n_and_h2o_kept", runtime_mode="full")
 STORE = replace(GATE, runtime_mode="store")
-TIMES = dict.fromkeys(("evict_us", "codec_us", "comp_us", "decomp_us", "async_wait_us", "encode_overlap"), 0.0)
+TIMES = dict.fromkeys(
+    ("evict_us", "codec_us", "comp_us", "decomp_us", "async_wait_us", "encode_overlap", "decode_cost"), 0.0
+)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,23 @@ import itertools
 import math
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import wilcoxon
 
-from pytest_h2o.decode_study import ALPHA, bounds, judge, launch_order, signed_rank_index, walsh_averages
+from pytest_h2o.decode_study import (
+    ALPHA,
+    LOOKS,
+    bounds,
+    holm,
+    judge,
+    launch_order,
+    signed_rank_index,
+    slow_p_value,
+    walsh_averages,
+)
 
 differences = st.lists(st.floats(-0.5, 0.5, allow_nan=False), min_size=1, max_size=12)
 
@@ -39,6 +51,45 @@ def test_index_is_the_largest_within_alpha(pairs: int) -> None:
 def test_known_critical_values(pairs: int, alpha: float, index: int) -> None:
     """Printed tables of the one-sided signed-rank test."""
     assert signed_rank_index(pairs, alpha) == index
+
+
+@pytest.mark.parametrize("pairs", [*LOOKS, 12, 18, 24])
+def test_p_values_agree_with_scipy(pairs: int) -> None:
+    """The exact p-value is that of scipy's signed-rank test of the differences from the limit, over all its range."""
+    rng = np.random.default_rng(pairs)
+    for drop in np.linspace(-0.2, 0.3, 11):
+        values = rng.normal(math.log1p(-drop), 0.05, pairs)
+        expected = wilcoxon(values - math.log1p(-0.05), alternative="less", method="exact").pvalue
+        assert slow_p_value(values.tolist(), 0.05) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("pairs", LOOKS)
+def test_bounds_agree_with_scipy(pairs: int) -> None:
+    """A limit just inside a bound is not rejected at ALPHA by scipy's exact test, one just outside is."""
+    values = np.random.default_rng(pairs).normal(0, 0.05, pairs)
+    low, _, high = bounds(values.tolist())
+    for limit, alternative, rejected in [
+        (low - 1e-9, "greater", True), (low + 1e-9, "greater", False),
+        (high + 1e-9, "less", True), (high - 1e-9, "less", False),
+    ]:  # fmt: skip
+        p = wilcoxon(values - limit, alternative=alternative, method="exact").pvalue
+        assert (p <= ALPHA) == rejected
+
+
+@given(differences, st.floats(-0.3, 0.3))
+def test_fail_is_the_upper_bound_below_the_limit(values: list[float], target: float) -> None:
+    """The p-value and the bound are one test."""
+    study = judge(values, target)
+    assert (study.decision == "fail") == (bounds(values)[2] < math.log1p(-target))
+
+
+@given(st.lists(st.floats(0, 0.1), min_size=1, max_size=5))
+def test_holm_is_the_closure_of_bonferroni(p_values: list[float]) -> None:
+    """A hypothesis is rejected if and only if Bonferroni's test rejects every set of hypotheses that holds it."""
+    named = {str(index): p for index, p in enumerate(p_values)}
+    sets = [set(chosen) for size in range(1, len(named) + 1) for chosen in itertools.combinations(named, size)]
+    kept = [chosen for chosen in sets if min(named[name] for name in chosen) > ALPHA / len(chosen)]
+    assert holm(named) == {name for name in named if not any(name in chosen for chosen in kept)}
 
 
 @given(differences)

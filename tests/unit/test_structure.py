@@ -20,7 +20,7 @@ LAYERS = [
     {"runtimes"},
     {"runs"},
     {"results"},
-    {"evidence", "lab", "recordings"},
+    {"evidence", "lab", "pairs", "recordings"},
     {"offline_run", "decode", "report"},
     {"gate", "progress"},
     {"settings"},

@@ -1,0 +1,114 @@
+"""Pairs of candidate and baseline measurements, read from launches or rows, and the study that they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pytest_h2o.decode_study import ALPHA, Study, judge
+from pytest_h2o.metrics import Sample
+from pytest_h2o.parsers.rows import Row
+from pytest_h2o.results import Run, read_run
+from pytest_h2o.runs.records import LaunchRecord
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One candidate launch beside one baseline launch on the same work.
+
+    Speeds are in tokens/s. Costs are times per token in runs of a yardstick (``decode_cost``), None where the runtime
+    has none.
+    ``records`` are the launches, baseline first, where they are known.
+    """
+
+    label: str
+    baseline: float
+    candidate: float
+    baseline_cost: float | None = None
+    candidate_cost: float | None = None
+    records: tuple[LaunchRecord, LaunchRecord] | None = None
+
+    @property
+    def difference(self) -> float:
+        """``ln(candidate / baseline)`` of the speeds: negative when the candidate is slower."""
+        return math.log(self.candidate / self.baseline)
+
+    @property
+    def relative(self) -> float | None:
+        """The same of the speeds against the yardstick."""
+        if self.baseline_cost is None or self.candidate_cost is None:
+            return None
+        return math.log(self.baseline_cost / self.candidate_cost)
+
+    def __str__(self) -> str:
+        speeds = f"{self.baseline:.1f} -> {self.candidate:.1f} tok/s"
+        if self.baseline_cost is None or self.candidate_cost is None:
+            return speeds
+        return f"{speeds}, {self.baseline_cost:.3f} -> {self.candidate_cost:.3f} yardsticks a token"
+
+
+@dataclass(frozen=True)
+class PairedStudy:
+    """The pairs of one case and what they decide; ``problems`` says why there is no decision.
+
+    ``plain`` is what the bare speeds say where ``study`` is about speeds against the yardstick.
+    """
+
+    pairs: tuple[Pair, ...]
+    study: Study | None
+    problems: tuple[str, ...]
+    source: Path | None
+    plain: Study | None = None
+    seed: int | None = None
+
+    @property
+    def records(self) -> list[tuple[LaunchRecord, LaunchRecord]]:
+        """The launches of each pair, baseline first, where they are known."""
+        return [pair.records for pair in self.pairs if pair.records]
+
+
+def study_pairs(pairs: Sequence[Pair], target: float, fail_alpha: float = ALPHA) -> tuple[Study, Study | None]:
+    """The study of some pairs, against the yardstick if every pair has it, and then that of the bare speeds as well.
+
+    A yardstick cannot see what slows the whole process. So where the bare speeds surely fail, nothing passes yet.
+    """
+    plain = judge([pair.difference for pair in pairs], target, fail_alpha)
+    relative = [pair.relative for pair in pairs if pair.relative is not None]
+    if len(relative) < len(pairs):
+        return plain, None
+    study = judge(relative, target, fail_alpha)
+    if study.decision == "pass" and plain.decision == "fail":
+        study = replace(study, decision="inconclusive")
+    return study, plain
+
+
+def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | None, list[str]]:
+    """The decode speeds of a pair of launches, or why they cannot be compared."""
+    runs = [read_run(record.spec.name, [record]) for record in (baseline, candidate)]
+    metrics = ["decode_tps", *(["decode_cost"] if all(run.samples("decode_cost") for run in runs) else [])]
+    found = [(run.case, run.lowest(metric)) for metric in metrics for run in runs]
+    problems = [
+        measured.missing or f"{case}: {measured.metric} is {measured.value} {measured.unit}"
+        for case, measured in found
+        if measured.missing or not measured.value or measured.value <= 0
+    ]
+    if problems:
+        return None, problems
+    before, after, *costs = [measured.value for _, measured in found if measured.value]
+    cost_before, cost_after = costs or (None, None)
+    return Pair(candidate.spec.label, before, after, cost_before, cost_after, (baseline, candidate)), []
+
+
+def row_pairs(baseline: Run, candidate: Run, wanted: Collection[str] | None = None) -> Iterator[Pair]:
+    """Candidate rows beside baseline rows of the same label, the first with the first; those in ``wanted`` if given."""
+    beside: dict[str, list[tuple[Row, Sample]]] = {}
+    for row, sample in baseline.samples("decode_tps"):
+        beside.setdefault(row.label, []).append((row, sample))
+    for row, sample in candidate.samples("decode_tps"):
+        if beside.get(row.label) and (wanted is None or row.label in wanted):
+            other, speed = beside[row.label].pop(0)
+            before, after = baseline.launch_of(other), candidate.launch_of(row)
+            records = (before, after) if before and after else None
+            yield Pair(row.label, speed.mean, sample.mean, records=records)

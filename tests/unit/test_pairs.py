@@ -1,0 +1,91 @@
+"""What pairs of speeds, with and without a yardstick, decide together."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from pytest_h2o.pairs import Pair, read_pair, study_pairs
+from pytest_h2o.runs.records import LaunchRecord, standard_paths
+from pytest_h2o.specs import LaunchSpec
+
+
+def pairs(candidate: float, cost: float | None, count: int = 6) -> list[Pair]:
+    """Equal pairs: a baseline of 100 tok/s and one yardstick a token, and a candidate."""
+    return [Pair(f"p{number}", 100, candidate, cost and 1, cost) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "cost", "decision"),
+    [
+        (100, None, "pass"), (90, None, "fail"),  # no yardstick: speeds decide
+        (100, 1.0, "pass"), (100, 1.12, "fail"),
+        (80, 1.12, "fail"), (120, 1.12, "fail"),  # slower than its yardstick, whatever the machine did
+        (80, 1.0, "inconclusive"),  # token and yardstick both slow down: the whole process does
+    ],
+)  # fmt: skip
+def test_decisions(candidate: float, cost: float | None, decision: str) -> None:
+    """The yardstick decides where there is one, but nothing passes while bare speeds surely fail."""
+    study, plain = study_pairs(pairs(candidate, cost), 0.05)
+    assert study.decision == decision
+    assert (plain is None) == (cost is None)
+
+
+def test_noise_of_the_machine_cancels() -> None:
+    """Speeds that halve and double with the machine decide nothing, their costs do."""
+    noisy = [Pair("p", 100 * factor, 100 / factor, 1.0, 1.001) for factor in (0.5, 2, 0.7, 1.4, 0.6, 1.7)]
+    study, plain = study_pairs(noisy, 0.05)
+    assert plain is not None
+    assert (study.decision, plain.decision) == ("pass", "inconclusive")
+    assert study.drop == pytest.approx(0.001, rel=1e-2)
+
+
+def test_one_pair_without_a_yardstick_makes_all_plain() -> None:
+    """Differences of two kinds are never mixed."""
+    study, plain = study_pairs([*pairs(100, 1.12, 5), Pair("p5", 100, 100)], 0.05)
+    assert (study.decision, plain) == ("pass", None)
+
+
+def test_a_pair_says_what_it_is() -> None:
+    """Signs: slower is negative in speeds and in costs alike."""
+    pair = Pair("p", 100, 90, 1.0, 1.25)
+    assert pair.difference == pytest.approx(math.log(0.9))
+    assert pair.relative == pytest.approx(math.log(0.8))
+    assert str(pair) == "100.0 -> 90.0 tok/s, 1.000 -> 1.250 yardsticks a token"
+    assert str(Pair("p", 100, 90)) == "100.0 -> 90.0 tok/s"
+
+
+def launch(directory: Path, arm: str, cost: str | None) -> LaunchRecord:
+    """A launch that printed a table, with a ``decode_cost`` column if ``cost`` is not None."""
+    path = directory / arm
+    path.mkdir()
+    header, row = "| llm_demo | speed(tok/s) |", "| prompt=8<br>decode=4 | 5.0 ± 0.0<br>50.0 ± 0.0 |"
+    if cost is not None:
+        header, row = f"{header} decode_cost |", f"{row} {cost} |"
+    (path / "log.md").write_text(f"{header}\n{'| --- ' * (header.count('|') - 1)}|\n{row}\n")
+    spec = LaunchSpec(
+        program="llm_bench", arm=arm, replicate=1, config={}, gen_tokens=4, prompt_tokens=8, repeat=1
+    )  # fmt: skip
+    return LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(path))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "costs"),
+    [
+        ("1.2500 ± 0.0", "1.5000 ± 0.0", (1.25, 1.5)), (None, None, (None, None)), ("1.2 ± 0.0", None, (None, None)),
+        ("1.2 ± 0.0", "0.0 ± 0.0", "decode_cost is 0"), ("nan ± 0.0", "1.2 ± 0.0", "decode_cost"),
+    ],
+)  # fmt: skip
+def test_read_pair(
+    tmp_path: Path, baseline: str | None, candidate: str | None, costs: str | tuple[float | None, float | None]
+) -> None:
+    """Costs are read where both launches print them; one that is no cost is a problem, not a plain speed."""
+    pair, problems = read_pair(launch(tmp_path, "baseline", baseline), launch(tmp_path, "full", candidate))
+    if isinstance(costs, str):
+        assert pair is None
+        assert costs in problems[0]
+    else:
+        assert pair is not None
+        assert (pair.baseline_cost, pair.candidate_cost) == costs
