@@ -32,6 +32,11 @@ class Gate:
     rerun: str
     require_evidence: bool = False
 
+    @property
+    def every_row(self) -> bool:
+        """Whether every row must do, not the best one alone."""
+        return self.knobs.on("REQUIRE_ALL_ROWS")
+
     def at_least(self, measured: Measured, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
         """Pass when the value is not below the knob's limit and no evidence contradicts it."""
         self._limit(measured, ">=", knob, evidence)

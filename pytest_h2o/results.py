@@ -42,14 +42,38 @@ class Run:
         """The smallest value of any row."""
         return self._choose(metric, min)
 
-    def highest_sum(self, *metrics: str) -> Measured:
-        """The largest sum of several metrics in one row."""
-        parts = [self.highest(metric) for metric in metrics]
-        missing = next((part.missing for part in parts if part.missing), "")
-        sums = {row.label: sum(row.samples[metric].mean for metric in metrics) for row in self.rows if not missing}
-        rows = tuple((label, f"{value:g}") for label, value in sums.items())
-        name = " + ".join(metrics)
-        return replace(parts[0], metric=name, value=max(sums.values(), default=None), rows=rows, missing=missing)
+    def best(self, metric: str, *, every_row: bool) -> Measured:
+        """The largest value of any row, or the smallest where every row must do."""
+        return self._choose(metric, min if every_row else max)
+
+    def best_sum(self, *metrics: str, every_row: bool) -> Measured:
+        """The largest sum of several metrics in one row, or the smallest where every row must do."""
+        missing = next((text for metric in metrics if (text := self.missing(metric))), "")
+        values = [sum(row.samples[metric].mean for metric in metrics) for row in self.rows if not missing]
+        return self._of_rows(" + ".join(metrics), values, UNITS[metrics[0]], missing, every_row=every_row)
+
+    def best_of(self, metric: str, other: str, *, every_row: bool) -> Measured:
+        """:meth:`best`, where rows that show nothing of ``metric`` count by what they show of ``other``, if printed."""
+        missing = self.missing(metric)
+        values = [_first_positive(row, metric, other) for row in self.rows if not missing]
+        return self._of_rows(metric, values, UNITS[metric], missing, every_row=every_row)
+
+    def ceiling(self, *, every_row: bool) -> Measured:
+        """The lossy ratio that protected tokens and whole blocks leave room for."""
+        metrics = ("h2o_floor_keep", "h2o_quantized_keep")
+        missing = next((text for metric in metrics if (text := self.missing(metric))), "")
+        keeps = [max(row.samples[metric].mean for metric in metrics) for row in self.rows if not missing]
+        values = [1 / max(keep, 1e-9) for keep in keeps]
+        return self._of_rows("lossy ratio within reach", values, "ratio", missing, every_row=every_row)
+
+    def rows_with(self, *metrics: str) -> Measured:
+        """How many rows show all of these metrics above 0."""
+        missing = next((text for metric in metrics if (text := self.missing(metric))), "")
+        full = [all(row.samples[metric].mean > 0 for metric in metrics) for row in self.rows if not missing]
+        counted = self._of_rows(
+            "rows with " + ", ".join(metrics), list(map(int, full)), "rows", missing, every_row=False
+        )
+        return counted if missing else replace(counted, value=float(sum(full)))
 
     def samples(self, metric: str) -> list[tuple[Row, Sample]]:
         """The rows that printed ``metric``."""
@@ -81,6 +105,11 @@ class Run:
         return tuple(
             read_log_facts(record.stdout) if record.stdout.is_file() else LogFacts() for record in self.launches
         )
+
+    def _of_rows(self, name: str, values: list[float], unit: str, missing: str, *, every_row: bool) -> Measured:
+        chosen = (min if every_row else max)(values, default=None)
+        rows = tuple((row.label, f"{value:g}") for row, value in zip(self.rows, values, strict=False))
+        return Measured(metric=name, value=chosen, unit=unit, source=self.source, rows=rows, missing=missing)
 
     def _choose(self, metric: str, pick: Callable[[Sequence[float]], float]) -> Measured:
         samples = self.samples(metric)
@@ -138,6 +167,11 @@ def _read_rows(record: LaunchRecord) -> tuple[list[Row], list[str]]:
     if not tables:
         return [], ["the program printed no table"]
     return list(tables[-1].rows), list(tables[-1].problems)
+
+
+def _first_positive(row: Row, metric: str, other: str) -> float:
+    value = row.samples[metric].mean
+    return row.samples[other].mean if value <= 0 and other in row.samples else value
 
 
 def _show(sample: Sample) -> str:

@@ -5,7 +5,14 @@ Every check says which output it needs; where a runtime does not print it, the c
 
 from pytest_h2o.evidence.eviction import eviction_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
-from pytest_h2o.evidence.settings import settings_evidence
+from pytest_h2o.evidence.settings import settings_evidence, spans_evidence
 from pytest_h2o.evidence.speed import decode_evidence, launches_evidence
 
-__all__ = ["decode_evidence", "eviction_evidence", "launches_evidence", "lossless_evidence", "settings_evidence"]
+__all__ = [
+    "decode_evidence",
+    "eviction_evidence",
+    "launches_evidence",
+    "lossless_evidence",
+    "settings_evidence",
+    "spans_evidence",
+]

@@ -17,6 +17,8 @@ CONFIG = "the launch had the generated config"
 ECHO = "the program used the settings it was given"
 ASYNC = "encoding was asynchronous"
 CACHE = "the decode cache works"
+SPANS = "blocks are as long as asked for"
+NEEDS_LINES = "[H2O-LOSSLESS] lines and the settings of the launch"
 NEEDS = {CONFIG: "the config.json of the launch", ECHO: "a table with threads and backend, or log lines"}
 MODES = {"probe": 0, "full": 1, "store": 2}
 ECHOED = {"target": "target_keep_ratio", "recent": "recent_tokens", "sink": "sink_tokens", "block": "block_tokens"}
@@ -29,10 +31,16 @@ def settings_evidence(run: Run) -> list[Evidence]:
     return settle([item for look in looks for item in _observations(look)], NEEDS) if looks else []
 
 
+def spans_evidence(run: Run) -> list[Evidence]:
+    """Whether each launch cut blocks of the length that its settings say."""
+    looks = looks_at(run)
+    return settle([found for look in looks if look.spec.config and (found := _spans(look))], {SPANS: NEEDS_LINES})
+
+
 def _observations(look: Look) -> Iterator[Evidence]:
     checks = [config_used, cells_echo, _started_with]
     # Of a launch that somebody else recorded the settings may be unknown.
-    checks += [_log_echo, _spans, _asynchronous, _cache] if look.spec.config else []
+    checks += [_log_echo, _asynchronous, _cache] if look.spec.config else []
     for check in checks:
         if found := check(look):
             yield found
@@ -117,7 +125,7 @@ def _spans(look: Look) -> Evidence | None:
         for (kind, spans), expected in zip(seen.items(), _expected_spans(look), strict=True)
         if spans and not _fits(spans, expected, int(look.spec.config.get("kv_lossless_hot_sink_tokens", 0)))
     ]
-    return look.says(ECHO, not wrong, "; ".join(wrong) or "blocks are as long as asked for")
+    return look.says(SPANS, not wrong, "; ".join(wrong) or f"first and later blocks of {_expected_spans(look)} tokens")
 
 
 def _fits(spans: Counter[int], expected: int, hot_sink: int) -> bool:

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "runs"
 # Extension modules cannot be imported twice in one process, and the others need not be.
 PRELOADED = (np, pd, session)
-ACTIVE = ["lossy", "lossless_active", "decompression_active"]
+ACTIVE = ["lossy", "keep_feasible", "lossless_active", "lossless_accounted", "decompression_active"]
 LIMITS = ["decompression_budget", "queue_peak", "fallback"]
-EVERY = [*ACTIVE, *LIMITS, "metric_columns", "settings"]
+EVERY = [*ACTIVE, *LIMITS, "metric_columns", "settings", "block_spans"]
 PROMPT_GATES = ["settings", "launches", "eviction_active", "decompression_active", "fallback"]
 IGNORED = "prompt_128_1*0 prompt tokens*"
 
