@@ -75,10 +75,12 @@ COMMANDS = {
     "gates": "print the directory of the gates that ship",
     "knobs": "list every setting",
     "presets": "list the sweep presets and what they combine",
+    "bench": "launch every combination of the values on the command line once",
     "sweep": "launch every combination of a preset once",
     "parse": "turn logs of llm_bench into a CSV file",
     "offline": "evaluate the lossless codec on a KV dump",
     "prompts": "list the real prompts that would be run, and those that cannot be",
+    "baseline": "print the history of decode speeds that a rolling baseline is taken from",
     "report": "print the summary of an earlier run directory",
 }
 

@@ -124,8 +124,25 @@ def load_preset(name: str) -> Preset:
         raise PresetError(f"{path}: cannot be read: {error.strerror}; give a JSON file or a preset's name") from None
     except ValidationError as error:
         raise PresetError(f"{path}: {_describe(error)}") from None
+    return _of_size(preset, str(path))
+
+
+def preset_of(texts: Mapping[str, str]) -> Preset:
+    """A preset from texts by key, lists comma separated; raises :class:`PresetError` naming the option."""
+    lists = {name for name, field in Preset.model_fields.items() if isinstance(field.default, list)}
+    values = {
+        name: [part.strip() for part in text.split(",") if part.strip()] if name in lists else text
+        for name, text in texts.items()
+    }
+    try:
+        return _of_size(Preset.model_validate(values, strict=False), "options")
+    except ValidationError as error:
+        raise PresetError(_describe(error)) from None
+
+
+def _of_size(preset: Preset, source: str) -> Preset:
     if (size := math.prod(map(len, preset.dimensions.values()))) > MAX_COMBINATIONS:
-        raise PresetError(f"{path}: {size} combinations, at most {MAX_COMBINATIONS}; give shorter lists")
+        raise PresetError(f"{source}: {size} combinations, at most {MAX_COMBINATIONS}; give shorter lists")
     return preset
 
 
@@ -176,11 +193,11 @@ def expand(  # noqa: PLR0913  what the original's command line adds to a preset
         )
 
 
-def combinations(name: str, knobs: Knobs, **disabled: bool) -> list[LaunchSpec]:
-    """Every combination of a preset by name, launched as the knobs say; raises :class:`PresetError`."""
+def combinations(preset: str | Preset, knobs: Knobs, **disabled: bool) -> list[LaunchSpec]:
+    """Every combination of a preset, or of one by name, launched as the knobs say; raises :class:`PresetError`."""
     return list(
         expand(
-            load_preset(name),
+            load_preset(preset) if isinstance(preset, str) else preset,
             threads=knobs.integer("THREADS"),
             backend=knobs.text("BACKEND"),
             attention_option=knobs.integer("ATTENTION_OPTION"),

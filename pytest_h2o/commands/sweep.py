@@ -36,8 +36,13 @@ OPTION_KNOBS = ("threads", "backend", "attention_option", "launch_timeout_s")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the original sweep takes, and how the runtime is named."""
+    """Add the preset and the options of its launches."""
     parser.add_argument("--preset", required=True, metavar="NAME|FILE.json", help="pytest-h2o presets lists the names")
+    add_launch_arguments(parser)
+
+
+def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the original takes beside a preset, and how the runtime is named."""
     parser.add_argument("--llm-bench", metavar="PATH", help="binary (environment: LLM_BENCH)")
     parser.add_argument("--model-config", metavar="PATH", help="config.json of the model (environment: MODEL_CONFIG)")
     parser.add_argument("--threads", metavar="N", help="threads of the runtime (environment: THREADS)")

@@ -1,0 +1,44 @@
+"""Every combination of the values on the command line: a sweep without a preset file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from pytest_h2o.commands import fail, sweep
+from pytest_h2o.data import PACKAGE
+
+SCHEMA = PACKAGE / "report" / "schemas" / "preset.json"
+
+EXAMPLES = """examples:
+  pytest-h2o bench                                                  one launch with the original's defaults
+  pytest-h2o bench --prompts 512,1024 --h2o-target-lossy-ratios 3.0,3.2 --kv-lossless-enable 1
+  pytest-h2o bench --disable-h2o --out baseline                     the same work with H2O off
+  pytest-h2o bench --h2o-keep-ratios 0.3,0.4 --h2o-target-mode static --dry-run --out plan
+
+Lists are comma separated; every combination is a launch. exit code: as of pytest-h2o sweep
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add one option per key of a preset, and those of a launch."""
+    group = parser.add_argument_group("values to combine, and settings of all launches")
+    for name, key in json.loads(SCHEMA.read_bytes())["properties"].items():
+        if name != "h2o_target_lossy_ratio":  # the old name of a list
+            default = key["default"]
+            shown = ",".join(map(str, default)) if isinstance(default, list) else default
+            option = f"--{name.replace('_', '-')}"
+            group.add_argument(option, dest=f"preset_{name}", metavar="VALUE", help=f"default: {shown}")
+    sweep.add_launch_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Sweep over the values; 1 if one of them is wrong or a list is empty."""
+    from pytest_h2o.presets import PresetError, preset_of  # noqa: PLC0415
+
+    given = {name: text for name, text in vars(arguments).items() if name.startswith("preset_") and text is not None}
+    try:
+        arguments.preset = preset_of({name.removeprefix("preset_"): text for name, text in given.items()})
+    except PresetError as error:
+        return fail(error)
+    return sweep.run(arguments)
