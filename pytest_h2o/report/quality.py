@@ -52,7 +52,7 @@ class CaseView:
             decode_drop_ratio=self.gates.value("decode_drop"),
             lossy_best=self.best("h2o_lossy", "lossy"),
             lossless_online_value=self.offline.value("online_sim_lossless"),
-            runtime_decomp_best_us=self.best("h2o_lossless_decomp_us", "decompression_active"),
+            runtime_decomp_best_us=self.best("h2o_lossless_decomp_us", "decompression_budget"),
             runtime_queue_peak_best=self.best("h2o_lossless_queue_peak", "queue_peak"),
             runtime_fallback_best=self.best("h2o_lossless_fallback", "fallback"),
             runtime_backpressure_skip_best=self.best("h2o_lossless_backpressure_skip", "backpressure"),
