@@ -79,15 +79,12 @@ def slow_p_value(differences: Sequence[float], drop_target: float) -> float:
     return float(signed_rank_cumulative(len(differences))[statistic] / 2 ** len(differences))
 
 
-def judge(differences: Sequence[float], drop_target: float, fail_alpha: float = ALPHA) -> Study:
-    """Compare the slowdown with ``drop_target``: pass when it is surely smaller, fail when it is surely larger.
-
-    Both at one-sided ``ALPHA``; ``fail_alpha`` is smaller where several studies share their errors.
-    """
+def judge(differences: Sequence[float], drop_target: float) -> Study:
+    """Compare the slowdown with ``drop_target``: pass when it is surely smaller, fail when it is surely larger."""
     lower, estimate, upper = bounds(differences)
     limit = math.log1p(-drop_target)
     slow = slow_p_value(differences, drop_target)
-    decision: Decision = "pass" if lower > limit else "fail" if slow <= fail_alpha else "inconclusive"
+    decision: Decision = "pass" if lower > limit else "fail" if slow <= ALPHA else "inconclusive"
     return Study(len(differences), 1 - math.exp(estimate), 1 - math.exp(upper), 1 - math.exp(lower), decision, slow)
 
 
@@ -101,8 +98,8 @@ def holm(p_values: Mapping[str, float], alpha: float = ALPHA) -> set[str]:
     return rejected
 
 
-def launch_order(arms: Sequence[str], replicate: int, seed: int, label: str) -> list[str]:
-    """The order of the arms in one block: drawn by a seeded coin, mirrored in every second block (AB, BA)."""
+def launch_order(arms: Sequence[str], turn: int, seed: int, group: str) -> list[str]:
+    """The order of the arms in one turn (from 0) of a group: drawn by a seeded coin, mirrored in every second turn."""
     order = sorted(arms)
-    random.Random(f"{seed}/{label}/{(replicate - 1) // 2}").shuffle(order)
-    return order if replicate % 2 else order[::-1]
+    random.Random(f"{seed}/{group}/{turn // 2}").shuffle(order)
+    return order[::-1] if turn % 2 else order

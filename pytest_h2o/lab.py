@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from filelock import FileLock
 from pytest_h2o.cases import Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.decode_study import LOOKS, launch_order
 from pytest_h2o.knobs import Knobs
-from pytest_h2o.pairs import Pair, PairedStudy, read_pair, row_pairs, study_pairs
+from pytest_h2o.pairs import OpenStudy, PairedStudy, look, row_pairs, study_pairs
 from pytest_h2o.prompts import PromptSelection, select_prompts
 from pytest_h2o.recordings import Recording
 from pytest_h2o.results import Run, read_run
@@ -107,9 +106,12 @@ class Lab:
 
     def study(self, name: str, bucket: str = "") -> PairedStudy:
         """Measure candidate against baseline in pairs until a planned look decides, or the cap is reached."""
-        if (name, bucket) not in self._studies:
-            measure = self._recorded if self.recording else self._measure
-            self._studies[name, bucket] = measure(self.cases[name], bucket)
+        if (name, bucket) not in self._studies and self.recording:
+            self._studies[name, bucket] = self._recorded(self.cases[name], bucket)
+        elif (name, bucket) not in self._studies:
+            family = [*self.buckets, bucket] if bucket else [""]
+            found = self._measure(self.cases[name], list(dict.fromkeys(family)))
+            self._studies |= {(name, each): study for each, study in found.items()}
         return self._studies[name, bucket]
 
     def planned(self) -> list[LaunchSpec]:
@@ -183,9 +185,18 @@ class Lab:
     def _get_beside_others(self, case: Case, candidate: LaunchSpec) -> LaunchRecord:
         """Make a launch together with its neighbours: all arms on the same work, baseline included, in seeded order."""
         block = {spec.arm: spec for spec in self._neighbours(case, candidate)}
-        for arm in launch_order(list(block), candidate.replicate, self.knobs.integer("DECODE_SEED"), candidate.label):
+        group, labels = self._group(case, candidate)
+        turn = (candidate.replicate - 1) * len(labels) + labels.index(candidate.label)
+        for arm in launch_order(list(block), turn, self.knobs.integer("DECODE_SEED"), group):
             self.get(block[arm])
         return self.get(candidate)
+
+    def _group(self, case: Case, candidate: LaunchSpec) -> tuple[str, list[str]]:
+        """The launches whose orders mirror each other, by label: all of ``llm_bench``, or the prompts of one bucket."""
+        for prompt in self.prompts.prompts if case.program == "llm_demo" else ():
+            if prompt.stem == candidate.label:
+                return prompt.bucket, [other.stem for other in self.prompts.prompts if other.bucket == prompt.bucket]
+        return case.program, [spec.label for spec in self._launches(case, 1)]
 
     def _neighbours(self, case: Case, candidate: LaunchSpec) -> Iterator[LaunchSpec]:
         shared = candidate.replicate <= self._first_look(case)
@@ -203,28 +214,32 @@ class Lab:
         buckets = [prompt.bucket for prompt in self.prompts.prompts]
         return min((buckets.count(bucket) for bucket in set(buckets)), default=0)
 
-    def _measure(self, case: Case, bucket: str) -> PairedStudy:
+    def _measure(self, case: Case, buckets: Sequence[str]) -> dict[str, PairedStudy]:
+        """The studies of some buckets, a family: pairs until a look, the cap or the budget ends each of them."""
         target = case.knobs(self.knobs).number(drop_knob(case))
-        pairs: list[Pair] = []
         looks = [look for look in LOOKS if look <= self.knobs.integer("DECODE_MAX_PAIRS")]
-        replicate, study, plain, source = 0, None, None, None
-        while looks and (study is None or self._spent_s < self.knobs.number("DECODE_BUDGET_S")):
+        studies = {bucket: OpenStudy(list(looks)) for bucket in buckets}
+        replicate = 0
+        while running := [bucket for bucket, study in studies.items() if study.open]:
+            looked = all(studies[bucket].study for bucket in running)
+            if looked and self._spent_s >= self.knobs.number("DECODE_BUDGET_S"):
+                for bucket in running:  # the next look is the last
+                    studies[bucket].looks = [len(studies[bucket].pairs)]
+                look(studies, target)
+                break
             replicate += 1
-            started = time.monotonic()
-            records = self._pair_records(case, replicate, bucket)
-            self._spent_s += time.monotonic() - started if study else 0.0
-            if not records:
-                return PairedStudy((), None, (f"no prompts in bucket {bucket}",), None)
-            for baseline, candidate in records:
-                pair, problems = read_pair(baseline, candidate)
-                if pair is None:
-                    return PairedStudy(tuple(pairs), None, tuple(problems), candidate.directory)
-                pairs.append(pair)
-            source = source or records[0][1].directory.parent
-            if len(pairs) >= looks[0]:
-                study, plain = study_pairs(pairs, target)
-                looks = [look for look in looks if look > len(pairs)] if study.decision == "inconclusive" else []
-        return PairedStudy(tuple(pairs), study, (), source, plain, self.knobs.integer("DECODE_SEED"))
+            for bucket in running:
+                self._add_pairs(studies[bucket], case, replicate, bucket)
+            look(studies, target)
+        return {bucket: study.end(self.knobs.integer("DECODE_SEED")) for bucket, study in studies.items()}
+
+    def _add_pairs(self, study: OpenStudy, case: Case, replicate: int, bucket: str) -> None:
+        records = self._pair_records(case, replicate, bucket)
+        study.problems += [] if records else [f"no prompts in bucket {bucket}"]
+        for pair in records:
+            # Of the launches themselves: what the machine did between them is not to change what is decided.
+            self._spent_s += sum(record.seconds or 0.0 for record in pair) if study.study else 0.0
+            study.add(*pair)
 
     def _recorded(self, case: Case, bucket: str) -> PairedStudy:
         """A study of the recorded rows: each beside the recorded baseline's row of the same name."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pytest_h2o.decode_study import ALPHA, Study, judge
+from pytest_h2o.decode_study import Study, holm, judge
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.results import Run, read_run
@@ -69,16 +69,70 @@ class PairedStudy:
         return [pair.records for pair in self.pairs if pair.records]
 
 
-def study_pairs(pairs: Sequence[Pair], target: float, fail_alpha: float = ALPHA) -> tuple[Study, Study | None]:
+@dataclass
+class OpenStudy:
+    """A study that is being measured; ``looks`` are the numbers of pairs at which it may still be decided."""
+
+    looks: list[int]
+    pairs: list[Pair] = field(default_factory=list)
+    study: Study | None = None
+    plain: Study | None = None
+    problems: list[str] = field(default_factory=list)
+    source: Path | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether more pairs could decide it."""
+        return bool(self.looks) and not self.problems
+
+    @property
+    def at_look(self) -> bool:
+        """Whether it may be decided after the pairs so far: at a planned look, or soon after it."""
+        return self.open and len(self.pairs) >= self.looks[0]
+
+    def add(self, baseline: LaunchRecord, candidate: LaunchRecord) -> None:
+        """Take in one more pair of launches; one that cannot be compared ends the study without a decision."""
+        pair, problems = read_pair(baseline, candidate)
+        self.source = self.source or candidate.directory.parent
+        if pair:
+            self.pairs.append(pair)
+        else:
+            self.problems, self.source = problems, candidate.directory
+
+    def end(self, seed: int) -> PairedStudy:
+        """The study as it is."""
+        study = None if self.problems else self.study
+        return PairedStudy(tuple(self.pairs), study, tuple(self.problems), self.source, self.plain, seed)
+
+
+def look(studies: Mapping[str, OpenStudy], target: float) -> None:
+    """Decide what can be decided of a family of studies.
+
+    Each passes on its own, since all of them must; that any fails is held to Holm's procedure, so that more studies
+    do not make more false alarms.
+    """
+    now = {name: study for name, study in studies.items() if study.at_look}
+    for study in now.values():
+        study.study, study.plain = study_pairs(study.pairs, target)
+        study.looks = [planned for planned in study.looks if planned > len(study.pairs)]
+    slow = holm({name: study.study.p_slow for name, study in studies.items() if study.study})
+    for name, study in now.items():
+        if study.study and study.study.decision == "fail" and name not in slow:
+            study.study = replace(study.study, decision="inconclusive")
+        if study.study and study.study.decision != "inconclusive":
+            study.looks = []
+
+
+def study_pairs(pairs: Sequence[Pair], target: float) -> tuple[Study, Study | None]:
     """The study of some pairs, against the yardstick if every pair has it, and then that of the bare speeds as well.
 
     A yardstick cannot see what slows the whole process. So where the bare speeds surely fail, nothing passes yet.
     """
-    plain = judge([pair.difference for pair in pairs], target, fail_alpha)
+    plain = judge([pair.difference for pair in pairs], target)
     relative = [pair.relative for pair in pairs if pair.relative is not None]
     if len(relative) < len(pairs):
         return plain, None
-    study = judge(relative, target, fail_alpha)
+    study = judge(relative, target)
     if study.decision == "pass" and plain.decision == "fail":
         study = replace(study, decision="inconclusive")
     return study, plain

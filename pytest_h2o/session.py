@@ -167,7 +167,7 @@ class Session:
         if self.verdicts and not self.is_worker:
             self.root.mkdir(parents=True, exist_ok=True)
             store = ReplayStore(self.replay or self.root)
-            tolerated = self.knobs["DECODE_INCONCLUSIVE"] == "xfail"
+            tolerated = self.knobs["DECODE_INCONCLUSIVE"] != "fail"
             judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated)
             records = self.lab.recording.records if self.lab.recording else store.records()
             write_reports(self.root, self.describe(), judged, reported(self.config.getoption("markexpr")), records)

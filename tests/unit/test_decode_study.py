@@ -134,11 +134,17 @@ def test_drop_is_reported_as_a_share() -> None:
     assert (study.drop, study.drop_low, study.drop_high) == pytest.approx((0.1, 0.1, 0.1))
 
 
-@given(st.integers(1, 40), st.integers(0, 5))
-def test_order_is_seeded_and_mirrored(replicate: int, seed: int) -> None:
-    """Every arm runs once; the second block of two runs the arms backwards."""
+@given(st.integers(0, 40), st.integers(0, 5))
+def test_order_is_seeded_and_mirrored(block: int, seed: int) -> None:
+    """Every arm runs once; the second turn of two runs the arms backwards."""
     arms = ["store", "baseline", "full"]
-    first = launch_order(arms, 2 * replicate - 1, seed, "p512_g128")
+    first = launch_order(arms, 2 * block, seed, "bench")
     assert sorted(first) == sorted(arms)
-    assert launch_order(arms, 2 * replicate, seed, "p512_g128") == first[::-1]
-    assert launch_order(arms[::-1], 2 * replicate - 1, seed, "p512_g128") == first
+    assert launch_order(arms, 2 * block + 1, seed, "bench") == first[::-1]
+    assert launch_order(arms[::-1], 2 * block, seed, "bench") == first
+
+
+def test_the_coin_is_fair() -> None:
+    """Over many blocks and seeds, either of two arms begins about half of them."""
+    begins = [launch_order(["a", "b"], 2 * block, seed, "bench")[0] for block in range(50) for seed in range(20)]
+    assert 0.45 < begins.count("a") / len(begins) < 0.55

@@ -25,6 +25,7 @@ class FakeStore:
     speed: Speed
     launched: list[str] = field(default_factory=list)
     broken: frozenset[str] = frozenset()
+    seconds: float | None = None
 
     def get(self, spec: LaunchSpec) -> LaunchRecord:
         directory = self.root / spec.key
@@ -36,7 +37,9 @@ class FakeStore:
         failed = spec.arm in self.broken
         status, reason = ("failed", "ended by signal 11 (SIGSEGV)") if failed else ("ok", "")
         inputs = {"machine": "here", "llm_weight": "5-1769-abc"}
-        return LaunchRecord(spec=spec, status=status, reason=reason, inputs=inputs, **standard_paths(directory))  # type: ignore[arg-type]
+        return LaunchRecord(
+            spec=spec, status=status, reason=reason, inputs=inputs, seconds=self.seconds, **standard_paths(directory)
+        )  # type: ignore[arg-type]
 
 
 def make_lab(
@@ -124,6 +127,29 @@ def test_later_pairs_have_baselines_of_their_own(tmp_path: Path) -> None:
     pairs = [(first[0], second[0]) for first, second in zip(later[::2], later[1::2], strict=True)]
     assert set(pairs) == {("full", "baseline"), ("baseline", "full"), ("store", "baseline"), ("baseline", "store")}
     assert {name[2] for name in later if name[0] == "baseline"} == {"full", "store"}
+
+
+def test_either_side_begins_as_often(tmp_path: Path) -> None:
+    """Every two turns mirror each other, across prompt lengths, so that an even count of pairs is balanced."""
+    lab, store = make_lab(tmp_path)
+    lab.looked_at = lab.studied = frozenset({"full_strict"})
+    lab.study("full_strict")
+    arms = [name.split("-")[2] for name in store.launched]
+    assert len(arms) == 12
+    for turn in range(0, 12, 4):
+        assert arms[turn : turn + 2] == arms[turn + 2 : turn + 4][::-1]
+
+
+def test_the_budget_is_launch_time(tmp_path: Path) -> None:
+    """After the first look, pairs are measured while launches have taken less than the budget, and then no longer."""
+
+    def speed(spec: LaunchSpec) -> float:
+        return 100.0 if spec.arm == "baseline" else 95.0 + 0.1 * (-1) ** spec.replicate
+
+    lab, _ = make_lab(tmp_path, speed, "DECODE_BUDGET_S=25", seconds=2.0)
+    paired = lab.study("full_strict")
+    assert paired.study is not None
+    assert (len(paired.pairs), paired.study.pairs, paired.study.decision) == (14, 14, "inconclusive")
 
 
 def test_study_of_a_broken_baseline_has_no_decision(tmp_path: Path) -> None:

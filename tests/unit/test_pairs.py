@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.pairs import Pair, read_pair, study_pairs
+from pytest_h2o.decode_study import LOOKS
+from pytest_h2o.pairs import OpenStudy, Pair, look, read_pair, study_pairs
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.specs import LaunchSpec
 
@@ -46,6 +47,37 @@ def test_one_pair_without_a_yardstick_makes_all_plain() -> None:
     """Differences of two kinds are never mixed."""
     study, plain = study_pairs([*pairs(100, 1.12, 5), Pair("p5", 100, 100)], 0.05)
     assert (study.decision, plain) == ("pass", None)
+
+
+def test_more_studies_do_not_make_more_false_alarms() -> None:
+    """Of three buckets, six slow pairs of one are not enough to fail it, as they are for a study alone; twelve are."""
+    family = {name: OpenStudy(list(LOOKS), pairs(100, None)) for name in ("128", "512")}
+    family["2048"] = OpenStudy(list(LOOKS), pairs(90, None))
+    alone = OpenStudy(list(LOOKS), pairs(90, None))
+    look(family, 0.08)
+    look({"": alone}, 0.08)
+    assert alone.study is not None
+    assert (alone.study.decision, alone.open) == ("fail", False)
+    assert [study.study and study.study.decision for study in family.values()] == ["pass", "pass", "inconclusive"]
+    assert [name for name, study in family.items() if study.open] == ["2048"]
+    family["2048"].pairs += pairs(90, None)
+    look(family, 0.08)
+    assert [study.study and study.study.decision for study in family.values()] == ["pass", "pass", "fail"]
+    assert not any(study.open for study in family.values())
+
+
+def test_looks_are_planned() -> None:
+    """Between looks nothing is decided, whatever the pairs show; after the last look nothing is open."""
+    study = OpenStudy([6, 10], pairs(94, None, 3) + pairs(97, None, 3))
+    look({"": study}, 0.05)
+    assert study.study is not None
+    assert (study.study.decision, study.looks) == ("inconclusive", [10])
+    study.pairs += pairs(50, None, 3)
+    look({"": study}, 0.05)
+    assert study.study.pairs == 6
+    study.pairs += pairs(50, None, 1)
+    look({"": study}, 0.05)
+    assert (study.study.pairs, study.study.decision, study.open) == (10, "inconclusive", False)
 
 
 def test_a_pair_says_what_it_is() -> None:
