@@ -22,7 +22,7 @@ SCRIPTS = (
 )  # fmt: skip
 SINGLE = (
     "offline_lossless_fp16.py", "run_full_eval.sh", "run_llm_demo_real_prompt.py", "test_v6_llm_demo.sh",
-    "test_v6_all_in_one.sh", "run_llm_demo_batch.py", "convert_fp16.py",
+    "test_v6_all_in_one.sh", "run_llm_demo_batch.py", "convert_fp16.py", "gen_prompts.py",
 )  # fmt: skip
 
 
