@@ -10,12 +10,13 @@ from pathlib import Path
 
 from pytest_h2o.gating import Measured
 from pytest_h2o.metrics import METRICS, Sample
-from pytest_h2o.parsers.bench_table import read_tables
+from pytest_h2o.parsers.bench_table import Table, read_tables
 from pytest_h2o.parsers.demo import read_demo
 from pytest_h2o.parsers.loglines import LogFacts, read_log_facts
 from pytest_h2o.parsers.rows import ParseError, Row
 from pytest_h2o.runs.records import LaunchRecord
 
+MAX_RATIO = 1e6
 UNITS = {metric.name: metric.unit for metric in METRICS}
 
 
@@ -87,11 +88,28 @@ class Run:
         if absent:
             return f"no value for {metric} in {_labels(absent)}; the binary may be older than this metric"
         for row, sample in self.samples(metric):
-            if not math.isfinite(sample.mean + (sample.std or 0)):
+            # The programs compute a deviation of equal values by rounding errors, and print the root of -1e-12 as nan.
+            if not math.isfinite(sample.mean) or math.isinf(sample.std or 0):
                 return f"{metric} is {_show(sample)} in {row.label}, not a number"
+            if UNITS.get(metric) == "ratio" and sample.mean > MAX_RATIO:
+                return f"{metric} is {_show(sample)} in {row.label}, more than any cache can shrink"
             if sample.mean < 0 or (sample.std or 0) < 0:
                 return f"{metric} is {_show(sample)} in {row.label}, which cannot be negative"
         return "" if self.rows else "no rows were measured"
+
+    def missing_columns(self, metrics: Sequence[str]) -> list[str]:
+        """Why not all of ``metrics`` can be judged; those that the program does not print are named together."""
+        if self.problems or not self.rows:
+            return [self.missing(metrics[0])]
+        absent = [metric for metric in metrics if any(metric not in row.samples for row in self.rows)]
+        reasons = dict.fromkeys(
+            reason for metric in metrics if metric not in absent and (reason := self.missing(metric))
+        )
+        if not absent:
+            return list(reasons)
+        h2o = any(metric.startswith("h2o_") for row in self.rows for metric in row.samples)
+        cause = "the binary looks older than these columns" if h2o else "the binary looks like a build without H2O"
+        return [f"the table of {_labels(self.rows)} lacks {', '.join(absent)}: {cause}", *reasons]
 
     def launch_of(self, row: Row) -> LaunchRecord | None:
         """The launch that printed ``row``, if it printed no other."""
@@ -142,7 +160,7 @@ def read_launch(record: LaunchRecord, labels: Sequence[str] | None = None) -> tu
     if record.status != "ok":
         return [], [f"{spec.name}: {record.reason} (see {record.directory})"]
     try:
-        rows, problems = _read_rows(record)
+        rows, problems = _read_rows(record, fresh=labels is None)
     except ParseError as error:
         return [], [f"{spec.name}: {error}"]
     problems += [problem for row in rows for problem in row.problems]
@@ -160,13 +178,23 @@ def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:
     return [f"the row is {', '.join(found)}, launched was {', '.join(planned)}"]
 
 
-def _read_rows(record: LaunchRecord) -> tuple[list[Row], list[str]]:
+def _read_rows(record: LaunchRecord, *, fresh: bool) -> tuple[list[Row], list[str]]:
+    """The rows of a launch and what is wrong with them; ``fresh`` files were written by this launch alone."""
     if record.spec.program == "llm_demo":
         return [read_demo(record.stdout, record.metrics, record.spec.label)], []
-    tables = read_tables(record.table, record.spec.repeat) if record.table.is_file() else ()
+    places = [path for path in (record.table, record.stdout) if path.is_file()]
+    tables = next((found for path in places if (found := read_tables(path, record.spec.repeat))), ())
     if not tables:
         return [], ["the program printed no table"]
-    return list(tables[-1].rows), list(tables[-1].problems)
+    last = tables[-1]
+    problems = list(last.problems)
+    if fresh and any(_cells(table) != _cells(last) for table in tables):
+        problems.append(f"{len(tables)} tables that differ, where one program was launched")
+    return list(last.rows), problems
+
+
+def _cells(table: Table) -> list[dict[str, str]]:
+    return [dict(row.cells) for row in table.rows]
 
 
 def _first_positive(row: Row, metric: str, other: str) -> float:
