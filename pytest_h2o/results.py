@@ -109,7 +109,7 @@ class Run:
             return list(reasons)
         h2o = any(metric.startswith("h2o_") for row in self.rows for metric in row.samples)
         cause = "the binary looks older than these columns" if h2o else "the binary looks like a build without H2O"
-        return [f"the table of {_labels(self.rows)} lacks {', '.join(absent)}: {cause}", *reasons]
+        return [f"no value for {', '.join(absent)} in {_labels(self.rows)}: {cause}", *reasons]
 
     def launch_of(self, row: Row) -> LaunchRecord | None:
         """The launch that printed ``row``, if it printed no other."""
