@@ -14,7 +14,7 @@ from pathlib import Path
 from pytest_h2o.baselines import Baseline, against, against_rows, fixed, rolling, same_batch, throughput
 from pytest_h2o.cases import Case
 from pytest_h2o.gating import Measured, Verdict
-from pytest_h2o.history import Entry, read_history
+from pytest_h2o.history import Entry, append_history, read_history
 from pytest_h2o.knobs import Knobs
 from pytest_h2o.lab import Lab
 from pytest_h2o.pairs import PairedStudy
@@ -97,6 +97,12 @@ def _stored(lab: Lab, case: Case, knobs: Knobs) -> Baseline:
         given=given,
         failed_too=knobs.on("DECODE_BASELINE_HISTORY_FAILED"),
     )
+
+
+def keep_history(lab: Lab, verdicts: Collection[Verdict], root: Path) -> None:
+    """Append a session's decode speeds to the history, unless the user does not want it."""
+    if lab.history and lab.knobs.on("UPDATE_DECODE_BASELINE_HISTORY"):
+        append_history(lab.history, history_entries(lab, verdicts, root))
 
 
 def history_entries(lab: Lab, verdicts: Collection[Verdict], root: Path) -> list[Entry]:

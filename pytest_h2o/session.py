@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pytest_h2o.decode import history_entries
+from pytest_h2o.decode import keep_history
 from pytest_h2o.gate import Gate, suites_of
 from pytest_h2o.gating import Verdict
-from pytest_h2o.history import FILE, append_history
+from pytest_h2o.history import FILE
 from pytest_h2o.knobs import KnobError, Knobs
 from pytest_h2o.lab import Lab
 from pytest_h2o.parsers.rows import Row
@@ -171,8 +171,8 @@ class Session:
             judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated)
             records = self.lab.recording.records if self.lab.recording else store.records()
             write_reports(self.root, self.describe(), judged, reported(self.config.getoption("markexpr")), records)
-            if self.knobs.on("UPDATE_DECODE_BASELINE_HISTORY") and not self.replay and self.lab.history:
-                append_history(self.lab.history, history_entries(judged.lab, self.verdicts.values(), self.root))
+            if not self.replay:
+                keep_history(judged.lab, self.verdicts.values(), self.root)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.verdicts and not self.is_worker:

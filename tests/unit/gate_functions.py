@@ -1,0 +1,86 @@
+"""Calls gate functions on numbers that a test makes up, and returns their verdicts."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pytest_h2o.cases import Case, all_cases
+from pytest_h2o.gate import Gate
+from pytest_h2o.gating import Verdict
+from pytest_h2o.knobs import Knobs
+from pytest_h2o.metrics import Sample
+from pytest_h2o.parsers.rows import Row
+from pytest_h2o.results import Run
+
+GATES = Path(__file__).parents[2] / "gates"
+Table = Iterable[Mapping[str, float]]
+
+
+def module(name: str) -> ModuleType:
+    """A module of the ``gates`` directory, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"gates_{name}", GATES / f"{name}.py")
+    assert spec
+    assert spec.loader
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+RUNTIME, DEMO, OFFLINE = (module(name) for name in ("test_runtime", "test_llm_demo", "test_offline"))
+
+
+def make_run(table: Table, case: str = "full_strict") -> Run:
+    """A run of one row per mapping of metrics to means; ``decode_tokens`` is no metric."""
+    rows = [
+        Row(
+            kind="bench", label=f"row{number}", prompt_tokens=512, decode_tokens=int(values.get("decode_tokens", 128)),
+            samples={name: Sample(value) for name, value in values.items() if name != "decode_tokens"}, cells={},
+            source=Path("log.md"), line=number, problems=(),
+        )
+        for number, values in enumerate(table)
+    ]  # fmt: skip
+    return Run(case, (), tuple(rows), ())
+
+
+@dataclass
+class StubLab:
+    """What gates ask of a laboratory, answered with given runs."""
+
+    knobs: Knobs
+    candidate: Run
+    baseline: Run = field(default_factory=lambda: make_run([]))
+    history: Path | None = None
+
+    @property
+    def cases(self) -> dict[str, Case]:
+        return all_cases(self.knobs)
+
+    def run(self, name: str) -> Run:
+        return self.candidate
+
+    def baseline_run(self, name: str) -> Run:
+        return self.baseline
+
+    def labels_in(self, bucket: str) -> set[str] | None:
+        return {bucket} if bucket else None
+
+    def baseline_mode(self, name: str) -> str:
+        mode = self.cases[name].knobs(self.knobs).text("DECODE_BASELINE_MODE")
+        return "same_batch" if name == "candidate" and mode != "paired" else mode
+
+
+def judge(function: Callable[..., None], knobs: Knobs, case: str = "full_strict", **fixtures: Any) -> Verdict:
+    """The verdict of a gate function, whatever it ends with."""
+    node = SimpleNamespace(user_properties=[], iter_markers=lambda: iter(()))
+    gate = Gate(function.__name__.removeprefix("test_"), case, all_cases(knobs)[case].knobs(knobs), node, "pytest")  # type: ignore[arg-type]
+    with suppress(pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception):
+        function(gate=gate, **fixtures)
+    return Verdict.from_properties(dict(node.user_properties))

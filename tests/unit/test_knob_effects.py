@@ -1,0 +1,325 @@
+"""Every knob has an effect: for each there is one setting that changes what is launched, read or decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gate_functions import DEMO, OFFLINE, RUNTIME, judge, make_run
+from test_lab import FakeStore, Speed, by_arm
+
+from pytest_h2o.cases import all_cases, launches
+from pytest_h2o.data import bundled
+from pytest_h2o.decode import Comparison, held_against, history_entries, keep_history
+from pytest_h2o.decode_study import Study
+from pytest_h2o.gate import Gate
+from pytest_h2o.gating import Measured, Verdict
+from pytest_h2o.history import append_history
+from pytest_h2o.knobs import KNOBS, Knob, Knobs, resolve
+from pytest_h2o.lab import Lab
+from pytest_h2o.offline_run import Evaluation, _options
+from pytest_h2o.pairs import PairedStudy
+from pytest_h2o.runtimes import EmbeddedRuntime
+from pytest_h2o.runtimes.placement import placed
+from pytest_h2o.session import Session
+from pytest_h2o.specs import LaunchSpec
+from pytest_h2o.suites import composed
+
+Effect = Callable[[Sequence[str], Path], object]
+GOOD = {
+    "decode_tps": 10.0, "h2o_lossy": 3.1, "h2o_lossless": 1.4, "h2o_lossless_decomp_us": 50.0,
+    "h2o_lossless_queue_peak": 5.0, "h2o_lossless_fallback": 0.0, "h2o_lossless_backpressure_skip": 2.0,
+    "h2o_lossless_async_queue_peak": 0.0, "h2o_lossless_async_wait_us": 50.0, "h2o_lossless_decode_cache_hit": 0.0,
+    "h2o_lossless_decode_cache_miss": 0.0,
+}  # fmt: skip
+
+
+def make_lab(
+    settings: Sequence[str], tmp_path: Path, suite: str = "final", speed: Speed | None = None
+) -> tuple[Lab, FakeStore]:
+    store = FakeStore(tmp_path, speed or by_arm())
+    tmp_path.mkdir(exist_ok=True, parents=True)
+    lab = Lab(
+        tmp_path, resolve(settings, suite=suite), store.get, bundled("prompts"), history=tmp_path / "history.jsonl"
+    )
+    return lab, store
+
+
+def plan(settings: Sequence[str], tmp_path: Path) -> object:
+    """Everything that a session of all gates would launch."""
+    lab, _ = make_lab(settings, tmp_path)
+    lab.looked_at = lab.studied = frozenset(lab.cases)
+    lab.dumped = True
+    return [lab.cases.keys(), lab.planned()]
+
+
+def order(case: str, suite: str) -> Effect:
+    """In which order a case and its baseline are launched."""
+
+    def effect(settings: Sequence[str], tmp_path: Path) -> object:
+        lab, store = make_lab(settings, tmp_path, suite)
+        lab.looked_at = lab.studied = frozenset({case})
+        held_against(lab, case)
+        return store.launched
+
+    return effect
+
+
+def verdict(function: Callable[..., None], case: str = "full_strict", **numbers: float | None) -> Effect:
+    """What a gate decides on one row of good numbers with some replaced, or without those that are None."""
+    row = {name: value for name, value in {**GOOD, **numbers}.items() if value is not None}
+    fixture = "demo" if function.__module__.endswith("llm_demo") else "run"
+
+    def effect(settings: Sequence[str], tmp_path: Path) -> object:
+        return judge(function, resolve(settings, suite="final"), case, **{fixture: make_run([row])}).outcome
+
+    return effect
+
+
+def compared(
+    case: str, drop: float, suite: str = "final", gate: Callable[..., None] = RUNTIME.test_decode_drop
+) -> Effect:
+    """What a decode gate decides on a drop."""
+    comparison = Comparison(Measured(metric="decode_drop", value=drop))
+    fixture = {RUNTIME.test_decode_drop: "decode_study", DEMO.test_decode_drop: "demo_study"}.get(gate, "bucket_study")
+    return lambda settings, _: judge(gate, resolve(settings, suite=suite), case, **{fixture: comparison}).outcome
+
+
+def offline(function: Callable[..., None], **values: object) -> Effect:
+    """What an offline gate decides on a result."""
+    evaluation = Evaluation({"verified": True, "lossless": True, **values})
+    fixture = "upper_bound" if "upper" in function.__name__ else "online_sim"
+    more = {"tensor": "k"} if "tensor" in function.__name__ else {}
+    return lambda settings, _: judge(function, resolve(settings), **{fixture: evaluation}, **more).outcome
+
+
+def offline_options(settings: Sequence[str], tmp_path: Path) -> object:
+    """How the offline evaluation cuts and codes."""
+    return _options(make_lab(settings, tmp_path)[0], "online_sim")
+
+
+def rolling(settings: Sequence[str], tmp_path: Path) -> object:
+    """What a case is held against after four sessions of different speed, one of which failed."""
+    words = ["DECODE_BASELINE_MODE=rolling", "DECODE_BASELINE_ROLLING_MIN_SAMPLES=2", "DECODE_BASELINE=50"]
+    failed_too = ["DECODE_BASELINE_HISTORY_FAILED=1", "DECODE_BASELINE_KEY=mine"]
+    for speed in (10.0, 20.0, 30.0, 40.0):
+        lab, _ = make_lab([*words, *failed_too[:1]], tmp_path / str(speed), speed=by_arm(full=speed))
+        outcomes = [Verdict(gate="decode_drop", case="full_strict", outcome="fail" if speed == 40.0 else "pass")]
+        append_history(tmp_path / "history.jsonl", history_entries(lab, outcomes, tmp_path))
+    lab, _ = make_lab([*words, *settings], tmp_path)
+    comparison = held_against(lab, "full_strict")
+    assert isinstance(comparison, Comparison)
+    return comparison.measured.value
+
+
+def kept(settings: Sequence[str], tmp_path: Path) -> object:
+    """Whether a session leaves an entry in the history."""
+    lab, _ = make_lab(settings, tmp_path)
+    keep_history(lab, [Verdict(gate="decode_drop", case="full_strict", outcome="pass")], tmp_path)
+    return (tmp_path / "history.jsonl").exists()
+
+
+def fixed(settings: Sequence[str], tmp_path: Path) -> object:
+    """What a case is held against with a fixed baseline."""
+    comparison = held_against(make_lab(["DECODE_BASELINE_MODE=fixed", *settings], tmp_path)[0], "full_strict")
+    assert isinstance(comparison, Comparison)
+    return comparison.measured.value
+
+
+def pairs(settings: Sequence[str], tmp_path: Path) -> object:
+    """After how many pairs a study that decides nothing ends."""
+
+    def speed(spec: LaunchSpec) -> float:
+        return 100.0 if spec.arm == "baseline" else 95.0 * (1 + 0.001 * (-1) ** spec.replicate)
+
+    study = make_lab(settings, tmp_path, speed=speed)[0].study("full_strict").study
+    assert study
+    return study.pairs
+
+
+def undecided(settings: Sequence[str], tmp_path: Path) -> object:
+    """How a test ends whose study decides nothing."""
+    study = Study(20, 0.05, 0.01, 0.09, "inconclusive", 0.5)
+    try:
+        judge_raising(resolve(settings), PairedStudy((), study, (), None))
+    except BaseException as ending:  # pytest's outcomes are no Exceptions
+        return type(ending).__name__
+    return "returned"
+
+
+def judge_raising(knobs: Knobs, paired: PairedStudy) -> None:
+    """The decode gate, with pytest's outcome let through."""
+    node: Any = SimpleNamespace(user_properties=[], iter_markers=lambda: iter(()))
+    Gate("decode_drop", "full_strict", knobs, node, "pytest").passes_study(paired, "DECODE_DROP_TARGET")
+
+
+def launched(settings: Sequence[str], tmp_path: Path) -> object:
+    """The command of a launch."""
+    lab, _ = make_lab([], tmp_path)
+    spec = next(spec for spec in lab._launches(lab.cases["full_strict"], 1))
+    command = placed(EmbeddedRuntime("for the test"), resolve(settings)).command(spec, tmp_path)
+    return command.argv, command.env
+
+
+def parts(settings: Sequence[str], tmp_path: Path) -> object:
+    """Which suites are parts of all_in_one."""
+    knobs = resolve(settings)
+    return [composed({mark}, "v6", knobs.on) for mark in ("m3", "llm_demo", "runtime")]
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A setting that changes an effect; ``first`` holds in both cases."""
+
+    effect: Effect
+    value: str
+    first: tuple[str, ...] = ()
+
+
+BUDGETS = {"FULL": "full_strict", "STORE": "store_tuned", "COVERAGE": "full_coverage", "M3": "joint_full-1"}
+EFFECTS: Mapping[str, Turned] = {
+    **{name: Turned(plan, value) for name, value in {
+        "PROMPTS": "64", "GENS": "8", "REPEAT": "5", "THREADS": "1", "BACKEND": "metal", "ATTENTION_OPTION": "1",
+        "FULL_RUNS": "1", "STORE_RUNS": "2", "M3_FULL_RUNS": "1", "M3_STORE_RUNS": "2", "LAUNCH_TIMEOUT_S": "5",
+        "DECODE_TOKENS": "8", "DUMP_DIR": "dump", "KV_DUMP_PROMPTS": "1", "DECODE_REPEAT": "2",
+        "RUN_RUNTIME_FIXED": "0", "RUN_RUNTIME_SAME_BATCH": "0", "RUN_RUNTIME_ROLLING": "0",
+        "PROMPT_PATTERN": "prompt_128_*.txt", "PROMPT_BUCKET_LIST": "2048,512", "PROMPT_SAMPLE_MODE": "sequential",
+        "PROMPT_MANIFEST": "none.txt", "MAX_PROMPTS": "2", "MAX_PROMPTS_PER_BUCKET": "1",
+        "DECODE_BASELINE_MODE": "fixed",
+    }.items()},
+    "RUN_FINAL": Turned(parts, "0"),
+    # These suites are part of final too.
+    **{name: Turned(parts, "0", ("RUN_FINAL=0",)) for name in ("RUN_M3", "RUN_LLM_DEMO")},
+    "H2O_LAUNCHER": Turned(launched, "nice -n 5"),
+    "H2O_CPUS": Turned(launched, "0"),
+    "H2O_LAUNCH_ENV": Turned(launched, "OMP_NUM_THREADS=1"),
+    "LOSSY_TARGET": Turned(verdict(RUNTIME.test_lossy), "3.2"),
+    "REQUIRE_ALL_ROWS": Turned(
+        lambda settings, _: judge(
+            RUNTIME.test_lossy, resolve(settings), run=make_run([GOOD, {**GOOD, "h2o_lossy": 2.0}])
+        ).outcome, "1",
+    ),
+    "LOSSLESS_TARGET": Turned(offline(OFFLINE.test_online_sim_lossless, lossless_ratio=1.35), "1.4"),
+    "LOSSLESS_TENSOR_TARGET": Turned(offline(OFFLINE.test_tensor_lossless, k_lossless_ratio=1.35), "1.4"),
+    "LOSSLESS_UPPER_BOUND_TARGET": Turned(offline(OFFLINE.test_upper_bound_lossless, lossless_ratio=1.35), "1.4"),
+    "EVALUATED_SHARE_TARGET": Turned(
+        offline(OFFLINE.test_offline_complete, evaluated_share=0.9, evaluated_byte_share=0.9), "0.8"
+    ),
+    "ONLINE_CHUNK_SEQ": Turned(offline_options, "7"),
+    "ONLINE_FRAMING_BYTES": Turned(offline_options, "7"),
+    "ADAPTIVE_BLOCK_SEQ": Turned(offline_options, "7"),
+    "DECODE_DROP_TARGET": Turned(compared("full_strict", 0.06), "0.1"),
+    "LLM_DEMO_DECODE_DROP_TARGET": Turned(compared("candidate", 0.09, gate=DEMO.test_decode_drop), "0.1"),
+    "REQUIRE_BUCKET_DECODE_PASS": Turned(compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"),
+    "LLM_DEMO_REQUIRE_BUCKET_DECODE_PASS": Turned(compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"),
+    "DECODE_BASELINE": Turned(fixed, "50"),
+    "DECODE_BASELINE_ROLLING_WINDOW": Turned(rolling, "2"),
+    "DECODE_BASELINE_ROLLING_MIN_SAMPLES": Turned(rolling, "4"),
+    "DECODE_BASELINE_KEY": Turned(rolling, "mine"),
+    "DECODE_BASELINE_HISTORY_FAILED": Turned(rolling, "1"),
+    "UPDATE_DECODE_BASELINE_HISTORY": Turned(kept, "0"),
+    "RUN_ORDER": Turned(order("full_strict", "runtime"), "candidate_first"),
+    "DECODE_SEED": Turned(order("full_strict", "final"), "2"),
+    "DECODE_MAX_PAIRS": Turned(pairs, "10"),
+    "DECODE_BUDGET_S": Turned(pairs, "0"),
+    "DECODE_INCONCLUSIVE": Turned(undecided, "xfail"),
+    "MAX_LOSSLESS_QUEUE_PEAK": Turned(verdict(RUNTIME.test_queue_peak), "4"),
+    "MAX_LOSSLESS_FALLBACK": Turned(verdict(RUNTIME.test_fallback, h2o_lossless_fallback=1.0), "1"),
+    "MAX_LOSSLESS_BACKPRESSURE_SKIP": Turned(verdict(RUNTIME.test_backpressure), "1"),
+    "MAX_LOSSLESS_DECOMP_US": Turned(verdict(RUNTIME.test_decompression_budget), "20"),
+    "MAX_LOSSLESS_ASYNC_WAIT_US": Turned(verdict(RUNTIME.test_async_wait), "20"),
+    **{f"{name}_DECOMP_BUDGET_US": Turned(verdict(RUNTIME.test_decompression_budget, case), "20")
+       for name, case in BUDGETS.items()},
+    "REQUIRE_ASYNC_QUEUE_ACTIVITY": Turned(verdict(RUNTIME.test_async_activity), "1"),
+    "REQUIRE_DECODE_CACHE_ACTIVITY": Turned(verdict(RUNTIME.test_decode_cache_activity), "1"),
+    "REQUIRE_DECODE_CACHE_HIT": Turned(verdict(RUNTIME.test_decode_cache_hit), "1"),
+    "REQUIRE_RUNTIME_DECOMP": Turned(
+        verdict(DEMO.test_decompression_active, "candidate", h2o_lossless_decomp_us=0.0), "0"
+    ),
+    "LLM_DEMO_REQUIRE_RUNTIME_DECOMP": Turned(
+        verdict(DEMO.test_decompression_active, "candidate", h2o_lossless_decomp_us=0.0), "0"
+    ),
+    "LLM_DEMO_REQUIRE_DECODE_CACHE_HIT": Turned(verdict(DEMO.test_decode_cache_hit, "candidate"), "1"),
+    "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
+}  # fmt: skip
+# These say where something lies, and are read with the options of a session.
+PLACES = {
+    "LLM_BENCH": lambda session: session.runtime.describe(),
+    "LLM_DEMO": lambda session: session.runtime.describe(),
+    "MODEL_CONFIG": lambda session: session.runtime.describe(),
+    "PROMPT_DIR": lambda session: session.lab.prompt_dir,
+    "OUT": lambda session: session.root.name,
+    "BASE_OUT": lambda session: session.root.name,
+    "DECODE_BASELINE_HISTORY": lambda session: session.lab.history,
+}
+
+
+def configs(settings: Sequence[str]) -> list[Mapping[str, object]]:
+    """The configs of all cases, in every runtime mode."""
+    found: list[Mapping[str, object]] = []
+    for mode in ("full", "store"):
+        knobs = resolve([f"KV_LOSSLESS_RUNTIME_MODE={mode}", *settings])
+        found += [
+            launch.config
+            for case in all_cases(knobs).values()
+            for launch in launches(case, knobs, [Path("prompt_128_1.txt")])
+        ]
+    return found
+
+
+def another(knob: Knob) -> str:
+    """A value that is not the default."""
+    if knob.choices:
+        return next(choice for choice in knob.choices if choice != knob.default)
+    if isinstance(knob.default, bool):
+        return str(int(not knob.default))
+    if isinstance(knob.default, float):
+        return str(0.5 if knob.high == 1 else knob.default + 1)
+    return str(knob.default + 2) if isinstance(knob.default, int) else "raw"
+
+
+def test_every_knob_is_in_the_table() -> None:
+    """A knob without a row here would be accepted and perhaps ignored."""
+    written = {name for name, knob in KNOBS.items() if knob.key}
+    assert written | EFFECTS.keys() | PLACES.keys() == KNOBS.keys()
+
+
+@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.key])
+def test_config_knobs(name: str) -> None:
+    """A knob of the engine's config changes that key in the configs of some launches, and no other key."""
+    key, before, after = KNOBS[name].key, configs([]), configs([f"{name}={another(KNOBS[name])}"])
+    changed = {k for old, new in zip(before, after, strict=True) for k in old if old[k] != new[k]}
+    automatic = {"kv_lossless_front_sample_token_interval", "kv_lossless_store_disable_front",
+                 "kv_lossless_store_bootstrap_tokens", "kv_lossless_store_grouped_step_tokens"}  # fmt: skip
+    assert key in changed
+    assert changed - {key} <= (automatic if name == "KV_LOSSLESS_RUNTIME_MODE" else set())
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_effects(name: str, tmp_path: Path) -> None:
+    """Turning the knob changes what is launched or decided."""
+    turned = EFFECTS[name]
+    before = turned.effect(turned.first, tmp_path / "before")
+    assert turned.effect([*turned.first, f"{name}={turned.value}"], tmp_path / "after") != before
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_places(name: str, pytester: pytest.Pytester) -> None:
+    """A path that is set is the one that a session uses; a program comes with its model."""
+    for file in ("llm_bench", "llm_demo", "config.json"):
+        pytester.path.joinpath(file).write_text("{}")
+    pytester.path.joinpath("launches").mkdir()
+    first = {"MODEL_CONFIG": ["LLM_BENCH=llm_bench"], "LLM_BENCH": ["MODEL_CONFIG=config.json"]}
+    first["LLM_DEMO"] = first["LLM_BENCH"]
+    words = [*first.get(name, []), f"{name}=config.json" if name == "MODEL_CONFIG" else f"{name}={name.lower()}"]
+
+    def place(settings: Sequence[str]) -> object:
+        arguments = [f"--h2o-set={word}" for word in settings]
+        config = pytester.parseconfig("--h2o-replay=.", *arguments)
+        return PLACES[name](Session.from_config(config))
+
+    assert place(words) != place([])
