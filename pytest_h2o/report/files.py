@@ -14,6 +14,7 @@ from pydantic import BaseModel, JsonValue
 from pytest_h2o.gating import Verdict
 from pytest_h2o.knobs import KNOBS, Knobs, KnobValue
 from pytest_h2o.report.bench_csv import write_csv
+from pytest_h2o.report.demo_runs import demo_runs
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.manifest import manifest_entry
 from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary
@@ -22,6 +23,7 @@ from pytest_h2o.report.suite_reports import (
     all_in_one_report,
     case_folder,
     demo_report,
+    demo_sides,
     demo_summaries,
     final_report,
     m3_report,
@@ -80,6 +82,8 @@ def _write_m3(folder: Path, judged: Judged) -> None:
 
 
 def _write_demo(folder: Path, judged: Judged) -> None:
+    for tag, run in demo_sides(judged).items():
+        _write_lines(folder / f"{tag}_runs.jsonl", demo_runs(tag, run))
     for tag, document in demo_summaries(judged).items():
         _write_json(folder / f"{tag}_summary.json", document)
     _write_report(folder / "llm_demo_report", demo_report(judged))

@@ -106,6 +106,34 @@ class M3Report(Document):
     not_judged: list[str]
 
 
+class DemoRun(Document):
+    """One line of ``llm_demo/<tag>_runs.jsonl``: one prompt, in the metrics record and (``cli``) in the summary."""
+
+    run_index: int
+    run_tag: Literal["baseline", "candidate"]
+    prompt_file: str
+    prompt_bucket: str
+    returncode: int | None
+    effective_returncode: int
+    status_reason: str
+    has_cli_summary_metrics: bool
+    has_jsonl_summary_metrics: bool
+    prompt_tokens: Number
+    decode_tokens: Number
+    prefill_s: Number
+    decode_s: Number
+    prefill_tps: Number
+    decode_tps: Number
+    h2o_metrics: dict[str, Number]
+    cli_prompt_tokens: Number
+    cli_decode_tokens: Number
+    cli_prefill_s: Number
+    cli_decode_s: Number
+    stdout_log: str
+    stderr_log: str
+    metrics_jsonl: str
+
+
 class DemoStatistics(Document):
     """Statistics over the launches of prompts that ended well; ``total_runs`` counts the others too."""
 
@@ -238,6 +266,7 @@ class FinalReport(Document):
 class Part(Document):
     """What every row of ``all_in_one`` holds; ``out_dir`` is the part's folder, ``return_code`` 0 if it passed."""
 
+    suite: str
     case: str
     return_code: int
     overall_pass: bool
@@ -250,6 +279,9 @@ class RuntimePart(Part):
 
     suite: Literal["runtime"] = "runtime"
     baseline_mode: str
+    decode_baseline: Number
+    decode_baseline_source: str
+    decode_baseline_samples: int
     decode_best: Number
     decode_drop_ratio: Number
     lossy_best: Number
@@ -356,6 +388,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "manifest_entry": ManifestEntry,
     "m3_row": M3Row,
     "m3_report": M3Report,
+    "llm_demo_run": DemoRun,
     "llm_demo_summary": DemoSummary,
     "llm_demo_report": DemoReport,
     "final_report": FinalReport,

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_h2o.cases import BASELINE
 from pytest_h2o.knobs import Knobs
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.report.judged import Gates, Judged
+from pytest_h2o.report.judged import Gates, Judged, baseline_of
 from pytest_h2o.report.models import (
     AllInOneReport,
     DemoBucket,
@@ -115,8 +115,12 @@ def statistics(rows: Sequence[Row], launched: int) -> DemoStatistics:
 
 def demo_summaries(judged: Judged) -> dict[str, DemoSummary]:
     """Baseline and candidate over the real prompts, as a whole and by bucket."""
-    runs = {BASELINE: judged.lab.baseline_run(DEMO), DEMO: judged.run(DEMO)}
-    return {tag: _demo_summary(judged, tag, run) for tag, run in runs.items()}
+    return {tag: _demo_summary(judged, tag, run) for tag, run in demo_sides(judged).items()}
+
+
+def demo_sides(judged: Judged) -> dict[str, Run]:
+    """The launches of baseline and candidate."""
+    return {BASELINE: judged.lab.baseline_run(DEMO), DEMO: judged.run(DEMO)}
 
 
 def _demo_summary(judged: Judged, tag: str, run: Run) -> DemoSummary:
@@ -260,13 +264,18 @@ def all_in_one_report(judged: Judged) -> AllInOneReport:
 def _runtime_parts(judged: Judged) -> Iterable[RuntimePart]:
     for name in judged.cases_of("all_in_one"):
         folder = case_folder(name)
-        result = view(judged, name).result(f"{folder}/summary.md").model_dump()
+        case = view(judged, name)
+        result = case.result(f"{folder}/summary.md").model_dump()
+        value, source, samples = baseline_of(case.gates.verdict("decode_drop"))
         shared = {key: result[key] for key in RuntimePart.model_fields if key in result}
         yield RuntimePart(
             **shared,
             return_code=int(not result["overall_pass"]),
             out_dir=folder,
             baseline_mode=name.removeprefix("runtime_"),
+            decode_baseline=value,
+            decode_baseline_source=source,
+            decode_baseline_samples=samples,
         )
 
 

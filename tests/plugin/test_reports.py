@@ -20,6 +20,7 @@ from pytest_h2o.report import models
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = Path(models.__file__).parent / "schemas"
+GOLDEN = ROOT / "tests" / "data" / "runs"
 RECORDED = ROOT / "tests" / "data" / "session"
 SETTINGS = [
     "PROMPTS=512", "GENS=48", "REPEAT=1", "THREADS=2", "FULL_RUNS=1", "PROMPT_PATTERN=prompt_512_*.txt",
@@ -83,6 +84,9 @@ def test_all_in_one_writes_everything(pytester: pytest.Pytester) -> None:
         jsonschema.validate(document(out / name), schema(kind))
     for row in lines(out / "m3" / "results.jsonl"):
         jsonschema.validate(row, schema("m3_row"))
+    for path in out.glob("llm_demo/*_runs.jsonl"):
+        for row in lines(path):
+            jsonschema.validate(row, schema("llm_demo_run"))
     for path in out.glob("cases/*/manifest.json"):
         for entry in document(path):
             jsonschema.validate(entry, schema("manifest_entry"))
@@ -179,3 +183,22 @@ def test_what_was_not_measured_is_null(pytester: pytest.Pytester) -> None:
     assert lost["decode_best"] is None
     assert lost["lossy_best"] is None
     assert rows["joint_store", 1]["decode_best"] > 0
+
+
+def test_one_line_per_prompt(pytester: pytest.Pytester) -> None:
+    """Record and summary of a prompt agree in its line; one whose record is lost is there, with what is wrong."""
+    out = replay(pytester, "-m", "llm_demo", "--h2o-replay", str(GOLDEN / "demo_full"))
+    rows = {Path(row["prompt_file"]).stem: row for row in lines(out / "llm_demo" / "candidate_runs.jsonl")}
+    good, ignored = rows["prompt_512_1"], rows["prompt_128_1"]
+    assert (good["status_reason"], good["effective_returncode"], good["prompt_bucket"]) == ("ok", 0, "512")
+    assert (good["prompt_tokens"], good["cli_prompt_tokens"], good["decode_tokens"]) == (751, 751, 256)
+    assert good["decode_s"] == pytest.approx(good["cli_decode_s"], abs=0.006)
+    assert good["decode_tps"] == pytest.approx(256 / good["decode_s"])
+    assert good["h2o_metrics"]["h2o_total_evict_tokens"] == 4736
+    assert (ignored["returncode"], ignored["effective_returncode"], ignored["h2o_metrics"]) == (0, 2, {})
+    assert "0 prompt tokens" in ignored["status_reason"]
+    assert not ignored["has_jsonl_summary_metrics"]
+    assert ignored["decode_tps"] is None
+    summary = document(out / "llm_demo" / "candidate_summary.json")
+    assert (summary["total_runs"], summary["pass_runs"], summary["overall_pass"]) == (4, 3, False)
+    assert summary["bucket_stats"]["2048"]["decode_tps_avg"] == rows["prompt_2048_1"]["decode_tps"]

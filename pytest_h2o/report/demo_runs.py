@@ -1,0 +1,78 @@
+"""One line per real prompt and side, as the original's runner wrote them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from pytest_h2o.metrics import Sample
+from pytest_h2o.parsers.demo import REQUIRED, read_demo
+from pytest_h2o.prompts import bucket_of
+from pytest_h2o.report.models import DemoRun, Number
+from pytest_h2o.results import Run, read_launch
+from pytest_h2o.runs.records import LaunchRecord
+
+SUMMARY = ("prompt tokens num", "decode tokens num", "prefill time", "decode time")
+
+
+def demo_runs(tag: str, run: Run) -> list[DemoRun]:
+    """The launches of one side, failed ones included; what was not printed is null."""
+    return [_demo_run(tag, number, record) for number, record in enumerate(run.launches, start=1)]
+
+
+def _demo_run(tag: str, number: int, record: LaunchRecord) -> DemoRun:
+    row = read_demo(record.stdout, record.metrics, record.label)
+    problems = read_launch(record)[1]
+    cells = row.cells
+    prompt = record.spec.prompt_file
+    prefill_us, decode_us = (_number(cells, name) for name in ("prefill_us", "decode_us"))
+    cli = {
+        name: _number(cells, name) for name in ("prompt tokens num", "decode tokens num", "prefill time", "decode time")
+    }
+    return DemoRun.model_validate(
+        {
+            "run_index": number,
+            "run_tag": tag,
+            "prompt_file": str(prompt or ""),
+            "prompt_bucket": bucket_of(prompt.name) if prompt else "",
+            "returncode": record.returncode,
+            "effective_returncode": (record.returncode or 2) if problems else 0,
+            "status_reason": _reason(record, problems),
+            "has_cli_summary_metrics": bool(cli["prompt tokens num"] and cli["prefill time"]),
+            "has_jsonl_summary_metrics": all(_number(cells, name) for name in REQUIRED),
+            "prompt_tokens": row.prompt_tokens,
+            "decode_tokens": row.decode_tokens,
+            "prefill_s": cli["prefill time"] if prefill_us is None else prefill_us / 1e6,
+            "decode_s": cli["decode time"] if decode_us is None else decode_us / 1e6,
+            "prefill_tps": _sample(row.samples, "prefill_tps"),
+            "decode_tps": _sample(row.samples, "decode_tps"),
+            "h2o_metrics": {name: _number(cells, name) for name in cells if name.startswith("h2o_")},
+            "cli_prompt_tokens": cli["prompt tokens num"],
+            "cli_decode_tokens": cli["decode tokens num"],
+            "cli_prefill_s": cli["prefill time"],
+            "cli_decode_s": cli["decode time"],
+            "stdout_log": str(record.stdout),
+            "stderr_log": str(record.stderr),
+            "metrics_jsonl": str(record.metrics),
+        }
+    )
+
+
+def _reason(record: LaunchRecord, problems: list[str]) -> str:
+    """The original's word for how it ended, else what is wrong."""
+    if record.returncode:
+        return f"signal_{-record.returncode}" if record.returncode < 0 else f"rc_{record.returncode}"
+    return problems[0] if problems else "ok"
+
+
+def _number(cells: Mapping[str, str], name: str) -> Number:
+    """The number that a cell begins with; None if there is none, or none that is finite."""
+    try:
+        value = float(cells[name].split()[0])
+    except (KeyError, IndexError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _sample(samples: Mapping[str, Sample], name: str) -> Number:
+    return samples[name].mean if name in samples and math.isfinite(samples[name].mean) else None
