@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TextIO, cast
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pytest_h2o.engine.metrics import Response
 
 PROMPT_TOKEN = 16
-QUALITY_WINDOWS = 8
 WARM_UP_TOKENS = 16
 BANNER = "The device supports: i8sdot:0, fp16:0, i8mm: 0, sve2: 0, sme2: 0"
 PRECISION_WORDS = {0: "normal", 1: "high", 2: "low"}
@@ -71,7 +70,7 @@ def _run(options: Options) -> None:
 
 
 def _run_quality(options: Options) -> None:
-    """Print, and write where ``-j`` says, the perplexity of a text under each eviction policy."""
+    """Print, and write where ``-j`` says, how well a text is predicted under each eviction policy."""
     from pytest_h2o.engine import quality  # noqa: PLC0415
     from pytest_h2o.engine.config import SHIPPED  # noqa: PLC0415
     from pytest_h2o.engine.tokenizer import Tokenizer  # noqa: PLC0415
@@ -80,10 +79,10 @@ def _run_quality(options: Options) -> None:
     engine, _ = _load(setup, 1)
     text = Path(options.quality or SHIPPED / "heldout.txt").read_text("utf-8")
     tokens = Tokenizer(engine.config.tokenizer, engine.config.architecture).encode(text)
-    rows = list(quality.measure(engine, tokens, QUALITY_WINDOWS))
+    rows = quality.measure(engine, tokens)
     print(*quality.table_lines(rows), sep="\n")
     if options.json_file:
-        Path(options.json_file).write_text(json.dumps({"quality": [asdict(row) for row in rows]}) + "\n", "utf-8")
+        Path(options.json_file).write_text(json.dumps({"quality": [row.record() for row in rows]}) + "\n", "utf-8")
 
 
 def _open(stack: ExitStack, name: str, mode: str) -> TextIO:

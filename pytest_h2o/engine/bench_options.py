@@ -30,7 +30,10 @@ options:
   -qatten, --quant-attention <0|1|2>        (default: 0) | Note: 1: int8 keys, 2: int8 keys and values; H2O is off then
   -j, --json <filename>                     (default: llm_bench.json) | Note: if set, output result to a JSON file
   --quality [filename]                      (default: the shipped held-out text) | Note: instead of speed, print the
-                                            perplexity of the text with the full cache, with H2O and a sliding window
+                                            perplexity of the text with the full cache, with H2O and with a sliding
+                                            window of the same size, and how far each diverges from the full cache; -j
+                                            writes {{"quality": [{{policy, target, perplexity, divergence,
+                                            effective_ratio, window_losses, window_divergences}}]}}, nats per token
 """
 Words = list[str]
 

@@ -9,14 +9,14 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from pytest_h2o.engine.config import Config, ConfigError, LosslessSettings
+from pytest_h2o.engine.config import Config, ConfigError, H2OSettings, LosslessSettings
 from pytest_h2o.engine.encode_pool import EncodePool
 from pytest_h2o.engine.h2o import Evictor
 from pytest_h2o.engine.kv_cache import Floats, KVCache, KVShape
 from pytest_h2o.engine.kv_dump import DecodeDump, KVDump
 from pytest_h2o.engine.lossless import LosslessStore
 from pytest_h2o.engine.metrics import Metrics, Response
-from pytest_h2o.engine.model import Hook, Model
+from pytest_h2o.engine.model import PREFILL_CHUNK, Hook, Model
 from pytest_h2o.engine.threads import available_cores, single_threaded_blas
 from pytest_h2o.engine.yardstick import EVERY, ReadyWait, Yardstick
 
@@ -90,17 +90,28 @@ class Engine:
         prefill_us, sample_us, decode_us = (clock.microseconds[name] for name in ("prefill", "sample", "decode"))
         return Response(len(prompt), tuple(tokens), prefill_us, decode_us, sample_us, metrics)
 
-    def force(self, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[Metrics, list[Floats]]:
-        """Decode given ``tokens`` after ``prompt``; also the logits [V] before each of them."""
+    def force(self, prompt: Sequence[int], tokens: Sequence[int], settings: Sequence[H2OSettings]) -> Iterator[Floats]:
+        """Decode given ``tokens`` after ``prompt``, once under each of ``settings``, the prompt being read only once.
+
+        Yields the logits before each of the tokens [len(tokens), V]; until the next is asked for, the cache is as that
+        policy left it. Lossless coding changes no value and is left out.
+        """
         self._check(prompt, len(tokens))
         self.cache.clear()
-        metrics = Metrics()
-        hooks = self._hooks(metrics, len(prompt) + len(tokens))
-        seen = [self.model.prefill(prompt, self.cache, self._threads, hooks)]
-        seen += [self.model.forward([token], self.cache, hooks) for token in tokens[:-1]]
-        for hook in hooks:
-            hook.finish()
-        return metrics, seen
+        evictors = [Evictor(h2o, self.cache, Metrics(), self._log) if h2o.enable else None for h2o in settings]
+        first = self.model.prefill(prompt, self.cache, self._threads, [evictor for evictor in evictors if evictor])
+        after_prompt = self.cache.save()
+        for evictor in evictors:
+            self.cache.load(after_prompt)
+            yield np.concatenate([first[None], *self._follow(tokens[:-1], evictor)])
+
+    def _follow(self, tokens: Sequence[int], evictor: Evictor | None) -> Iterator[Floats]:
+        """Logits after each of ``tokens``; where nothing can be evicted any more, many are read in one pass."""
+        while tokens and evictor and evictor.may_evict(len(tokens)):
+            yield self.model.forward(tokens[:1], self.cache, [evictor])[None]
+            tokens = tokens[1:]
+        for begin in range(0, len(tokens), PREFILL_CHUNK):
+            yield self.model.forward_all(tokens[begin : begin + PREFILL_CHUNK], self.cache)
 
     def _hooks(self, metrics: Metrics, tokens: int) -> list[Hook]:
         """What watches the decoding of a response of up to ``tokens`` tokens, in the order it acts."""

@@ -150,6 +150,12 @@ class Evictor:
     def finish(self) -> None:
         """Nothing to do."""
 
+    def may_evict(self, tokens: int) -> bool:
+        """Whether a layer can reach the trigger within so many tokens."""
+        return any(
+            self._cache.layers[index].length + tokens >= self._settings.trigger_min_tokens for index in self._states
+        )
+
     def _observe_ratio(self, tokens: int) -> None:
         """Tokens a full cache would hold over tokens held, after this token and as the mean over all so far."""
         held = sum(self._cache.layers[layer].length for layer in self._states)

@@ -100,6 +100,13 @@ class LayerCache:
         self._data[:, :, begin : begin + count] = np.nan
         self._give_back(begin, begin + count)
 
+    def fill(self, values: Floats) -> None:
+        """Hold exactly what :meth:`copy` gave."""
+        self.clear()
+        self.length = values.shape[2]
+        self._data[:, :, : self.length] = values
+        self.account.add(self.length * self.shape.token_bytes)
+
     def restore(self, begin: int, k: Bits, v: Bits) -> None:
         """Write the bit patterns of a dropped span back."""
         end = begin + k.shape[1]
@@ -168,6 +175,16 @@ class KVCache:
         with self.turn:
             self.broken = True
             self.turn.notify_all()
+
+    def save(self) -> list[Floats]:
+        """All keys and values, for :meth:`load`; nothing has been evicted yet."""
+        return [layer.copy(0, layer.length) for layer in self.layers]
+
+    def load(self, saved: Sequence[Floats]) -> None:
+        """Go back to what was saved."""
+        for layer, values in zip(self.layers, saved, strict=True):
+            layer.fill(values)
+        self.position = self.layers[0].length
 
     def clear(self) -> None:
         """Start a response with nothing cached."""

@@ -112,6 +112,19 @@ class Model:
 
     def forward(self, tokens: Sequence[int], cache: Cache, hooks: Sequence[Hook] = ()) -> Floats:
         """Append up to PREFILL_CHUNK ``tokens`` to ``cache``; returns the logits after the last one [V]."""
+        logits: Floats = self._logits(self._hidden(tokens, cache, hooks)[-1:])[0]
+        return logits
+
+    def forward_all(self, tokens: Sequence[int], cache: Cache) -> Floats:
+        """As :meth:`forward`; returns the logits after every token [T, V]."""
+        return self._logits(self._hidden(tokens, cache))
+
+    def _logits(self, x: Floats) -> Floats:
+        logits: Floats = self._normalise(x) @ self.head  # [T, D] @ [D, V]
+        return logits
+
+    def _hidden(self, tokens: Sequence[int], cache: Cache, hooks: Sequence[Hook] = ()) -> Floats:
+        """What the last layer leaves of ``tokens`` [T, D]."""
         shape, position = self.shape, cache.position
         cache.position = end = position + len(tokens)
         queries, rotated = shape.heads * shape.head_dim, len(self.partner)
@@ -129,8 +142,7 @@ class Model:
             x += _swiglu(gate_up) @ weights.down  # [T, F] @ [F, D]
             for hook in hooks:
                 hook.after_attention(index, attention)
-        logits: Floats = (self._normalise(x[-1:]) @ self.head)[0]  # [1, D] @ [D, V]
-        return logits
+        return x
 
     def prefill(self, tokens: Sequence[int], cache: KVCache, threads: int = 1, hooks: Sequence[Hook] = ()) -> Floats:
         """Append a prompt of any length to an empty cache; logits after the last token.

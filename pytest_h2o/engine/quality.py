@@ -1,92 +1,120 @@
-"""What eviction costs: perplexity of a held-out text with the full cache, with H2O, and with a plain sliding window.
+"""What eviction costs: how well a held-out text is predicted with the full cache, with H2O, and with a sliding window.
 
-The text is cut into windows. The first part of each is the prompt, the rest is forced through decoding token by token,
-and the model is asked how likely each of these tokens was. A sliding window of the same size is the yardstick: what H2O
-keeps must be worth more than what is merely recent.
+The text is cut into windows, each begun as prompts are, with the begin-of-text token. The first part of a window is the
+prompt; the rest is forced through decoding, and the model is asked how likely each of its tokens was. Two numbers per
+policy, both in nats per token: the loss, whose exponential is the perplexity, and the divergence of the predicted
+distribution from that of the full cache (Kullback-Leibler). The divergence shows a difference between two policies with
+far fewer tokens, since what makes a text hard for any cache cancels out, and it does not reward forgetting: a small model
+that learned mostly from short sequences may predict a text better without its distant part. A sliding window of the same
+size is the yardstick: what H2O keeps must be worth more than what is merely recent.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import numpy as np
 
-from pytest_h2o.engine.config import Config, ConfigError
+from pytest_h2o.engine.config import ConfigError, H2OSettings
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Floats
 
-PROMPT_TOKENS, SCORED_TOKENS = 768, 256
+PROMPT_TOKENS, SCORED_TOKENS, WINDOWS = 832, 80, 15
 LOSSY_RATIOS = (3.0, 3.2)
+DEFAULTS = H2OSettings(enable=True, block_tokens=32, sink_tokens=16, recent_tokens=96, trigger_min_tokens=384)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Quality:
-    """One row: a policy at a target lossy ratio (1: the full cache) and the perplexity it reaches."""
+    """One policy at a target lossy ratio (1: the full cache); the lists hold a mean per window."""
 
     policy: str
     target: float
-    perplexity: float
-    effective_ratio: float  # tokens of a full cache over tokens held, mean over decode steps
+    losses: list[float] = field(default_factory=list)
+    divergences: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+
+    @property
+    def perplexity(self) -> float:
+        """Of all windows."""
+        return math.exp(fmean(self.losses))
+
+    def record(self) -> dict[str, object]:
+        """What the JSON file says of it."""
+        return {
+            "policy": self.policy,
+            "target": self.target,
+            "perplexity": self.perplexity,
+            "divergence": fmean(self.divergences),
+            "effective_ratio": fmean(self.ratios),
+            "window_losses": self.losses,
+            "window_divergences": self.divergences,
+        }
 
 
-def measure(engine: Engine, tokens: Sequence[int], windows: int) -> Iterator[Quality]:
+def measure(engine: Engine, tokens: Sequence[int], windows: int = WINDOWS) -> list[Quality]:
     """Quality of the full cache, then of H2O and of the sliding window at each target ratio."""
     config = engine.config
-    yield _score(engine, _without_eviction(config), "full", 1.0, cut(tokens, windows))
-    for target in LOSSY_RATIOS:
-        for policy in ("h2o", "window"):
-            yield _score(engine, _with_eviction(config, policy, target), policy, target, cut(tokens, windows))
+    rows = [Quality("full", 1.0), *(Quality(name, target) for target in LOSSY_RATIOS for name in ("h2o", "window"))]
+    settings = [policy_settings(config.h2o, row.policy, row.target) for row in rows]
+    for window in cut(tokens, windows, config.architecture.bos):
+        expected = window[PROMPT_TOKENS:]
+        full: Floats | None = None
+        for row, logits in zip(rows, engine.force(window[:PROMPT_TOKENS], expected, settings), strict=True):
+            seen = log_softmax(logits)
+            full = seen if full is None else full
+            row.losses.append(-float(seen[np.arange(len(expected)), expected].mean()))
+            row.divergences.append(float((np.exp(full) * (full - seen)).sum(axis=1).mean()))
+            row.ratios.append(_held_ratio(engine, settings[0]))
+    return rows
 
 
-def cut(tokens: Sequence[int], windows: int) -> list[Sequence[int]]:
+def cut(tokens: Sequence[int], windows: int, bos: int) -> list[Sequence[int]]:
     """Up to ``windows`` evenly spaced pieces of prompt and scored tokens. ConfigError if the text is too short."""
     size = PROMPT_TOKENS + SCORED_TOKENS
     if len(tokens) < size:
         raise ConfigError(f"the text holds {len(tokens)} tokens; quality takes at least {size}")
     count = min(windows, len(tokens) // size)
-    return [tokens[begin : begin + size] for begin in np.linspace(0, len(tokens) - size, count).astype(int).tolist()]
+    begins = np.linspace(0, len(tokens) - size, count).astype(int).tolist()
+    return [[bos, *tokens[begin + 1 : begin + size]] for begin in begins]
 
 
-def _score(engine: Engine, config: Config, policy: str, target: float, windows: list[Sequence[int]]) -> Quality:
-    engine.config = config
-    losses, ratios = [], []
-    for window in windows:
-        expected = window[PROMPT_TOKENS:]
-        metrics, logits = engine.force(window[:PROMPT_TOKENS], expected)
-        losses += [surprise(seen, token) for seen, token in zip(logits, expected, strict=True)]
-        ratios.append(metrics.effective_ratio_mean)
-    return Quality(policy, target, math.exp(fmean(losses)), fmean(ratios))
+def log_softmax(logits: Floats) -> Floats:
+    """Log probabilities, row by row."""
+    shifted: Floats = logits - logits.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
 
 
-def surprise(logits: Floats, token: int) -> float:
-    """Negative log probability of ``token``, in nats."""
-    peak = float(logits.max())
-    return peak + math.log(float(np.exp(logits - peak).sum())) - float(logits[token])
+def policy_settings(given: H2OSettings, policy: str, target: float) -> H2OSettings:
+    """Evicting to ``target`` with the ``given`` settings if they evict, else with those of the acceptance suite.
+
+    The sliding window protects no sink, since it is only what is recent.
+    """
+    base = given if given.enable else DEFAULTS
+    if policy == "full":
+        return replace(base, enable=False)
+    sink = base.sink_tokens if policy == "h2o" else 0
+    return replace(base, policy=policy, target_mode="adaptive", target_lossy_ratio=target, sink_tokens=sink)
 
 
-def _without_eviction(config: Config) -> Config:
-    return replace(config, h2o=replace(config.h2o, enable=False))
-
-
-def _with_eviction(config: Config, policy: str, target: float) -> Config:
-    """``config`` evicting to ``target``; the sliding window protects no sink, since it is only what is recent."""
-    sink = config.h2o.sink_tokens if policy == "h2o" else 0
-    h2o = replace(
-        config.h2o, enable=True, policy=policy, target_mode="adaptive", target_lossy_ratio=target, sink_tokens=sink
-    )
-    return replace(config, h2o=h2o)
+def _held_ratio(engine: Engine, h2o: H2OSettings) -> float:
+    """Tokens of a full cache over tokens held, in the layers of the H2O range."""
+    layers = engine.cache.layers
+    held = [layers[index].length for index in h2o.layers(len(layers))]
+    return engine.cache.position * len(held) / sum(held)
 
 
 def table_lines(rows: Sequence[Quality]) -> Iterator[str]:
     """The rows as a Markdown table; the first is what the others are compared with."""
-    yield "| policy     | target lossy | perplexity | change   | effective ratio |"
-    yield "| ---------- | -----------: | ---------: | -------: | --------------: |"
+    yield "| policy     | target lossy | perplexity | change   | divergence | effective ratio |"
+    yield "| ---------- | -----------: | ---------: | -------: | ---------: | --------------: |"
     for row in rows:
         change = row.perplexity / rows[0].perplexity - 1
         yield (
             f"| {row.policy:<10} | {row.target:>12.1f} | {row.perplexity:>10.3f} | {change:>+8.2%}"
-            f" | {row.effective_ratio:>15.3f} |"
+            f" | {fmean(row.divergences):>10.5f} | {fmean(row.ratios):>15.3f} |"
         )

@@ -13,50 +13,80 @@ from pytest_h2o.engine import quality
 from pytest_h2o.engine.bench_options import parse
 from pytest_h2o.engine.config import ConfigError
 from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.metrics import Metrics
 
 
 @given(logits=st.lists(st.floats(-80, 80, width=32), min_size=1, max_size=20), data=st.data())
-def test_surprise(logits: list[float], data: st.DataObject) -> None:
-    """Surprise is the negative logarithm of the softmax."""
+def test_log_softmax(logits: list[float], data: st.DataObject) -> None:
+    """Log probabilities are those of the softmax, term by term."""
     token = data.draw(st.integers(0, len(logits) - 1))
-    expected = math.log(sum(math.exp(value - logits[token]) for value in logits))
-    assert quality.surprise(np.array(logits, np.float32), token) == pytest.approx(expected, abs=1e-4)
+    expected = -math.log(sum(math.exp(value - logits[token]) for value in logits))
+    assert quality.log_softmax(np.array([logits], np.float32))[0, token] == pytest.approx(expected, abs=1e-4)
 
 
-def test_rows(make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The full cache scores as plain decoding does; every policy evicts to about its target and is scored apart."""
+def stepwise(engine: Engine, tokens: list[int]) -> np.ndarray:
+    """Log probabilities before each token after the first 150, each decoded by itself under the engine's hooks."""
+    engine.cache.clear()
+    hooks = engine._hooks(Metrics(), len(tokens))
+    logits = [engine.model.prefill(tokens[:150], engine.cache, 1, hooks)]
+    logits += [engine.model.forward([token], engine.cache, hooks) for token in tokens[150:-1]]
+    return quality.log_softmax(np.array(logits))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens of one window of 150 prompt and 40 scored tokens."""
     monkeypatch.setattr(quality, "PROMPT_TOKENS", 150)
     monkeypatch.setattr(quality, "SCORED_TOKENS", 40)
-    tokens = np.random.default_rng(1).integers(3, 96, 200).tolist()
-    engine = make_engine(H2O)
-    rows = list(quality.measure(engine, tokens, 1))
+    return [1, *np.random.default_rng(1).integers(3, 96, 189).tolist()]
+
+
+@pytest.mark.parametrize("trigger", [40, 100, 140])
+def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int) -> None:
+    """Losses and divergences are those of decoding token by token, whether or not evictions repeat."""
+    given = H2O | {"kv_h2o_trigger_min_tokens": trigger}
+    engine = make_engine(given)
+    rows = quality.measure(engine, short, 1)
     assert [(row.policy, row.target) for row in rows] == [
         ("full", 1.0), ("h2o", 3.0), ("window", 3.0), ("h2o", 3.2), ("window", 3.2),
     ]  # fmt: skip
-    engine.cache.clear()
-    logits = [engine.model.prefill(tokens[:150], engine.cache)]
-    logits += [engine.model.forward([token], engine.cache) for token in tokens[150:189]]
-    losses = [quality.surprise(seen, token) for seen, token in zip(logits, tokens[150:190], strict=True)]
-    assert rows[0].perplexity == pytest.approx(math.exp(np.mean(losses)))
-    assert rows[0].effective_ratio == 1
-    assert all(row.effective_ratio > 2 for row in rows[1:])
-    assert len({row.perplexity for row in rows}) == 5
+    full = stepwise(make_engine(), short)
+    for row in rows:
+        policy = {"kv_h2o_policy": "window", "kv_h2o_sink_tokens": 0} if row.policy == "window" else {}
+        evicting = given | policy | {"kv_h2o_target_lossy_ratio": row.target}
+        engine = make_engine(evicting if row.policy != "full" else {})
+        seen = stepwise(engine, short)
+        held = [layer.length for layer in engine.cache.layers[1:]]
+        assert row.losses == pytest.approx([-seen[np.arange(40), short[150:]].mean()], rel=1e-4)
+        assert row.divergences == pytest.approx([(np.exp(full) * (full - seen)).sum(1).mean()], abs=1e-5)
+        assert row.ratios == [189 * 3 / sum(held)]
+        assert row.record()["perplexity"] == pytest.approx(math.exp(row.losses[0]))
+    assert all(row.ratios[0] > 1.5 < 100 * row.divergences[0] for row in rows[1:])
     assert list(quality.table_lines(rows))[2].startswith("| full       |          1.0 | ")
 
 
+def test_settings_of_the_config(make_engine: Callable[..., Engine]) -> None:
+    """A config that evicts is taken at its word; one that does not is given the acceptance suite's settings."""
+    config = make_engine(H2O).config
+    assert quality.policy_settings(config.h2o, "h2o", 3.0).recent_tokens == config.h2o.recent_tokens
+    chosen = quality.policy_settings(make_engine().config.h2o, "window", 3.2)
+    assert (chosen.enable, chosen.recent_tokens, chosen.sink_tokens, chosen.target_lossy_ratio) == (True, 96, 0, 3.2)
+
+
 def test_windows_are_spread_over_the_text() -> None:
-    """Windows are of one size, evenly spaced, and no more than fit side by side."""
+    """Windows are of one size, evenly spaced, begun as prompts are, and no more than fit side by side."""
     size = quality.PROMPT_TOKENS + quality.SCORED_TOKENS
     tokens = list(range(3 * size + 10))
-    windows = quality.cut(tokens, 8)
+    windows = quality.cut(tokens, 8, 99)
     assert [len(window) for window in windows] == [size] * 3
-    assert (windows[0][0], windows[-1][-1]) == (0, tokens[-1])
+    assert [window[0] for window in windows] == [99] * 3
+    assert (windows[0][1], windows[-1][-1]) == (1, tokens[-1])
 
 
 def test_short_text() -> None:
     """A text of less than one window is refused with both lengths."""
     with pytest.raises(ConfigError, match="10 tokens; quality takes at least"):
-        quality.cut(list(range(10)), 8)
+        quality.cut(list(range(10)), 8, 1)
 
 
 def test_option() -> None:
