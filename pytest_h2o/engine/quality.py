@@ -3,9 +3,9 @@
 The text is cut into windows, each begun as prompts are, with the begin-of-text token. The first part of a window is the
 prompt; the rest is forced through decoding, and the model is asked how likely each of its tokens was. Two numbers per
 policy, both in nats per token: the loss, whose exponential is the perplexity, and the divergence of the predicted
-distribution from that of the full cache (Kullback-Leibler). The divergence shows a difference between two policies with
-far fewer tokens, since what makes a text hard for any cache cancels out, and it does not reward forgetting: a small model
-that learned mostly from short sequences may predict a text better without its distant part. A sliding window of the same
+distribution from that of the full cache (Kullback-Leibler). The divergence tells two policies apart with far fewer
+tokens, since what makes a text hard for any cache cancels out, and it does not reward forgetting: a small model that
+learned mostly from short sequences may predict a text better without its distant part. A sliding window of the same
 size is the yardstick: what H2O keeps must be worth more than what is merely recent.
 """
 
