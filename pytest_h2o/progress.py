@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 EVENTS_FILE = "events.jsonl"
+EVERY_S = 15.0
 
 
 class ProgressPrinter:
@@ -17,9 +19,10 @@ class ProgressPrinter:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.started = 0
+        self._quiet_until = 0.0
 
     def show(self, kind: str, name: str, seconds: float, total: int) -> None:
-        """``kind`` is ``start``, ``tick``, ``wait`` or ``end``."""
+        """``kind`` is ``start``, ``tick``, ``wait`` or ``end``; while nothing ends, a line now and then is enough."""
         self.started += kind == "start"
         count = f"{self.started}/{max(total, self.started)}" if total else f"{self.started}"
         texts = {
@@ -28,8 +31,11 @@ class ProgressPrinter:
             "wait": f"[{count}] {name}: waiting for another measurement on this machine ({seconds:.0f} s)",
             "end": f"[{count}] {name}: {seconds:.1f} s",
         }
-        if kind != "start" or self._verbose():
-            self._write(texts[kind])
+        idle = kind in ("tick", "wait")
+        if (kind == "start" and not self._verbose()) or (idle and time.monotonic() < self._quiet_until):
+            return
+        self._quiet_until = time.monotonic() + EVERY_S
+        self._write(texts[kind])
 
     def _verbose(self) -> bool:
         return self.config.get_verbosity() > 0

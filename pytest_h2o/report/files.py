@@ -15,6 +15,7 @@ from pytest_h2o.gating import Verdict
 from pytest_h2o.knobs import KNOBS, Knobs, KnobValue
 from pytest_h2o.report.bench_csv import write_csv
 from pytest_h2o.report.demo_runs import demo_runs
+from pytest_h2o.report.html import to_html
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.manifest import manifest_entry
 from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary
@@ -39,6 +40,7 @@ def write_reports(root: Path, title: str, judged: Judged, suites: Collection[str
     document = summary(title, judged.lab.knobs, judged.verdicts)
     _write_json(root / "summary.json", document)
     (root / "summary.md").write_text(markdown(title, list(judged.verdicts.values()), document.overall_pass))
+    (root / "report.html").write_text(to_html(document))
     write_metrics(root / "metrics.csv", records)
     for name in judged.bench_cases():
         _write_case(root / case_folder(name), view(judged, name), title)

@@ -28,11 +28,19 @@ def percent_or_number(value: float | None, unit: str) -> str:
 
 def failure_table(verdict: Verdict, rerun: str) -> str:
     """What was measured, what was required, by how much it missed, the log to open and the command to rerun."""
+    lines = [*details(verdict), ("rerun", clean(rerun))]
+    width = max(len(name) for name, _ in lines)
+    head = f"{verdict.gate} [{verdict.case}]: {WORDS[verdict.outcome]}"
+    return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in lines)])
+
+
+def details(verdict: Verdict) -> list[tuple[str, str]]:
+    """Everything about a verdict by name: what was measured and required, every row, the evidence, the log to open."""
     value, target, margin = (
         percent_or_number(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
     )
     unit = "" if verdict.unit in ("", "share") else f" {verdict.unit}"
-    lines = [("reason", clean(verdict.reason))]
+    lines = [("reason", clean(verdict.reason))] if verdict.reason else []
     if verdict.value is not None:
         lines += [("measured", f"{verdict.metric} = {value}{unit}")]
     if verdict.target is not None:
@@ -45,12 +53,7 @@ def failure_table(verdict: Verdict, rerun: str) -> str:
         ("evidence", verdict.evidence), ("not evidenced", verdict.not_evidenced), ("warning", verdict.warning),
     ):  # fmt: skip
         lines += [(name, clean(text))] if text else []
-    if verdict.source:
-        lines += [("open", clean(verdict.source))]
-    lines += [("rerun", clean(rerun))]
-    width = max(len(name) for name, _ in lines)
-    head = f"{verdict.gate} [{verdict.case}]: {WORDS[verdict.outcome]}"
-    return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in lines)])
+    return lines + ([("open", clean(verdict.source))] if verdict.source else [])
 
 
 def summary_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
@@ -58,14 +61,15 @@ def summary_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
     header = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
     off = Counter((v.gate, v.knob, v.reason) for v in verdicts if v.outcome == "skipped")
     rows = [
-        (WORDS["skipped"], gate, f"{count} cases", "-", "-", "-", "-", clean(why))
+        (WORDS["skipped"], gate, f"{count} case{'' if count == 1 else 's'}", "-", "-", "-", "-", clean(why))
         for (gate, _, why), count in off.items()
     ]
     judged = [verdict for verdict in verdicts if verdict.outcome != "skipped"]
-    return [header, *rows, *map(_row, sorted(judged, key=lambda verdict: verdict.outcome != "pass"))]
+    return [header, *rows, *map(verdict_row, sorted(judged, key=lambda verdict: verdict.outcome != "pass"))]
 
 
-def _row(verdict: Verdict) -> tuple[str, ...]:
+def verdict_row(verdict: Verdict) -> tuple[str, ...]:
+    """One gate in a table: outcome, gate, case, value, requirement, margin, evidence, note."""
     value, target, margin = (
         percent_or_number(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
     )

@@ -1,0 +1,53 @@
+"""``report.html``: the verdicts as one self-contained page. Whatever a program or a file said is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from pytest_h2o.gating import Verdict
+from pytest_h2o.report.models import Summary
+from pytest_h2o.report.text import WORDS, clean, details, verdict_row
+
+STYLE = """body{font:15px/1.5 sans-serif;max-width:80em;margin:2em auto;padding:0 1em;overflow-wrap:anywhere}
+table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.1em .6em;text-align:left;vertical-align:top}
+.pass{background:#e3f3e6}.fail{background:#f8dcdc}.inconclusive{background:#f9efd2}.skipped{color:#777}"""
+HEADER = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
+ORDER = ("fail", "inconclusive", "pass", "skipped")
+
+
+def to_html(summary: Summary) -> str:
+    """The outcome, how many gates ended in which way, and one row per gate, those that did not pass first."""
+    title = "Accepted" if summary.overall_pass else "Not accepted"
+    counts = ", ".join(f"{number} {WORDS[outcome]}" for outcome, number in summary.outcomes.items())
+    gates = sorted(summary.gates, key=lambda gate: ORDER.index(gate.outcome))
+    knobs = [f"{name} = {knob.value} ({knob.source})" for name, knob in summary.knobs.items()]
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+            f"<title>{title}</title><style>{STYLE}</style></head><body>",
+            f"<h1>{title}</h1><p>{_text(summary.title)}</p><p>{_text(counts)}</p>",
+            f"<table><tr>{_cells('th', HEADER)}</tr>",
+            *map(_row, gates),
+            f"</table><h2>Knobs that were set</h2><ul>{''.join(f'<li>{_text(knob)}</li>' for knob in knobs)}</ul>",
+            "</body></html>\n",
+        ]
+    )
+
+
+def _row(verdict: Verdict) -> str:
+    """One gate; its details open on a click."""
+    *cells, note = verdict_row(verdict)
+    lines = "".join(f"<li>{_text(name)}: {_text(text)}</li>" for name, text in details(verdict))
+    shown = (
+        f"<details><summary>{_text(note) or 'details'}</summary><ul>{lines}</ul></details>" if lines else _text(note)
+    )
+    return f'<tr class="{verdict.outcome}">{_cells("td", cells)}<td>{shown}</td></tr>'
+
+
+def _cells(tag: str, cells: Sequence[str]) -> str:
+    return "".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in cells)
+
+
+def _text(text: object) -> str:
+    return escape(clean(text))

@@ -1,0 +1,65 @@
+"""The verdicts as a page: every gate is there, and nothing that a program said becomes markup."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_h2o.gating import Verdict
+from pytest_h2o.knobs import resolve
+from pytest_h2o.report.files import summary
+from pytest_h2o.report.html import to_html
+
+HOSTILE = ["<script>alert(1)</script>", "</td>", "&amp;", '"><img src=x>', "\x1b[31m"]
+TEXT = st.text(max_size=30) | st.sampled_from(HOSTILE)
+OUTCOMES = st.sampled_from(["pass", "fail", "inconclusive", "skipped"])
+TAGS = {
+    "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "tr", "th", "td", "details", "summary",
+    "ul", "li",
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Counts the rows, and collects tags, attributes and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.said = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.said += data
+
+
+def verdict(outcome: str, texts: list[str]) -> Verdict:
+    gate, case, reason, source = texts
+    rows = ((case, reason),)
+    return Verdict(gate=gate, case=case, outcome=outcome, reason=reason, source=source, rows=rows)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.builds(verdict, OUTCOMES, st.lists(TEXT, min_size=4, max_size=4)), max_size=5), TEXT)
+def test_nothing_becomes_markup(verdicts: list[Verdict], title: str) -> None:
+    """Whatever texts the verdicts hold, the page has one row per gate and only the tags that it is built from."""
+    page = Page(to_html(summary(title, resolve(), {str(n): each for n, each in enumerate(verdicts)})))
+    assert page.tags.count("tr") == 1 + len(verdicts)
+    assert set(page.tags) <= TAGS
+    assert page.attributes <= {"lang", "charset", "class"}
+
+
+def test_what_a_page_says() -> None:
+    """The outcome, the number that failed with its requirement, and the knob behind it."""
+    failed = Verdict(
+        gate="lossy", case="full_strict", metric="h2o_lossy", outcome="fail", value=2.5, target=3.0, operator=">=",
+        margin=-0.5, unit="ratio", knob="LOSSY_TARGET", reason="too small",
+    )  # fmt: skip
+    page = Page(to_html(summary("embedded", resolve(["LOSSY_TARGET=3"]), {"x": failed})))
+    for text in ("Not accepted", "embedded", "1 FAIL", "full_strict", "2.5", ">= 3", "too small", "LOSSY_TARGET = 3"):
+        assert text in page.said
