@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_h2o.report.text import clean
+
 EVENTS_FILE = "events.jsonl"
 EVERY_S = 15.0
 
@@ -47,7 +49,7 @@ class ProgressPrinter:
             return
         with capture.global_and_fixture_disabled():
             reporter.ensure_newline()
-            reporter.write_line(text)
+            reporter.write_line(clean(text))
             reporter._tw.flush()
 
 

@@ -96,7 +96,7 @@ def rerun_command(config: pytest.Config, item: pytest.Item) -> str:
         words += ["-c", str(inipath)]
     for name in OPTIONS:
         value = config.getoption(name)
-        given = value if isinstance(value, list) else [value] if value not in (None, "auto") else []
+        given = value if isinstance(value, list) else [value] if value not in (None, "auto", "v6") else []
         words += [f"--{name.replace('_', '-')}={each}" for each in given]
     return shlex.join(words)
 

@@ -30,14 +30,15 @@ from pytest_h2o.report.suite_reports import (
     m3_report,
     m3_rows,
 )
-from pytest_h2o.report.text import clean, markdown_row, summary_rows
+from pytest_h2o.report.text import markdown_row, markdown_text, summary_rows
 from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
 
 
 def write_reports(root: Path, title: str, judged: Judged, suites: Collection[str], records: list[LaunchRecord]) -> None:
     """Write the session's record into ``root``, and the reports of those ``suites`` of which some gate was judged."""
-    document = summary(title, judged.lab.knobs, judged.verdicts)
+    replaced = {key: value for record in records for key, value in record.overridden.items()}
+    document = summary(title, judged.lab.knobs, judged.verdicts, replaced)
     _write_json(root / "summary.json", document)
     (root / "summary.md").write_text(markdown(title, list(judged.verdicts.values()), document.overall_pass))
     (root / "report.html").write_text(to_html(document))
@@ -50,8 +51,10 @@ def write_reports(root: Path, title: str, judged: Judged, suites: Collection[str
             write(root / suite, judged)
 
 
-def summary(title: str, knobs: Knobs, verdicts: Mapping[str, Verdict]) -> Summary:
-    """The record: what was tested, the knobs that were set, every verdict, and the outcome."""
+def summary(
+    title: str, knobs: Knobs, verdicts: Mapping[str, Verdict], overridden: Mapping[str, object] | None = None
+) -> Summary:
+    """The record: what was tested, the knobs that were set, what they replaced, every verdict, and the outcome."""
     outcomes = Counter[str](verdict.outcome for verdict in verdicts.values())
     given = {name: knobs.with_source(name) for name in KNOBS if knobs.with_source(name)[1] != "default"}
     return Summary(
@@ -59,6 +62,7 @@ def summary(title: str, knobs: Knobs, verdicts: Mapping[str, Verdict]) -> Summar
         overall_pass=Gates(list(verdicts.values()), knobs["DECODE_INCONCLUSIVE"] != "fail").all_passed,
         outcomes=dict(outcomes),
         knobs={name: KnobInForce(value=_plain(value), source=source) for name, (value, source) in given.items()},
+        overridden=json.loads(json.dumps(dict(overridden or {}))),
         gates=[GateVerdict(nodeid=nodeid, **asdict(verdict)) for nodeid, verdict in verdicts.items()],
     )
 
@@ -135,9 +139,14 @@ def report_markdown(name: str, values: Mapping[str, object]) -> str:
             continue
         for label, item in value.items() if isinstance(value, dict) else enumerate(value, start=1):
             if isinstance(item, dict):
-                sections += ["", f"## {key}: {clean(label)}", "", *(f"- {k}: {shown(k, v)}" for k, v in item.items())]
+                sections += [
+                    "",
+                    f"## {key}: {markdown_text(label)}",
+                    "",
+                    *(f"- {k}: {shown(k, v)}" for k, v in item.items()),
+                ]
             else:
-                lines.append(f"- {key}, {clean(label)}: {shown(key, item)}")
+                lines.append(f"- {key}, {markdown_text(label)}: {shown(key, item)}")
     return "\n".join(lines + sections) + "\n"
 
 
@@ -149,7 +158,7 @@ def markdown(title: str, verdicts: list[Verdict], overall: bool) -> str:
     """The summary table as Markdown, cells escaped."""
     header, *rows = summary_rows(verdicts)
     lines = [*map(markdown_row, [header, ["---"] * len(header), *rows])]
-    return f"# {'Accepted' if overall else 'Not accepted'}\n\n{clean(title)}\n\n" + "\n".join(lines) + "\n"
+    return f"# {'Accepted' if overall else 'Not accepted'}\n\n{markdown_text(title)}\n\n" + "\n".join(lines) + "\n"
 
 
 def write_metrics(path: Path, records: list[LaunchRecord]) -> None:

@@ -44,13 +44,14 @@ class GateVerdict(Verdict):
 
 
 class Summary(Document):
-    """``summary.json``: the record of a session."""
+    """``summary.json``: the record of a session; ``overridden`` is what launches replaced in the model config."""
 
     schema_version: Literal[1] = 1
     title: str
     overall_pass: bool
     outcomes: dict[str, int]
     knobs: dict[str, KnobInForce]
+    overridden: dict[str, JsonValue]
     gates: list[GateVerdict]
 
 

@@ -9,7 +9,7 @@ from pytest_h2o.knobs import Knobs
 from pytest_h2o.report.judged import Gates, Judged, baseline_of
 from pytest_h2o.report.models import CaseResult
 from pytest_h2o.report.pareto import comparison
-from pytest_h2o.report.text import clean, markdown_row
+from pytest_h2o.report.text import markdown_row, markdown_text
 from pytest_h2o.results import Run
 
 Pairs = Iterator[tuple[str, object]]
@@ -164,8 +164,17 @@ def summary_markdown(case: CaseView, title: str) -> str:
     """``summary.md`` of a case: what was tested, its rows, and the Quality Gate."""
     header, *rows = comparison({f"row {number}": row for number, row in enumerate(case.run.rows, start=1)})
     table = [header, ("---",) * len(header), *rows]
-    lines = [f"# {clean(case.name)}", "", clean(title), "", "## Rows", "", *map(markdown_row, table), ""]
-    lines += [f"- problem: {clean(problem)}" for problem in case.run.problems]
+    lines = [
+        f"# {markdown_text(case.name)}",
+        "",
+        markdown_text(title),
+        "",
+        "## Rows",
+        "",
+        *map(markdown_row, table),
+        "",
+    ]
+    lines += [f"- problem: {markdown_text(problem)}" for problem in case.run.problems]
     lines += ["## Quality Gate", ""]
     lines += [f"- {key}: {shown(key, value)}" for key, value in quality_gate(case).items()]
     return "\n".join(lines) + "\n"
@@ -177,4 +186,4 @@ def shown(key: str, value: object) -> str:
         return "n/a"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.{6 if key in RATIO_KEYS else 4}f}" if isinstance(value, float) else clean(value)
+    return f"{value:.{6 if key in RATIO_KEYS else 4}f}" if isinstance(value, float) else markdown_text(value)

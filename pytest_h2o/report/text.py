@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -85,7 +86,11 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def markdown_text(text: object) -> str:
+    """One line of Markdown in which nothing of ``text`` becomes HTML, a link, an image or code."""
+    return re.sub(r"[\\|\[`]", r"\\\g<0>", clean(text)).replace("<", "&lt;")
+
+
 def markdown_row(cells: Sequence[str]) -> str:
     """One row of a Markdown table, cells neutralised and escaped."""
-    escaped = [clean(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in cells]
-    return "| " + " | ".join(escaped) + " |"
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"

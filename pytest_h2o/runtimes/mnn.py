@@ -41,9 +41,17 @@ class MnnRuntime(Programs):
         super().check()
 
     def fingerprint(self) -> dict[str, str]:
-        """Hashes of the binaries, the model config and the model files."""
+        """Hashes of the binaries, the shared libraries of their build, the model config and the model files."""
         present: dict[str, str] = {name: file_hash(path) for name, path in self.programs.items() if path.is_file()}
+        for folder in {path.parent for path in self.programs.values()}:
+            present |= {str(path.relative_to(folder)): file_hash(path) for path in _libraries(folder)}
         return {**present, **super().fingerprint()}
+
+
+def _libraries(folder: Path) -> list[Path]:
+    """The shared libraries of a build: a rebuilt engine leaves the small programs beside it as they were."""
+    patterns = (f"{below}*.{kind}" for below in ("", "*/") for kind in ("so", "so.*", "dylib"))
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
 def _check_program(program: Program, path: Path) -> None:

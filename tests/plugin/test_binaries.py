@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from stand_in import ROOT, install, launches
@@ -99,6 +101,8 @@ def test_base_config_is_never_touched_and_replaced_keys_are_said(pytester: pytes
     result = run_gates(pytester, *options)
     result.stdout.fnmatch_lines(["h2o: the launches replace these keys of the model config: kv_h2o_block_tokens"])
     assert (hashlib.sha256(config.read_bytes()).hexdigest(), config.stat().st_mtime_ns) == before
+    [summary] = pytester.path.glob("h2o-runs/*/summary.json")
+    assert json.loads(summary.read_text())["overridden"] == {"kv_h2o_block_tokens": 7}
     [record] = pytester.path.glob("h2o-runs/*/launches/*/launch.json")
     assert json.loads(record.read_text())["overridden"] == {"kv_h2o_block_tokens": 7}
     assert json.loads(record.with_name("config.json").read_text())["mine"] == [1]
@@ -235,3 +239,76 @@ def test_rerun_line_works_outside_the_checkout(pytester: pytest.Pytester) -> Non
     again = pytester.runpytest_subprocess(*words[1:], "-p", "no:cacheprovider")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*queue_peak [[]full_strict]: FAIL", line])
+
+
+@pytest.mark.parametrize("changed", ["", "llm_bench", "llm.mnn.weight", "config.json", "libMNN.so"])
+def test_resume(pytester: pytest.Pytester, changed: str) -> None:
+    """An earlier session's launch is taken over unless the binary, a library of it, the model or the config changed."""
+    options = install(pytester.path)
+    pytester.path.joinpath("libMNN.so").write_text("1")
+    run_gates(pytester, *options, "--h2o-out", "first")
+    [first] = pytester.path.glob("first/20*")
+    if changed:
+        path = pytester.path / changed
+        path.write_text('{"more": 1}' if changed == "config.json" else path.read_text() + "\n")
+    result = run_gates(pytester, *options, "--h2o-out", "second", "--h2o-resume", str(first))
+    result.assert_outcomes(passed=2, deselected=result.parseoutcomes()["deselected"])
+    assert len(launches(pytester.path)) == (2 if changed else 1)
+    [record] = pytester.path.glob("second/*/launches/*/launch.json")
+    assert (json.loads(record.read_text())["reused_from"] is None) == bool(changed)
+
+
+EVIL = "\x1b[31mred\x1b]0;title\x07 <b>bold</b> | cell `code` \x00\x08 \u202egnp ]]> & \ud83d\udca5 \x85"
+
+
+def test_odd_paths_and_hostile_output(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file of a session parses, the terminal gets no control character, and nothing else is written."""
+    folder = pytester.path / 'it\'s "a" <b> | größe,\nnew $(touch x) 💥'
+    evil = f"print({EVIL.encode('utf-16', 'surrogatepass').decode('utf-16')!r}, flush=True)"
+    options = install(folder, f"{evil}\nos.write(1, b'error: ' + bytes(range(256)) + bytes(10))")
+    prompts = folder / "prompts"
+    prompts.mkdir()
+    prompts.joinpath("prompt_128_\x1b[31m'é.txt").write_text("Once upon a time.")
+    here = pytester.mkdir("here")
+    monkeypatch.chdir(here)
+    before = files(pytester.path)
+    select = ["-k", "full_strict or test_launches or test_prompts", "--h2o-set", "PROMPTS=512", "--h2o-out", "out"]
+    result = pytester.runpytest_subprocess(
+        GATES, "--rootdir", str(ROOT), "-p", "no:cacheprovider", *select, *options, "--prompt-dir", str(prompts),
+        "--junitxml=out/report.xml",
+    )  # fmt: skip
+    assert result.parseoutcomes()["passed"] > 5
+    shown = result.stdout.str() + result.stderr.str()
+    assert not [c for c in shown.replace("\n", "").replace("\t", "") if not c.isprintable()]
+    written = {path for path in files(pytester.path) - before if "/runpytest-" not in str(path)}
+    outside = {path for path in written if not path.is_relative_to(here / "out")}
+    # The stand-in's own file, what this test captured, and the lock of the machine.
+    assert {path.name for path in outside} == {"launches.txt", "stdout", "stderr", f"pytest-h2o-{os.getuid()}.lock"}
+    [summary] = here.glob("out/*/summary.json")
+    assert json.loads(summary.read_text())["gates"]
+    assert ElementTree.parse(here / "out" / "report.xml").getroot().find(".//testcase") is not None
+    for page in summary.parent.rglob("*.md"):
+        if page.name != "log.md":
+            assert not [c for c in page.read_text("utf-8").replace("\n", "") if not c.isprintable()], page
+            assert "<b>" not in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("body", ["sys.exit(3)", "os.kill(os.getpid(), 11)"])
+def test_hostile_output_of_a_failure(pytester: pytest.Pytester, body: str) -> None:
+    """The telling lines of a failed launch are neutralised wherever they appear."""
+    options = install(pytester.path, f"os.write(1, b'error: \\x1b[31m <b>&]]> \\x00\\x08 \\xff' + bytes(10))\n{body}")
+    result = run_gates(pytester, *options, "--junitxml=report.xml")
+    assert result.parseoutcomes()["failed"] == 2
+    result.stdout.fnmatch_lines(["*error: *<b>&]]>*"])
+    assert "\x1b" not in result.stdout.str()
+    root = ElementTree.parse(pytester.path / "report.xml").getroot()
+    assert len(root.findall(".//failure")) == 2
+    for path in pytester.path.glob("h2o-runs/*/*.json"):
+        json.loads(path.read_text())
+    [page] = pytester.path.glob("h2o-runs/*/summary.md")
+    assert "<b>" not in page.read_text()
+
+
+def files(folder: Path) -> set[Path]:
+    """Every file below a folder."""
+    return {path for path in folder.rglob("*") if path.is_file()}

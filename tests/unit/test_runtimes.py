@@ -171,6 +171,17 @@ def test_fingerprint_changes_with_every_input(mnn: MnnRuntime, build: Path, chan
     assert different == {names.get(changed, "model_config")}
 
 
+@pytest.mark.parametrize("library", ["libMNN.so", "express/libMNN_Express.so.3", "libllm.dylib"])
+def test_fingerprint_covers_shared_libraries(mnn: MnnRuntime, build: Path, library: str) -> None:
+    """The engine is in libraries beside the programs, which stay the same when it is rebuilt."""
+    path = build / "bin" / library
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("one")
+    before = mnn.fingerprint()
+    path.write_text("two!")
+    assert {name for name, digest in mnn.fingerprint().items() if digest != before[name]} == {library}
+
+
 @pytest.mark.parametrize("offset", [0, 2_500_000, 4_999_999])
 def test_file_hash_sees_rewritten_files(tmp_path: Path, offset: int) -> None:
     """Head and tail are hashed, and size and time catch a change in between."""
