@@ -80,6 +80,7 @@ COMMANDS = {
     "parse": "turn logs of llm_bench into a CSV file",
     "offline": "evaluate the lossless codec on a KV dump",
     "prompts": "list the real prompts that would be run, and those that cannot be",
+    "make_prompts": "write prompt files of given token counts from a corpus",
     "baseline": "print the history of decode speeds that a rolling baseline is taken from",
     "report": "print the summary of an earlier run directory",
 }

@@ -17,7 +17,7 @@ LAYERS = [
     {"engine", "offline"},
     {"metrics", "knobs", "decode_study"},
     {"defaults", "prompts", "presets", "cases", "parsers", "gating", "history", "baselines"},
-    {"runtimes"},
+    {"runtimes", "corpus"},
     {"runs"},
     {"results"},
     {"evidence", "lab", "pairs", "recordings"},
