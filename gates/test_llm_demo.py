@@ -6,11 +6,14 @@ import pytest
 
 from pytest_h2o.decode import Comparison
 from pytest_h2o.evidence import (
+    agreement,
+    answers,
     decode_evidence,
     eviction_evidence,
     launches_evidence,
     lossless_evidence,
     settings_evidence,
+    text_evidence,
 )
 from pytest_h2o.gate import Gate
 from pytest_h2o.lab import Lab
@@ -58,6 +61,15 @@ def test_bucket_decode(bucket_study: PairedStudy | Comparison, gate: Gate) -> No
     """
     gate.needs("REQUIRE_BUCKET_DECODE_PASS")
     gate.passes_study(bucket_study, "LLM_DEMO_DECODE_DROP_TARGET", evidence=decode_evidence(bucket_study.records))
+
+
+def test_greedy_agreement(lab: Lab, demo: Run, gate: Gate) -> None:
+    """Under eviction the model must still write text, and as far like the baseline as MIN_GREEDY_AGREEMENT asks."""
+    baseline = lab.baseline_run("candidate")
+    beside = {record.label: record for record in baseline.launches}
+    found = answers([(beside[record.label], record) for record in demo.launches if record.label in beside])
+    measured = agreement(found, "; ".join((*demo.problems, *baseline.problems)))
+    gate.at_least(measured, "MIN_GREEDY_AGREEMENT", evidence=text_evidence(found))
 
 
 def test_decompression_active(demo: Run, gate: Gate) -> None:

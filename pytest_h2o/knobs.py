@@ -233,6 +233,8 @@ _TABLE = (
          suites={"llm_demo": 0.08}),
     Knob("LLM_DEMO_DECODE_DROP_TARGET", "float", 0.08, "DECODE_DROP_TARGET of real prompts", low=0, high=0.99,
          unit="share", within="DECODE_DROP_TARGET", kit="v6"),
+    Knob("MIN_GREEDY_AGREEMENT", "float", 0.0, "real prompts: least share of characters alike in candidate and "
+         "baseline before they differ, mean over the prompts", low=0, high=1, unit="share", kit="own"),
     Knob("DECODE_BASELINE_HISTORY", "str", "", "file with the decode speeds of earlier sessions; empty: "
          "decode_baseline_history.jsonl beside the run directories", kit="v6"),
     Knob("DECODE_BASELINE_ROLLING_WINDOW", "int", 8, "latest sessions of the rolling baseline",

@@ -66,7 +66,17 @@ def select_prompts(prompt_dir: Path, knobs: Knobs) -> PromptSelection:
         total=knobs.integer("MAX_PROMPTS"),
         stratified=knobs.text("PROMPT_SAMPLE_MODE") == "stratified",
     )
+    problems += missing_buckets([prompt.bucket for prompt in sampled], knobs)
     return PromptSelection(tuple(sampled), tuple(problems))
+
+
+def missing_buckets(present: Sequence[str], knobs: Knobs) -> list[PromptProblem]:
+    """The buckets of PROMPT_BUCKET_LIST that no prompt is in; none is missed where the user chose prompts otherwise."""
+    if any(knobs.with_source(name)[1] != "default" for name in ("PROMPT_PATTERN", "PROMPT_MANIFEST", "MAX_PROMPTS")):
+        return []
+    listed = [name.strip() for name in knobs.text("PROMPT_BUCKET_LIST").split(",")]
+    reason = "PROMPT_BUCKET_LIST names it, and no prompt is in it"
+    return [PromptProblem(f"bucket {name}", reason) for name in listed if present and name and name not in present]
 
 
 def bucket_of(name: str) -> str:

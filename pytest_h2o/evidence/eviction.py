@@ -92,7 +92,11 @@ def evicted_per_layer(look: Look) -> float:
     """Tokens that the plans of one response drop, per layer of the model; 0 if that cannot be told."""
     if look.spec.config.get("kv_h2o_layer_end") != -1 or not look.facts.plans:
         return 0.0
-    return look.facts.evicted / look.responses / (max(look.facts.layers) + 1)
+    dropped = look.value("h2o_total_evict_tokens")
+    if dropped is None:
+        planned = look.number("h2o_evictions_planned", look.facts.plans / look.responses)
+        dropped = look.facts.evicted / look.facts.plans * planned
+    return dropped / (max(look.facts.layers) + 1)
 
 
 def _resident(look: Look) -> Evidence | None:

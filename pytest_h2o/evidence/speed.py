@@ -153,7 +153,14 @@ def _kv_of_tokens(look: Look) -> Evidence | None:
     if end is None or (look.claims_eviction and not gone):
         return None
     text = f"KV holds {end:g} tokens and lost {gone:g}, prompt and decoded tokens are {look.tokens}"
-    return look.says(PRODUCED, end + gone >= 0.98 * look.tokens - 3, text)
+    # A shorter warm-up makes other plans than the measured responses, whose own tokens are then known less exactly.
+    share = 0.98 if look.spec.program == "llm_demo" or _alike(look) else 0.85
+    return look.says(PRODUCED, end + gone >= share * look.tokens - 3, text)
+
+
+def _alike(look: Look) -> bool:
+    """Whether every response of the launch made as many plans as the measured ones."""
+    return look.facts.plans == round(look.number("h2o_evictions_planned") * look.responses)
 
 
 def _text_of_tokens(look: Look) -> Evidence | None:
@@ -208,8 +215,6 @@ def _hidden(sides: Sequence[Side]) -> Iterator[Evidence]:
 
 
 def _outside(look: Look) -> float | None:
-    """Wall seconds that are in no reported time; the warm-up of ``llm_bench`` counts as one more response."""
+    """Wall seconds that are in no reported time, the warm-up of ``llm_bench`` among them."""
     wall, reported = look.record.seconds, _reported(look)
-    if wall is None or reported is None:
-        return None
-    return wall - reported * look.responses / (look.spec.repeat or 1)
+    return None if wall is None or reported is None else wall - reported

@@ -1,8 +1,7 @@
-"""One recorded session of the embedded runtime, damaged in one place at a time: exactly the gate in charge fails."""
+"""One recorded session of the embedded runtime, damaged in one place at a time: exactly the gates in charge fail."""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -68,34 +67,6 @@ def cell(column: str, text: str, launch: str = "bench-*-full-r1") -> Damage:
     return damage
 
 
-def record(key: str, value: object, launch: str = "demo-*-candidate-r1") -> Damage:
-    """Replace one value of the metrics records of some launches."""
-
-    def damage(session: Path) -> None:
-        for path in session.glob(f"launches/{launch}/metrics.jsonl"):
-            path.write_text(json.dumps({**json.loads(path.read_text()), key: value}) + "\n")
-
-    return damage
-
-
-def slow_prompts(session: Path) -> None:
-    """Decode a hundred times slower, in the record and in the summary on stdout alike."""
-    for path in session.glob("launches/demo-*-candidate-r1/metrics.jsonl"):
-        values = json.loads(path.read_text())
-        seconds = values["decode_us"] / 1e4
-        record("decode_us", round(seconds * 1e6), path.parent.name)(session)
-        stdout = path.with_name("stdout").read_bytes()
-        stdout = re.sub(rb" decode time = \S+ s", b" decode time = %.2f s" % seconds, stdout)
-        speed = b" decode speed = %.2f tok/s" % (values["decode_tokens"] / seconds)
-        path.with_name("stdout").write_bytes(re.sub(rb" decode speed = \S+ tok/s", speed, stdout))
-
-
-def rename_column(session: Path) -> None:
-    """A binary that does not print one of the columns."""
-    for path in session.glob("launches/bench-*-full-r1/log.md"):
-        path.write_text(path.read_text().replace("h2o_lossless_backpressure_skip", "something_else"))
-
-
 def random_kv(session: Path) -> None:
     """KV that no lossless codec can shrink."""
     for number, path in enumerate(session.glob("launches/*/kv_dump/**/*.bin")):
@@ -121,32 +92,9 @@ def test_the_recorded_session_is_accepted(pytester: pytest.Pytester, session: Pa
 @pytest.mark.parametrize(
     ("damage", "failing"),
     [
-        (cell("h2o_lossy", "2.99 ± 0.00"), {"test_lossy[full_strict]"}),
-        (cell("h2o_evictions_applied", "5.00 ± 0.00"), {"test_lossy[full_strict]"}),
-        (cell("h2o_lossless", "1.000 ± 0.000"), {"test_lossless_active[full_strict]"}),
-        (
-            cell("speed(tok/s)", "100 ± 0<br>1.00 ± 0.00", "bench-*-full-r*"),
-            {"test_decode_drop[full_strict]", "test_settings[full_strict]"},
-        ),
-        (
-            cell("h2o_lossless_decomp_us", "0.00 ± 0.00"),
-            {"test_decompression_active[full_strict]", "test_lossless_active[full_strict]"},
-        ),
-        (cell("h2o_lossless_decomp_us", "1.2e+06 ± 0.00"), {"test_decompression_budget[full_strict]"}),
-        (cell("h2o_lossless_queue_peak", "9.00 ± 0.00"), {"test_queue_peak[full_strict]"}),
-        (cell("h2o_lossless_fallback", "0.33 ± 0.58"), {"test_fallback[full_strict]"}),
         (cell("h2o_lossless_backpressure_skip", "1.00 ± 0.00"), {"test_backpressure[full_strict]"}),
         (cell("h2o_lossless_async_wait_us", "90000.00 ± 0.00"), {"test_async_wait[full_strict]"}),
-        (
-            cell("h2o_lossless_async_queue_peak", "0.00 ± 0.00"),
-            {"test_async_activity[full_strict]", "test_settings[full_strict]"},
-        ),
         (cell("h2o_lossless_decode_cache_miss", "0.00 ± 0.00"), {"test_decode_cache_activity[full_strict]"}),
-        (rename_column, {"test_backpressure[full_strict]", "test_metric_columns[full_strict]"}),
-        (record("h2o_total_evict_tokens", 0), {"test_eviction_active"}),
-        (record("h2o_lossless_decompress_us", 0), {"test_decompression_active"}),
-        (record("h2o_lossless_fallback_count", 1, "demo-prompt_512_3-candidate-r1"), {"test_fallback"}),
-        (slow_prompts, {"test_decode_drop", "test_bucket_decode[512]", "test_launches"}),
         (
             random_kv,
             {"test_online_sim_lossless", "test_upper_bound_lossless", *(f"test_tensor_lossless[{t}]" for t in "kv")},
@@ -167,16 +115,3 @@ def test_a_lost_launch_fails_the_pack(pytester: pytest.Pytester, session: Path) 
     assert judge(pytester, session, "every_launch", "--h2o-set", "FULL_RUNS=9") == {
         "test_every_launch_usable[joint_full]"
     }
-
-
-def test_a_crashed_prompt_is_not_averaged_away(pytester: pytest.Pytester, session: Path) -> None:
-    """A prompt without a record fails every gate on real prompts, with its name."""
-    session.joinpath("launches/demo-prompt_512_2-candidate-r1/metrics.jsonl").unlink()
-    assert "test_launches" in judge(pytester, session, "llm_demo and launches")
-
-
-def test_an_ignored_prompt_is_named(pytester: pytest.Pytester, session: Path, tmp_path: Path) -> None:
-    """A prompt that the program would skip fails the prompt gate; the others are judged as before."""
-    prompts = Path(shutil.copytree(ROOT / "prompts", tmp_path / "prompts"))
-    prompts.joinpath("prompt_512_7.txt").write_text("# a heading\n")
-    assert judge(pytester, session, "not joint", "--prompt-dir", str(prompts)) == {"test_prompts"}

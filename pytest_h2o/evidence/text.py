@@ -1,0 +1,114 @@
+"""Is what the model writes under eviction still text? The candidate's answers beside the baseline's."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, takewhile
+
+from pytest_h2o.evidence.look import settle
+from pytest_h2o.gating import Evidence, Measured
+from pytest_h2o.parsers.demo import generated_text
+from pytest_h2o.parsers.rows import ParseError
+from pytest_h2o.runs.records import LaunchRecord
+
+SOUND = "the output is still text"
+NEEDS = {SOUND: "at least 400 characters that llm_demo wrote on either side"}
+LEAST_CHARS = 400
+# Honest candidates write other text than their baselines, in about as surprising letters and about as varied.
+MORE_SURPRISE, LESS_VARIED = 1.5, 0.4
+PROMPT_CHARS = 1 << 14
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What both sides wrote to one prompt."""
+
+    label: str
+    prompt: str
+    baseline: str
+    candidate: str
+
+    @property
+    def agreement(self) -> float:
+        """The share of characters before the first that differs, of the longer answer."""
+        letters = zip(self.baseline, self.candidate, strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], letters))
+        return same / max(len(self.baseline), len(self.candidate), 1)
+
+
+def answers(pairs: Sequence[tuple[LaunchRecord, LaunchRecord]]) -> list[Answer]:
+    """The answers of (baseline, candidate) launches, the first of each prompt; those that cannot be read are not in."""
+    found: dict[str, Answer] = {}
+    for baseline, candidate in pairs:
+        if baseline.spec.prompt_file and candidate.label not in found:
+            try:
+                texts = generated_text(baseline.stdout), generated_text(candidate.stdout)
+            except ParseError:
+                continue
+            found[candidate.label] = Answer(candidate.label, _prompt(baseline), *texts)
+    return list(found.values())
+
+
+def _prompt(record: LaunchRecord) -> str:
+    try:
+        with open(record.spec.prompt_file or "", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read(PROMPT_CHARS)
+    except OSError:
+        return ""
+
+
+def agreement(found: Sequence[Answer], missing: str = "") -> Measured:
+    """How far candidate and baseline write the same, mean over the prompts."""
+    shares = [answer.agreement for answer in found]
+    return Measured(
+        metric="greedy_agreement",
+        value=math.fsum(shares) / len(shares) if shares else None,
+        unit="share",
+        rows=tuple((answer.label, f"{answer.agreement:.1%} of the characters") for answer in found),
+        missing=missing or ("" if shares else "llm_demo wrote no text that can be compared"),
+    )
+
+
+def text_evidence(found: Sequence[Answer]) -> list[Evidence]:
+    """Whether the candidate's text is as much text as the baseline's."""
+    sides = [answer.baseline for answer in found], [answer.candidate for answer in found]
+    enough = all(sum(map(len, side)) >= LEAST_CHARS for side in sides)
+    return settle(_observations(found, *sides) if enough else (), NEEDS)
+
+
+def _observations(found: Sequence[Answer], baseline: list[str], candidate: list[str]) -> Iterator[Evidence]:
+    usual, seen = (_surprise(found, side) for side in (baseline, candidate))
+    text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baseline"
+    yield _says(seen <= MORE_SURPRISE * usual + 0.5, text)
+    usual, seen = (_variety(side) for side in (baseline, candidate))
+    text = f"compresses to {seen:.1%}, the baseline to {usual:.1%}"
+    holds = seen >= LESS_VARIED * usual
+    yield _says(holds, text if holds else f"the text repeats itself: it {text}")
+
+
+def _says(holds: bool, text: str) -> Evidence:
+    return Evidence(claim=SOUND, standing="supported" if holds else "contradicted", text=text)
+
+
+def _surprise(found: Sequence[Answer], side: Sequence[str]) -> float:
+    """Bits per character of one side, given the character before, by the prompts and the *other* baseline answers."""
+    own = [(Counter(pairwise(answer.baseline)), Counter(answer.baseline)) for answer in found]
+    follows = sum((pairs for pairs, _ in own), Counter(pair for answer in found for pair in pairwise(answer.prompt)))
+    before = sum((characters for _, characters in own), Counter("".join(answer.prompt for answer in found)))
+    bits, count = 0.0, 0
+    for (pairs, characters), text in zip(own, side, strict=True):
+        for pair in pairwise(text):
+            times, base = follows[pair] - pairs[pair], before[pair[0]] - characters[pair[0]]
+            bits -= math.log2((times + 0.1) / (base + 0.1 * len(before) + 1))
+        count += max(0, len(text) - 1)
+    return bits / max(1, count)
+
+
+def _variety(side: Sequence[str]) -> float:
+    """Compressed over plain size, each answer on its own."""
+    texts = [text.encode() for text in side]
+    return sum(len(zlib.compress(text, 9)) for text in texts) / max(1, sum(map(len, texts)))

@@ -1,0 +1,74 @@
+"""Sessions with stand-in programs: how they are started, and the score of the suite."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+TEMPLATES = ROOT / "tests" / "data" / "honest"
+SETTINGS = ("PROMPTS=512,1024", "GENS=48", "REPEAT=2", "THREADS=2", "DECODE_TOKENS=64", "FULL_RUNS=2")
+ACCEPTANCE = "full_strict or store_tuned or joint_full or llm_demo"
+WITHOUT = "not offline and not store_smoke and not tensor and not upper and not online and not sweep"
+FILES = ("llm.mnn", "llm.mnn.weight", "llm_config.json", "tokenizer.txt", "embeddings_bf16.bin")
+PROGRAM = """#!{python} -SE
+import pathlib, sys
+sys.path.insert(0, {here!r})
+import stand_in
+stand_in.main(pathlib.Path({templates!r}), {defect!r})
+"""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Outcome and reason of each gate by name and case, and the directory of the session."""
+
+    gates: dict[str, tuple[str, str]]
+    directory: Path
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The gates that neither passed nor were turned off, with their reasons."""
+        return {gate: why for gate, (outcome, why) in self.gates.items() if outcome not in ("pass", "skipped")}
+
+
+class Judge(Protocol):
+    """Runs the selected gates of a module, or of all, with these arguments."""
+
+    def __call__(self, arguments: list[str], select: str, module: str = "") -> Judged: ...
+
+
+@dataclass
+class Score:
+    """Saboteurs by name: whether a gate caught them as expected, and whether the original's rules would have."""
+
+    gates: dict[str, bool] = field(default_factory=dict)
+    original: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass
+class Stage:
+    """Where stand-in programs live: ``programs`` writes them with a defect, ``arguments`` makes the gates use them."""
+
+    directory: Path
+
+    def arguments(self, defect: str = "") -> list[str]:
+        """The options of a session with programs that have ``defect``."""
+        programs = [self._program(name, defect) for name in ("llm_bench", "llm_demo")]
+        settings = [word for setting in SETTINGS for word in ("--h2o-set", setting)]
+        return [
+            "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist",
+            "--llm-bench", programs[0], "--llm-demo", programs[1],
+            "--model-config", str(self.directory / "config.json"), "--prompt-dir", str(self.directory / "prompts"),
+            *settings,
+        ]  # fmt: skip
+
+    def _program(self, name: str, defect: str) -> str:
+        path = self.directory / f"{name}_{defect or 'honest'}"
+        text = PROGRAM.format(python=sys.executable, here=str(HERE), templates=str(TEMPLATES), defect=defect)
+        path.write_text(text)
+        path.chmod(0o755)
+        return str(path)
