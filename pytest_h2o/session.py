@@ -29,6 +29,7 @@ from pytest_h2o.report.pareto import LEGEND, comparison
 from pytest_h2o.report.text import aligned, clean, summary_rows
 from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.session import check_room
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
 from pytest_h2o.settings import Settings, ini_values, read_settings, rerun_command
@@ -74,7 +75,10 @@ class Session:
         try:
             if not replay:
                 settings.runtime.check()
-            return cls(config, settings)
+            session = cls(config, settings)
+            if not replay and not session.is_worker:
+                check_room(session.root)
+            return session
         except (KnobError, PresetError, RecordingError, RuntimeSetupError) as error:
             raise pytest.UsageError(str(error)) from error
 

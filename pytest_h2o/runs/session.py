@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+
+from pytest_h2o.runtimes.base import RuntimeSetupError
+
+LEAST_FREE_BYTES = 64 * 2**20
 
 
 def create_session_dir(base: Path) -> Path:
@@ -30,3 +35,12 @@ def _point_latest(directory: Path) -> None:
         link.replace(directory.with_name("latest"))
     with suppress(OSError):
         link.unlink()
+
+
+def check_room(root: Path) -> None:
+    """Raise :class:`RuntimeSetupError` unless a run directory can be made at ``root``, with 64 MiB for its files."""
+    existing = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise RuntimeSetupError(f"{existing} is not a directory that can be written to; give another with --h2o-out")
+    if (free := shutil.disk_usage(existing).free) < LEAST_FREE_BYTES:
+        raise RuntimeSetupError(f"{existing}: {free >> 20} MiB are free and 64 are needed; give another with --h2o-out")

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,10 +22,10 @@ from hypothesis import strategies as st
 
 from pytest_h2o.runs.locks import hold, machine_lock_path
 from pytest_h2o.runs.records import LaunchRecord, RecordError, load_record, save_record, standard_paths
-from pytest_h2o.runs.session import create_session_dir
+from pytest_h2o.runs.session import check_room, create_session_dir
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import MnnRuntime
-from pytest_h2o.runtimes.base import Command
+from pytest_h2o.runtimes.base import Command, RuntimeSetupError
 from pytest_h2o.specs import ConfigValue, LaunchSpec
 
 PATIENCE_S = 60.0
@@ -507,3 +508,14 @@ def test_latest_that_is_a_directory_stays(tmp_path: Path) -> None:
     create_session_dir(tmp_path)
     assert (tmp_path / "latest" / "x").is_dir()
     assert not list(tmp_path.glob(".latest*"))
+
+
+def test_no_room_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run directory below a file, or on a full disk, is refused before anything is launched."""
+    check_room(tmp_path / "new" / "run")
+    tmp_path.joinpath("file").write_text("")
+    with pytest.raises(RuntimeSetupError, match="file is not a directory that can be written to"):
+        check_room(tmp_path / "file" / "run")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=65535 * 1024))
+    with pytest.raises(RuntimeSetupError, match="63 MiB are free and 64 are needed"):
+        check_room(tmp_path / "run")
