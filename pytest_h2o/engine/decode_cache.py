@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import TypeAlias
 
 from pytest_h2o.codec.blocks import EncodedBlock
 from pytest_h2o.engine.kv_cache import Bits
 
-Decoded = tuple[Bits, Bits]
+Decoded: TypeAlias = Bits  # K and V [2, kv_heads, tokens, head_dim]
 
 
 class DecodeCache:
@@ -47,5 +48,4 @@ class DecodeCache:
             self._blocks[block.k, block.v] = decoded
             self.nbytes += block.raw_bytes
             if len(self._blocks) > self._capacity:
-                _, (k, v) = self._blocks.popitem(last=False)
-                self.nbytes -= k.nbytes + v.nbytes
+                self.nbytes -= self._blocks.popitem(last=False)[1].nbytes

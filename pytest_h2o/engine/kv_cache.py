@@ -107,11 +107,9 @@ class LayerCache:
         self._data[:, :, : self.length] = values
         self.account.add(self.length * self.shape.token_bytes)
 
-    def restore(self, begin: int, k: Bits, v: Bits) -> None:
-        """Write the bit patterns of a dropped span back."""
-        end = begin + k.shape[1]
-        self._data[0, :, begin:end] = from_bits(k)
-        self._data[1, :, begin:end] = from_bits(v)
+    def restore(self, begin: int, bits: Bits) -> None:
+        """Write the bit patterns of a dropped span [2, kv_heads, count, head_dim] back."""
+        self._data[:, :, begin : begin + bits.shape[2]] = from_bits(bits)
 
     def clear(self) -> None:
         """Forget everything and give the memory back."""
@@ -139,9 +137,9 @@ def from_bits(bits: Bits) -> Floats:
     """The fp32 values that fp16 or fp32 ``bits`` stand for."""
     if bits.itemsize == 4:
         return bits.view(np.float32)
-    if not np.isfinite(bits.view(np.float16)).all():
+    if not bits.size or (bits & 0x7FFF).max() >= 0x7C00:  # an infinity or NaN
         return bits.view(np.float16).astype(np.float32)
-    # A finite fp16 number shifted to the place of an fp32 one lacks only the larger exponent bias. Six times faster.
+    # A finite fp16 number shifted to the place of an fp32 one lacks only the larger exponent bias. Three times faster.
     words = bits.view(np.int16).astype(np.int32)  # extends the sign
     words <<= 13
     words &= np.int32(-0x70000001)  # clears the copies of the sign

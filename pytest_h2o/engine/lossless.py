@@ -275,12 +275,11 @@ class LosslessStore:
         """Encode, decode and compare. Runs on a worker; touches nothing but ``task`` and the decode cache."""
         begin = perf_counter_ns()
         try:
-            k, v = to_bits(values, self._cache.shape.dtype)
-            task.block = self._encode_block(k, v)
+            bits = to_bits(values, self._cache.shape.dtype)
+            task.block = self._encode_block(*bits)
             task.encode_us = (perf_counter_ns() - begin) / 1e3
             if task.gain:
-                k_back, v_back = self._decode(task.block)
-                task.verified = np.array_equal(k_back, k) and np.array_equal(v_back, v)
+                task.verified = np.array_equal(self._decode(task.block), bits)
         except Exception as error:
             task.error = error
         task.decode_us = (perf_counter_ns() - begin) / 1e3 - task.encode_us
@@ -295,7 +294,7 @@ class LosslessStore:
         """K and V of ``block``, from the decode cache if it has them."""
         decoded = self._decoded.get(block)
         if decoded is None:
-            decoded = decode_block(block)
+            decoded = np.stack(decode_block(block))
             self._decoded.put(block, decoded)
         return decoded
 
@@ -364,8 +363,7 @@ class LosslessStore:
         begin = perf_counter_ns()
         for stored in state.blocks:
             job = state.prefetched.pop(stored.span, None)
-            k, v = self._await(job) if job else self._decode(stored.block)
-            cache.restore(stored.span.begin, k, v)
+            cache.restore(stored.span.begin, self._await(job) if job else self._decode(stored.block))
             self._metrics.decompressed_bytes += stored.block.raw_bytes
         self._cache.account.add(state.dropped * cache.shape.token_bytes)
         state.dropped = 0
