@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pytest_h2o"
 # Lower layers first: a module imports from its own layer and from those before it.
 LAYERS = [
-    {"codec", "data", "prompt_files", "specs", "suites"},
+    {"codec", "data", "specs", "suites"},
     {"engine", "offline"},
     {"metrics", "knobs", "decode_study"},
     {"defaults", "prompts", "presets", "cases", "parsers", "gating", "history", "baselines"},
