@@ -74,9 +74,8 @@ class Lab:
             case = self.cases[name]
             for spec in self._batch(case) if name in self.studied else ():
                 self.get(spec)
-            # A demo launch is also the candidate of a pair, so its baseline has to run beside it.
-            get = self._get_beside_others if case.program == "llm_demo" and name in self._paired else self._get_alone
-            self._runs[name] = read_run(name, [get(case, spec) for spec in self._launches(case, case.replicate)])
+            records = [self._get_in_place(case, spec) for spec in self._launches(case, case.replicate)]
+            self._runs[name] = read_run(name, records)
         return self._runs[name]
 
     def baseline_run(self, name: str) -> Run:
@@ -175,12 +174,15 @@ class Lab:
 
     def _pairs(self, case: Case, replicate: int) -> list[tuple[LaunchSpec, LaunchSpec]]:
         """Baseline and candidate on the same work; up to the first look all arms share one baseline."""
-        candidates = self._launches(case, replicate, self.knobs.integer("DECODE_REPEAT"))
+        candidates = self._launches(case, replicate, self.knobs.integer("DECODE_REPEAT") or None)
         paired_with = case.arm if replicate > self._first_look(case) else ""
         return [(baseline_of(candidate, paired_with), candidate) for candidate in candidates]
 
-    def _get_alone(self, case: Case, spec: LaunchSpec) -> LaunchRecord:
-        return self.get(spec)
+    def _get_in_place(self, case: Case, spec: LaunchSpec) -> LaunchRecord:
+        """A launch, beside its baseline if it is the candidate of a pair as well."""
+        early = case.name in self._paired and spec.replicate <= self._first_look(case)
+        in_pair = early and any(candidate == spec for _, candidate in self._pairs(case, spec.replicate))
+        return self._get_beside_others(case, spec) if in_pair else self.get(spec)
 
     def _get_beside_others(self, case: Case, candidate: LaunchSpec) -> LaunchRecord:
         """Make a launch together with its neighbours: all arms on the same work, baseline included, in seeded order."""

@@ -15,6 +15,8 @@ from pytest_h2o.runtimes.base import RuntimeSetupError
 
 LOCK_DIR = "H2O_LOCK_DIR"
 REPORT_EVERY_S = 2.0
+POLL_S = 0.01
+PAUSE_S = 0.02  # between two launches: longer than others need to notice
 
 
 def machine_lock_path(environ: Mapping[str, str] | None = None) -> Path:
@@ -29,9 +31,10 @@ def machine_lock_path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 @contextmanager
-def hold(path: Path, on_wait: Callable[[float], None] | None = None) -> Iterator[None]:
+def hold(path: Path, on_wait: Callable[[float], None] | None = None, *, pause_s: float = 0.0) -> Iterator[None]:
     """Hold the lock of ``path``, telling ``on_wait`` every two seconds for how many seconds it was waited for.
 
+    ``pause_s`` is waited after its release: whoever wants it at once again would never let anybody else have it.
     The kernel drops the lock when its holder dies. A thread that holds it may take it again. Raises
     :class:`RuntimeSetupError` if the file cannot be locked.
     """
@@ -39,7 +42,7 @@ def hold(path: Path, on_wait: Callable[[float], None] | None = None) -> Iterator
     started = time.monotonic()
     while True:
         try:
-            lock.acquire(timeout=REPORT_EVERY_S)
+            lock.acquire(timeout=REPORT_EVERY_S, poll_interval=POLL_S)
             break
         except Timeout:
             if on_wait:
@@ -52,3 +55,4 @@ def hold(path: Path, on_wait: Callable[[float], None] | None = None) -> Iterator
         yield
     finally:
         lock.release()
+        time.sleep(pause_s)

@@ -140,6 +140,18 @@ def test_either_side_begins_as_often(tmp_path: Path) -> None:
         assert arms[turn : turn + 2] == arms[turn + 2 : turn + 4][::-1]
 
 
+def test_launches_that_are_the_same_are_shared(tmp_path: Path) -> None:
+    """With equal repeats, what the other gates look at is the candidate of a pair, and its baseline runs beside it."""
+    lab, store = make_lab(tmp_path, lambda _: 100.0, "REPEAT=2", "DECODE_REPEAT=0")
+    lab.looked_at = lab.studied = frozenset({"full_strict"})
+    lab.run("full_strict")
+    assert [name.split("-")[2] for name in store.launched].count("baseline") == 2
+    before = list(store.launched)
+    lab.study("full_strict")
+    assert store.launched[:4] == before
+    assert len(store.launched) == 12
+
+
 def test_the_budget_is_launch_time(tmp_path: Path) -> None:
     """After the first look, pairs are measured while launches have taken less than the budget, and then no longer."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -342,6 +343,20 @@ def test_wait_is_reported(tmp_path: Path, lock_dir: Path, monkeypatch: pytest.Mo
     assert machine_lock_path().parent == lock_dir
     assert events[0] == "wait"
     assert events[-2:] == ["start", "end"]
+
+
+def test_a_pause_follows_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two launches of one session the lock is free for as long as others need to notice."""
+    free: list[tuple[float, bool]] = []
+
+    def sleep(seconds: float) -> None:
+        with FileLock(tmp_path / "some.lock", timeout=0) as other:
+            free.append((seconds, other.is_locked))
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with hold(tmp_path / "some.lock", pause_s=0.5):
+        pass
+    assert free == [(0.5, True)]
 
 
 def test_lock_of_a_killed_holder(tmp_path: Path) -> None:
