@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from stand_in import CANDIDATE_TPS, Launch
+from imitator import CANDIDATE_TPS, Launch
 
 H2O_LINE = re.compile(r"\[H2O\] layer=.*\n")
 LOSSLESS_LINE = re.compile(r"\[H2O-LOSSLESS\] layer=.*\n")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import defects
-from stand_in import Launch
+from imitator import Launch
 
 Form = Literal["launched", "replayed"]
 

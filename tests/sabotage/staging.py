@@ -17,8 +17,8 @@ FILES = ("llm.mnn", "llm.mnn.weight", "llm_config.json", "tokenizer.txt", "embed
 PROGRAM = """#!{python} -SE
 import pathlib, sys
 sys.path.insert(0, {here!r})
-import stand_in
-stand_in.main(pathlib.Path({templates!r}), {defect!r})
+import imitator
+imitator.main(pathlib.Path({templates!r}), {defect!r})
 """
 
 

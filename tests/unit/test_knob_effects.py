@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gate_functions import DEMO, OFFLINE, RUNTIME, judge, make_run
+from gate_functions import DEMO, OFFLINE, RUNTIME, StubLab, judge, make_run
 from test_lab import FakeStore, Speed, by_arm
 
 from pytest_h2o.cases import all_cases, launches
@@ -23,6 +23,8 @@ from pytest_h2o.knobs import KNOBS, Knob, Knobs, resolve
 from pytest_h2o.lab import Lab
 from pytest_h2o.offline_run import Evaluation, _options
 from pytest_h2o.pairs import PairedStudy
+from pytest_h2o.results import Run
+from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runtimes import EmbeddedRuntime
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.session import Session
@@ -78,6 +80,19 @@ def verdict(function: Callable[..., None], case: str = "full_strict", **numbers:
         return judge(function, resolve(settings, suite="final"), case, **{fixture: make_run([row])}).outcome
 
     return effect
+
+
+def agreed(settings: Sequence[str], tmp_path: Path) -> object:
+    """What the agreement gate decides on answers that part after half of their characters."""
+    knobs, runs = resolve(settings, suite="final"), []
+    for arm, text in (("baseline", "one two"), ("candidate", "one four")):
+        (spec,) = launches(all_cases(knobs)["candidate"], knobs, [bundled("prompts") / "prompt_128_1.txt"])
+        paths = standard_paths(tmp_path / arm)
+        paths["directory"].mkdir(parents=True)
+        paths["stdout"].write_text(f"\nprompt file is p\n{text}\n{'#' * 33}\n")
+        runs.append(Run(arm, (LaunchRecord(spec=spec, status="ok", reason="", **paths),), (), ()))
+    lab = StubLab(knobs, runs[1], runs[0])
+    return judge(DEMO.test_greedy_agreement, knobs, "candidate", lab=lab, demo=runs[1]).outcome
 
 
 def compared(
@@ -244,6 +259,7 @@ EFFECTS: Mapping[str, Turned] = {
         verdict(DEMO.test_decompression_active, "candidate", h2o_lossless_decomp_us=0.0), "0"
     ),
     "LLM_DEMO_REQUIRE_DECODE_CACHE_HIT": Turned(verdict(DEMO.test_decode_cache_hit, "candidate"), "1"),
+    "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
 }  # fmt: skip
 # These say where something lies, and are read with the options of a session.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from golden import RUNS
+from imitator import stored
 from original import LOSSY_TARGET, Row, accepts, rows_of, values
 from saboteurs import SABOTEURS, Saboteur
 from staging import ACCEPTANCE, ROOT, Judge, Score, Stage
-from stand_in import stored
 
 
 def replayed(honest_session: Path, target: Path, saboteur: Saboteur) -> Path:
