@@ -10,7 +10,7 @@ from tiny_models import H2O, LOSSLESS
 
 from pytest_h2o.codec import CodecError
 from pytest_h2o.engine import lossless
-from pytest_h2o.engine.config import H2OSettings, LosslessSettings
+from pytest_h2o.engine.config import ConfigError, H2OSettings, LosslessSettings
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.metrics import Metrics
 
@@ -74,7 +74,6 @@ H2O_ROWS: list[tuple[str, dict, object, object, Check]] = [
 LOSSLESS_ROWS: list[tuple[str, dict, object, object, Check]] = [
     ("enable", {}, False, True, lambda a, b: a.layers == set() != b.layers),
     ("runtime_enable", {}, False, True, lambda a, b: a.layers == set() != b.layers),
-    ("codec", {"kv_lossless_enable": False}, "none", "gear_delta", lambda a, b: a.layers == b.layers == set()),
     ("scope", {}, "none", "front_n", lambda a, b: (a.layers, b.layers) == (set(), {0})),
     ("scope", {}, "h2o_kept", "front_n+h2o_kept", lambda a, b: (a.layers, b.layers) == ({1, 2, 3}, {0, 1, 2, 3})),
     ("front_n", {"kv_lossless_scope": "front_n"}, 1, 3, lambda a, b: (a.layers, b.layers) == ({0}, {0, 1, 2})),
@@ -167,8 +166,26 @@ def test_max_queue(make_engine: Callable[..., Engine], prompt: list[int], monkey
     assert peaks == [1, 3]
 
 
+def test_codec(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
+    """With a codec blocks are encoded; without one, asking for lossless coding is refused."""
+    assert make_engine(LOSSLESS, kv_lossless_codec="gear_delta").respond(prompt, 8).metrics.blocks > 0
+    with pytest.raises(ConfigError, match="kv_lossless_codec: 'none' contradicts kv_lossless_runtime_enable"):
+        make_engine(LOSSLESS, kv_lossless_codec="none")
+
+
+ORIGINAL = """
+    h2o: enable layer_start layer_end block_tokens sink_tokens recent_tokens target_keep_ratio target_mode
+    target_lossy_ratio ema_alpha update_interval trigger_min_tokens log_stats
+    lossless: enable scope front_n codec runtime_enable runtime_mode block_tokens hot_recent_tokens hot_sink_tokens
+    kept_sample_layers kept_sample_token_interval front_sample_token_interval store_disable_front store_bootstrap_tokens
+    store_grouped_step_tokens codec_runtime predictors_k predictors_v async_threads max_queue decode_cache_blocks
+    strict_roundtrip_check
+"""
+
+
 def test_no_key_is_forgotten() -> None:
-    """The tables above and the two tests of their own hold every key."""
-    assert {name for name, *_ in H2O_ROWS} == {field.name for field in fields(H2OSettings)}
-    tested = {name for name, *_ in LOSSLESS_ROWS} | {"strict_roundtrip_check", "max_queue"}
-    assert tested == {field.name for field in fields(LosslessSettings)}
+    """The tables above and the three tests of their own hold every key there is, the original's all among them."""
+    h2o, lossless = (set(part.split()) for part in ORIGINAL.split("h2o:")[1].split("lossless:"))
+    assert {name for name, *_ in H2O_ROWS} == {field.name for field in fields(H2OSettings)} == h2o | {"policy"}
+    tested = {name for name, *_ in LOSSLESS_ROWS} | {"codec", "strict_roundtrip_check", "max_queue"}
+    assert tested == {field.name for field in fields(LosslessSettings)} == lossless
