@@ -15,7 +15,8 @@ How a token flows::
         metrics.Metrics   fresh for every response; printed by the two commands, kv_dump writes KV for the evaluator
 
 ``h2o.select`` and ``lossless.Schedule`` are the two decisions, and pure. Everything random, timed or threaded is around
-them: ``encode_pool`` (workers, bounded queue), ``decode_cache`` (LRU), ``threads`` (prompt chunks side by side).
+them: ``encode_pool`` (workers, bounded queue), ``decode_cache`` (LRU), ``threads`` (prompt chunks side by side),
+``yardstick`` (the fixed calculation that decoding is timed against). ``quality`` forces a text through policies.
 
 To add an eviction policy, add one file to ``policies`` with an ``update`` function; its name is then a value of
 ``kv_h2o_policy``. To add a codec, register it in ``pytest_h2o.codec.blocks.CODECS``; its name is then a value of
