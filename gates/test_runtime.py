@@ -43,7 +43,8 @@ def test_lossy(run: Run, gate: Gate) -> None:
 def test_keep_feasible(run: Run, gate: Gate) -> None:
     """The protected tokens and the block size must leave room for the lossy target.
 
-    ``1 / larger of floor and quantised keep`` is the most that eviction can reach. The original printed it and went on.
+    ``1 / larger of floor and quantised keep`` is the most that an eviction can reach: a lossy gate that fails is the
+    settings' fault where this one fails too. The original printed it and went on.
     """
     gate.at_least(run.ceiling(every_row=gate.every_row), "LOSSY_TARGET")
 

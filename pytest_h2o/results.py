@@ -60,11 +60,14 @@ class Run:
         return self._of_rows(metric, values, UNITS[metric], missing, every_row=every_row)
 
     def ceiling(self, *, every_row: bool) -> Measured:
-        """The lossy ratio that protected tokens and whole blocks leave room for."""
-        metrics = ("h2o_floor_keep", "h2o_quantized_keep")
+        """The lossy ratio that protected tokens and whole blocks leave room for, or a larger one that was reached.
+
+        The keep shares are those of the last trigger, the ratio may be that of others.
+        """
+        metrics = ("h2o_floor_keep", "h2o_quantized_keep", "h2o_lossy")
         missing = next((text for metric in metrics if (text := self.missing(metric))), "")
-        keeps = [max(row.samples[metric].mean for metric in metrics) for row in self.rows if not missing]
-        values = [1 / max(keep, 1e-9) for keep in keeps]
+        numbers = [[row.samples[metric].mean for metric in metrics] for row in self.rows if not missing]
+        values = [max(1 / max(floor, quantized, 1e-9), lossy) for floor, quantized, lossy in numbers]
         return self._of_rows("lossy ratio within reach", values, "ratio", missing, every_row=every_row)
 
     def rows_with(self, *metrics: str) -> Measured:

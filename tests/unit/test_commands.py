@@ -63,7 +63,8 @@ def test_knobs_in_the_ini_file(
     assert knobs["REPEAT"] == (7, "ini")
     assert knobs["GENS"] == ([10], "environment")
     assert knobs["THREADS"] == (2, "command line")
-    assert knobs["DECODE_BASELINE_MODE"] == ("same_batch", "default")
+    assert knobs["DECODE_BASELINE_MODE"] == ("paired", "runtime default")
+    assert knobs["STORE_RUNS"] == (1, "default")
 
 
 def test_knobs_as_markdown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ TIMES = st.one_of(st.just(0.0), st.floats(0, 2e5))
 COLUMNS = {
     "h2o_lossy": st.floats(1, 5),
     "h2o_lossless": st.one_of(st.just(1.0), st.floats(0.5, 3)),
-    "decode_tps": st.floats(0, 20),
+    "decode_tps": st.one_of(st.just(0.0), st.floats(0.01, 20)),
     "h2o_lossless_raw_mb": st.floats(0, 4),
     "h2o_lossless_comp_mb": st.floats(0, 4),
     "h2o_lossless_comp_us": TIMES,
@@ -64,7 +64,8 @@ def original(rows: list[dict[str, float]], limits: dict[str, float]) -> dict[str
     """What ``analyze`` and the runtime script decide, rule by rule; the value of a column is its maximum."""
     top = {name: max(row[name] for row in rows) for name in COLUMNS}
     baseline = limits["DECODE_BASELINE"]
-    ceilings = [1 / max(row["h2o_floor_keep"], row["h2o_quantized_keep"], 1e-9) for row in rows]
+    # A ratio that was reached is within reach, whatever the shares of the last trigger say.
+    ceilings = [max(1 / max(row["h2o_floor_keep"], row["h2o_quantized_keep"], 1e-9), row["h2o_lossy"]) for row in rows]
     passed = {
         "lossy": top["h2o_lossy"] >= limits["LOSSY_TARGET"],
         "decode_drop": (baseline - top["decode_tps"]) / baseline <= limits["DECODE_DROP_TARGET"],
