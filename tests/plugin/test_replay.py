@@ -120,7 +120,7 @@ def test_decode_needs_a_usable_baseline(pytester: pytest.Pytester, baseline: str
 
 
 def test_decode_beside_a_baseline(pytester: pytest.Pytester) -> None:
-    """Rows of the same name are paired: the recorded candidate decoded faster than its baseline."""
+    """The candidate decoded faster than its baseline, but over KV of earlier repeats: the verdict warns of it."""
     found = verdicts(
         pytester, GOLDEN / "bench_full", "-m", "runtime", "-k", "decode_drop", "--h2o-replay-baseline",
         str(GOLDEN / "bench_baseline"),
@@ -128,6 +128,8 @@ def test_decode_beside_a_baseline(pytester: pytest.Pytester) -> None:
     value = found["decode_drop"]["value"]
     assert isinstance(value, float)
     assert value < 0
+    assert found["decode_drop"]["standing"] == "doubtful"
+    assert "kv= reaches 2440 in a request of 640 tokens" in str(found["decode_drop"]["warning"])
 
 
 def test_bare_folder_of_logs(pytester: pytest.Pytester, tmp_path: Path) -> None:
