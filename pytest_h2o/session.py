@@ -113,6 +113,11 @@ class Session:
         resume = self.config.getoption("h2o_resume")
         return RunStore(self.root, self.runtime, on_event=self._on_event, previous=Path(resume) if resume else None)
 
+    @cached_property
+    def _planned(self) -> list[LaunchSpec]:
+        """The launches that the collected gates need; asked for once they are collected."""
+        return self.lab.planned()
+
     def _get(self, spec: LaunchSpec) -> LaunchRecord:
         return self._store.get(spec)
 
@@ -120,7 +125,7 @@ class Session:
         if self.is_worker:
             append_event(self.root, kind, spec.name, seconds)
         else:
-            self.printer.show(kind, spec.name, seconds, len(self.lab.planned()))
+            self.printer.show(kind, spec.name, seconds, len(self._planned))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -138,9 +143,8 @@ class Session:
     def pytest_report_collectionfinish(self) -> list[str]:
         if self.replay:
             return ["h2o: nothing is launched"]
-        planned = self.lab.planned()
-        lines = [f"h2o: {len(planned)} launches planned"]
-        if keys := overridden_keys(self.runtime, planned):
+        lines = [f"h2o: {len(self._planned)} launches planned"]
+        if keys := overridden_keys(self.runtime, self._planned):
             lines.append(f"h2o: the launches replace these keys of the model config: {clean(', '.join(keys))}")
         return lines
 
