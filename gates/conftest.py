@@ -10,6 +10,7 @@ from pytest_h2o.offline_run import Evaluation, evaluate_dump
 from pytest_h2o.pairs import PairedStudy
 from pytest_h2o.plugin import session_of
 from pytest_h2o.results import Run
+from pytest_h2o.runs.records import LaunchRecord
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,6 +59,12 @@ def demo_study(lab: Lab, demo: Run) -> PairedStudy | Comparison:
 def bucket_study(lab: Lab, demo: Run, bucket: str) -> PairedStudy | Comparison:
     """The decode speed over the real prompts of one bucket against its baseline."""
     return held_against(lab, "candidate", bucket)
+
+
+@pytest.fixture
+def quality(lab: Lab) -> LaunchRecord | None:
+    """The launch that predicts a held-out text."""
+    return lab.quality()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ EMBEDDED: Mapping[str, KnobValue] = {
     "MAX_LOSSLESS_ASYNC_WAIT_US": 50_000.0,
     "REQUIRE_ASYNC_QUEUE_ACTIVITY": True,
     "REQUIRE_DECODE_CACHE_ACTIVITY": True,
+    "REQUIRE_QUALITY": True,
 }
 # Binaries of v5 do not print the columns that these read.
 V5: Mapping[str, KnobValue] = {

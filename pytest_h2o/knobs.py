@@ -233,6 +233,10 @@ _TABLE = (
          suites={"llm_demo": 0.08}),
     Knob("LLM_DEMO_DECODE_DROP_TARGET", "float", 0.08, "DECODE_DROP_TARGET of real prompts", low=0, high=0.99,
          unit="share", within="DECODE_DROP_TARGET", kit="v6"),
+    Knob("REQUIRE_QUALITY", "bool", False, "llm_bench --quality reports how well a held-out text is predicted",
+         kit="own"),
+    Knob("MAX_PERPLEXITY_INCREASE", "float", 0.05, "largest rise of perplexity under eviction", low=0, high=10,
+         unit="share", kit="own"),
     Knob("MIN_GREEDY_AGREEMENT", "float", 0.0, "real prompts: least share of characters alike in candidate and "
          "baseline before they differ, mean over the prompts", low=0, high=1, unit="share", kit="own"),
     Knob("DECODE_BASELINE_HISTORY", "str", "", "file with the decode speeds of earlier sessions; empty: "

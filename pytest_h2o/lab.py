@@ -29,7 +29,8 @@ class Lab:
     """Everything gates need: cases, launches, decode studies, prompts and the offline evaluation.
 
     ``studied`` and ``looked_at`` name the cases that the selected gates ask about, ``dumped`` says whether a KV dump
-    is needed. They are known before the first launch, so that the launches of all arms can be interleaved.
+    is needed, ``scored`` whether a held-out text is predicted.
+    They are known before the first launch, so that the launches of all arms can be interleaved.
     ``combinations`` are those of a sweep. A ``recording`` takes the place of all launches, with what was recorded in
     ``baseline`` to compare its decode speed with; ``replay`` is the directory of any earlier run that is judged again.
     ``history`` is the file with the decode speeds of earlier sessions.
@@ -42,6 +43,7 @@ class Lab:
     looked_at: Collection[str] = ()
     studied: Collection[str] = ()
     dumped: bool = False
+    scored: bool = False
     combinations: Sequence[LaunchSpec] = ()
     replay: Path | None = None
     recording: Recording | None = None
@@ -116,6 +118,7 @@ class Lab:
     def planned(self) -> list[LaunchSpec]:
         """The launches that the selected gates need at least, without repeats."""
         specs = {spec.key: spec for spec in self._dump_launches()} if self.dumped else {}
+        specs |= {spec.key: spec for spec in self._quality_launches() if self.scored}
         for name in self.looked_at:
             specs |= {spec.key: spec for spec in self._launches(self.cases[name], self.cases[name].replicate)}
         for name in self.studied:
@@ -126,6 +129,10 @@ class Lab:
                 pairs = self._pairs(case, replicate)
                 specs |= {spec.key: spec for pair in pairs for spec in pair}
         return list(specs.values())
+
+    def quality(self) -> LaunchRecord | None:
+        """The launch that predicts a held-out text; None where it is turned off, or in a recording."""
+        return next((self.get(spec) for spec in self._quality_launches()), None)
 
     def kv_dump(self) -> tuple[Path | None, str]:
         """The directory of the KV dump under judgement, or None and the reason why there is none."""
@@ -167,6 +174,12 @@ class Lab:
             return []
         chosen = self.prompts.prompts[: self.knobs.integer("KV_DUMP_PROMPTS")]
         return [dump_launch(self.cases["candidate"], self.knobs, prompt.path) for prompt in chosen]
+
+    def _quality_launches(self) -> list[LaunchSpec]:
+        if self.recording or not self.knobs.on("REQUIRE_QUALITY"):
+            return []
+        (first, *_) = self._launches(self.cases["full_strict"], 1, 1)
+        return [replace(first, quality=True)]
 
     def _launches(self, case: Case, replicate: int, repeat: int | None = None) -> list[LaunchSpec]:
         paths = [prompt.path for prompt in self.prompts.prompts]

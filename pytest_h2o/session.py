@@ -96,6 +96,7 @@ class Session:
             looked_at |= cases
             studied |= cases if fixtures & STUDIES else set()
             self.lab.dumped |= bool(fixtures & OFFLINE)
+            self.lab.scored |= "quality" in fixtures
         self.lab.looked_at, self.lab.studied = frozenset(looked_at), frozenset(studied)
 
     def gate(self, item: pytest.Item) -> Gate:

@@ -27,6 +27,7 @@ class LaunchSpec:
         repeat: measured repeats of an ``llm_bench`` launch.
         prompt_file: the prompt of an ``llm_demo`` launch.
         timeout_s: seconds after which the launch is ended; 0 for :attr:`deadline_s` by its work.
+        quality: the launch measures how well a held-out text is predicted, instead of speed.
         paired_with: the arm that a baseline launch is compared with, if it is not shared by all arms.
         env: extra environment of the process; ``{directory}`` in a value stands for the directory of the launch.
     """
@@ -45,10 +46,13 @@ class LaunchSpec:
     timeout_s: float = 0.0
     env: Mapping[str, str] = field(default_factory=dict)
     paired_with: str = ""
+    quality: bool = False
 
     @property
     def label(self) -> str:
-        """``p512_g128`` for a bench launch, the prompt's stem for a demo launch."""
+        """``p512_g128`` or ``quality`` for a bench launch, the prompt's stem for a demo launch."""
+        if self.quality:
+            return "quality"
         return self.prompt_file.stem if self.prompt_file else f"p{self.prompt_tokens}_g{self.gen_tokens}"
 
     @property
@@ -85,5 +89,6 @@ class LaunchSpec:
             self.attention_option,
             dict(self.env),
             self.paired_with,
+            *(["quality"] if self.quality else []),
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from typing import Protocol
 from pytest_h2o.specs import LaunchSpec
 
 # The files of a launch, in its directory.
-CONFIG_FILE, TABLE_FILE, METRICS_FILE = "config.json", "log.md", "metrics.jsonl"
+CONFIG_FILE, TABLE_FILE, METRICS_FILE, QUALITY_FILE = "config.json", "log.md", "metrics.jsonl", "quality.json"
 
 
 class RuntimeSetupError(Exception):

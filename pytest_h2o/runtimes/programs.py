@@ -7,7 +7,7 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from pytest_h2o.runtimes.base import CONFIG_FILE, METRICS_FILE, TABLE_FILE, Command, RuntimeSetupError
+from pytest_h2o.runtimes.base import CONFIG_FILE, METRICS_FILE, QUALITY_FILE, TABLE_FILE, Command, RuntimeSetupError
 from pytest_h2o.runtimes.config import launch_config, model_files, overridden_values, read_config
 from pytest_h2o.specs import LaunchSpec, Program
 
@@ -99,6 +99,7 @@ def bench_arguments(spec: LaunchSpec, directory: Path) -> tuple[str, ...]:
         "-m", list_word(directory, CONFIG_FILE), "-a", spec.backend, "-t", str(spec.threads),
         "-qatten", str(spec.attention_option), "-kv", "true", "-p", str(spec.prompt_tokens),
         "-n", str(spec.gen_tokens), "-rep", str(spec.repeat), "-fp", list_word(directory, TABLE_FILE),
+        *(("--quality", "-j", list_word(directory, QUALITY_FILE)) if spec.quality else ()),
     )  # fmt: skip
 
 

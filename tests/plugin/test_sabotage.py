@@ -19,6 +19,7 @@ SETTINGS = {
     "REPEAT": "1",
     "THREADS": "2",
     "FULL_RUNS": "1",
+    "REQUIRE_QUALITY": "0",
     "PROMPT_PATTERN": "prompt_512_*.txt",
     "DECODE_TOKENS": "64",
     "KV_DUMP_PROMPTS": "1",

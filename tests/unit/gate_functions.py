@@ -34,7 +34,8 @@ def module(name: str) -> ModuleType:
     return found
 
 
-RUNTIME, DEMO, OFFLINE = (module(name) for name in ("test_runtime", "test_llm_demo", "test_offline"))
+NAMES = ("test_runtime", "test_llm_demo", "test_offline", "test_quality")
+RUNTIME, DEMO, OFFLINE, QUALITY = (module(name) for name in NAMES)
 
 
 def make_run(table: Table, case: str = "full_strict") -> Run:

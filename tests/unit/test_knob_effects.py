@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gate_functions import DEMO, OFFLINE, RUNTIME, StubLab, judge, make_run
+from gate_functions import DEMO, OFFLINE, QUALITY, RUNTIME, StubLab, judge, make_run
 from test_lab import FakeStore, Speed, by_arm
 
 from pytest_h2o.cases import all_cases, launches
@@ -55,7 +56,7 @@ def plan(settings: Sequence[str], tmp_path: Path) -> object:
     """Everything that a session of all gates would launch."""
     lab, _ = make_lab(settings, tmp_path)
     lab.looked_at = lab.studied = frozenset(lab.cases)
-    lab.dumped = True
+    lab.dumped = lab.scored = True
     return [lab.cases.keys(), lab.planned()]
 
 
@@ -93,6 +94,19 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
         runs.append(Run(arm, (LaunchRecord(spec=spec, status="ok", reason="", **paths),), (), ()))
     lab = StubLab(knobs, runs[1], runs[0])
     return judge(DEMO.test_greedy_agreement, knobs, "candidate", lab=lab, demo=runs[1]).outcome
+
+
+def quality(settings: Sequence[str], tmp_path: Path) -> object:
+    """What the quality gate decides on a rise of perplexity by a fifth."""
+    knobs = resolve(["REQUIRE_QUALITY=1", *settings], suite="final")
+    lab, _ = make_lab(["REQUIRE_QUALITY=1"], tmp_path)
+    (spec,) = lab._quality_launches()
+    record = LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(tmp_path))
+    rows = [("full", 1.0, 10.0, 0.0), ("h2o", 3.2, 12.0, 0.1), ("window", 3.2, 13.0, 0.2)]
+    keys = ("policy", "target", "perplexity", "divergence")
+    report = [dict(zip(keys, row, strict=True), effective_ratio=2.7) for row in rows]
+    (tmp_path / "quality.json").write_text(json.dumps({"quality": report}))
+    return judge(QUALITY.test_quality_under_eviction, knobs, quality=record).outcome
 
 
 def compared(
@@ -259,6 +273,8 @@ EFFECTS: Mapping[str, Turned] = {
         verdict(DEMO.test_decompression_active, "candidate", h2o_lossless_decomp_us=0.0), "0"
     ),
     "LLM_DEMO_REQUIRE_DECODE_CACHE_HIT": Turned(verdict(DEMO.test_decode_cache_hit, "candidate"), "1"),
+    "REQUIRE_QUALITY": Turned(plan, "1"),
+    "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
 }  # fmt: skip

@@ -1,0 +1,23 @@
+"""What eviction may cost in quality: a held-out text, predicted with the full cache and with what H2O keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_h2o.evidence.perplexity import perplexity_increase, quality_evidence
+from pytest_h2o.gate import Gate
+from pytest_h2o.runs.records import LaunchRecord
+
+pytestmark = pytest.mark.runtime
+
+
+def test_quality_under_eviction(quality: LaunchRecord | None, gate: Gate) -> None:
+    """At the tested lossy ratio perplexity may rise only so much, and H2O must beat a sliding window of its size.
+
+    Programs that cannot report it leave REQUIRE_QUALITY off; their answers to real prompts are compared instead.
+    """
+    gate.needs("REQUIRE_QUALITY")
+    if quality is None:
+        gate.holds("perplexity_increase", ["a recording holds no quality launch"])
+        return
+    gate.at_most(perplexity_increase(quality), "MAX_PERPLEXITY_INCREASE", evidence=quality_evidence(quality))

@@ -1,0 +1,86 @@
+"""What eviction costs in quality: the ``quality.json`` that ``llm_bench --quality`` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
+
+from pytest_h2o.gating import Evidence, Measured, Standing
+from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runtimes.base import QUALITY_FILE
+
+WORTH = "what H2O keeps is worth more than what is recent"
+SIZE_LIMIT = 1 << 20
+Finite = Annotated[float, Field(allow_inf_nan=False, ge=0)]
+
+
+class Row(BaseModel):
+    """One policy at a target lossy ratio; ``divergence`` is from the full cache, in nats per token."""
+
+    policy: str
+    target: Finite
+    perplexity: Finite
+    divergence: Finite
+    effective_ratio: Finite
+
+    @property
+    def shown(self) -> str:
+        """The row in words."""
+        return f"perplexity {self.perplexity:.3f}, divergence {self.divergence:.5f}, ratio {self.effective_ratio:.3f}"
+
+
+class Report(BaseModel):
+    """All policies of one text."""
+
+    quality: Annotated[list[Row], Field(max_length=100)]
+
+
+def read_quality(record: LaunchRecord) -> tuple[Mapping[str, Row], str]:
+    """The rows ``full``, ``h2o`` and ``window`` at the tested lossy ratio, or why there are none."""
+    path = record.directory / QUALITY_FILE
+    if record.status != "ok":
+        return {}, f"{record.name}: {record.reason} (see {record.directory})"
+    try:
+        rows = Report.model_validate_json(_text(path)).quality
+    except (OSError, ValueError, ValidationError) as error:
+        return {}, f"{path} holds no quality report: {str(error).splitlines()[0]}"
+    asked = float(record.spec.config["kv_h2o_target_lossy_ratio"])
+    found = {row.policy: row for row in rows if row.policy == "full" or abs(row.target - asked) < 0.01}
+    absent = [policy for policy in ("full", "h2o", "window") if policy not in found]
+    return found, f"{path} has no row {', '.join(absent)} at the lossy ratio {asked:g}" if absent else ""
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > SIZE_LIMIT:
+        raise ValueError("larger than 1 MiB")
+    return path.read_text("utf-8")
+
+
+def perplexity_increase(record: LaunchRecord) -> Measured:
+    """The rise of perplexity from the full cache to H2O at the tested lossy ratio."""
+    rows, missing = read_quality(record)
+    return Measured(
+        metric="perplexity_increase",
+        value=None if missing else rows["h2o"].perplexity / max(rows["full"].perplexity, 1e-9) - 1,
+        unit="share",
+        source=record.directory / QUALITY_FILE,
+        rows=tuple((policy, row.shown) for policy, row in rows.items()),
+        missing=missing,
+    )
+
+
+def quality_evidence(record: LaunchRecord) -> list[Evidence]:
+    """Whether H2O stays nearer to the full cache than a sliding window of the same size.
+
+    Divergence and not perplexity is compared: a small model may predict a text better without its distant part.
+    """
+    rows, missing = read_quality(record)
+    if missing:
+        return []
+    h2o, window = rows["h2o"], rows["window"]
+    standing: Standing = "supported" if h2o.divergence < window.divergence else "contradicted"
+    text = f"divergence from the full cache {h2o.divergence:.5f}, of a sliding window {window.divergence:.5f}"
+    return [Evidence(claim=WORTH, standing=standing, text=text)]
