@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pytest_h2o.evidence import (
     lossless_evidence,
     settings_evidence,
 )
+from pytest_h2o.evidence.perplexity import perplexity_increase, quality_evidence
 from pytest_h2o.gating import Evidence
 from pytest_h2o.results import Run, read_run
 
@@ -82,3 +84,22 @@ def test_unusable_runs_are_not_looked_at(tmp_path: Path) -> None:
     run = read_run("full", [record, *others])
     assert [item for about in ABOUT_RUNS for item in about(run)] == []
     assert decode_evidence([(record, record)]) == []
+
+
+@pytest.mark.parametrize(
+    ("h2o", "increase", "standing"),
+    [((14.298, 0.01905), 0.018, "supported"), ((17.562, 0.15039), 0.25, "contradicted")],
+    ids=["honest", "keeps_the_oldest_tokens"],
+)
+def test_quality_of_what_is_kept(h2o: tuple[float, float], increase: float, standing: str, tmp_path: Path) -> None:
+    """Numbers of the embedded engine, and of one whose H2O keeps the oldest tokens instead."""
+    (record, *_) = bench_records("bench_full", tmp_path)
+    target = record.spec.config["kv_h2o_target_lossy_ratio"]
+    rows = {"full": (14.049, 0.0), "h2o": h2o, "window": (13.877, 0.02664)}
+    report = [
+        {"policy": name, "target": target, "perplexity": each[0], "divergence": each[1], "effective_ratio": 2.482}
+        for name, each in rows.items()
+    ]
+    (record.directory / "quality.json").write_text(json.dumps({"quality": report}))
+    assert perplexity_increase(record).value == pytest.approx(increase, abs=0.001)
+    assert [item.standing for item in quality_evidence(record)] == [standing]
