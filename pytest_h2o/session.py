@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,9 @@ def session_root(config: pytest.Config, given: str) -> Path:
         if (root / "launches").exists():
             raise KnobError(f"OUT={given} holds launches; give another directory, and --h2o-resume to take them over")
         return root
-    return _base(config) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.getpid()}"
+    root = _base(config) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.getpid()}"
+    later = (root.with_name(f"{root.name}-{number}") for number in count(2))  # sessions of one process and second
+    return next(path for path in chain([root], later) if not path.exists())
 
 
 def _base(config: pytest.Config) -> Path:
