@@ -19,7 +19,7 @@ from pytest_h2o.report.html import to_html
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.manifest import manifest_entry
 from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary
-from pytest_h2o.report.quality import CaseView, shown, summary_markdown, view
+from pytest_h2o.report.quality import CaseView, shown, view
 from pytest_h2o.report.suite_reports import (
     all_in_one_report,
     case_folder,
@@ -30,6 +30,7 @@ from pytest_h2o.report.suite_reports import (
     m3_report,
     m3_rows,
 )
+from pytest_h2o.report.summary import summary_markdown
 from pytest_h2o.report.text import markdown_row, markdown_text, summary_rows
 from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pytest_h2o.knobs import Knobs
 from pytest_h2o.report.judged import Gates, Judged, baseline_of
 from pytest_h2o.report.models import CaseResult
-from pytest_h2o.report.pareto import comparison
-from pytest_h2o.report.text import markdown_row, markdown_text
+from pytest_h2o.report.text import markdown_text
 from pytest_h2o.results import Run
 
 Pairs = Iterator[tuple[str, object]]
@@ -85,6 +87,7 @@ def quality_gate(case: CaseView) -> dict[str, object]:
         "runtime_decomp_pass": result.runtime_decomp_pass,
         "overall_pass": result.overall_pass,
         **dict(_decode(case, result)),
+        **dict(_selected(case)),
     }
 
 
@@ -160,24 +163,17 @@ def _decode(case: CaseView, result: CaseResult) -> Pairs:
     yield "decode_pass", result.decode_pass
 
 
-def summary_markdown(case: CaseView, title: str) -> str:
-    """``summary.md`` of a case: what was tested, its rows, and the Quality Gate."""
-    header, *rows = comparison({f"row {number}": row for number, row in enumerate(case.run.rows, start=1)})
-    table = [header, ("---",) * len(header), *rows]
-    lines = [
-        f"# {markdown_text(case.name)}",
-        "",
-        markdown_text(title),
-        "",
-        "## Rows",
-        "",
-        *map(markdown_row, table),
-        "",
-    ]
-    lines += [f"- problem: {markdown_text(problem)}" for problem in case.run.problems]
-    lines += ["## Quality Gate", ""]
-    lines += [f"- {key}: {shown(key, value)}" for key, value in quality_gate(case).items()]
-    return "\n".join(lines) + "\n"
+def _selected(case: CaseView) -> Pairs:
+    """What the offline evaluations looked at, where there are any."""
+    for prefix, gate in (("upper", "upper_bound_lossless"), ("online", "online_sim_lossless")):
+        verdict = case.offline.verdict(gate)
+        source = Path(verdict.source) if verdict else Path()
+        if source.suffix == ".json":
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                values = json.loads(source.read_bytes())
+                yield f"{prefix}_selected_entries", values["selected_entries"]
+                yield f"{prefix}_selected_layers", ",".join(map(str, values["selected_layers"]))
+                yield f"{prefix}_selected_json", str(source)
 
 
 def shown(key: str, value: object) -> str:

@@ -135,6 +135,25 @@ def test_numbers_are_equal_everywhere(pytester: pytest.Pytester) -> None:
     assert float(quality["decode_drop_ratio"]) == pytest.approx(values["decode_drop"], abs=1e-6)
     assert quality["quality_status"] == "PASS"
     assert quality["overall_pass"] == "true"
+    for prefix in ("upper", "online"):
+        evaluation = document(Path(quality[f"{prefix}_selected_json"]))
+        assert quality[f"{prefix}_selected_entries"] == str(evaluation["selected_entries"])
+        assert quality[f"{prefix}_selected_layers"] == ",".join(map(str, evaluation["selected_layers"]))
+
+
+def test_sections_of_the_summary(pytester: pytest.Pytester) -> None:
+    """The best rows come before the Quality Gate, with the selected lossless ratio in the total."""
+    out = replay(pytester, "-m", "runtime", "-k", "full_strict or offline")
+    text = (out / "cases/full_strict/summary.md").read_text()
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
+        "Best Lossy Ratio", "Best Decode TPS", "Best Total Ratio", "Pareto Top-5 (by selected total then decode)",
+        "Quality Gate",
+    ]  # fmt: skip
+    quality = dict(re.findall(r"^- (\w+): (.*)$", text, re.MULTILINE))
+    [row] = re.findall(r"^\| 1 \(.*", text.partition("## Best Total Ratio")[2].partition("## Pareto")[0], re.MULTILINE)
+    lossy, _, total = (float(cell) for cell in row.split("|")[3:6])
+    assert total == pytest.approx(lossy * float(quality["lossless_selected_value"]), rel=1e-3)
+    assert float(quality["avg_total_ratio"]) == pytest.approx(total, rel=1e-3)
 
 
 def test_keys_of_the_quality_gate(pytester: pytest.Pytester) -> None:

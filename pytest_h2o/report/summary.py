@@ -1,0 +1,94 @@
+"""``summary.md`` of one ``llm_bench`` case, with the original's sections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from pytest_h2o.parsers.rows import Row
+from pytest_h2o.report.quality import CaseView, quality_gate, shown
+from pytest_h2o.report.text import markdown_row, markdown_text
+
+TOP = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A row in numbers, NaN where it has none; ``total`` is its lossy times the selected lossless ratio."""
+
+    name: str
+    lossy: float
+    lossless: float
+    decode: float
+    total: float
+
+    def cells(self) -> tuple[str, ...]:
+        """As a row of a table."""
+        return self.name, *(_text(value) for value in (self.decode, self.lossy, self.lossless, self.total))
+
+
+HEADER = ("row", "decode tok/s", "lossy", "lossless (runtime)", "lossy x selected lossless")
+
+
+def summary_markdown(case: CaseView, title: str) -> str:
+    """What was tested, what its rows show, and the Quality Gate."""
+    selected = case.offline.value("online_sim_lossless")
+    points = [_point(f"{n} ({row.label})", row, selected) for n, row in enumerate(case.run.rows, start=1)]
+    lines = [f"# {markdown_text(case.name)}", "", markdown_text(title), "", *_head(case, points, selected), ""]
+    lines += [f"- problem: {markdown_text(problem)}" for problem in case.run.problems]
+    lines += _section("Best Lossy Ratio", _ranked(points, "lossy")[:1])
+    lines += _section("Best Decode TPS", _ranked(points, "decode")[:1])
+    lines += _section("Best Total Ratio", _ranked(points, "total")[:1])
+    lines += _section(f"Pareto Top-{TOP} (by selected total then decode)", _ranked(points, "total", "decode")[:TOP])
+    lines += ["## Quality Gate", ""]
+    lines += [f"- {key}: {shown(key, value)}" for key, value in quality_gate(case).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _head(case: CaseView, points: Sequence[_Point], selected: float | None) -> list[str]:
+    values: dict[str, float | None] = {
+        f"avg_{name}": _mean(getattr(point, name) for point in points) for name in ("lossy", "lossless", "decode")
+    }
+    values |= {
+        "lossless_selected_value": selected,
+        "upper_bound_ratio": case.offline.value("upper_bound_lossless"),
+        "online_sim_ratio": selected,
+        "avg_total_ratio": _mean(point.total for point in points),
+    }
+    return [
+        f"- rows: {len(points)}",
+        "- lossless_selected_source: offline_online_sim",
+        *(f"- {name}: {shown(name, value)}" for name, value in values.items()),
+    ]
+
+
+def _section(title: str, points: Iterable[_Point]) -> list[str]:
+    table = [HEADER, ("---",) * len(HEADER), *(point.cells() for point in points)]
+    return [f"## {title}", "", *map(markdown_row, table), ""]
+
+
+def _point(name: str, row: Row, selected: float | None) -> _Point:
+    lossy, lossless, decode = (_value(row, column) for column in ("h2o_lossy", "h2o_lossless", "decode_tps"))
+    return _Point(name, lossy, lossless, decode, lossy * (math.nan if selected is None else selected))
+
+
+def _value(row: Row, column: str) -> float:
+    value = row.samples[column].mean if column in row.samples else math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _ranked(points: Iterable[_Point], *names: str) -> list[_Point]:
+    """The points that have these numbers, largest first."""
+    known = [point for point in points if not any(math.isnan(getattr(point, name)) for name in names)]
+    return sorted(known, key=lambda point: [getattr(point, name) for name in names], reverse=True)
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known else None
+
+
+def _text(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"
