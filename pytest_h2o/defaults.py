@@ -14,7 +14,7 @@ EMBEDDED: Mapping[str, KnobValue] = {
     "THREADS": 2,
     "REPEAT": 2,
     "DECODE_REPEAT": 0,
-    "DECODE_TOKENS": 96,
+    "DECODE_TOKENS": 192,
     "DECODE_BASELINE_MODE": "paired",
     "DECODE_BUDGET_S": 300.0,
     "MAX_LOSSLESS_ASYNC_WAIT_US": 50_000.0,
