@@ -257,12 +257,10 @@ def _codings(words: Words, tensor: str, options: OfflineOptions) -> list[PlaneCo
     """
     rows = 0 if options.codec_mode == "legacy" else options.adaptive_block_seq
     ranked = options.fast and not options.bitshuffle
-    codings = []
-    for name, plane in zip(("lo", "hi"), split(words), strict=True):
-        predictors = options.predictors(tensor, name)
-        chosen = contenders(plane, predictors) if ranked else predictors
-        codings.append(PlaneCoding(chosen, rows, options.zstd_level, options.bitshuffle, uniform=ranked))
-    return codings
+    names = {plane: options.predictors(tensor, plane) for plane in ("lo", "hi")}
+    if ranked:
+        names = {name: contenders(plane, names[name]) for name, plane in zip(names, split(words), strict=True)}
+    return [PlaneCoding(each, rows, options.zstd_level, options.bitshuffle, ranked) for each in names.values()]
 
 
 def _code(unit: _Unit, tensor: str, codings: Sequence[PlaneCoding], options: OfflineOptions) -> _Outcome:

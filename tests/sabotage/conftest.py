@@ -1,4 +1,4 @@
-"""What the sabotage suite shares: stand-in programs, one honest session made with them, and the score."""
+"""What the sabotage suite shares: stand-in programs, and one honest session made with them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from pytest_h2o.report import files as _files
 
 # Extension modules cannot be imported twice in one process, and the others need not be.
 PRELOADED = (np, pd, _session, _files)
-SCORE = pytest.StashKey[Score]()
 
 
 @pytest.fixture(scope="session")
@@ -66,18 +66,9 @@ def judge(pytester: pytest.Pytester) -> Judge:
     return run
 
 
-@pytest.fixture(scope="session")
-def score(pytestconfig: pytest.Config) -> Score:
-    """What was caught so far."""
-    return pytestconfig.stash.setdefault(SCORE, Score())
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the score."""
-    score = config.stash.get(SCORE, None)
-    if score and score.gates:
-        gates, original = (f"{sum(each.values())} of {len(each)}" for each in (score.gates, score.original))
-        missed = ", ".join(name for name, caught in score.gates.items() if not caught)
-        terminalreporter.section("sabotage")
-        terminalreporter.write_line(f"saboteurs caught: {gates}" + (f" (missed: {missed})" if missed else ""))
-        terminalreporter.write_line(f"original rules: {original}")
+@pytest.fixture
+def score(request: pytest.FixtureRequest) -> Iterator[Score]:
+    """What the test finds out, for the score that ``tests/conftest.py`` prints."""
+    score = Score()
+    yield score
+    request.node.user_properties.append(("sabotage", asdict(score)))

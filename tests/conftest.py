@@ -1,0 +1,22 @@
+"""The score of the sabotage suite, from test reports, which workers send as well."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many saboteurs were caught, and how many the original's rules would have."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    properties = [pair for report in reports for pair in getattr(report, "user_properties", ())]
+    scores = [value for name, value in properties if name == "sabotage"]
+    gates, original = ({k: v for each in scores for k, v in each[rules].items()} for rules in ("gates", "original"))
+    if gates:
+        missed = ", ".join(name for name, caught in gates.items() if not caught)
+        terminalreporter.section("sabotage")
+        terminalreporter.write_line(f"saboteurs caught: {_of(gates)}" + (f" (missed: {missed})" if missed else ""))
+        terminalreporter.write_line(f"original rules: {_of(original)}")
+
+
+def _of(caught: dict[str, bool]) -> str:
+    return f"{sum(caught.values())} of {len(caught)}"
