@@ -19,8 +19,9 @@ them: ``encode_pool`` (workers, bounded queue), ``decode_cache`` (LRU), ``thread
 ``yardstick`` (the fixed calculation that decoding is timed against). ``quality`` forces a text through policies.
 
 To add an eviction policy, add one file to ``policies`` with an ``update`` function; its name is then a value of
-``kv_h2o_policy``. To add a codec, register it in ``pytest_h2o.codec.blocks.CODECS``; its name is then a value of
-``kv_lossless_codec_runtime``. To watch or change decoding in another way, write a ``model.Hook``.
+``kv_h2o_policy``. To add a codec, add one file to ``pytest_h2o.codec.block_codecs`` with ``encode`` and ``decode``;
+its name is then a value of ``kv_lossless_codec_runtime``. To watch or change decoding in another way, write a
+``model.Hook``.
 
 Where it departs from the engine it mirrors: nothing outlives a response; each layer's update interval counts decode
 tokens, and the layers' turns are spread over it; a plan is applied in the step that makes it, and encoding sees the

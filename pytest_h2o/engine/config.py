@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
-from pytest_h2o.codec.blocks import CODECS
+from pytest_h2o.codec import block_codecs
 from pytest_h2o.codec.predictors import parse_predictors
 from pytest_h2o.engine import policies
 
@@ -81,7 +81,7 @@ class LosslessSettings:
     store_disable_front: bool = False
     store_bootstrap_tokens: int = 32
     store_grouped_step_tokens: int = 256
-    codec_runtime: str = one_of("fp16_gear_predictive_v3", *CODECS)
+    codec_runtime: str = "fp16_gear_predictive_v3"
     predictors_k: str = "raw,delta_seq,xor_seq,pair_delta"
     predictors_v: str = "raw,delta_seq,xor_seq"
     async_threads: int = at_least(1, 0, 64)
@@ -338,10 +338,12 @@ def _reject_contradictions(config: Config, raw: Json) -> None:
     for key, problem in problems.items():
         if problem:
             raise ConfigError(f"{config.path}: {key}: {raw.get(key)!r} {problem}")
-    if h2o.policy not in policies.names():
-        raise ConfigError(
-            f"{config.path}: kv_h2o_policy: {h2o.policy!r} is unknown; choose one of {', '.join(policies.names())}"
-        )
+    for key, word, known in (
+        ("kv_h2o_policy", h2o.policy, policies.names()),
+        ("kv_lossless_codec_runtime", lossless.codec_runtime, block_codecs.names()),
+    ):
+        if word not in known:
+            raise ConfigError(f"{config.path}: {key}: {word!r} is unknown; choose one of {', '.join(known)}")
     for key in ("predictors_k", "predictors_v"):
         try:
             parse_predictors(getattr(lossless, key))
