@@ -50,6 +50,7 @@ class Lab:
     baseline: Recording | None = None
     history: Path | None = None
     _spent_s: float = 0.0
+    _specs: dict[tuple[str, int, int | None], list[LaunchSpec]] = field(default_factory=dict)
     _runs: dict[str, Run] = field(default_factory=dict)
     _studies: dict[tuple[str, str], PairedStudy] = field(default_factory=dict)
 
@@ -182,8 +183,11 @@ class Lab:
         return [replace(first, quality=True)]
 
     def _launches(self, case: Case, replicate: int, repeat: int | None = None) -> list[LaunchSpec]:
-        paths = [prompt.path for prompt in self.prompts.prompts]
-        return launches(case, self.knobs, paths, replicate=replicate, repeat=repeat)
+        key = case.name, replicate, repeat
+        if key not in self._specs:
+            paths = [prompt.path for prompt in self.prompts.prompts]
+            self._specs[key] = launches(case, self.knobs, paths, replicate=replicate, repeat=repeat)
+        return self._specs[key]
 
     def _pairs(self, case: Case, replicate: int) -> list[tuple[LaunchSpec, LaunchSpec]]:
         """Baseline and candidate on the same work; up to the first look all arms share one baseline."""

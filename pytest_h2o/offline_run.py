@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from pytest_h2o.gating import Evidence, Measured
 from pytest_h2o.lab import Lab
 from pytest_h2o.offline import OfflineError
-from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
 
 LOSSLESS = "the blocks decode to what they encode"
@@ -94,6 +93,8 @@ def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_boun
     dump, reason = lab.kv_dump()
     if dump is None:
         return (read_results(lab.replay, kind) if lab.replay else None) or Evaluation({}, missing=reason)
+    from pytest_h2o.offline.evaluate import evaluate  # noqa: PLC0415  numpy and zstd: few sessions come here
+
     name = f"offline_lossless_{kind}.json"
     try:
         values = lab.once(name, lambda: evaluate(dump, _options(lab, kind)).to_json())

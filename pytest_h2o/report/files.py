@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -31,7 +32,7 @@ from pytest_h2o.report.suite_reports import (
     m3_rows,
 )
 from pytest_h2o.report.summary import summary_markdown
-from pytest_h2o.report.text import markdown_row, markdown_text, summary_rows
+from pytest_h2o.report.text import clean, markdown_row, markdown_text, summary_rows
 from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
 
@@ -164,21 +165,23 @@ def markdown(title: str, verdicts: list[Verdict], overall: bool) -> str:
 
 def write_metrics(path: Path, records: list[LaunchRecord]) -> None:
     """One line per launch: how it ended, and the mean of every metric that it printed."""
-    import pandas as pd  # noqa: PLC0415  (slow to import, needed once at the end)
-
     lines = []
     for record in records:
         rows, _ = read_launch(record)
         line: dict[str, object] = {
-            "launch": record.spec.name,
+            "launch": clean(record.spec.name),
             "program": record.spec.program,
             "arm": record.spec.arm,
             "replicate": record.spec.replicate,
-            "label": record.spec.label,
+            "label": clean(record.spec.label),
             "status": record.status,
             "returncode": record.returncode,
             "seconds": record.seconds,
             "cpu_seconds": record.cpu_seconds,
         }
         lines.append(line | {name: sample.mean for row in rows for name, sample in row.samples.items()})
-    pd.DataFrame(lines).to_csv(path, index=False)
+    columns = dict.fromkeys(column for line in lines for column in line)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)

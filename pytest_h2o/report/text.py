@@ -13,7 +13,8 @@ WORDS = {"pass": "pass", "fail": "FAIL", "inconclusive": "UNDECIDED", "skipped":
 
 def clean(text: object, limit: int = 2000) -> str:
     """One line without control characters, cut to ``limit`` characters."""
-    line = "".join(c if c.isprintable() else " " for c in str(text))
+    line = str(text)
+    line = line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

@@ -6,17 +6,16 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from pytest_h2o.runtimes.base import RuntimeSetupError
 
 LOCK_DIR = "H2O_LOCK_DIR"
 REPORT_EVERY_S = 2.0
 POLL_S = 0.01
-PAUSE_S = 0.02  # between two launches: longer than others need to notice
 
 
 def machine_lock_path(environ: Mapping[str, str] | None = None) -> Path:
@@ -31,28 +30,41 @@ def machine_lock_path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 @contextmanager
-def hold(path: Path, on_wait: Callable[[float], None] | None = None, *, pause_s: float = 0.0) -> Iterator[None]:
+def hold(path: Path, on_wait: Callable[[float], None] | None = None, *, fair: bool = False) -> Iterator[None]:
     """Hold the lock of ``path``, telling ``on_wait`` every two seconds for how many seconds it was waited for.
 
-    ``pause_s`` is waited after its release: whoever wants it at once again would never let anybody else have it.
-    The kernel drops the lock when its holder dies. A thread that holds it may take it again. Raises
-    :class:`RuntimeSetupError` if the file cannot be locked.
+    With ``fair``, whoever waits comes before a holder that wants it again at once: it holds a second lock,
+    ``path.turn``, until it has the first. The kernel drops the locks when their holder dies. A thread that holds the
+    lock may take it again. Raises :class:`RuntimeSetupError` if the file cannot be locked.
     """
     lock = FileLock(path, is_singleton=True)
     started = time.monotonic()
-    while True:
-        try:
-            lock.acquire(timeout=REPORT_EVERY_S, poll_interval=POLL_S)
-            break
-        except Timeout:
-            if on_wait:
-                on_wait(time.monotonic() - started)
-        except OSError as error:
-            raise RuntimeSetupError(
-                f"{path} cannot be locked: {error.strerror}; make it writable or set {LOCK_DIR} to a directory that is"
-            ) from error
+
+    def waited() -> None:
+        if on_wait:
+            on_wait(time.monotonic() - started)
+
+    with ExitStack() as turn:
+        if fair and not lock.is_locked:
+            other = FileLock(f"{path}.turn")
+            _acquire(other, waited)
+            turn.callback(other.release)
+        _acquire(lock, waited)
     try:
         yield
     finally:
         lock.release()
-        time.sleep(pause_s)
+
+
+def _acquire(lock: BaseFileLock, waited: Callable[[], None]) -> None:
+    while True:
+        try:
+            lock.acquire(timeout=REPORT_EVERY_S, poll_interval=POLL_S)
+            return
+        except Timeout:
+            waited()
+        except OSError as error:
+            raise RuntimeSetupError(
+                f"{lock.lock_file} cannot be locked: {error.strerror}; "
+                f"make it writable or set {LOCK_DIR} to a directory that is"
+            ) from error

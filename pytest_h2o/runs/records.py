@@ -78,6 +78,9 @@ class LaunchRecord:
         return self.spec.repeat
 
 
+HINTS: Mapping[type, Mapping[str, Any]] = {cls: get_type_hints(cls) for cls in (LaunchRecord, LaunchSpec)}
+
+
 def standard_paths(directory: Path) -> dict[str, Any]:
     """The files of a launch in ``directory``, as fields of its record."""
     names = {"stdout": "stdout", "stderr": "stderr", "config_path": CONFIG_FILE}
@@ -126,7 +129,7 @@ def _fields(instance: LaunchRecord | LaunchSpec) -> dict[str, object]:
 def _build(cls: type[T], content: Mapping[str, Any], directory: Path) -> T:
     """An instance of a dataclass from plain JSON values, every one checked against its field's type."""
     values = {}
-    for name, hint in get_type_hints(cls).items():
+    for name, hint in HINTS[cls].items():
         if name not in content:
             continue
         value = content[name]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pytest_h2o.history import machine
 from pytest_h2o.parsers.loglines import telling_lines
 from pytest_h2o.runs.launcher import Ended, launch
-from pytest_h2o.runs.locks import PAUSE_S, hold, machine_lock_path
+from pytest_h2o.runs.locks import hold, machine_lock_path
 from pytest_h2o.runs.records import (
     RECORD_FILE,
     LaunchRecord,
@@ -117,7 +117,7 @@ class RunStore:
         try:
             command = self.runtime.command(spec, directory)
             command.config_path.write_text(config_text(command.config))
-            with hold(self._machine_lock, lambda seconds: self.on_event("wait", spec, seconds), pause_s=PAUSE_S):
+            with hold(self._machine_lock, lambda seconds: self.on_event("wait", spec, seconds), fair=True):
                 ended = self._run(spec, command, directory)
         except RuntimeSetupError as error:
             return self._keep(self._record(spec, directory, status="not_started", reason=str(error)))

@@ -28,7 +28,7 @@ from pytest_h2o.engine.config import SHIPPED, load_config
 from pytest_h2o.engine.generate import Engine, greedy
 from pytest_h2o.engine.threads import single_threaded_blas
 from pytest_h2o.engine.yardstick import ReadyWait, Yardstick
-from pytest_h2o.runs.locks import PAUSE_S, hold, machine_lock_path
+from pytest_h2o.runs.locks import hold, machine_lock_path
 
 TOKENS, AROUND = 128, 16
 Times = list[tuple[int, int, int]]  # ns: clock, ready without a core, CPU
@@ -103,7 +103,7 @@ DESIGNS: dict[str, Design] = {
 def launch(prompt: int) -> list[Repeat]:
     """The same in a fresh process."""
     command = [sys.executable, __file__, "--child", "--prompt", str(prompt)]
-    with hold(machine_lock_path(), pause_s=PAUSE_S):
+    with hold(machine_lock_path(), fair=True):
         return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)  # type: ignore[no-any-return]
 
 

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from pytest_h2o import session
 
 ROOT = Path(__file__).parents[2]
 # Extension modules cannot be imported twice in one process, and the others need not be.
-PRELOADED = (np, pd, session)
+PRELOADED = (np, session)
 # Decodes at the speed in the file ``speed``, with H2O off at 100 tokens/s.
 PROGRAM = """#!{python}
 import json, pathlib, sys

@@ -282,8 +282,9 @@ def test_odd_paths_and_hostile_output(pytester: pytest.Pytester, monkeypatch: py
     assert not [c for c in shown.replace("\n", "").replace("\t", "") if not c.isprintable()]
     written = {path for path in files(pytester.path) - before if "/runpytest-" not in str(path)}
     outside = {path for path in written if not path.is_relative_to(here / "out")}
-    # The stand-in's own file, what this test captured, and the lock of the machine.
-    assert {path.name for path in outside} == {"launches.txt", "stdout", "stderr", f"pytest-h2o-{os.getuid()}.lock"}
+    # The stand-in's own file, what this test captured, and the locks of the machine.
+    lock = f"pytest-h2o-{os.getuid()}.lock"
+    assert {path.name for path in outside} == {"launches.txt", "stdout", "stderr", lock, f"{lock}.turn"}
     [summary] = here.glob("out/*/summary.json")
     assert json.loads(summary.read_text())["gates"]
     assert ElementTree.parse(here / "out" / "report.xml").getroot().find(".//testcase") is not None

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +31,7 @@ SETTINGS = {
     "LLM_DEMO_DECODE_DROP_TARGET": "0.8",
 }
 # Extension modules cannot be imported twice in one process, so the outer test run loads them first.
-PRELOADED = (np, pd)
+PRELOADED = (np,)
 Damage = Callable[[Path], None]
 
 

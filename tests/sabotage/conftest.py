@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from staging import ACCEPTANCE, FILES, ROOT, TEMPLATES, WITHOUT, Judge, Judged, Score, Stage
 
@@ -19,7 +18,7 @@ from pytest_h2o import session as _session
 from pytest_h2o.report import files as _files
 
 # Extension modules cannot be imported twice in one process, and the others need not be.
-PRELOADED = (np, pd, _session, _files)
+PRELOADED = (np, _session, _files)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -345,18 +345,26 @@ def test_wait_is_reported(tmp_path: Path, lock_dir: Path, monkeypatch: pytest.Mo
     assert events[-2:] == ["start", "end"]
 
 
-def test_a_pause_follows_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two launches of one session the lock is free for as long as others need to notice."""
-    free: list[tuple[float, bool]] = []
+def is_free(path: Path) -> bool:
+    """Whether nobody holds a lock."""
+    try:
+        with FileLock(path, timeout=0):
+            return True
+    except Timeout:
+        return False
 
-    def sleep(seconds: float) -> None:
-        with FileLock(tmp_path / "some.lock", timeout=0) as other:
-            free.append((seconds, other.is_locked))
 
-    monkeypatch.setattr(time, "sleep", sleep)
-    with hold(tmp_path / "some.lock", pause_s=0.5):
-        pass
-    assert free == [(0.5, True)]
+def test_who_waits_comes_before_a_holder_that_wants_it_again(tmp_path: Path) -> None:
+    """A session that launches one program after the other lets another one launch in between."""
+    code = "with hold(Path(sys.argv[1]), fair=True): Path(sys.argv[2]).touch()"
+    path = tmp_path / "x.lock"
+    with hold(path, fair=True):
+        other = other_process(code, path, tmp_path / "held")
+        while is_free(path.with_name("x.lock.turn")):
+            time.sleep(0.02)
+    with hold(path, fair=True):
+        assert (tmp_path / "held").exists()
+    assert other.wait(PATIENCE_S) == 0
 
 
 def test_lock_of_a_killed_holder(tmp_path: Path) -> None:
@@ -376,7 +384,7 @@ def test_lock_may_be_taken_again_by_its_holder(tmp_path: Path) -> None:
     def waits(_: float) -> None:
         pytest.fail("waits for itself")
 
-    with hold(tmp_path / "x.lock"), hold(tmp_path / "x.lock", waits):
+    with hold(tmp_path / "x.lock", fair=True), hold(tmp_path / "x.lock", waits, fair=True):
         pass
 
 
