@@ -28,7 +28,8 @@ tokens, and the layers' turns are spread over it; a plan is applied in the step 
 compacted cache; keep and lossy ratios are byte-weighted sums over the H2O layers; scores are softmax mass per token,
 begin with the end of the prompt and move with their tokens; ties break by position; fallbacks are always counted;
 queue peaks are depths of the real queue; a span that finds the queue full is encoded later, not lost; an encoded block
-is decoded and compared before it counts; in store mode raw values stay dropped for as long as their block lives, and
-are restored only while their layer attends; a bench decodes its whole budget, whatever the model says; settings that
-are unknown or contradict each other are errors.
+is decoded and compared before it counts; encoding is waited for at the end of a response, not of each token; blocks
+are identified by BLAKE2b; int8 KV is neither evicted nor encoded; in store mode raw values stay dropped for as long as
+their block lives, and are restored only while their layer attends; a bench decodes its whole budget, whatever the
+model says; settings that are unknown or contradict each other are errors.
 """

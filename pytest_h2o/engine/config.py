@@ -223,20 +223,20 @@ _SIZES = {
 
 
 def load_config(path: Path) -> Config:
-    """Read the config at ``path`` and the model description it names.
+    """Read the config at ``path`` and the model description it names, whose keys hold where the config has none.
 
     A config without any model key runs the shipped weights. ConfigError names the file, the key and the cause.
     """
     main = _read_json(path, "config")
-    engine = _section(EngineSettings, "", main, path)
-    directory = _directory(main, engine, path)
-    model = _read_json(directory / engine.llm_config, "llm_config")
+    paths = _section(EngineSettings, "", main, path)
+    directory = _directory(main, paths, path)
+    model = _read_json(directory / paths.llm_config, "llm_config")
     raw = {**model, **main}
-    settings = {**{key: raw[key] for key in raw if key.startswith("kv_")}}
+    settings = {key: raw[key] for key in raw if key.startswith("kv_")}
     config = Config(
         path=path,
         directory=directory,
-        engine=engine,
+        engine=_section(EngineSettings, "", raw, path),
         h2o=_section(H2OSettings, "kv_h2o_", settings, path),
         lossless=_section(LosslessSettings, "kv_lossless_", settings, path),
         model=model,
@@ -295,6 +295,8 @@ def _value(value: Any, default: Any, rule: Mapping[str, Any], where: str) -> Any
         value = float(value)
     if type(value) is not wanted:
         raise ConfigError(f"{where}: {value!r} is not a JSON {_JSON_TYPES[wanted]}")
+    if wanted is int and abs(value) >= 2**31:
+        raise ConfigError(f"{where}: {value} does not fit into 32 bits")
     if "words" in rule and value not in rule["words"]:
         raise ConfigError(f"{where}: {value!r} is unknown; choose one of {', '.join(rule['words'])}")
     if "low" in rule:

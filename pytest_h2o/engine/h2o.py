@@ -175,7 +175,7 @@ class Evictor:
             self._log_plan(layer, selection, cache.shape.token_bytes, microseconds)
             cache.keep(selection.ranges)
             _keep(state.scores, selection)
-            self._metrics.evictions_applied += 1
+            self._metrics.evictions_applied += cache.length == selection.final
         elif selection.floor > selection.target:
             self._log_floor(selection)
 

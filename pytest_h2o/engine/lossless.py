@@ -113,7 +113,7 @@ def is_covered(layer: int, token: int, kept_layers: range, settings: LosslessSet
     front = settings.front_scope and layer < settings.front_n
     kept = settings.kept_scope and layer in kept_layers
     if settings.runtime_mode == "probe":
-        return (settings.front_scope and layer == 0) or (kept and layer == kept_layers.start)
+        return (front and layer == 0) or (kept and layer == kept_layers.start)
     if settings.runtime_mode == "store" and settings.store_disable_front:
         front = False
     if front:

@@ -25,7 +25,6 @@ class Metrics:
     total_evict_tokens: int = 0
     evictions_planned: int = 0
     evictions_applied: int = 0
-    evictions_dropped: int = 0
     kv_tokens_end: float = 0.0
     kv_resident_bytes: int = 0
     kv_peak_bytes: int = 0
@@ -49,6 +48,11 @@ class Metrics:
     roundtrips: int = 0
     encode_overlap: float = 0.0
     decode_cost: float = 0.0
+
+    @property
+    def evictions_dropped(self) -> int:
+        """Plans that were announced and never carried out."""
+        return self.evictions_planned - self.evictions_applied
 
     @property
     def lossless(self) -> float:

@@ -283,6 +283,14 @@ def test_demo_lines(shipped_config: Write, tmp_path: Path, capfd: pytest.Capture
     assert "prompt tokens num = " in capfd.readouterr().out
 
 
+def test_demo_default_budget(shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without a budget on the command line, the config's holds."""
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("The cache holds")
+    assert run_demo(shipped_config(max_new_tokens=3), prompt) == 0
+    assert "\ndecode tokens num = 3\n" in capfd.readouterr().out
+
+
 def test_demo_comment_file(shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A whole file that begins with # is skipped: no record, no tokens, no speed."""
     prompt, record_file = tmp_path / "prompt.txt", tmp_path / "metrics.jsonl"

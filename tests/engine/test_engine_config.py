@@ -20,6 +20,8 @@ Write = Callable[..., Path]
         ({"kv_h2o_enable": 1}, "kv_h2o_enable: 1 is not a JSON true or false"),
         ({"kv_h2o_enable": "true"}, "kv_h2o_enable: 'true' is not a JSON true or false"),
         ({"kv_h2o_block_tokens": 8.0}, "kv_h2o_block_tokens: 8.0 is not a JSON integer"),
+        ({"kv_h2o_block_tokens": 2**31}, "kv_h2o_block_tokens: 2147483648 does not fit into 32 bits"),
+        ({"kv_h2o_layer_end": -(2**31)}, "kv_h2o_layer_end: -2147483648 does not fit into 32 bits"),
         ({"kv_h2o_block_tokens": True}, "kv_h2o_block_tokens: True is not a JSON integer"),
         ({"kv_h2o_ema_alpha": "0.9"}, "kv_h2o_ema_alpha: '0.9' is not a JSON number"),
         ({"kv_h2o_target_mode": "best"}, "kv_h2o_target_mode: 'best' is unknown; choose one of adaptive, static"),
@@ -102,6 +104,17 @@ def test_no_model_keys(tmp_path: Path) -> None:
     assert config.directory == SHIPPED
     assert config.weights.is_file()
     assert config.tokenizer.is_file()
+
+
+def test_model_description_settles_what_the_config_leaves_open(tmp_path: Path) -> None:
+    """Keys beside the model's shape are read as those of the config are; the config wins."""
+    model = TINY | {"kv_h2o_sink_tokens": 5, "kv_h2o_recent_tokens": 7, "precision": "high", "thread_num": 3}
+    (tmp_path / "config.json").write_text(json.dumps(model))
+    path = tmp_path / "engine.json"
+    path.write_text(json.dumps({"llm_weight": "w", "kv_h2o_recent_tokens": 9, "thread_num": 2}))
+    config = load_config(path)
+    assert (config.h2o.sink_tokens, config.h2o.recent_tokens) == (5, 9)
+    assert (config.engine.precision, config.engine.thread_num) == ("high", 2)
 
 
 def test_paths_start_at_the_config(tiny_model: Path) -> None:

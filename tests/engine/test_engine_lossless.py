@@ -12,12 +12,15 @@ from tiny_models import H2O, LOSSLESS
 
 from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.blocks import EncodedBlock, decode_block, encode_block
+from pytest_h2o.codec.predictors import PREDICTORS
 from pytest_h2o.engine import lossless
 from pytest_h2o.engine.config import LosslessSettings
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.lossless import LosslessStore, Schedule, Span, cold_region, covered_tokens, is_covered
 from pytest_h2o.engine.metrics import Metrics
 from pytest_h2o.engine.model import Attention
+from pytest_h2o.offline import OfflineError
+from pytest_h2o.offline.options import OfflineOptions
 
 GATE = LosslessSettings(scope="front_n_and_h2o_kept", runtime_mode="full")
 STORE = replace(GATE, runtime_mode="store")
@@ -94,6 +97,7 @@ def test_due_length_misses_nothing(mode: str, schedule: Schedule, token: int, **
         (replace(GATE, runtime_mode="probe"), 1, [0, 2]),
         (replace(GATE, runtime_mode="probe", scope="h2o_kept"), 1, [2]),
         (replace(GATE, runtime_mode="probe", scope="front_n"), 1, [0]),
+        (replace(GATE, runtime_mode="probe", front_n=0), 1, [2]),
     ],
 )
 def test_scope(settings: LosslessSettings, token: int, layers: list[int]) -> None:
@@ -163,16 +167,20 @@ def decode_step(engine: Engine, store: LosslessStore, attend: Callable[[int], No
     store._pool.drain()
 
 
+def prepared_store(engine: Engine) -> tuple[LosslessStore, list[np.ndarray]]:
+    """A store over 600 random tokens in every layer, and what they are."""
+    shape, rng, truth = engine.cache.shape, np.random.default_rng(0), []
+    for layer in engine.cache.layers:
+        layer.append(rng.normal(size=(600, 2 * shape.heads * shape.head_dim)).astype(np.float32))
+        truth.append(np.array(layer.read()))
+    return LosslessStore(engine.config, engine.cache, engine._pool, Metrics(), print), truth
+
+
 @pytest.mark.parametrize("cached", [0, 64])
 def test_store_drops_and_restores(make_engine: Callable[..., Engine], cached: int) -> None:
     """Raw values of stored spans are gone between the steps of a layer, bit-identical while it attends."""
     engine = make_engine(LOSSLESS, kv_lossless_runtime_mode="store", kv_lossless_decode_cache_blocks=cached)
-    shape, rng = engine.cache.shape, np.random.default_rng(0)
-    truth = []
-    for layer in engine.cache.layers:
-        layer.append(rng.normal(size=(600, 2 * shape.heads * shape.head_dim)).astype(np.float32))
-        truth.append(np.array(layer.read()))
-    store = LosslessStore(engine.config, engine.cache, engine._pool, Metrics(), print)
+    shape, (store, truth) = engine.cache.shape, prepared_store(engine)
 
     def check(index: int) -> None:
         np.testing.assert_array_equal(np.array(engine.cache.layers[index].read())[:, :, :600], truth[index])
@@ -202,14 +210,33 @@ def test_store_holds_less_memory(make_engine: Callable[..., Engine], prompt: lis
     assert full.kv_resident_bytes - plain.kv_resident_bytes == full.comp_bytes
 
 
-def test_restores_are_prefetched(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
-    """With workers and no decode cache, blocks of the next layer are decoded ahead, and nothing else changes."""
-    knobs = LOSSLESS | {"kv_lossless_runtime_mode": "store", "kv_lossless_decode_cache_blocks": 0}
-    inline = make_engine(knobs, kv_lossless_async_threads=0).respond(prompt, 40)
-    ahead = make_engine(knobs, kv_lossless_async_threads=2).respond(prompt, 40)
-    assert ahead.tokens == inline.tokens
-    assert ahead.metrics.async_queue_peak > 0
-    assert ahead.metrics.raw_bytes == inline.metrics.raw_bytes
+def test_restores_are_prefetched(make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a layer is served, workers decode the blocks of the next one: it needs no decoder any more."""
+    engine = make_engine(LOSSLESS, kv_lossless_runtime_mode="store", kv_lossless_decode_cache_blocks=0)
+    store, truth = prepared_store(engine)
+    for _ in range(3):
+        decode_step(engine, store)
+    store.before_attention(0)
+    store._pool.drain()
+    monkeypatch.setattr(lossless, "decode_block", failing)
+    store.before_attention(1)
+    np.testing.assert_array_equal(np.array(engine.cache.layers[1].read())[:, :, :600], truth[1])
+    store._pool.drain()
+    with pytest.raises(CodecError):
+        store.before_attention(3)  # layer 2 was announced, layer 3 was not
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_predictors_are_those_of_the_offline_evaluator(
+    make_engine: Callable[..., Engine], prompt: list[int], name: str
+) -> None:
+    """Every predictor that there is codes blocks at run time and is an option offline."""
+    knobs = {"kv_lossless_predictors_k": name, "kv_lossless_predictors_v": name}
+    metrics = make_engine(LOSSLESS, knobs).respond(prompt, 2).metrics
+    assert (metrics.blocks, metrics.fallback) == (4, 0)
+    assert OfflineOptions(k_hi_predictors=(name,), v_lo_predictors=(name,)).k_hi_predictors == (name,)
+    with pytest.raises(OfflineError, match="k_hi_predictors"):
+        OfflineOptions(k_hi_predictors=(f"{name}x",))
 
 
 def failing(*args: object, **settings: object) -> EncodedBlock:
