@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -165,6 +164,8 @@ def markdown(title: str, verdicts: list[Verdict], overall: bool) -> str:
 
 def write_metrics(path: Path, records: list[LaunchRecord]) -> None:
     """One line per launch: how it ended, and the mean of every metric that it printed."""
+    import pandas as pd  # noqa: PLC0415  (slow to import, needed once at the end)
+
     lines = []
     for record in records:
         rows, _ = read_launch(record)
@@ -180,8 +181,4 @@ def write_metrics(path: Path, records: list[LaunchRecord]) -> None:
             "cpu_seconds": record.cpu_seconds,
         }
         lines.append(line | {name: sample.mean for row in rows for name, sample in row.samples.items()})
-    columns = dict.fromkeys(column for line in lines for column in line)
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    pd.DataFrame(lines).to_csv(path, index=False)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pytest_h2o import session
 
 ROOT = Path(__file__).parents[2]
 # Extension modules cannot be imported twice in one process, and the others need not be.
-PRELOADED = (np, session)
+PRELOADED = (np, pd, session)
 # Decodes at the speed in the file ``speed``, with H2O off at 100 tokens/s.
 PROGRAM = """#!{python}
 import json, pathlib, sys

@@ -9,13 +9,14 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT / "tests" / "data" / "session"
 KNOBS = ["PROMPTS=512", "GENS=48", "REPEAT=1", "THREADS=2", "DECODE_MAX_PAIRS=6", "DECODE_DROP_TARGET=0.05"]
 # Extension modules cannot be imported twice in one process, so the outer test run loads them first.
-PRELOADED = (np,)
+PRELOADED = (np, pd)
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_nothing_is_imported_where_no_gate_is(pytester: pytest.Pytester) -> None
         def test_modules():
             with open("modules.json", "w") as file:
                 json.dump([name for name in sys.modules if name.split(".")[0] in
-                           ("pytest_h2o", "numpy", "pydantic", "zstandard", "filelock")], file)
+                           ("pytest_h2o", "numpy", "pandas", "pydantic", "zstandard", "filelock")], file)
         """
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")

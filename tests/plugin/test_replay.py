@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pytest_h2o import session
@@ -14,7 +15,7 @@ from pytest_h2o import session
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "runs"
 # Extension modules cannot be imported twice in one process, and the others need not be.
-PRELOADED = (np, session)
+PRELOADED = (np, pd, session)
 ACTIVE = ["lossy", "keep_feasible", "lossless_active", "lossless_accounted", "decompression_active"]
 LIMITS = ["decompression_budget", "queue_peak", "fallback"]
 EVERY = [*ACTIVE, *LIMITS, "metric_columns", "settings", "block_spans"]

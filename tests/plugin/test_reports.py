@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 
 from pytest_h2o import session
@@ -26,7 +27,7 @@ SETTINGS = [
     "DECODE_TOKENS=64", "KV_DUMP_PROMPTS=1", "DECODE_DROP_TARGET=0.8", "LLM_DEMO_DECODE_DROP_TARGET=0.8",
     "LOSSLESS_TARGET=1.2", "REQUIRE_QUALITY=0",
 ]  # fmt: skip
-PRELOADED = (np, session)
+PRELOADED = (np, pd, session)
 FILES = {
     "summary.json": "summary",
     "m3/m3_report.json": "m3_report",

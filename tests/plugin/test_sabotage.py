@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ SETTINGS = {
     "LLM_DEMO_DECODE_DROP_TARGET": "0.8",
 }
 # Extension modules cannot be imported twice in one process, so the outer test run loads them first.
-PRELOADED = (np,)
+PRELOADED = (np, pd)
 Damage = Callable[[Path], None]
 
 

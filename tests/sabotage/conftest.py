@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from staging import ACCEPTANCE, FILES, ROOT, TEMPLATES, WITHOUT, Judge, Judged, Score, Stage
 
@@ -18,7 +19,7 @@ from pytest_h2o import session as _session
 from pytest_h2o.report import files as _files
 
 # Extension modules cannot be imported twice in one process, and the others need not be.
-PRELOADED = (np, _session, _files)
+PRELOADED = (np, pd, _session, _files)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_h2o import cli
 
-HEAVY = ("numpy", "pydantic", "pytest", "zstandard", "filelock")
+HEAVY = ("numpy", "pandas", "pydantic", "pytest", "zstandard", "filelock")
 PRINT_HELP = f"""
 import sys
 from pytest_h2o import cli
@@ -25,7 +25,7 @@ EXAMPLE = re.compile(r"^  .*pytest-h2o (.+?)(?:\)|  |$)", re.MULTILINE)
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """The help of the program and of every command is printed without numpy, pydantic or pytest."""
+    """The help of the program and of every command is printed without numpy, pandas, pydantic or pytest."""
     result = subprocess.run([sys.executable, "-c", PRINT_HELP], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
 
