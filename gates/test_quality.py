@@ -12,7 +12,7 @@ pytestmark = pytest.mark.runtime
 
 
 def test_quality_under_eviction(quality: LaunchRecord | None, gate: Gate) -> None:
-    """At the tested lossy ratio perplexity may rise only so much, and H2O must beat a sliding window of its size.
+    """At the tested lossy ratio perplexity may rise only so much, and H2O must lose less than a window of its size.
 
     Programs that cannot report it leave REQUIRE_QUALITY off; their answers to real prompts are compared instead.
     """

@@ -31,9 +31,10 @@ options:
   -j, --json <filename>                     (default: llm_bench.json) | Note: if set, output result to a JSON file
   --quality [filename]                      (default: the shipped held-out text) | Note: instead of speed, print the
                                             perplexity of the text with the full cache, with H2O and with a sliding
-                                            window of the same size, and how far each diverges from the full cache; -j
-                                            writes {{"quality": [{{policy, target, perplexity, divergence,
-                                            effective_ratio, window_losses, window_divergences}}]}}, nats per token
+                                            window of the same size, how far each diverges from the full cache, and
+                                            the perplexity of a passage that returns; -j writes {{"quality": [{{policy,
+                                            target, perplexity, divergence, recall_perplexity, effective_ratio,
+                                            window_losses, window_recall_losses, window_divergences}}]}}, nats per token
 """
 Words = list[str]
 

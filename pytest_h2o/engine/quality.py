@@ -1,12 +1,16 @@
 """What eviction costs: how well a held-out text is predicted with the full cache, with H2O, and with a sliding window.
 
 The text is cut into windows, each begun as prompts are, with the begin-of-text token. The first part of a window is the
-prompt; the rest is forced through decoding, and the model is asked how likely each of its tokens was. Two numbers per
-policy, both in nats per token: the loss, whose exponential is the perplexity, and the divergence of the predicted
-distribution from that of the full cache (Kullback-Leibler). The divergence tells two policies apart with far fewer
-tokens, since what makes a text hard for any cache cancels out, and it does not reward forgetting: a small model that
-learned mostly from short sequences may predict a text better without its distant part. A sliding window of the same
-size is the yardstick: what H2O keeps must be worth more than what is merely recent.
+prompt; the rest is forced through decoding, and the model is asked how likely each of its tokens was. Three numbers per
+policy, in nats per token:
+
+- the loss, whose exponential is the perplexity;
+- the divergence of the predicted distribution from that of the full cache (Kullback-Leibler). It tells two policies
+  apart with far fewer tokens, since what makes a text hard for any cache cancels out;
+- the recall loss, when the prompt is followed by a passage of its own beginning instead. A small model predicts most of
+  a text equally well without its distant part; a passage that returns is what it needs a distant part for.
+
+A sliding window of the same size is the yardstick: what H2O keeps must be worth more than what is merely recent.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Floats
 
 PROMPT_TOKENS, SCORED_TOKENS, WINDOWS = 832, 80, 15
+RECALLED = 64  # where the passage that returns begins: behind what is kept as sink
 LOSSY_RATIOS = (3.0, 3.2)
 DEFAULTS = H2OSettings(enable=True, block_tokens=32, sink_tokens=16, recent_tokens=96, trigger_min_tokens=384)
 
@@ -34,6 +39,7 @@ class Quality:
     policy: str
     target: float
     losses: list[float] = field(default_factory=list)
+    recall_losses: list[float] = field(default_factory=list)
     divergences: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
 
@@ -42,6 +48,11 @@ class Quality:
         """Of all windows."""
         return math.exp(fmean(self.losses))
 
+    @property
+    def recall_perplexity(self) -> float:
+        """Of the passages that return."""
+        return math.exp(fmean(self.recall_losses))
+
     def record(self) -> dict[str, object]:
         """What the JSON file says of it."""
         return {
@@ -49,8 +60,10 @@ class Quality:
             "target": self.target,
             "perplexity": self.perplexity,
             "divergence": fmean(self.divergences),
+            "recall_perplexity": self.recall_perplexity,
             "effective_ratio": fmean(self.ratios),
             "window_losses": self.losses,
+            "window_recall_losses": self.recall_losses,
             "window_divergences": self.divergences,
         }
 
@@ -61,14 +74,17 @@ def measure(engine: Engine, tokens: Sequence[int], windows: int = WINDOWS) -> li
     rows = [Quality("full", 1.0), *(Quality(name, target) for target in LOSSY_RATIOS for name in ("h2o", "window"))]
     settings = [policy_settings(config.h2o, row.policy, row.target) for row in rows]
     for window in cut(tokens, windows, config.architecture.bos):
-        expected = window[PROMPT_TOKENS:]
+        prompt, expected = window[:PROMPT_TOKENS], window[PROMPT_TOKENS:]
         full: Floats | None = None
-        for row, logits in zip(rows, engine.force(window[:PROMPT_TOKENS], expected, settings), strict=True):
+        for row, logits in zip(rows, engine.force(prompt, expected, settings), strict=True):
             seen = log_softmax(logits)
             full = seen if full is None else full
-            row.losses.append(-float(seen[np.arange(len(expected)), expected].mean()))
+            row.losses.append(_loss(seen, expected))
             row.divergences.append(float((np.exp(full) * (full - seen)).sum(axis=1).mean()))
             row.ratios.append(_held_ratio(engine, settings[0]))
+        passage = prompt[RECALLED : RECALLED + SCORED_TOKENS]
+        for row, logits in zip(rows, engine.force(prompt, passage, settings), strict=True):
+            row.recall_losses.append(_loss(log_softmax(logits), passage))
     return rows
 
 
@@ -80,6 +96,11 @@ def cut(tokens: Sequence[int], windows: int, bos: int) -> list[Sequence[int]]:
     count = min(windows, len(tokens) // size)
     begins = np.linspace(0, len(tokens) - size, count).astype(int).tolist()
     return [[bos, *tokens[begin + 1 : begin + size]] for begin in begins]
+
+
+def _loss(log_probabilities: Floats, expected: Sequence[int]) -> float:
+    """Mean negative log probability [T, V] of the expected tokens."""
+    return -float(log_probabilities[np.arange(len(expected)), expected].mean())
 
 
 def log_softmax(logits: Floats) -> Floats:
@@ -110,11 +131,19 @@ def _held_ratio(engine: Engine, h2o: H2OSettings) -> float:
 
 def table_lines(rows: Sequence[Quality]) -> Iterator[str]:
     """The rows as a Markdown table; the first is what the others are compared with."""
-    yield "| policy     | target lossy | perplexity | change   | divergence | effective ratio |"
-    yield "| ---------- | -----------: | ---------: | -------: | ---------: | --------------: |"
+    yield (
+        "| policy     | target lossy | perplexity | change   | divergence | recall perplexity | change   "
+        "| effective ratio |"
+    )
+    yield (
+        "| ---------- | -----------: | ---------: | -------: | ---------: | ----------------: | -------: "
+        "| --------------: |"
+    )
     for row in rows:
         change = row.perplexity / rows[0].perplexity - 1
+        recall_change = row.recall_perplexity / rows[0].recall_perplexity - 1
         yield (
             f"| {row.policy:<10} | {row.target:>12.1f} | {row.perplexity:>10.3f} | {change:>+8.2%}"
-            f" | {fmean(row.divergences):>10.5f} | {fmean(row.ratios):>15.3f} |"
+            f" | {fmean(row.divergences):>10.5f} | {row.recall_perplexity:>17.3f} | {recall_change:>+8.2%}"
+            f" | {fmean(row.ratios):>15.3f} |"
         )

@@ -18,18 +18,25 @@ Finite = Annotated[float, Field(allow_inf_nan=False, ge=0)]
 
 
 class Row(BaseModel):
-    """One policy at a target lossy ratio; ``divergence`` is from the full cache, in nats per token."""
+    """One policy at a target lossy ratio.
+
+    ``divergence`` is from the full cache, in nats per token; ``recall_perplexity`` is that of passages that return.
+    """
 
     policy: str
     target: Finite
     perplexity: Finite
     divergence: Finite
+    recall_perplexity: Finite
     effective_ratio: Finite
 
     @property
     def shown(self) -> str:
         """The row in words."""
-        return f"perplexity {self.perplexity:.3f}, divergence {self.divergence:.5f}, ratio {self.effective_ratio:.3f}"
+        return (
+            f"perplexity {self.perplexity:.3f}, divergence {self.divergence:.5f}, "
+            f"recall perplexity {self.recall_perplexity:.3f}, ratio {self.effective_ratio:.3f}"
+        )
 
 
 class Report(BaseModel):
@@ -73,14 +80,19 @@ def perplexity_increase(record: LaunchRecord) -> Measured:
 
 
 def quality_evidence(record: LaunchRecord) -> list[Evidence]:
-    """Whether H2O stays nearer to the full cache than a sliding window of the same size.
+    """Whether H2O loses less than a sliding window of the same size.
 
-    Divergence and not perplexity is compared: a small model may predict a text better without its distant part.
+    It is to stay nearer to the full cache, and to predict better what the beginning of the prompt said. The perplexity
+    of plain text is not compared: a small model may predict that as well without its distant part.
     """
     rows, missing = read_quality(record)
     if missing:
         return []
     h2o, window = rows["h2o"], rows["window"]
-    standing: Standing = "supported" if h2o.divergence < window.divergence else "contradicted"
-    text = f"divergence from the full cache {h2o.divergence:.5f}, of a sliding window {window.divergence:.5f}"
+    less = h2o.divergence < window.divergence and h2o.recall_perplexity < window.recall_perplexity
+    standing: Standing = "supported" if less else "contradicted"
+    text = (
+        f"divergence from the full cache {h2o.divergence:.5f}, of a sliding window {window.divergence:.5f}; "
+        f"perplexity of passages that return {h2o.recall_perplexity:.3f}, {window.recall_perplexity:.3f}"
+    )
     return [Evidence(claim=WORTH, standing=standing, text=text)]

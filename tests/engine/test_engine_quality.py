@@ -41,6 +41,11 @@ def short(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return [1, *np.random.default_rng(1).integers(3, 96, 189).tolist()]
 
 
+def loss(seen: np.ndarray, expected: list[int]) -> float:
+    """Mean of the negative log probabilities, token by token."""
+    return -sum(float(row[token]) for row, token in zip(seen, expected, strict=True)) / len(expected)
+
+
 @pytest.mark.parametrize("trigger", [40, 100, 140])
 def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int) -> None:
     """Losses and divergences are those of decoding token by token, whether or not evictions repeat."""
@@ -51,16 +56,20 @@ def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int
         ("full", 1.0), ("h2o", 3.0), ("window", 3.0), ("h2o", 3.2), ("window", 3.2),
     ]  # fmt: skip
     full = stepwise(make_engine(), short)
+    passage = short[quality.RECALLED : quality.RECALLED + 40]
     for row in rows:
         policy = {"kv_h2o_policy": "window", "kv_h2o_sink_tokens": 0} if row.policy == "window" else {}
         evicting = given | policy | {"kv_h2o_target_lossy_ratio": row.target}
         engine = make_engine(evicting if row.policy != "full" else {})
+        recalled = loss(stepwise(engine, short[:150] + passage), passage)
         seen = stepwise(engine, short)
         held = [layer.length for layer in engine.cache.layers[1:]]
-        assert row.losses == pytest.approx([-seen[np.arange(40), short[150:]].mean()], rel=1e-4)
+        assert row.losses == pytest.approx([loss(seen, short[150:])], rel=1e-4)
+        assert row.recall_losses == pytest.approx([recalled], rel=1e-4)
         assert row.divergences == pytest.approx([(np.exp(full) * (full - seen)).sum(1).mean()], abs=1e-5)
         assert row.ratios == [189 * 3 / sum(held)]
         assert row.record()["perplexity"] == pytest.approx(math.exp(row.losses[0]))
+        assert row.record()["recall_perplexity"] == pytest.approx(math.exp(recalled), rel=1e-3)
     assert all(row.ratios[0] > 1.5 < 100 * row.divergences[0] for row in rows[1:])
     assert list(quality.table_lines(rows))[2].startswith("| full       |          1.0 | ")
 

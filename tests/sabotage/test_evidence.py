@@ -88,16 +88,23 @@ def test_unusable_runs_are_not_looked_at(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("h2o", "increase", "standing"),
-    [((14.298, 0.01905), 0.018, "supported"), ((17.562, 0.15039), 0.25, "contradicted")],
-    ids=["honest", "keeps_the_oldest_tokens"],
+    [
+        ((14.298, 0.01905, 22.367), 0.018, "supported"),
+        ((17.562, 0.15039, 22.367), 0.25, "contradicted"),
+        ((14.298, 0.01905, 23.296), 0.018, "contradicted"),
+    ],
+    ids=["honest", "keeps_the_oldest_tokens", "forgets_the_beginning"],
 )
-def test_quality_of_what_is_kept(h2o: tuple[float, float], increase: float, standing: str, tmp_path: Path) -> None:
-    """Numbers of the embedded engine, and of one whose H2O keeps the oldest tokens instead."""
+def test_quality_of_what_is_kept(
+    h2o: tuple[float, float, float], increase: float, standing: str, tmp_path: Path
+) -> None:
+    """Numbers of the embedded engine, of one whose H2O keeps the oldest tokens, and of one that recalls no better."""
     (record, *_) = bench_records("bench_full", tmp_path)
     target = record.spec.config["kv_h2o_target_lossy_ratio"]
-    rows = {"full": (14.049, 0.0), "h2o": h2o, "window": (13.877, 0.02664)}
+    rows = {"full": (14.049, 0.0, 21.882), "h2o": h2o, "window": (13.877, 0.02664, 23.296)}
+    keys = ("perplexity", "divergence", "recall_perplexity")
     report = [
-        {"policy": name, "target": target, "perplexity": each[0], "divergence": each[1], "effective_ratio": 2.482}
+        {"policy": name, "target": target, "effective_ratio": 2.482} | dict(zip(keys, each, strict=True))
         for name, each in rows.items()
     ]
     (record.directory / "quality.json").write_text(json.dumps({"quality": report}))

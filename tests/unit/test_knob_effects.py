@@ -102,8 +102,8 @@ def quality(settings: Sequence[str], tmp_path: Path) -> object:
     lab, _ = make_lab(["REQUIRE_QUALITY=1"], tmp_path)
     (spec,) = lab._quality_launches()
     record = LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(tmp_path))
-    rows = [("full", 1.0, 10.0, 0.0), ("h2o", 3.2, 12.0, 0.1), ("window", 3.2, 13.0, 0.2)]
-    keys = ("policy", "target", "perplexity", "divergence")
+    rows = [("full", 1.0, 10.0, 0.0, 20.0), ("h2o", 3.2, 12.0, 0.1, 21.0), ("window", 3.2, 13.0, 0.2, 22.0)]
+    keys = ("policy", "target", "perplexity", "divergence", "recall_perplexity")
     report = [dict(zip(keys, row, strict=True), effective_ratio=2.7) for row in rows]
     (tmp_path / "quality.json").write_text(json.dumps({"quality": report}))
     return judge(QUALITY.test_quality_under_eviction, knobs, quality=record).outcome
