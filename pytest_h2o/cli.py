@@ -58,8 +58,9 @@ taken as it is. Relative paths in it start at the file. Each key may be left out
 
 A launcher runs the programs elsewhere. It must see the run directory, the prompts and the model under the same paths.
 ssh and adb get the command as one word, quoted for the shell on the other side; every other launcher gets it as words,
-or quoted in place of {command}, as in: docker exec c sh -c {command}. With ssh give -tt, so that the program ends with
-the connection.
+or quoted in place of {command}, as in: docker exec -i c sh -c {command}. Quoted, the program and its children end with
+the connection, if standard input reaches the other side (not with ssh -n, or docker without -i) and it has setsid; one
+that makes itself a daemon there is out of reach. What srun leaves on a node is up to its own settings.
 """
 # The plugin's package is loaded before pytest, by this command.
 IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"

@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--h2o-profile", metavar="NAME|PATH", help="a TOML file that names a whole setup: h2o-profiles/NAME.toml"
     )
-    group.addoption("--h2o-launcher", metavar="WORDS", help="put in front of every program: 'srun -N1', 'ssh -tt HOST'")
+    group.addoption("--h2o-launcher", metavar="WORDS", help="put in front of every program: 'srun -N1', 'ssh HOST'")
     group.addoption("--h2o-out", metavar="DIR", help="where run directories are kept (default: h2o-runs)")
     group.addoption("--h2o-replay", metavar="RUN_DIR", help="judge an earlier run or a folder of logs; launch nothing")
     group.addoption("--h2o-replay-baseline", metavar="DIR", help="the H2O-off run that a replayed one is compared with")

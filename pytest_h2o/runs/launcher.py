@@ -78,7 +78,7 @@ def launch(
             started = time.monotonic()
             process = subprocess.Popen(
                 command.argv, cwd=command.cwd, env={**os.environ, **command.env, MARK: mark}, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                stdin=subprocess.PIPE if command.watched else subprocess.DEVNULL, stdout=stdout, stderr=stderr,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             return Ended(status="not_started", reason=_why_not(command.argv[0], error), started_utc=started_utc)
@@ -114,6 +114,9 @@ class _Child:
         self.cpu_seconds: float | None = None
         self._exited = threading.Event()
         threading.Thread(target=self._await_exit, daemon=True).start()
+        if process.stdin:
+            with suppress(BrokenPipeError):
+                os.write(process.stdin.fileno(), b"\n")
 
     def _await_exit(self) -> None:
         # The exit is noted, not collected: until it is, the group's number cannot be given to another process.
@@ -141,6 +144,9 @@ class _Child:
     def end(self, grace_s: float) -> None:
         """End whatever is left of the launch and collect the exit code and the CPU time."""
         try:
+            if self.process.stdin:  # the end of standard input is what a shell elsewhere ends the program for
+                self.process.stdin.close()
+                self._exited.wait(2 * grace_s)
             if not self._exited.is_set():
                 signal_launch(self.mark, self.process.pid, signal.SIGTERM)
                 self._exited.wait(grace_s)

@@ -30,6 +30,7 @@ class Command:
         table: file into which ``llm_bench`` writes its table.
         metrics: file into which ``llm_demo`` writes its JSONL record.
         overridden: values of the user's base config that the launch replaces, by key.
+        watched: a shell elsewhere ends the program when standard input ends, so it is held open, with a line in it.
     """
 
     argv: tuple[str, ...]
@@ -40,6 +41,7 @@ class Command:
     table: Path | None = None
     metrics: Path | None = None
     overridden: Mapping[str, object] = field(default_factory=dict)
+    watched: bool = False
 
 
 class Runtime(Protocol):

@@ -17,6 +17,21 @@ from pytest_h2o.specs import LaunchSpec
 COMMAND = "{command}"
 # These join their words with blanks and give the result to a shell on the other side.
 JOINING = ("ssh", "adb")
+# What a shell elsewhere runs: directory and words follow. Where no line can be read, standard input is not held open
+# for it. Else the program has a group of its own, which ends with the connection, or with the program itself.
+WATCH = """cd "$1" || exit
+shift
+read -r line || exec "$@" </dev/null
+exec 3<&0 </dev/null
+$(command -v setsid) "$@" 3<&- &
+job=$!
+(trap "" HUP; cat <&3
+kill -TERM -$job || kill -TERM $job; sleep 2; kill -KILL -$job || kill -KILL $job) >/dev/null 2>&1 &
+watch=$!
+wait $job
+status=$?
+kill -KILL -$job $watch 2>/dev/null
+exit $status"""
 _CPUS = re.compile(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -28,7 +43,7 @@ class Placement:
     Attributes:
         launcher: words put in front of the program, such as ``srun -N1 --exclusive``. A word ``{command}`` is replaced
             by the whole command line quoted for a POSIX shell, for launchers that give it to a shell elsewhere
-            (``docker exec c sh -c {command}``); ``ssh`` and ``adb`` get it in this form as their last word.
+            (``docker exec -i c sh -c {command}``); ``ssh`` and ``adb`` get it in this form as their last word.
         cpus: CPU list as ``taskset -c`` takes it (``0-3,8``).
         env: variables of every launch.
     """
@@ -46,7 +61,8 @@ class Placement:
             return replace(command, argv=argv, env=env)
         # A launcher may run the program on another machine, so the variables travel as arguments too.
         words = ("env", *(f"{name}={value}" for name, value in env.items()), *argv) if env else argv
-        return replace(command, argv=_launched(self.launcher, words, command.cwd), env=env)
+        argv, watched = _launched(self.launcher, words, command.cwd or Path())
+        return replace(command, argv=argv, env=env, watched=watched)
 
     def describe(self) -> str:
         """What the placement adds, in words; empty if nothing."""
@@ -56,11 +72,13 @@ class Placement:
         return " ".join(parts)
 
 
-def _launched(launcher: tuple[str, ...], words: tuple[str, ...], cwd: Path | None) -> tuple[str, ...]:
-    quoted = f"cd {shlex.quote(str(cwd))} && exec {shlex.join(words)}" if cwd else shlex.join(words)
+def _launched(launcher: tuple[str, ...], words: tuple[str, ...], cwd: Path) -> tuple[tuple[str, ...], bool]:
+    """The words to start, and whether they start a shell elsewhere."""
+    quoted = shlex.join(("exec", "sh", "-c", WATCH, "sh", str(cwd), *words))
     if any(COMMAND in word for word in launcher):
-        return tuple(word.replace(COMMAND, quoted) for word in launcher)
-    return (*launcher, quoted) if PurePath(launcher[0]).name in JOINING else (*launcher, *words)
+        return tuple(word.replace(COMMAND, quoted) for word in launcher), True
+    joining = PurePath(launcher[0]).name in JOINING
+    return (*launcher, *((quoted,) if joining else words)), joining
 
 
 def parse_placement(launcher: str, cpus: str, env: str) -> Placement:

@@ -6,21 +6,24 @@ import hashlib
 import json
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from stand_in import ROOT, install, launches
+from test_everywhere import running, start, wait_until
 
 GATES = str(ROOT / "gates")
 SELECT = ["-k", "full_strict and (fallback or queue_peak)", "--h2o-set", "PROMPTS=512"]
-# Joins its words as ssh does, and hands them to a shell that is elsewhere.
+# Joins its words as ssh does, and hands them to a shell elsewhere, which gets neither signals nor the environment.
 FAKE_SSH = """#!{python}
 import os, subprocess, sys
 open({log!r}, "a").write(repr(sys.argv[1:]) + chr(10))
 line, environment = " ".join(sys.argv[2:]), {{"PATH": os.environ["PATH"]}}
-raise SystemExit(subprocess.run(line, shell=True, cwd="/", env=environment).returncode)
+print("*** welcome, errors are logged ***", file=sys.stderr, flush=True)
+raise SystemExit(subprocess.run(line, shell=True, cwd="/", env=environment, start_new_session=True).returncode)
 """
 FAKE_SRUN = """#!{python}
 import os, sys
@@ -123,6 +126,35 @@ def test_launcher(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, na
     assert folder.joinpath("env").read_text() == 'a $b "c'
     assert Path(launches(folder)[0][2]).name == "bench-p512_g128x3-full-r1"
     result.stdout.fnmatch_lines([f"h2o: mnn: *launched by {words.partition(' ')[0]} *"])
+
+
+# Neither heeds TERM, and what would find them on this machine is not in their environment.
+ELSEWHERE = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.fork()
+with (here / "pids").open("a") as file:
+    file.write(f"{os.getpid()} ")
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGKILL], ids=["deadline", "killed session"])
+def test_nothing_goes_on_elsewhere(tmp_path: Path, number: signal.Signals | None) -> None:
+    """A launch on another machine ends at its deadline, and when the session dies, with its children."""
+    install(tmp_path, ELSEWHERE)
+    program(tmp_path / "bin" / "ssh", FAKE_SSH, tmp_path / "launcher.log")
+    session = start(
+        tmp_path, *SELECT, "--h2o-launcher", f"{tmp_path}/bin/ssh host",
+        "--h2o-set", f"LAUNCH_TIMEOUT_S={600 if number else 1}",
+    )  # fmt: skip
+    pids = tmp_path / "pids"
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    if number:
+        session.send_signal(number)
+    output = session.communicate(timeout=60)[0]
+    wait_until(lambda: not any(running(pid) for pid in pids.read_text().split()))
+    assert number or "did not end within 1 s and was stopped" in output
 
 
 def test_cpus(pytester: pytest.Pytester) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,7 +97,7 @@ def test_missing_and_huge_profiles(tmp_path: Path) -> None:
 def test_a_shell_elsewhere_sees_the_same_words(words: list[str], launcher: str) -> None:
     """Quoted for the other side's shell, every word comes out as it went in."""
     argv = parse_placement(launcher, "", "").apply(command(*words)).argv
-    assert shlex.split(argv[-1]) == words
+    assert shlex.split(argv[-1])[6:] == words
 
 
 @given(WORDS)
@@ -105,14 +107,34 @@ def test_other_launchers_get_words(words: list[str]) -> None:
 
 
 def test_a_remote_shell_runs_it_in_its_directory(tmp_path: Path) -> None:
-    """Directory, CPUs and variables travel with the command, and the program replaces the shell."""
+    """Directory, CPUs and variables travel with the command, whether or not standard input is held open."""
     folder = tmp_path / "it's here"
     folder.mkdir()
     placement = parse_placement("ssh host", "0", "A='x y'")
     applied = placement.apply(command("sh", "-c", 'echo "$A $B"; pwd', cwd=folder, B="$HOME"))
     assert applied.argv[:2] == ("ssh", "host")
-    shown = subprocess.run(["sh", "-c", applied.argv[2]], cwd="/", capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines() == ["x y $HOME", str(folder)]
+    assert applied.watched
+    run = partial(subprocess.check_output, ["sh", "-c", applied.argv[2]], cwd="/", text=True)
+    assert run(stdin=subprocess.DEVNULL).splitlines() == ["x y $HOME", str(folder)]
+    read, write = os.pipe()
+    os.write(write, b"\n")
+    assert run(stdin=read).splitlines() == ["x y $HOME", str(folder)]
+    os.close(write)
+    os.close(read)
+
+
+@pytest.mark.parametrize(("end", "code"), [("exit 3", 3), ("kill -SEGV $$", 128 + 11), ("sleep 600 & wait", 128 + 15)])
+def test_a_remote_shell_passes_exit_codes_on(end: str, code: int) -> None:
+    """What the program ended with is known here, and when the connection ends, the program and its children do."""
+    word = parse_placement("ssh host", "", "").apply(command("sh", "-c", f"echo up; {end}")).argv[-1]
+    remote = subprocess.Popen(["sh", "-c", word], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert remote.stdin
+    assert remote.stdout
+    remote.stdin.write(b"\n")
+    remote.stdin.flush()
+    assert remote.stdout.readline() == b"up\n"
+    remote.communicate(timeout=60)  # ends standard input, and waits for all that hold the output
+    assert remote.returncode == code
 
 
 def test_without_a_launcher(tmp_path: Path) -> None:
