@@ -12,6 +12,7 @@ APPLIED = "evictions were applied"
 RATIO = "the lossy ratio is what the plans kept"
 FRESH = "every response starts with an empty cache"
 TRIGGERED = "H2O was active"
+PROTECTED = "sink and recent tokens are kept"
 NEEDS = {
     APPLIED: "[H2O] lines (kv_h2o_log_stats) of several plans per layer, h2o_evictions_applied or h2o_kv_tokens_end",
     RATIO: "h2o_keep or [H2O] lines",
@@ -43,7 +44,7 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
 
 def _each(looks: Sequence[Look]) -> Iterator[Evidence]:
     for look in looks:
-        for check in (_counters, _stale, _shrank, _kv_at_end, _resident, _effective, _ratio_of_keep, _ratio_of_plans):
+        for check in CHECKS:
             if found := check(look):
                 yield found
         yield from leftovers(look)
@@ -138,6 +139,18 @@ def _ratio_of_plans(look: Look) -> Evidence | None:
         return None
     best = max(layer.best_ratio for layer in look.facts.layers.values())
     return look.says(RATIO, lossy <= 1.01 * best, f"lossy ratio {lossy:g}, the plan that kept least kept 1/{best:.4g}")
+
+
+def _protected(look: Look) -> Evidence | None:
+    """Needs ``floor=``, ``sink=`` and ``recent=`` of ``[H2O]`` lines."""
+    plans, bare = look.facts.plans, look.facts.unprotected
+    text = f"{bare} of {plans} plans protect fewer tokens than sink and recent (floor=)"
+    return look.says(PROTECTED, False, text) if bare else None
+
+
+CHECKS = (
+    _counters, _stale, _shrank, _kv_at_end, _resident, _effective, _ratio_of_keep, _ratio_of_plans, _protected,
+)  # fmt: skip
 
 
 def leftovers(look: Look) -> Iterator[Evidence]:

@@ -43,6 +43,7 @@ MAX_DISTINCT = 256
 TELLING_CHARS = 300
 _MARK = re.compile("|".join(map(re.escape, (H2O, LOSSLESS, *INTEGRITY_KINDS))))
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
+_SHARE = re.compile(r"[0-9]\.[0-9]{3,18}")
 _SHRINK = re.compile(r"shrink(?:\(store\))?: discarding ([0-9]{1,18}) ")
 _ECHOED = ("target", "recent", "sink", "block")
 
@@ -104,6 +105,7 @@ class LogFacts:
         zstd: values of ``zstd=`` seen; 0 means the library was not found.
         shrinks: shrink lines, ``shrunk_blocks`` the blocks they discarded.
         echo: the configuration as plan lines repeat it, by key.
+        unprotected: plans whose floor holds fewer tokens than the sink and recent ones that the line names.
     """
 
     layers: dict[int, LayerFacts] = field(default_factory=dict)
@@ -123,6 +125,7 @@ class LogFacts:
     shrinks: int = 0
     shrunk_blocks: int = 0
     echo: dict[str, set[str]] = field(default_factory=dict)
+    unprotected: int = 0
 
     @property
     def plans(self) -> int:
@@ -173,6 +176,7 @@ class LogFacts:
             return False
         layer.plan(kv, evict)
         self._see_kv(fields)
+        self.unprotected += _unprotected(fields, kv)
         for key in _ECHOED:
             values = self.echo.setdefault(key, set())
             if key in fields and len(values) < MAX_DISTINCT:
@@ -229,6 +233,14 @@ class LogFacts:
         if kind not in self.findings:
             self.findings[kind] = Finding(0, printable(text[:TELLING_CHARS]))
         self.findings[kind].count += 1
+
+
+def _unprotected(fields: dict[str, str], kv: int) -> bool:
+    """Whether ``floor=``, a share of ``kv`` tokens with three decimals, is less than ``sink=`` and ``recent=``."""
+    sink, recent = _int(fields, "sink"), _int(fields, "recent")
+    if sink is None or recent is None or not _SHARE.fullmatch(fields.get("floor", "")):
+        return False
+    return (float(fields["floor"]) + 0.0005) * kv < min(kv, sink + recent)
 
 
 def read_log_facts(source: Path | str) -> LogFacts:

@@ -13,12 +13,20 @@ TEMPLATES = ROOT / "tests" / "data" / "honest"
 SETTINGS = ("PROMPTS=512,1024", "GENS=48", "REPEAT=2", "THREADS=2", "DECODE_TOKENS=64", "FULL_RUNS=2")
 ACCEPTANCE = "full_strict or store_tuned or joint_full or llm_demo"
 WITHOUT = "not offline and not store_smoke and not tensor and not upper and not online and not sweep"
+OPTIONS = ("--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist")
+SHIPPED = ROOT / "pytest_h2o" / "engine" / "weights"
 FILES = ("llm.mnn", "llm.mnn.weight", "llm_config.json", "tokenizer.txt", "embeddings_bf16.bin")
 PROGRAM = """#!{python} -SE
 import pathlib, sys
 sys.path.insert(0, {here!r})
 import imitator
 imitator.main(pathlib.Path({templates!r}), {defect!r})
+"""
+SPOILED = """#!{python}
+import sys
+sys.path.insert(0, {here!r})
+import spoiled
+spoiled.main({defect!r})
 """
 
 
@@ -57,18 +65,26 @@ class Stage:
 
     def arguments(self, defect: str = "") -> list[str]:
         """The options of a session with programs that have ``defect``."""
-        programs = [self._program(name, defect) for name in ("llm_bench", "llm_demo")]
-        settings = [word for setting in SETTINGS for word in ("--h2o-set", setting)]
+        programs = [
+            self._program(f"{name}_{defect or 'honest'}", PROGRAM, defect) for name in ("llm_bench", "llm_demo")
+        ]
         return [
-            "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist",
-            "--llm-bench", programs[0], "--llm-demo", programs[1],
+            *OPTIONS, *_set(SETTINGS), "--llm-bench", programs[0], "--llm-demo", programs[1],
             "--model-config", str(self.directory / "config.json"), "--prompt-dir", str(self.directory / "prompts"),
-            *settings,
         ]  # fmt: skip
 
-    def _program(self, name: str, defect: str) -> str:
-        path = self.directory / f"{name}_{defect or 'honest'}"
-        text = PROGRAM.format(python=sys.executable, here=str(HERE), templates=str(TEMPLATES), defect=defect)
-        path.write_text(text)
+    def spoiled(self, defect: str) -> list[str]:
+        """The options of a session with the embedded engine that has ``defect``."""
+        program = self._program(f"engine_{defect}", SPOILED, defect)
+        settings = _set(("PROMPTS=512", "GENS=48", "REPEAT=1", "THREADS=1", "REQUIRE_QUALITY=1"))
+        return [*OPTIONS, *settings, "--llm-bench", program, "--model-config", str(SHIPPED / "h2o.json")]
+
+    def _program(self, name: str, text: str, defect: str) -> str:
+        path = self.directory / name
+        path.write_text(text.format(python=sys.executable, here=str(HERE), templates=str(TEMPLATES), defect=defect))
         path.chmod(0o755)
         return str(path)
+
+
+def _set(settings: tuple[str, ...]) -> list[str]:
+    return [word for setting in settings for word in ("--h2o-set", setting)]

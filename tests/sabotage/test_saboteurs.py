@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import pytest
 from golden import RUNS
 from imitator import stored
-from original import LOSSY_TARGET, Row, accepts, rows_of, values
+from original import DROP, LOSSY_TARGET, Row, accepts, decode, rows_of, values
 from saboteurs import SABOTEURS, Saboteur
 from staging import ACCEPTANCE, ROOT, Judge, Score, Stage
 
@@ -97,6 +98,22 @@ def test_threshold_in_another_unit(stage: Stage, score: Score, pytester: pytest.
     result.stderr.fnmatch_lines(["*DECODE_DROP_TARGET='5': expected a number at least 0 and at most 0.99 (share)"])
 
 
+def test_history_of_failures(stage: Stage, judge: Judge, score: Score) -> None:
+    """Sessions that fail do not become the baseline of the next; the original's rolling median takes them all."""
+    settings = ["DECODE_BASELINE_ROLLING_MIN_SAMPLES=1", "DECODE_BASELINE_ROLLING_WINDOW=3"]
+    arguments = [word for setting in settings for word in ("--h2o-set", setting)]
+    every = "full_strict or store_tuned"
+    honest = judge([*stage.arguments(), *arguments, "--h2o-set", "DECODE_BASELINE_MODE=same_batch"], every)
+    assert honest.failed == {}
+    arguments += [*stage.arguments("slow"), "--h2o-set", "DECODE_BASELINE_MODE=rolling"]
+    sessions = [judge(arguments, every) for _ in range(3)]
+    reasons = [session.failed.get("decode_drop[full_strict]", "") for session in sessions]
+    score.gates["history_of_failures"] = all("decode_drop 0.25" in reason for reason in reasons)
+    speeds = [best_decode(session.directory) for session in (honest, *sessions)]
+    score.original["history_of_failures"] = 1 - speeds[3] / median(speeds[:3]) > DROP
+    assert score.gates["history_of_failures"], reasons
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [("bench_claims_without_eviction", "dropped as stale"), ("bench_never_triggered", "H2O never triggered")],
@@ -108,6 +125,11 @@ def test_recorded_saboteurs(name: str, words: str, judge: Judge, score: Score, s
     score.gates[name] = words in reason
     score.original[name] = max(values(rows_of_run(name), "h2o_lossy")) < LOSSY_TARGET
     assert score.gates[name], reason
+
+
+def best_decode(session: Path) -> float:
+    """The fastest row of the candidate of ``full_strict``."""
+    return max(decode(row) for path in session.glob("launches/bench-*-full-r1/log.md") for row in rows_of(path))
 
 
 def rows_of_run(name: str) -> list[Row]:

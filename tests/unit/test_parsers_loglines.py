@@ -100,7 +100,18 @@ def test_recorded_facts_are_the_counted_ones(name: str) -> None:
         steps = list(pairwise(kvs))
         assert layer.followed_by_smaller_kv == sum(later < earlier for earlier, later in steps)
         assert layer.followed_by_larger_kv == sum(later > earlier for earlier, later in steps)
-    assert UNREADABLE not in facts.findings
+    assert (facts.unprotected, UNREADABLE in facts.findings) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("kv", "floor", "unprotected"),
+    [(100, "1.000", 0), (512, "0.218", 1), (512, "0.219", 0), (560, "", 0), (560, "nan", 0), (560, "1e999", 0)],
+)
+def test_plans_that_protect_too_little(tmp_path: Path, kv: int, floor: str, unprotected: int) -> None:
+    """A floor below the sink and recent tokens of the line is counted; one that cannot be read says nothing."""
+    line = f"[H2O] layer=2 kv={kv} evict=32 floor={floor} recent=96 sink=16 block=32\n"
+    (tmp_path / "stdout").write_text(line)
+    assert read_log_facts(tmp_path / "stdout").unprotected == unprotected
 
 
 def test_claims_without_eviction_are_visible() -> None:

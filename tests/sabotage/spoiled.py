@@ -1,0 +1,95 @@
+"""The embedded engine with a defect in what it keeps: ``spoiled.main(defect)`` is ``h2o-llm-bench`` with that defect.
+
+Unlike the stand-ins that print recorded numbers, these really evict, and really predict what they then predict.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from pytest_h2o.engine import bench, bench_options, h2o, quality
+from pytest_h2o.engine.config import H2OSettings
+from pytest_h2o.engine.kv_cache import Floats, LayerCache, Ranges
+from pytest_h2o.engine.policies import h2o as heavy_hitters
+
+EVERY = 5  # only so many of the windows of held-out text are measured: enough to tell these apart
+
+
+def honest() -> None:
+    """The engine as it is."""
+
+
+def oldest_tokens() -> None:
+    """Keeps the oldest tokens, whatever attention says."""
+    _score(lambda scores: -np.arange(scores.shape[1], dtype=np.float32))
+
+
+def lightest_tokens() -> None:
+    """Keeps what drew the least attention: a comparison the wrong way round."""
+    update = heavy_hitters.update
+
+    def reversed_update(scores: Floats, attention: object, alpha: float) -> None:
+        np.negative(scores, out=scores)
+        update(scores, attention, alpha)  # type: ignore[arg-type]
+        np.negative(scores, out=scores)
+
+    heavy_hitters.update = reversed_update
+
+
+def recent_tokens_dropped() -> None:
+    """Does not protect the recent tokens, and a token that has just come has no score yet."""
+    select = h2o.select
+
+    def unprotected(kv: int, scores: Floats, settings: H2OSettings) -> h2o.Selection:
+        begin = max(0, kv - settings.recent_tokens) // settings.block_tokens
+        scores[begin:] = -1
+        return select(kv, scores, replace(settings, recent_tokens=0))
+
+    h2o.select = unprotected
+
+
+def keys_without_values() -> None:
+    """Moves the kept keys to the front and leaves the values where they were."""
+    keep = LayerCache.keep
+
+    def keep_keys(self: LayerCache, ranges: Ranges) -> None:
+        values = self._data[1].copy()
+        keep(self, ranges)
+        self._data[1, :, : self.length] = values[:, : self.length]
+
+    LayerCache.keep = keep_keys  # type: ignore[method-assign]
+
+
+def no_sink() -> None:
+    """Does not protect the first tokens, and says so in its lines: the settings are not those of the config."""
+    _ignoring(sink_tokens=0)
+
+
+def quantised_attention() -> None:
+    """A build in which quantised attention is always on, which turns H2O off."""
+    setups = bench_options.setups
+    bench_options.setups = lambda options: (replace(setup, quantised=2) for setup in setups(options))
+
+
+def _score(score: Callable[[Floats], Floats]) -> None:
+    def update(scores: Floats, attention: object, alpha: float) -> None:
+        scores[:] = score(scores)
+
+    heavy_hitters.update = update
+
+
+def _ignoring(**changes: int) -> None:
+    select = h2o.select
+    h2o.select = lambda kv, scores, settings: select(kv, scores, replace(settings, **changes))
+
+
+def main(defect: str) -> None:
+    """Run the command line with the defect."""
+    cut = quality.cut
+    quality.cut = lambda *arguments: cut(*arguments)[::EVERY]
+    globals()[defect]()
+    sys.exit(bench.main())

@@ -1,0 +1,36 @@
+"""Engines that evict the wrong thing are caught by what they then predict, or by what they then print."""
+
+from __future__ import annotations
+
+import pytest
+from staging import Judge, Score, Stage
+
+QUALITY, LOSSY = "quality_under_eviction", "lossy"
+
+
+@pytest.mark.parametrize(
+    ("defect", "gate", "words"),
+    [
+        ("oldest_tokens", QUALITY, "divergence from the full cache"),
+        ("lightest_tokens", QUALITY, "perplexity of passages that return"),
+        ("recent_tokens_dropped", QUALITY, "perplexity_increase"),
+        ("keys_without_values", QUALITY, "perplexity_increase"),
+        ("no_sink", LOSSY, "plans protect fewer tokens than sink and recent"),
+        ("quantised_attention", LOSSY, "H2O never triggered"),
+    ],
+)
+def test_spoiled_engine_is_caught(  # noqa: PLR0913, PLR0917  a fixture each
+    defect: str, gate: str, words: str, stage: Stage, judge: Judge, score: Score
+) -> None:
+    """The gate in charge fails, and its reason names the defect."""
+    judged = judge(stage.spoiled(defect), f"{gate} and full_strict" if gate == LOSSY else gate)
+    [(outcome, reason)] = [found for name, found in judged.gates.items() if name.startswith(gate)]
+    score.gates[defect] = outcome == "fail" and words in reason
+    score.original[defect] = defect == "quantised_attention"  # the original judges speeds and ratios, not what is kept
+    assert score.gates[defect], f"{gate} was {outcome}: {reason}"
+
+
+def test_honest_engine_is_accepted(stage: Stage, judge: Judge) -> None:
+    """The same windows and launches of the engine as it is pass the same gates."""
+    judged = judge(stage.spoiled("honest"), f"{QUALITY} or ({LOSSY} and full_strict)")
+    assert (judged.failed, len(judged.gates)) == ({}, 2)
