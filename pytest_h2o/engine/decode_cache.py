@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TypeAlias
 
 from pytest_h2o.codec.blocks import EncodedBlock
-from pytest_h2o.engine.kv_cache import Bits
-
-Decoded: TypeAlias = Bits  # K and V [2, kv_heads, tokens, head_dim]
+from pytest_h2o.engine.kv_cache import Floats
 
 
 class DecodeCache:
-    """At most ``capacity`` decoded blocks, found by their encoded bytes; safe to use from several threads."""
+    """At most ``capacity`` decoded blocks, found by their encoded bytes; safe to use from several threads.
+
+    Their values are ready to be written back; ``nbytes`` counts them at the KV precision, as the cache's account does.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.hits = self.misses = self.nbytes = 0
         self._capacity = capacity
-        self._blocks: OrderedDict[tuple[bytes, bytes], Decoded] = OrderedDict()
+        self._blocks: OrderedDict[tuple[bytes, bytes], Floats] = OrderedDict()
         self._lock = threading.Lock()
 
     def __contains__(self, block: EncodedBlock) -> bool:
         return (block.k, block.v) in self._blocks
 
-    def get(self, block: EncodedBlock) -> Decoded | None:
+    def get(self, block: EncodedBlock) -> Floats | None:
         """The decoded ``block``, now the newest entry; counts a hit or a miss unless the cache is off."""
         if not self._capacity:
             return None
@@ -38,7 +38,7 @@ class DecodeCache:
                 self._blocks.move_to_end(key)
         return found
 
-    def put(self, block: EncodedBlock, decoded: Decoded) -> None:
+    def put(self, block: EncodedBlock, decoded: Floats) -> None:
         """Remember ``decoded``, forgetting the oldest entry if there are too many."""
         if not self._capacity:
             return
@@ -48,4 +48,4 @@ class DecodeCache:
             self._blocks[block.k, block.v] = decoded
             self.nbytes += block.raw_bytes
             if len(self._blocks) > self._capacity:
-                self.nbytes -= self._blocks.popitem(last=False)[1].nbytes
+                self.nbytes -= self._blocks.popitem(last=False)[1].size * block.elem_bytes

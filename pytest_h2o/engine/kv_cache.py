@@ -6,6 +6,7 @@ working copy of them. Accounts count *values held* at the KV precision, so the w
 
 from __future__ import annotations
 
+import math
 import mmap
 import threading
 from collections.abc import Sequence
@@ -56,8 +57,10 @@ class LayerCache:
     def __init__(self, shape: KVShape, capacity: int, account: Account) -> None:
         self.shape, self.capacity, self.account = shape, capacity, account
         self.length = self.epoch = 0  # the epoch counts compactions: positions of one mean nothing in another
-        planes = (2, shape.heads, capacity, shape.head_dim)  # K and V; every head's tokens are contiguous
-        self._memory = mmap.mmap(-1, 4 * int(np.prod(planes)), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._row = 4 * shape.head_dim
+        rows = math.lcm(self._row, mmap.PAGESIZE) // self._row  # with a multiple of these every head begins a page
+        planes = (2, shape.heads, -(-capacity // rows) * rows, shape.head_dim)  # K and V; a head's tokens in one piece
+        self._memory = mmap.mmap(-1, 4 * math.prod(planes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._data: Floats = np.frombuffer(self._memory, np.float32).reshape(planes)
 
     def read(self) -> tuple[Floats, Floats]:
@@ -97,8 +100,11 @@ class LayerCache:
 
     def drop(self, begin: int, count: int) -> None:
         """Lose the values of a span: whole pages go back to the system, the rest is poisoned."""
-        self._data[:, :, begin : begin + count] = np.nan
-        self._give_back(begin, begin + count)
+        end = begin + count
+        first, last = self._give_back(begin, end)
+        self._data[:, :, begin:first] = np.nan
+        if last < end:
+            self._data[:, :, last:end] = np.nan
 
     def fill(self, values: Floats) -> None:
         """Hold exactly what :meth:`copy` gave."""
@@ -107,9 +113,9 @@ class LayerCache:
         self._data[:, :, : self.length] = values
         self.account.add(self.length * self.shape.token_bytes)
 
-    def restore(self, begin: int, bits: Bits) -> None:
-        """Write the bit patterns of a dropped span [2, kv_heads, count, head_dim] back."""
-        self._data[:, :, begin : begin + bits.shape[2]] = from_bits(bits)
+    def restore(self, begin: int, values: Floats) -> None:
+        """Write the values of a dropped span [2, kv_heads, count, head_dim] back."""
+        self._data[:, :, begin : begin + values.shape[2]] = values
 
     def clear(self) -> None:
         """Forget everything and give the memory back."""
@@ -117,15 +123,18 @@ class LayerCache:
         self._give_back(0, self.length)
         self.length = 0
 
-    def _give_back(self, begin: int, end: int) -> None:
-        """Return the pages that lie wholly inside tokens [begin, end) of every head."""
-        row = 4 * self.shape.head_dim
-        for plane in range(2 * self.shape.heads):
-            first = (plane * self.capacity + begin) * row
-            last = (plane * self.capacity + end) * row
-            first, last = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, last // mmap.PAGESIZE * mmap.PAGESIZE
-            if first < last and hasattr(mmap, "MADV_DONTNEED"):
-                self._memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+    def _give_back(self, begin: int, end: int) -> tuple[int, int]:
+        """Return the pages that lie wholly inside tokens [begin, end) of every head.
+
+        The tokens that are lost with them are first to last of what this returns; (end, end) if there are none.
+        """
+        page, row = mmap.PAGESIZE, self._row
+        first, last = -(-begin * row // page) * page, end * row // page * page
+        if first >= last or not hasattr(mmap, "MADV_DONTNEED"):
+            return end, end
+        for plane in range(0, len(self._memory), self._data.strides[1]):
+            self._memory.madvise(mmap.MADV_DONTNEED, plane + first, last - first)
+        return -(-first // row), last // row
 
 
 def to_bits(values: Floats, dtype: np.dtype[Any]) -> Bits:

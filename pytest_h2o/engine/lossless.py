@@ -20,9 +20,9 @@ import numpy as np
 from pytest_h2o.codec.blocks import EncodedBlock, decode_block, encode_block
 from pytest_h2o.codec.predictors import parse_predictors
 from pytest_h2o.engine.config import Config, LosslessSettings
-from pytest_h2o.engine.decode_cache import DecodeCache, Decoded
+from pytest_h2o.engine.decode_cache import DecodeCache
 from pytest_h2o.engine.encode_pool import EncodePool, Interval, Job, overlap_share
-from pytest_h2o.engine.kv_cache import Bits, Floats, KVCache, to_bits
+from pytest_h2o.engine.kv_cache import Bits, Floats, KVCache, from_bits, to_bits
 from pytest_h2o.engine.metrics import Metrics
 from pytest_h2o.engine.model import Attention
 
@@ -128,14 +128,21 @@ def _sampled(token: int, interval: int) -> bool:
     return interval <= 1 or (token - 1) % interval == 0
 
 
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """The tokens of ``spans`` in as few spans as possible, in order."""
+    pieces: list[Span] = []
+    for span in sorted(spans):
+        if pieces and span.begin <= pieces[-1].end:
+            begin = pieces[-1].begin
+            pieces[-1] = Span(begin, max(pieces[-1].end, span.end) - begin)
+        else:
+            pieces.append(span)
+    return pieces
+
+
 def covered_tokens(spans: Iterable[Span], within: Span) -> int:
     """Tokens of ``within`` that lie in at least one of ``spans``."""
-    covered, reached = 0, within.begin
-    for span in sorted(spans):
-        end = min(span.end, within.end)
-        covered += max(0, end - max(span.begin, reached))
-        reached = max(reached, end)
-    return covered
+    return sum(max(0, min(span.end, within.end) - max(span.begin, within.begin)) for span in joined(spans))
 
 
 class Stored(NamedTuple):
@@ -172,10 +179,11 @@ class _LayerState:
     epoch: int = 0  # compactions of the layer's cache seen
     schedule: Schedule = field(default_factory=Schedule)
     blocks: list[Stored] = field(default_factory=list)
+    covered: list[Span] = field(default_factory=list)  # what the blocks hold, joined
     dropped: int = 0  # tokens whose raw values are gone
     due: float = 0  # length of the cache below which nothing can be due
     decode_us: float = 0.0
-    prefetched: dict[Span, Job[Decoded]] = field(default_factory=dict)
+    prefetched: dict[Span, Job[Floats]] = field(default_factory=dict)
 
 
 class LosslessStore:
@@ -207,7 +215,8 @@ class LosslessStore:
     def before_attention(self, layer: int) -> None:
         """Make the layer's raw values whole, and begin to decode what the next layer will need."""
         if self._storing:
-            self._restore(layer)
+            if self._states[layer].blocks:
+                self._restore(layer)
             self._prefetch((layer + 1) % len(self._states))
 
     def after_attention(self, layer: int, attention: Attention) -> None:
@@ -279,7 +288,7 @@ class LosslessStore:
             task.block = self._encode_block(*bits)
             task.encode_us = (perf_counter_ns() - begin) / 1e3
             if task.gain:
-                task.verified = np.array_equal(self._decode(task.block), bits)
+                task.verified = self._check(task.block, bits, values)
         except Exception as error:
             task.error = error
         task.decode_us = (perf_counter_ns() - begin) / 1e3 - task.encode_us
@@ -290,11 +299,19 @@ class LosslessStore:
         codec, strict = self._settings.codec_runtime, self._settings.strict_roundtrip_check
         return encode_block(k, v, predictors_k=names_k, predictors_v=names_v, codec=codec, hash_raw=strict)
 
-    def _decode(self, block: EncodedBlock) -> Decoded:
-        """K and V of ``block``, from the decode cache if it has them."""
+    def _check(self, block: EncodedBlock, bits: Bits, values: Floats) -> bool:
+        """Whether ``block`` decodes to ``bits``, unless equal bytes have before; if so, their values will be needed."""
+        if self._decoded.get(block) is None:
+            if not np.array_equal(decode_block(block), bits):
+                return False
+            self._decoded.put(block, values)
+        return True
+
+    def _decode(self, block: EncodedBlock) -> Floats:
+        """Values of ``block`` [2, kv_heads, tokens, head_dim], from the decode cache if it has them."""
         decoded = self._decoded.get(block)
         if decoded is None:
-            decoded = np.stack(decode_block(block))
+            decoded = from_bits(np.stack(decode_block(block)))
             self._decoded.put(block, decoded)
         return decoded
 
@@ -333,6 +350,7 @@ class LosslessStore:
         self._cache.account.add(stored.block.nbytes)
         limit = self._settings.decode_cache_blocks
         if self._storing:
+            state.covered = joined(stored.span for stored in state.blocks)
             self._drop(layer)
         elif 0 < limit < len(state.blocks):
             self._cache.account.add(-state.blocks.pop(0).block.nbytes)
@@ -343,44 +361,44 @@ class LosslessStore:
             self._log(f"[H2O-LOSSLESS] shrink(store): discarding {len(state.blocks)} staged blocks")
         self._cache.account.add(-sum(stored.block.nbytes for stored in state.blocks))
         state.blocks.clear()
+        state.covered.clear()
         state.prefetched.clear()
 
     def _drop(self, layer: int) -> None:
         """Give up the raw values of everything that is encoded."""
         state, cache = self._states[layer], self._cache.layers[layer]
-        spans = [stored.span for stored in state.blocks]
-        for span in spans:
+        for span in state.covered:
             cache.drop(span.begin, span.size)
-        gone = covered_tokens(spans, Span(0, cache.length))
-        self._cache.account.add((state.dropped - gone) * cache.shape.token_bytes)
-        state.dropped = gone
+        self._count_dropped(state, sum(span.size for span in state.covered))
 
     def _restore(self, layer: int) -> None:
         """Write all encoded spans of the layer back."""
         state, cache = self._states[layer], self._cache.layers[layer]
-        if not state.blocks:
-            return
         begin = perf_counter_ns()
-        for stored in state.blocks:
-            job = state.prefetched.pop(stored.span, None)
-            cache.restore(stored.span.begin, self._await(job) if job else self._decode(stored.block))
-            self._metrics.decompressed_bytes += stored.block.raw_bytes
-        self._cache.account.add(state.dropped * cache.shape.token_bytes)
-        state.dropped = 0
+        for span, block in state.blocks:
+            job = state.prefetched.pop(span, None) if state.prefetched else None
+            cache.restore(span.begin, self._await(job) if job else self._decode(block))
+            self._metrics.decompressed_bytes += block.raw_bytes
+        self._count_dropped(state, 0)
         microseconds = (perf_counter_ns() - begin) / 1e3
         self._metrics.decomp_us += microseconds
         state.decode_us += microseconds
+
+    def _count_dropped(self, state: _LayerState, tokens: int) -> None:
+        """So many tokens of the layer have no raw values from here on."""
+        self._cache.account.add((state.dropped - tokens) * self._cache.shape.token_bytes)
+        state.dropped = tokens
 
     def _prefetch(self, layer: int) -> None:
         """Let the workers decode what the layer will need and the decode cache does not hold."""
         state = self._states[layer]
         for stored in state.blocks if self._pool.threads else ():
-            if stored.span not in state.prefetched and stored.block not in self._decoded:
+            if stored.block not in self._decoded and stored.span not in state.prefetched:
                 job = Job(partial(self._decode, stored.block))
                 if self._pool.submit(job, lambda _: None):
                     state.prefetched[stored.span] = job
 
-    def _await(self, job: Job[Decoded]) -> Decoded:
+    def _await(self, job: Job[Floats]) -> Floats:
         begin = perf_counter_ns()
         decoded = job.value()
         self._waits.append((begin, perf_counter_ns()))
