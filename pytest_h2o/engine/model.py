@@ -166,7 +166,7 @@ class Model:
         """RMSNorm without its weight, which is folded into the next matrix."""
         hidden, eps = self.shape.hidden, self.shape.eps
         if len(x) == 1:  # same value, fewer calls
-            return x * np.float32(1 / math.sqrt(np.vdot(x, x) / hidden + eps))
+            return x * (1 / math.sqrt(x[0].dot(x[0]) / hidden + eps))
         scale: Floats = np.sqrt(np.add.reduce(x * x, axis=1, keepdims=True) / np.float32(hidden) + np.float32(eps))
         return x / scale
 
