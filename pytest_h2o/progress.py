@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,8 @@ class ProgressPrinter:
 
 
 def append_event(root: Path, kind: str, name: str, seconds: float) -> None:
-    """Tell the controlling process of a launch; appended lines of this size are not torn."""
-    with (root / EVENTS_FILE).open("a", encoding="utf-8") as file:
+    """Tell the controlling process of a launch, if the disk has room; appended lines of this size are not torn."""
+    with suppress(OSError), (root / EVENTS_FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps({"kind": kind, "name": name, "seconds": round(seconds, 3)}) + "\n")
 
 

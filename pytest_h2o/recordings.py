@@ -22,9 +22,10 @@ from pytest_h2o.cases import Case, candidate_case, recorded_case
 from pytest_h2o.knobs import Knobs
 from pytest_h2o.prompts import Prompt, PromptSelection, bucket_of
 from pytest_h2o.results import Run, read_launch
+from pytest_h2o.runs.ending import explain
 from pytest_h2o.runs.launcher import describe_exit
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.store import ReplayStore, explain
+from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.specs import ConfigValue, LaunchSpec, Program
 
 T = TypeVar("T")

@@ -14,6 +14,7 @@ from pytest_h2o.parsers.bench_table import Table, read_tables
 from pytest_h2o.parsers.demo import read_demo
 from pytest_h2o.parsers.loglines import LogFacts, read_log_facts
 from pytest_h2o.parsers.rows import ParseError, Row
+from pytest_h2o.runs.ending import what_it_said
 from pytest_h2o.runs.records import LaunchRecord
 
 MAX_RATIO = 1e6
@@ -147,11 +148,15 @@ def read_run(case: str, records: Sequence[LaunchRecord]) -> Run:
     """Read every launch of a run; each must have ended well and printed the one row that it was launched for."""
     rows: list[Row] = []
     problems: list[str] = []
+    failed: dict[str, list[LaunchRecord]] = {}
     for record in records:
-        found, trouble = read_launch(record)
-        rows += found
-        problems += trouble
-    return Run(case, tuple(records), tuple(rows), tuple(problems))
+        if record.status == "ok":
+            found, trouble = read_launch(record)
+            rows += found
+            problems += trouble
+        else:
+            failed.setdefault(record.reason.partition("\n")[0], []).append(record)
+    return Run(case, tuple(records), tuple(rows), (*(_failed(*alike) for alike in failed.values()), *problems))
 
 
 def read_launch(record: LaunchRecord, labels: Sequence[str] | None = None) -> tuple[list[Row], list[str]]:
@@ -161,15 +166,28 @@ def read_launch(record: LaunchRecord, labels: Sequence[str] | None = None) -> tu
     """
     spec = record.spec
     if record.status != "ok":
-        return [], [f"{spec.name}: {record.reason} (see {record.directory})"]
+        return [], [_failed(record)]
     try:
         rows, problems = _read_rows(record, fresh=labels is None)
     except ParseError as error:
         return [], [f"{spec.name}: {error}"]
     problems += [problem for row in rows for problem in row.problems]
-    problems += _unplanned([row.label for row in rows], [spec.label] if labels is None else labels)
+    if rows or not problems:
+        problems += _unplanned([row.label for row in rows], [spec.label] if labels is None else labels)
     source = rows[0].source if rows else record.table if spec.program == "llm_bench" else record.stdout
-    return ([] if problems else rows), [f"{spec.name}: {text} (see {source})" for text in problems]
+    return ([] if problems else rows), [_located(spec.name, text, source) for text in problems]
+
+
+def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
+    """How a launch ended, and how many others ended in the same way."""
+    others = f" and {len(alike)} more launches" if len(alike) > 1 else f" and {alike[0].spec.name}" if alike else ""
+    return _located(record.spec.name + others, record.reason, record.directory)
+
+
+def _located(name: str, text: str, source: Path) -> str:
+    """A problem with its place in its first line."""
+    first, newline, more = text.partition("\n")
+    return f"{name}: {first} (see {source}){newline}{more}"
 
 
 def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:
@@ -188,7 +206,8 @@ def _read_rows(record: LaunchRecord, *, fresh: bool) -> tuple[list[Row], list[st
     places = [path for path in (record.table, record.stdout) if path.is_file()]
     tables = next((found for path in places if (found := read_tables(path, record.spec.repeat))), ())
     if not tables:
-        return [], ["the program printed no table"]
+        said = what_it_said(record.stdout, record.stderr)
+        return [], ["\n".join([f"the program printed no table{'' if said else ', and nothing else'}", *said])]
     last = tables[-1]
     problems = list(last.problems)
     if fresh and any(_cells(table) != _cells(last) for table in tables):

@@ -53,6 +53,7 @@ class Session:
         self.root = session_root(config, self.knobs.text("OUT"))
         self.replay = Path(config.getoption("h2o_replay")) if config.getoption("h2o_replay") else None
         self.is_worker = hasattr(config, "workerinput")
+        self.unwritten = ""
         self.verdicts: dict[str, Verdict] = {}
         self.collected: dict[str, tuple[str, str]] = {}
         self.printer = ProgressPrinter(config)
@@ -169,20 +170,27 @@ class Session:
         self.collected |= {nodeid: tuple(pair) for nodeid, pair in getattr(node, "workeroutput", {}).get(COLLECTED, [])}
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.is_worker:
             self.config.workeroutput[COLLECTED] = list(self.collected.items())  # type: ignore[attr-defined]
         if self.follower:
             self.follower.stop()
         if self.verdicts and not self.is_worker:
-            self.root.mkdir(parents=True, exist_ok=True)
-            store = ReplayStore(self.replay or self.root)
-            tolerated = self.knobs["DECODE_INCONCLUSIVE"] != "fail"
-            judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated)
-            records = self.lab.recording.records if self.lab.recording else store.records()
-            write_reports(self.root, self.describe(), judged, reported(self.config.getoption("markexpr")), records)
-            if not self.replay:
-                keep_history(judged.lab, self.verdicts.values(), self.root)
+            try:
+                self._write_reports()
+            except OSError as error:
+                self.unwritten = f"NOT ALL REPORTS ARE WRITTEN: {error.strerror}"
+                session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def _write_reports(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        store = ReplayStore(self.replay or self.root)
+        tolerated = self.knobs["DECODE_INCONCLUSIVE"] != "fail"
+        judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated)
+        records = self.lab.recording.records if self.lab.recording else store.records()
+        write_reports(self.root, self.describe(), judged, reported(self.config.getoption("markexpr")), records)
+        if not self.replay:
+            keep_history(judged.lab, self.verdicts.values(), self.root)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.verdicts and not self.is_worker:
@@ -193,7 +201,9 @@ class Session:
                 terminalreporter.section("h2o sweep")
                 for line in [*aligned(comparison(rows)), LEGEND]:
                     terminalreporter.write_line(line)
-            terminalreporter.write_line(f"run directory: {self.root}")
+            if self.unwritten:
+                terminalreporter.write_line(self.unwritten, red=True)
+            terminalreporter.write_line(f"run directory: {clean(self.root)}")
 
     def combinations(self) -> dict[str, Row]:
         """What the judged combinations of a sweep showed, by run id; one that was launched as another is left out."""

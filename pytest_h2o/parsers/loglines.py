@@ -316,7 +316,7 @@ def telling_lines(*sources: Path | str) -> list[str]:
     """The few lines of a failed launch's output that say most about the cause, safe to print; files or texts.
 
     Lines that name a cause come first, then those that look like an error; without any, the last lines that are not
-    empty. A file that cannot be read is left out.
+    empty. Bytes that are no text tell nothing, and a file that cannot be read is left out.
     """
     causes: dict[str, None] = {}
     suspects: dict[str, None] = {}
@@ -329,8 +329,14 @@ def telling_lines(*sources: Path | str) -> list[str]:
             _keep(causes, piece.text, at)
         elif (at := _first(_SUSPECTS, lowered)) >= 0 and not _MARK.search(piece.text):
             _keep(suspects, piece.text, at)
-        last.append(piece.text[:TELLING_CHARS])
+        if _is_text(piece.text[:TELLING_CHARS]):
+            last.append(piece.text[:TELLING_CHARS])
     return list(causes | suspects)[:TELLING] or [printable(text.rstrip()) for text in last]
+
+
+def _is_text(text: str) -> bool:
+    """Whether most of it can be read."""
+    return sum(c.isprintable() and c != "\ufffd" for c in text) > 0.8 * len(text)
 
 
 def _readable(sources: Iterable[Path | str]) -> Iterator[Piece]:

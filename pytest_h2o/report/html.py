@@ -38,7 +38,7 @@ def to_html(summary: Summary) -> str:
 def _row(verdict: Verdict) -> str:
     """One gate; its details open on a click."""
     *cells, note = verdict_row(verdict)
-    lines = "".join(f"<li>{_text(name)}: {_text(text)}</li>" for name, text in details(verdict))
+    lines = "".join(f"<li>{_text(name)}{': ' if name else ''}{_text(text)}</li>" for name, text in details(verdict))
     shown = (
         f"<details><summary>{_text(note) or 'details'}</summary><ul>{lines}</ul></details>" if lines else _text(note)
     )

@@ -42,7 +42,8 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
         percent_or_number(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
     )
     unit = "" if verdict.unit in ("", "share") else f" {verdict.unit}"
-    lines = [("reason", clean(verdict.reason))] if verdict.reason else []
+    reasons = verdict.reason.split("\n") if verdict.reason else []
+    lines = [("" if line else "reason", clean(text)) for line, text in enumerate(reasons)]
     if verdict.value is not None:
         lines += [("measured", f"{verdict.metric} = {value}{unit}")]
     if verdict.target is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import signal
 import subprocess
 import threading
@@ -169,9 +170,14 @@ def describe_exit(returncode: int | None) -> str:
         return "its exit code could not be collected"
     if returncode < 0:
         return f"ended by signal {-returncode}{_signal_name(-returncode)}"
+    if returncode in _SHELL_CODES:
+        return f"exit code {returncode}, what shells and loaders say when {_SHELL_CODES[returncode]}"
     if returncode > 128 and _signal_name(returncode - 128):
         return f"exit code {returncode}, what shells say for signal {returncode - 128}{_signal_name(returncode - 128)}"
     return f"exit code {returncode}"
+
+
+_SHELL_CODES = {126: "a program cannot be executed", 127: "a program or a shared library is missing"}
 
 
 def _signal_name(number: int) -> str:
@@ -188,13 +194,30 @@ def _why_not(program: str, error: OSError | ValueError) -> str:
     """Why a process could not be started, and what to do."""
     if not isinstance(error, OSError):
         return f"could not start {program}: {error}"
-    if error.errno == errno.ENOENT and Path(program).exists():
-        cause = "its interpreter or loader is missing; build it for this system"
-    else:
-        cause = _CAUSES.get(error.errno or 0, os.strerror(error.errno or 0))
+    cause = _CAUSES.get(error.errno or 0, os.strerror(error.errno or 0))
+    if error.errno in (errno.ENOENT, errno.ENOEXEC):
+        with suppress(OSError), Path(program).open("rb") as file:
+            cause = _what_is_wrong(file.read(256)) or cause
     return f"could not start {program}: {cause}"
 
 
+def _what_is_wrong(head: bytes) -> str:
+    """Why the system cannot run a file that begins with ``head``."""
+    if not head.strip():
+        return "the file is empty; build it again, or copy it again"
+    if head.startswith(b"#!"):
+        line = head[2:].partition(b"\n")[0].decode(errors="replace")
+        ends = " (its lines end in CR LF: save it with LF)" if line.endswith("\r") else ""
+        return f"its first line asks for {line.strip()!r}, which is missing here{ends}"
+    if not head.startswith(b"\x7fELF"):
+        return "neither a program nor a script that begins with #!; give the program itself"
+    built_for = _ELF_MACHINES.get(int.from_bytes(head[18:20], "little"), "another kind of machine")
+    if built_for != platform.machine():
+        return f"built for {built_for}, and this machine is {platform.machine()}; build it for this one"
+    return "its loader is missing: it was built for another system, or against another C library; build it for this one"
+
+
+_ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
 _CAUSES = {
     errno.ENOENT: "no such file; build it or correct the path",
     errno.EACCES: "not executable; set its x permission, and see that its file system is not mounted noexec",

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_h2o.history import machine
-from pytest_h2o.parsers.loglines import telling_lines
+from pytest_h2o.runs.ending import explain
 from pytest_h2o.runs.launcher import Ended, launch
 from pytest_h2o.runs.locks import hold, machine_lock_path
 from pytest_h2o.runs.records import (
     RECORD_FILE,
     LaunchRecord,
     RecordError,
-    RecordStatus,
     load_record,
     save_record,
     standard_paths,
@@ -29,15 +28,12 @@ from pytest_h2o.runs.records import (
 )
 from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.config import config_text
-from pytest_h2o.specs import LaunchSpec, Program
+from pytest_h2o.specs import LaunchSpec
 
 __all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
 
 Event = Literal["start", "tick", "end", "wait"]
 OnEvent = Callable[[Event, LaunchSpec, float], None]
-
-# What is looked at of an output for telling lines; failures show at its beginning or its end.
-HEAD_BYTES, TAIL_BYTES = 64 * 1024, 192 * 1024
 
 
 class RunStore:
@@ -78,8 +74,13 @@ class RunStore:
         """The record of ``spec``, launched now unless it was before; failures are records, launched once as well."""
         if record := self.peek(spec):
             return record
-        with hold(self._locks / f"{spec.key}.lock", lambda seconds: self.on_event("wait", spec, seconds)):
-            return self.peek(spec) or self._reuse(spec) or self._launch(spec)
+        try:
+            with hold(self._locks / f"{spec.key}.lock", lambda seconds: self.on_event("wait", spec, seconds)):
+                return self.peek(spec) or self._reuse(spec) or self._launch(spec)
+        except OSError as error:
+            reason = f"it cannot be kept in {self._launches}: {error.strerror}; make room, or give another --h2o-out"
+            directory = self._launches / _file_name(spec.name)
+            return self._remember(self._record(spec, directory, status="failed", reason=reason))
 
     def peek(self, spec: LaunchSpec) -> LaunchRecord | None:
         """The record of ``spec`` if it was launched; never launches."""
@@ -121,7 +122,8 @@ class RunStore:
                 ended = self._run(spec, command, directory)
         except RuntimeSetupError as error:
             return self._keep(self._record(spec, directory, status="not_started", reason=str(error)))
-        status, reason = _judge(spec, directory, ended)
+        output = directory / "stdout", directory / "stderr"
+        status, reason = explain(spec.program, ended.status, ended.reason, *output)
         return self._keep(
             self._record(
                 spec, directory, status=status, reason=reason, argv=command.argv, started_utc=ended.started_utc,
@@ -163,6 +165,9 @@ class RunStore:
 
     def _keep(self, record: LaunchRecord) -> LaunchRecord:
         save_record(record)
+        return self._remember(record)
+
+    def _remember(self, record: LaunchRecord) -> LaunchRecord:
         self._known[record.spec.key] = record
         return record
 
@@ -226,34 +231,3 @@ def _file_name(name: str) -> str:
 def _free_name(directory: Path) -> Path:
     names = (directory.with_name(f"{directory.name}.interrupted-{number}") for number in count(1))
     return next(name for name in names if not name.exists())
-
-
-def _judge(spec: LaunchSpec, directory: Path, ended: Ended) -> tuple[RecordStatus, str]:
-    """The status of a launch and its reason with the telling lines of its output."""
-    return explain(spec.program, ended.status, ended.reason, directory / "stdout", directory / "stderr")
-
-
-def explain(
-    program: Program, status: RecordStatus, reason: str, stdout: Path, stderr: Path
-) -> tuple[RecordStatus, str]:
-    """How a launch ended, judged by its output as well, and the telling lines of it; files may be absent."""
-    output = [_excerpt(path) if path.is_file() else "" for path in (stderr, stdout)]
-    if program == "llm_demo" and status == "ok" and _init_failed(output[1]):
-        status, reason = "failed", "the model could not be loaded (LLM init error)"
-    lines = [] if status == "ok" else telling_lines(*output)
-    return status, "\n".join([reason, *(f"  {line}" for line in lines)])
-
-
-def _init_failed(output: str) -> bool:
-    """Older ``llm_demo`` programs exit with 0 after this line; where a model wrote it, a summary follows."""
-    return bool(re.search(r"(?m)^LLM init error", output)) and "prompt tokens num" not in output
-
-
-def _excerpt(path: Path) -> str:
-    """Head and tail of a text file, decoded leniently."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-        file.seek(max(HEAD_BYTES, size - TAIL_BYTES))
-        parts = [head, *([b"\n"] if size > HEAD_BYTES + TAIL_BYTES else []), file.read(TAIL_BYTES)]
-    return b"".join(parts).decode(errors="replace")

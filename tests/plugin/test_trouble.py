@@ -23,6 +23,7 @@ golden = next(pathlib.Path({golden!r}).glob("logs/*_p512_g*.log")).read_bytes()
 """
 BODIES = {
     "honest": "table.write_bytes(golden)",
+    "in the way": "table.write_bytes(golden); pathlib.Path.cwd().parents[1].joinpath('summary.json').mkdir()",
     "crash": "print('Unable to open config file: x', flush=True); os.kill(os.getpid(), 11)",
     "hang": "print('loading', flush=True); time.sleep(600)",
     "garbage": "table.write_bytes(bytes(range(256)) * 400); sys.stdout.buffer.write(bytes(range(256)) * 400)",
@@ -68,13 +69,21 @@ def test_honest_output_passes(pytester: pytest.Pytester, setup: Path) -> None:
     assert launches(setup) == 1
 
 
+def test_reports_that_cannot_be_written(pytester: pytest.Pytester, setup: Path) -> None:
+    """The session ends in order, says so, and is not green."""
+    result = run(pytester, "in the way")
+    assert (result.ret, result.parseoutcomes()["passed"]) == (pytest.ExitCode.TESTS_FAILED, 3)
+    result.stdout.fnmatch_lines(["NOT ALL REPORTS ARE WRITTEN: Is a directory", "run directory: *"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
 @pytest.mark.parametrize(
     ("body", "arguments", "reason"),
     [
-        ("crash", [], "*ended by signal 11 (SIGSEGV)*Unable to open config file: x*"),
+        ("crash", [], "*ended by signal 11 (SIGSEGV)*\n * Unable to open config file: x"),
         ("hang", ["--h2o-set", "LAUNCH_TIMEOUT_S=1"], "*1 s*"),
         ("garbage", [], "*reason*no table*"),
-        ("no table", [], "*reason*no table*"),
+        ("no table", [], "*reason*no table (see */log.md)\n * done"),
         ("cut", [], "*reason*"),
         ("wrong row", [], "*the row is p64_g128, launched was p512_g128*"),
     ],
@@ -86,7 +95,7 @@ def test_trouble_fails_every_gate_with_its_reason(
     result = run(pytester, body, *arguments)
     outcomes = result.parseoutcomes()
     assert (outcomes.get("failed"), outcomes.get("errors"), outcomes.get("passed")) == (3, None, None)
-    result.stdout.fnmatch_lines([reason])
+    result.stdout.fnmatch_lines(reason.split("\n"))
     assert launches(setup) == 1
     (kept,) = setup.glob("h2o-runs/*/launches/bench-p512_g128x3-full-r1")
     assert kept.joinpath("stdout").exists()

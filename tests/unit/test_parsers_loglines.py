@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import tracemalloc
 from collections import Counter
@@ -267,6 +268,12 @@ def test_telling_lines_put_causes_before_suspects_and_leave_out_log_lines() -> N
     """A line that only looks like an error comes after one that names a cause, and routine log lines never."""
     text = "step failed\nClamp invalid meta remove: remove=2 > kv_len=1.\nUnable to open x\n" + "retry failed\n" * 50
     assert telling_lines(text) == ["Unable to open x", "step failed", "retry failed"]
+
+
+def test_bytes_that_are_no_text_tell_nothing() -> None:
+    """What a program that has gone wild prints is not repeated; a line of text among it is."""
+    garbage = random.Random(1).randbytes(10_000).decode(errors="replace")
+    assert telling_lines(f"{garbage}\nloading größe\n{garbage}") == ["loading größe"]
 
 
 def test_telling_lines_are_safe_and_short() -> None:

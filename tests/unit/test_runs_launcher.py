@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -129,6 +131,7 @@ def test_signal(tmp_path: Path, number: int, words: str) -> None:
     [
         (0, "exit code 0"),
         (255, "exit code 255"),
+        (127, "exit code 127, what shells and loaders say when a program or a shared library is missing"),
         (139, "exit code 139, what shells say for signal 11 (SIGSEGV)"),
         (-64, "ended by signal 64 (SIGRTMAX)"),
         (-50, "ended by signal 50"),
@@ -300,8 +303,15 @@ def fake(path: Path, text: bytes, mode: int = 0o755) -> Path:
     [
         (None, 0, "no such file; build it or correct the path"),
         (b"#!/bin/sh\n", 0o644, "not executable; set its x permission"),
-        (b"\x7fELF\x02 garbage", 0o755, "not a program for this machine"),
-        (b"#!/no/such/interpreter\n", 0o755, "its interpreter or loader is missing"),
+        (b"\x7fELF\x02 garbage", 0o755, "built for another kind of machine, and this machine is "),
+        (b"#!/no/such/interpreter\n", 0o755, "its first line asks for '/no/such/interpreter', which is missing here"),
+        (
+            b"#!/bin/sh\r\necho\r\n",
+            0o755,
+            "its first line asks for '/bin/sh', which is missing here (its lines end in CR",
+        ),
+        (b"", 0o755, "the file is empty"),
+        (b"echo hello\n", 0o755, "neither a program nor a script that begins with #!"),
     ],
 )
 def test_program_that_cannot_be_started(tmp_path: Path, text: bytes | None, mode: int, words: str) -> None:
@@ -313,6 +323,21 @@ def test_program_that_cannot_be_started(tmp_path: Path, text: bytes | None, mode
     assert ended.status == "not_started"
     assert ended.reason.startswith(f"could not start {program}: {words}")
     assert (ended.returncode, ended.seconds, ended.cpu_seconds) == (None, None, None)
+
+
+def test_programs_of_other_machines(tmp_path: Path) -> None:
+    """A program for another processor is named with both; one whose loader is not there says so."""
+    this = bytearray(Path(sys.executable).resolve().read_bytes()[:4096])
+    other = (
+        bytes(this[:18]) + (0xB7 if platform.machine() != "aarch64" else 0x3E).to_bytes(2, "little") + bytes(this[20:])
+    )
+    ended = launch(command(tmp_path, str(fake(tmp_path / "other", other))), tmp_path, PATIENCE_S)
+    assert re.search(f"built for (aarch64|x86_64), and this machine is {platform.machine()}", ended.reason)
+    loader = re.search(rb"/lib[^\0]*/ld-[^\0]*", this)
+    assert loader
+    moved = this.replace(loader[0], loader[0][:-1] + b"?")
+    ended = launch(command(tmp_path, str(fake(tmp_path / "moved", bytes(moved)))), tmp_path, PATIENCE_S)
+    assert "its loader is missing" in ended.reason
 
 
 def test_arguments_that_no_process_can_get(tmp_path: Path) -> None:

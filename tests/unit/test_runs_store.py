@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -317,6 +318,24 @@ def test_interrupted_launch_leaves_no_record(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "s", FakeRuntime(""))
     assert store.peek(SPEC) is None
     assert store.get(SPEC).status == "ok"
+
+
+def test_launch_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk the launch fails with that reason, and is not repeated for the next gate."""
+
+    def full(path: Path, text: str) -> None:
+        if path.name == "launch.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        path.write_text(text)
+
+    monkeypatch.setattr("pytest_h2o.runs.records.write_atomically", full)
+    store = RunStore(tmp_path / "s", FakeRuntime(COUNT.format(str(tmp_path / "count"))))
+    records = [store.get(SPEC), store.get(SPEC)]
+    assert {(record.status, record.reason) for record in records} == {
+        ("failed", f"it cannot be kept in {tmp_path}/s/launches: No space left on device; "
+         "make room, or give another --h2o-out"),
+    }  # fmt: skip
+    assert (tmp_path / "count").read_text() == "x"
 
 
 def test_wait_is_reported(tmp_path: Path, lock_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
