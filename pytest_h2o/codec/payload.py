@@ -17,6 +17,7 @@ from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.planes import Plane
 
 IntArray: TypeAlias = npt.NDArray[np.intp]
+Frame: TypeAlias = zstandard.BufferSegment
 Spans: TypeAlias = tuple[IntArray, IntArray]  # starts and lengths
 
 _MIN_RUN, _MAX_RUN, _MAX_LITERAL = 4, 131, 128
@@ -56,17 +57,18 @@ def zstd_compress(plane: Plane, level: int = 3) -> bytes:
     return _contexts.compressor(level).compress(plane.data)
 
 
-def zstd_sizes(streams: Sequence[Plane], parts: Sequence[slice], level: int = 3) -> IntArray:
-    """Bytes of what :func:`zstd_compress` makes of each of ``parts`` of each of the equally long ``streams``, as
-    [streams, parts]. One call for all, because threads that give up and regain the interpreter for each part spend much
-    of their time waiting for it.
+def zstd_frames(streams: Sequence[Plane], bounds: IntArray, level: int = 3) -> list[list[Frame]]:
+    """What :func:`zstd_compress` makes of each part of each of the equally shaped ``streams`` [rows, width]; parts lie
+    between consecutive rows of ``bounds``. One call for all, because threads that give up and regain the interpreter
+    for each part spend much of their time waiting for it.
     """
-    starts = np.add.outer(np.arange(len(streams)) * streams[0].size, [part.start for part in parts])
-    lengths = np.broadcast_to([part.stop - part.start for part in parts], starts.shape)
-    segments = np.stack([starts, lengths], axis=-1).astype(np.uint64)
-    buffer = zstandard.BufferWithSegments(np.concatenate(streams).data, segments.tobytes())
-    frames = _contexts.compressor(level).multi_compress_to_buffer(buffer)
-    return np.array([len(frames[at]) for at in range(len(frames))]).reshape(starts.shape)
+    places = bounds * streams[0].shape[1]
+    segments = np.stack([places[:-1], np.diff(places)], axis=1).astype(np.uint64).tobytes()
+    sources = [zstandard.BufferWithSegments(stream.data, segments) for stream in streams]
+    collection = zstandard.BufferWithSegmentsCollection(*sources)  # type: ignore[no-untyped-call]
+    frames = _contexts.compressor(level).multi_compress_to_buffer(collection)
+    parts = len(bounds) - 1
+    return [[frames[first + at] for at in range(parts)] for first in range(0, len(frames), parts)]
 
 
 def zstd_decompress(blob: bytes, size: int) -> Plane:

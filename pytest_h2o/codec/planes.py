@@ -13,8 +13,10 @@ Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 def split(words: Words) -> list[Plane]:
     """Byte planes of ``words``, least significant first, each C-contiguous and of the same shape."""
-    lanes = [words, *(words >> 8 * lane for lane in range(1, words.itemsize))]
-    return [np.ascontiguousarray(lane.astype(np.uint8)) for lane in lanes]
+    planes = [np.empty(words.shape, np.uint8) for _ in range(words.itemsize)]
+    for lane, plane in enumerate(planes):
+        np.right_shift(words, 8 * lane, out=plane, casting="unsafe")
+    return planes
 
 
 def join(planes: Sequence[Plane]) -> Words:

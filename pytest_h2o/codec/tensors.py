@@ -7,14 +7,16 @@ that the reader can tell apart, such as one dump entry in a group.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 
 from pytest_h2o.codec import CodecError
-from pytest_h2o.codec.payload import zstd_compress, zstd_decompress, zstd_sizes
+from pytest_h2o.codec.payload import Frame, IntArray, zstd_decompress, zstd_frames
 from pytest_h2o.codec.planes import Plane, Words, bitshuffle, bitunshuffle, entropies, join, split
 from pytest_h2o.codec.predictors import BY_MODE, PREDICTORS, Predictor
 
@@ -22,26 +24,28 @@ _HEADER = struct.Struct("<HHI")
 _STREAM = struct.Struct("<II")
 _SHUFFLED = 1 << 31
 
-_SHORT = 1024  # up to this many bytes comparing is cheaper than compressing twice
 _STRETCH_BYTES = 1 << 20  # of a plane are tried at a time, because all candidates of it are held at once
-_SAMPLED_ROWS, _SAMPLED_COLUMNS = 12, 32
-_CLEAR_GAIN, _CERTAIN_GAIN = 0.1, 1.0  # bits per byte
+_SAMPLED_ROWS = 12
+_CLEAR_GAIN = 0.1  # bits per byte
 
 MAX_WIDTH = 0xFFFF  # kv_heads and head_dim
 MAX_ROWS = _SHUFFLED - 1
 
+Choice: TypeAlias = tuple[IntArray, list[Frame]]  # index of the predictor of each block, frame of each tensor
+
 
 @dataclass(frozen=True, slots=True)
 class PlaneCoding:
-    """How to code one plane: the candidate predictors of each block of ``block_rows`` rows (0: a single block), or of
-    all blocks alike (``uniform``).
+    """How to code one plane: the candidate predictors of each block of ``block_rows`` rows (0: a single block).
+
+    Each block takes the candidate that compresses best. If ``ranked``, all of a stack take the same, chosen by samples.
     """
 
     predictors: tuple[str, ...]
     block_rows: int
     level: int = 3
     shuffle: bool = False
-    uniform: bool = False
+    ranked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,141 +77,193 @@ class EncodedTensor:
         header = _HEADER.pack(*self.width, len(self.parts)) + struct.pack(f"<{len(self.parts)}I", *self.parts)
         return header + self.hi.to_bytes() + self.lo.to_bytes()
 
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> "EncodedTensor":
+        """The tensor of a container; CodecError when it is damaged. Payloads are not looked into."""
+        if len(blob) < _HEADER.size:
+            raise CodecError("tensor container ends inside its header")
+        heads, dim, count = _HEADER.unpack_from(blob)
+        position = _HEADER.size + 4 * count
+        if position > len(blob):
+            raise CodecError(f"tensor container ends inside its list of {count} parts")
+        parts = struct.unpack_from(f"<{count}I", blob, _HEADER.size)
+        if not heads or not dim or not sum(parts):
+            raise CodecError(f"tensor container declares {sum(parts)} rows of {heads} heads of {dim}")
+        hi, position = _read_plane(blob, position, sum(parts))
+        lo, position = _read_plane(blob, position, sum(parts))
+        if position != len(blob):
+            raise CodecError(f"{len(blob) - position} bytes after the last stream")
+        return cls((heads, dim), parts, hi, lo)
 
-def encode_tensor(words: Words, parts: Sequence[int], hi: PlaneCoding, lo: PlaneCoding) -> EncodedTensor:
-    """Code ``words`` [seq, kv_heads, head_dim] (uint16), whose rows are the concatenated ``parts``."""
+
+def _read_plane(blob: bytes, position: int, tensor_rows: int) -> tuple[EncodedPlane, int]:
+    if position + _STREAM.size > len(blob):
+        raise CodecError("tensor container ends inside a stream header")
+    stored, rows = _STREAM.unpack_from(blob, position)
+    rows, shuffled = rows & ~_SHUFFLED, bool(rows & _SHUFFLED)
+    begin = position + _STREAM.size - (-tensor_rows // max(1, rows))
+    end = begin + stored
+    modes = blob[position + _STREAM.size : begin]
+    if rows == 0 or end > len(blob) or not BY_MODE.keys() >= set(modes):
+        raise CodecError(f"bad stream: {rows} rows per block, {stored} payload bytes")
+    return EncodedPlane(modes, rows, shuffled, blob[begin:end]), end
+
+
+class _Stack:
+    """Where stacked tensors of ``lengths`` rows lie, and their blocks of ``block_rows``: the row that each of
+    ``tensors`` and of ``blocks`` begins at, the index of each tensor's ``first`` block, and in all three the end.
+    """
+
+    def __init__(self, lengths: Sequence[int], block_rows: Sequence[int]) -> None:
+        rows = np.array(block_rows, np.intp)
+        counts = -(-np.array(lengths, np.intp) // rows)
+        self.tensors, self.first = (np.append(0, np.cumsum(each)) for each in (lengths, counts))
+        index = np.arange(self.first[-1]) - np.repeat(self.first[:-1], counts)  # of each block in its tensor
+        begin = np.repeat(self.tensors[:-1], counts) + index * np.repeat(rows, counts)
+        self.blocks = np.append(begin, self.tensors[-1])
+
+
+def encode_tensors(
+    words: Words, parts: Sequence[Sequence[int]], hi: PlaneCoding, lo: PlaneCoding
+) -> list[EncodedTensor]:
+    """Code tensors that are stacked along the sequence in ``words`` [seq, kv_heads, head_dim] (uint16), one for each of
+    ``parts``, the rows of its parts. A container does not depend on the tensors beside it unless a coding is ranked.
+    """
     rows, heads, dim = words.shape
-    if words.dtype != np.uint16 or max(heads, dim) > MAX_WIDTH or rows > MAX_ROWS or sum(parts) != rows:
-        raise CodecError(f"cannot code {words.dtype}{words.shape} in {len(parts)} parts of {sum(parts)} rows")
+    lengths = [sum(each) for each in parts]
+    if words.dtype != np.uint16 or sum(lengths) != rows or not 0 < min(lengths, default=0) <= max(lengths) <= MAX_ROWS:
+        raise CodecError(f"cannot code {words.dtype}{words.shape} as {len(lengths)} tensors of {sum(lengths)} rows")
+    if not 0 < min(heads, dim) <= max(heads, dim) <= MAX_WIDTH:
+        raise CodecError(f"cannot code {heads} heads of {dim}")
     low, high = split(words)
-    return EncodedTensor((heads, dim), tuple(parts), encode_plane(high, hi), encode_plane(low, lo))
+    planes = _encode_planes(high, lengths, hi), _encode_planes(low, lengths, lo)
+    return [EncodedTensor((heads, dim), tuple(each), *pair) for each, *pair in zip(parts, *planes, strict=True)]
 
 
-def encode_plane(plane: Plane, coding: PlaneCoding) -> EncodedPlane:
-    """Code ``plane`` [seq, kv_heads, head_dim]: per block the predictor whose residual compresses best alone (the first
-    wins a tie), then all residuals in one zstd frame.
+def _encode_planes(plane: Plane, lengths: Sequence[int], coding: PlaneCoding) -> list[EncodedPlane]:
+    """Code the planes of ``lengths`` rows that are stacked in ``plane`` [seq, kv_heads, head_dim]."""
+    block_rows = [coding.block_rows or length for length in lengths]
+    stack = _Stack(lengths, block_rows)
+    names = _likeliest(plane, coding) if coding.ranked else coding.predictors
+    predictors = [PREDICTORS[name] for name in names]
+    alike = len(names) == 1 or len(stack.blocks) == len(stack.tensors)
+    chosen, frames = (_try_tensors if alike else _try_blocks)(plane, stack, predictors, coding)
+    modes = bytes(predictors[index].mode for index in chosen)
+    spans = pairwise(stack.first)
+    return [
+        EncodedPlane(modes[slice(*span)], rows, coding.shuffle, frame.tobytes())
+        for span, rows, frame in zip(spans, block_rows, frames, strict=True)
+    ]
+
+
+def _try_tensors(plane: Plane, stack: _Stack, predictors: Sequence[Predictor], coding: PlaneCoding) -> Choice:
+    """Give all blocks of a tensor the predictor that is best for it, the first on a tie."""
+    streams = [_residual(plane, stack.blocks, predictor, coding) for predictor in predictors]
+    frames = zstd_frames(streams, stack.tensors, coding.level)
+    best = _smallest(frames)
+    return np.repeat(best, np.diff(stack.first)), [frames[index][at] for at, index in enumerate(best)]
+
+
+def _try_blocks(plane: Plane, stack: _Stack, predictors: Sequence[Predictor], coding: PlaneCoding) -> Choice:
+    """Give each block the predictor that compresses it best alone, the first on a tie."""
+    chosen, residuals = [], []
+    for blocks in _stretches(stack.blocks, _STRETCH_BYTES // prod(plane.shape[1:])):
+        stretch, bounds = plane[blocks[0] : blocks[-1]], blocks - blocks[0]
+        streams = [_residual(stretch, bounds, predictor, coding) for predictor in predictors]
+        best = _smallest(zstd_frames(streams, bounds, coding.level))
+        chosen.append(best)
+        residuals.append(_pick(streams, np.repeat(best, np.diff(bounds))))
+    (frames,) = zstd_frames([np.concatenate(residuals)], stack.tensors, coding.level)
+    return np.concatenate(chosen), frames
+
+
+def _stretches(blocks: IntArray, rows: int) -> Iterator[IntArray]:
+    """``blocks`` in runs of at most ``rows`` rows, or of a single block; a run ends where the next begins."""
+    first = 0
+    while first < len(blocks) - 1:
+        last = max(first + 1, int(np.searchsorted(blocks, blocks[first] + rows, "right")) - 1)
+        yield blocks[first : last + 1]
+        first = last
+
+
+def _residual(plane: Plane, blocks: IntArray, predictor: Predictor, coding: PlaneCoding) -> Plane:
+    """What is to be compressed of ``plane``, [seq, kv_heads * head_dim]; the state starts anew at each block."""
+    residual = predictor.encode(plane, 0)
+    if residual is not plane:
+        starts = blocks[:-1]
+        residual[starts] = predictor.encode(plane[starts][:, None], 1)[:, 0]
+    if coding.shuffle:
+        residual = np.concatenate([bitshuffle(residual[slice(*block)]) for block in pairwise(blocks)])
+    return residual.reshape(len(plane), -1)
+
+
+def _smallest(frames: Sequence[Sequence[Frame]]) -> IntArray:
+    """Index of the stream with the smallest frame for each part, the first on a tie."""
+    best: IntArray = np.array([[len(frame) for frame in each] for each in frames]).argmin(axis=0)
+    return best
+
+
+def _pick(streams: Sequence[Plane], index: IntArray) -> Plane:
+    """Each row from the stream that ``index`` names for it."""
+    picked = streams[0].copy()
+    for at, stream in enumerate(streams[1:], start=1):
+        rows = index == at
+        picked[rows] = stream[rows]
+    return picked
+
+
+def _likeliest(plane: Plane, coding: PlaneCoding) -> tuple[str, ...]:
+    """The candidate to code all of ``plane`` with: the first, or that whose residual has the least entropy in a sample
+    of the rows if it is clearly less and a block in the middle compresses better with it. It may not: what repeats
+    compresses well whatever its entropy, and residuals of equal rows may differ.
     """
-    rows = max(1, coding.block_rows or len(plane))
-    predictors = [PREDICTORS[name] for name in coding.predictors]
-    alike = coding.uniform or len(plane) <= rows or len(predictors) == 1
-    chosen, payload = (_try_planes if alike else _try_stretches)(plane, rows, predictors, coding)
-    return EncodedPlane(bytes(predictors[index].mode for index in chosen), rows, coding.shuffle, payload)
-
-
-def _try_planes(
-    plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding
-) -> tuple[list[int], bytes]:
-    """Index of the predictor that is best for the whole plane, for each block, and the frame of the residuals."""
-    streams = [_residual(plane, rows, predictor, coding) for predictor in predictors]
-    best, payload = _smallest(streams, coding.level)
-    return [best] * len(_blocks(plane, rows)), payload
-
-
-def _try_stretches(
-    plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding
-) -> tuple[list[int], bytes]:
-    """Index of the predictor of each block by trial, and the frame of the residuals."""
-    step = rows * max(1, _STRETCH_BYTES // (rows * prod(plane.shape[1:])))
-    stretches = [_try_blocks(plane[at : at + step], rows, predictors, coding) for at in range(0, len(plane), step)]
-    chosen = [index for indexes, _ in stretches for index in indexes]
-    return chosen, zstd_compress(np.concatenate([residual for _, residual in stretches]), coding.level)
-
-
-def _try_blocks(
-    plane: Plane, rows: int, predictors: Sequence[Predictor], coding: PlaneCoding
-) -> tuple[list[int], Plane]:
-    """Index of the predictor of each block by trial, and the residuals."""
-    streams = [_residual(plane, rows, predictor, coding) for predictor in predictors]
-    blocks = _blocks(plane, rows)
-    chosen: list[int] = zstd_sizes(streams, blocks, coding.level).argmin(axis=0).tolist()
-    return chosen, np.concatenate([streams[index][at] for index, at in zip(chosen, blocks, strict=True)])
-
-
-def contenders(plane: Plane, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the predictors ``names`` worth compressing ``plane`` [seq, kv_heads, head_dim] with: the first, or the
-    one whose residual has the least entropy in a sample of the rows if it is clearly less. Both where there is room for
-    doubt, and where rows repeat: the residuals of equal rows may differ.
-    """
-    if not plane.size:
-        return (names[0],)
+    names = coding.predictors
     first = np.arange(_SAMPLED_ROWS) * (len(plane) - 1) // _SAMPLED_ROWS
     pairs = plane[np.minimum(first[:, None] + (0, 1), len(plane) - 1)]
     bits = entropies(np.stack([PREDICTORS[name].encode(pairs, 1)[:, 1].reshape(-1) for name in names]))
     best = int(bits.argmin())
-    gain = bits[0] - bits[best]
-    if gain <= _CLEAR_GAIN:
-        return (names[0],)
-    return (names[best],) if gain > _CERTAIN_GAIN and not _repeats(plane) else (names[0], names[best])
+    if bits[0] - bits[best] <= _CLEAR_GAIN:
+        return names[:1]
+    rows = min(len(plane), coding.block_rows or len(plane))
+    block = plane[(len(plane) - rows) // 2 :][:rows]
+    choice, _ = _try_tensors(block, _Stack([rows], [rows]), [PREDICTORS[names[0]], PREDICTORS[names[best]]], coding)
+    return (names[best],) if choice[0] else names[:1]
 
 
-def _repeats(plane: Plane) -> bool:
-    """Whether more than one row in 16 equals another, going by a sample of the columns."""
-    table = plane.reshape(len(plane), -1)
-    sample = np.ascontiguousarray(table[:, :: -(-table.shape[1] // _SAMPLED_COLUMNS)])
-    distinct = set(sample.view(f"V{sample.shape[1]}").ravel().tolist())
-    return len(distinct) < len(plane) * 15 / 16
+def decode_tensors(tensors: Sequence[EncodedTensor], max_bytes: int) -> Words:
+    """Words [seq, kv_heads, head_dim] of ``tensors`` of one width, stacked along the sequence; CodecError on damage or
+    when they declare more than ``max_bytes``.
+    """
+    widths, lengths = {tensor.width for tensor in tensors}, [sum(tensor.parts) for tensor in tensors]
+    if len(widths) > 1:
+        raise CodecError(f"tensors have different widths: {widths}")
+    ((heads, dim),) = widths
+    if (nbytes := 2 * sum(lengths) * heads * dim) > max_bytes:
+        raise CodecError(f"tensors declare {nbytes} bytes, more than {max_bytes}")
+    low, high = (
+        _decode_planes([getattr(tensor, name) for tensor in tensors], lengths, (heads, dim)) for name in ("lo", "hi")
+    )
+    return join([low, high])
 
 
-def _blocks(plane: Plane, rows: int) -> list[slice]:
-    """Where each block of ``rows`` rows lies in the flat plane."""
-    size = rows * prod(plane.shape[1:])
-    return [slice(at, min(at + size, plane.size)) for at in range(0, plane.size, size)]
+def _decode_planes(planes: Sequence[EncodedPlane], lengths: Sequence[int], width: tuple[int, int]) -> Plane:
+    """The planes of ``lengths`` rows, stacked along the sequence."""
+    stack = _Stack(lengths, [plane.block_rows for plane in planes])
+    residuals = [_decompress(each, rows, prod(width)) for each, rows in zip(planes, lengths, strict=True)]
+    plane = np.concatenate(residuals).reshape(-1, *width)
+    modes = b"".join(each.modes for each in planes)
+    alike: dict[tuple[int, int], list[int]] = {}
+    for mode, (start, end) in zip(modes, pairwise(stack.blocks.tolist()), strict=True):
+        alike.setdefault((mode, end - start), []).append(start)
+    for (mode, rows), starts in alike.items():
+        index = np.add.outer(starts, np.arange(rows))
+        plane[index] = BY_MODE[mode].decode(plane[index], 1)
+    return plane
 
 
-def _residual(plane: Plane, rows: int, predictor: Predictor, coding: PlaneCoding) -> Plane:
-    """Flat residual of ``plane``, the state starting anew at each block, as it is to be compressed."""
-    residual = predictor.encode(plane, 0)
-    if residual is not plane:
-        residual[::rows] = predictor.encode(plane[::rows, None], 1)[:, 0]
-    flat = residual.reshape(-1)
-    if coding.shuffle:
-        flat = np.concatenate([flat[:0], *(bitshuffle(flat[at]) for at in _blocks(plane, rows))])
-    return flat
-
-
-def _smallest(streams: Sequence[Plane], level: int) -> tuple[int, bytes]:
-    """Index and frame of the stream that compresses best, the first on a tie; equal short streams are tried once."""
-    indexes: Sequence[int] = range(len(streams))
-    if streams[0].size <= _SHORT:
-        indexes = sorted({streams[index].tobytes(): index for index in reversed(indexes)}.values())
-    frames = {index: zstd_compress(streams[index], level) for index in indexes}
-    best = min(frames, key=lambda index: len(frames[index]))
-    return best, frames[best]
-
-
-def decode_tensor(blob: bytes, max_bytes: int) -> tuple[Words, tuple[int, ...]]:
-    """Words [seq, kv_heads, head_dim] and the rows of each part; CodecError on damage or beyond ``max_bytes``."""
-    if len(blob) < _HEADER.size:
-        raise CodecError("tensor container ends inside its header")
-    heads, dim, count = _HEADER.unpack_from(blob)
-    position = _HEADER.size + 4 * count
-    if position > len(blob):
-        raise CodecError(f"tensor container ends inside its list of {count} parts")
-    parts = struct.unpack_from(f"<{count}I", blob, _HEADER.size)
-    shape = (sum(parts), heads, dim)
-    if 2 * prod(shape) > max_bytes:
-        raise CodecError(f"tensor container declares {2 * prod(shape)} bytes, more than {max_bytes}")
-    high, position = _decode_plane(blob, position, shape)
-    low, position = _decode_plane(blob, position, shape)
-    if position != len(blob):
-        raise CodecError(f"{len(blob) - position} bytes after the last stream")
-    return join([low, high]), parts
-
-
-def _decode_plane(blob: bytes, position: int, shape: tuple[int, int, int]) -> tuple[Plane, int]:
-    if position + _STREAM.size > len(blob):
-        raise CodecError("tensor container ends inside a stream header")
-    stored, rows = _STREAM.unpack_from(blob, position)
-    rows, shuffled = rows & ~_SHUFFLED, rows & _SHUFFLED
-    count = -(-shape[0] // max(1, rows))
-    begin = position + _STREAM.size + count
-    end = begin + stored
-    modes = blob[begin - count : begin]
-    if rows == 0 or end > len(blob) or not BY_MODE.keys() >= set(modes):
-        raise CodecError(f"bad stream: {rows} rows per block, {stored} payload bytes")
-    residual = zstd_decompress(blob[begin:end], prod(shape)).reshape(shape)
-    blocks = (residual[at : at + rows] for at in range(0, len(residual), rows))
-    if shuffled:
-        blocks = (bitunshuffle(block.reshape(-1)).reshape(block.shape) for block in blocks)
-    decoded = [BY_MODE[mode].decode(block, 0) for mode, block in zip(modes, blocks, strict=True)]
-    return np.concatenate([residual[:0], *decoded]), end
+def _decompress(plane: EncodedPlane, rows: int, width: int) -> Plane:
+    """The flat residual of ``plane``."""
+    residual, block = zstd_decompress(plane.payload, rows * width), plane.block_rows * width
+    if not plane.shuffled:
+        return residual
+    return np.concatenate([bitunshuffle(residual[at : at + block]) for at in range(0, residual.size, block)])

@@ -2,7 +2,7 @@
 
 Nothing in a dump is trusted: what cannot be read is skipped with a reason, and no more is read than files hold.
 """
-# ruff: noqa: PTH116, PTH118, PTH120, PTH123, PTH206 - a dump may hold 100,000 files, and Path objects cost more than reading one
+# ruff: noqa: PTH116, PTH117, PTH206 - a dump may hold 100,000 files, and Path objects cost more than reading one
 
 import json
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,8 +27,15 @@ _NUMBERS = ("layer_id", "seq_start", "seq_len", "kv_heads", "head_dim", "bytes_p
 FileId: TypeAlias = tuple[int, int]  # device and inode
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Binary(NamedTuple):
+    """A file with K or V: its path, its bytes when the dump was scanned, and what it is the only name of."""
+
+    path: str
+    nbytes: int
+    file_id: FileId
+
+
+class Entry(NamedTuple):
     """One stretch of tokens of one layer; ``name`` is its meta file relative to the dump directory."""
 
     name: str
@@ -41,8 +48,8 @@ class Entry:
     kv_heads: int
     head_dim: int
     bytes_per_elem: int
-    k_file: str
-    v_file: str
+    k: Binary
+    v: Binary
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -110,11 +117,11 @@ def _select(name: str, path: str, options: OfflineOptions, binaries: set[FileId]
         raise Skip("invalid_shape", f"[seq, kv_heads, head_dim] = {list(shape)}")
     if not options.wants_length(shape[0]):
         return None
-    folder, run_id = os.path.dirname(path), str(meta.get("run_id") or "")
-    (k_file, k_id), (v_file, v_id) = (_binary(folder, meta.get(key), 4 * prod(shape)) for key in ("k_file", "v_file"))
-    entry = Entry(name, run_id or folder, run_id, str(stage), **numbers, k_file=k_file, v_file=v_file)
+    folder, run_id = path.rpartition(os.sep)[0], str(meta.get("run_id") or "")
+    k, v = (_binary(folder, meta.get(key), 4 * prod(shape)) for key in ("k_file", "v_file"))
+    entry = Entry(name, run_id or folder, run_id, str(stage), **numbers, k=k, v=v)
     _check_element(entry, options)
-    _claim(entry, {k_id, v_id}, binaries)
+    _claim(entry, binaries)
     return entry
 
 
@@ -151,17 +158,17 @@ def _numbers(meta: dict[str, Any]) -> dict[str, int]:
         raise Skip("meta_invalid_numeric_fields", repr(error)) from error
 
 
-def _binary(folder: str, name: object, raw_bytes: int) -> tuple[str, FileId]:
+def _binary(folder: str, name: object, raw_bytes: int) -> Binary:
     if not isinstance(name, str) or not name:
         raise Skip("missing_k_or_v_file", repr(name), raw_bytes)
-    path = os.path.join(folder, name)
+    path = name if os.path.isabs(name) else f"{folder}{os.sep}{name}"
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise Skip("missing_k_or_v_binary", error, raw_bytes) from error
     if not stat.S_ISREG(found.st_mode):
         raise Skip("missing_k_or_v_binary", f"{name} is not a regular file", raw_bytes)
-    return path, (found.st_dev, found.st_ino)
+    return Binary(path, found.st_size, (found.st_dev, found.st_ino))
 
 
 def _check_element(entry: Entry, options: OfflineOptions) -> None:
@@ -171,11 +178,12 @@ def _check_element(entry: Entry, options: OfflineOptions) -> None:
         raise Skip(f"unsupported_bytes_per_elem_{entry.bytes_per_elem}", "", entry.raw_bytes)
 
 
-def _claim(entry: Entry, files: set[FileId], binaries: set[FileId]) -> None:
+def _claim(entry: Entry, claimed: set[FileId]) -> None:
     """Each binary counts once: coding the same data twice in a group would compress it to nothing."""
-    if len(files) < 2 or files & binaries:
+    files = {entry.k.file_id, entry.v.file_id}
+    if len(files) < 2 or files & claimed:
         raise Skip("duplicate_binary", "another entry, or the other tensor, names the same file", entry.raw_bytes)
-    binaries |= files
+    claimed |= files
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,25 +200,37 @@ def load(entry: Entry) -> Loaded:
     words, changed = _read_words(entry), 0
     if entry.bytes_per_elem == 4:
         words, changed = _to_fp16(words)
-    for tensor, path in zip(words, (entry.k_file, entry.v_file), strict=True):
-        _check_content(tensor, path, entry)
+    for tensor, binary in zip(words, (entry.k, entry.v), strict=True):
+        _check_content(tensor, binary, entry)
     return Loaded(entry, words.reshape(2, *entry.shape), changed)
 
 
 def _read_words(entry: Entry) -> Words:
     """The words of both binaries, [2, seq * kv_heads * head_dim]; nothing is allocated that the files do not hold."""
     size = prod(entry.shape) * entry.bytes_per_elem
+    for path, nbytes, _ in (entry.k, entry.v):
+        if nbytes != size:
+            raise Skip("size_mismatch", f"{path}: {nbytes} bytes, expected {size}", entry.raw_bytes)
     try:
-        with open(entry.k_file, "rb") as k, open(entry.v_file, "rb") as v:
-            for file in (k, v):
-                if (found := os.fstat(file.fileno()).st_size) != size:
-                    raise Skip("size_mismatch", f"{file.name}: {found} bytes, expected {size}", entry.raw_bytes)
-            data = bytearray(2 * size)
-            if k.readinto(memoryview(data)[:size]) + v.readinto(memoryview(data)[size:]) != 2 * size:
-                raise OSError("the file shrank while it was read")
+        words: Words = np.empty((2, size // entry.bytes_per_elem), f"<u{entry.bytes_per_elem}")
+        for tensor, binary in zip(words, (entry.k, entry.v), strict=True):
+            _fill(memoryview(tensor).cast("B"), binary.path)
     except (OSError, MemoryError) as error:
         raise Skip("binary_read_error", error, entry.raw_bytes) from error
-    return np.frombuffer(data, f"<u{entry.bytes_per_elem}").reshape(2, -1)
+    return words
+
+
+def _fill(buffer: memoryview, path: str) -> None:
+    """Read the beginning of a file; OSError when it is shorter than the buffer."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        while buffer:
+            count = os.readv(file, [buffer])  # not more than 2 GiB at once
+            if not count:
+                raise OSError(f"{path} shrank while it was read")
+            buffer = buffer[count:]
+    finally:
+        os.close(file)
 
 
 def _to_fp16(bits: Words) -> tuple[Words, int]:
@@ -222,9 +242,9 @@ def _to_fp16(bits: Words) -> tuple[Words, int]:
     return halves.view("<u2"), int(changed)
 
 
-def _check_content(words: Words, path: str, entry: Entry) -> None:
+def _check_content(words: Words, binary: Binary, entry: Entry) -> None:
     """A tensor that was never filled compresses to nothing and would raise the ratio of the real ones."""
     if words[0] & _EXPONENT == _EXPONENT and (words & _EXPONENT == _EXPONENT).all():
-        raise Skip("no_finite_value", path, entry.raw_bytes)
+        raise Skip("no_finite_value", binary.path, entry.raw_bytes)
     if words.size > 1 and words[0] == words[-1] and (words == words[0]).all():
-        raise Skip("constant_tensor", path, entry.raw_bytes)
+        raise Skip("constant_tensor", binary.path, entry.raw_bytes)

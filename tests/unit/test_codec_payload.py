@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_h2o.codec import CodecError
-from pytest_h2o.codec.payload import RLE, ZSTD, PayloadCodec, zstd_compress, zstd_decompress, zstd_sizes
+from pytest_h2o.codec.payload import RLE, ZSTD, PayloadCodec, zstd_compress, zstd_decompress, zstd_frames
 
 pieces = st.one_of(
     st.binary(max_size=150),
@@ -100,12 +101,20 @@ def test_zstd_frame_with_another_size() -> None:
             zstd_decompress(bad, size)
 
 
-@given(streams, st.integers(1, 5), st.data())
-def test_zstd_sizes(data: bytes, level: int, draw: st.DataObject) -> None:
-    """Sizes of many parts at once are those of compressing them one by one, overlapping ones included."""
-    plane = np.frombuffer(data + b"\0", np.uint8)
-    bounds = st.lists(st.integers(0, len(data)), min_size=2, max_size=2).map(sorted)
-    parts = [slice(first, last + 1) for first, last in draw.draw(st.lists(bounds, min_size=1, max_size=4))]
-    both = [plane, plane[::-1].copy()]
-    expected = [[len(zstd_compress(each[part], level)) for part in parts] for each in both]
-    assert zstd_sizes(both, parts, level).tolist() == expected
+@given(st.lists(st.lists(pieces, min_size=1, max_size=3), min_size=2, max_size=2), st.integers(1, 5))
+def test_zstd_frames(streams: list[list[bytes]], level: int) -> None:
+    """Frames of many parts at once are those of compressing them one by one, byte for byte, empty parts included."""
+    size = min(len(b"".join(parts)) for parts in streams) + 1
+    planes = [np.frombuffer(b"".join(parts).ljust(size, b"\0")[:size], np.uint8).reshape(-1, 1) for parts in streams]
+    bounds = np.minimum(np.cumsum([0, *map(len, streams[0]), 1]), size)
+    expected = [[zstd_compress(plane[a:b], level) for a, b in pairwise(bounds)] for plane in planes]
+    assert [[frame.tobytes() for frame in frames] for frames in zstd_frames(planes, bounds, level)] == expected
+
+
+@pytest.mark.parametrize("level", [1, 3, 9, 19])
+def test_long_zstd_frames(level: int) -> None:
+    """The same for parts of several zstd blocks, where the encoder takes other paths."""
+    plane = np.random.default_rng(0).normal(size=(700, 300)).astype(np.float16).view(np.uint8)
+    bounds = np.array([0, 3, 250, 700])
+    (frames,) = zstd_frames([plane], bounds, level)
+    assert [frame.tobytes() for frame in frames] == [zstd_compress(plane[a:b], level) for a, b in pairwise(bounds)]

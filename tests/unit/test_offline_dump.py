@@ -181,7 +181,7 @@ def test_vanished_binary(tmp_path: Path) -> None:
     """A file that goes away between the scan and the read is an error of that entry."""
     write_entry(tmp_path, kv(3))
     (entry,) = scan(tmp_path, ALL).entries
-    Path(entry.k_file).unlink()
+    Path(entry.k.path).unlink()
     with pytest.raises(Skip, match="binary_read_error"):
         load(entry)
 

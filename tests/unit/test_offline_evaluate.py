@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from offline_dumps import kv, naive_sizes, write_entry
 
 from pytest_h2o.codec import CodecError
-from pytest_h2o.codec.tensors import PlaneCoding, encode_tensor
-from pytest_h2o.offline import OfflineError
+from pytest_h2o.codec.tensors import PlaneCoding, encode_tensors
+from pytest_h2o.offline import OfflineError, batches, coding
 from pytest_h2o.offline import evaluate as evaluator
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import (
@@ -108,16 +108,16 @@ def test_fast_finds_the_predictor(tmp_path: Path) -> None:
 
 
 def test_containers_are_counted_as_they_are(tmp_path: Path) -> None:
-    """The ratio of the containers is that of the bytes ``encode_tensor`` gives, index of entries included."""
+    """The ratio of the containers is that of the bytes ``encode_tensors`` gives, index of entries included."""
     first, second = kv(3), kv(4, seed=1)
     write_entry(tmp_path, first)
     write_entry(tmp_path, second, start=3)
     result = evaluate(tmp_path, OfflineOptions(entry_mode="aggregate"))
     words = np.concatenate([first, second], axis=1).view("<u2")
-    size = sum(
-        len(encode_tensor(tensor, (3, 4), PlaneCoding(names, 64), PlaneCoding(names, 64)).to_bytes())
-        for tensor, names in zip(words, (K_PREDICTORS, V_PREDICTORS), strict=True)
-    )
+    size = 0
+    for tensor, names in zip(words, (K_PREDICTORS, V_PREDICTORS), strict=True):
+        (encoded,) = encode_tensors(tensor, [(3, 4)], PlaneCoding(names, 64), PlaneCoding(names, 64))
+        size += len(encoded.to_bytes())
     assert result.tally().container_bytes == size
     assert result.tally().container_ratio == words.nbytes / size
 
@@ -127,14 +127,14 @@ def test_containers_are_counted_as_they_are(tmp_path: Path) -> None:
 
 @pytest.fixture
 def fail_on_nine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Coding fails for tensors with 9 in their first word."""
+    """Coding fails for tensors with a row that begins with 9."""
 
     def encode(words: Array, *arguments: Any) -> Any:
-        if words[0, 0, 0] == 9:
+        if (words[:, 0, 0] == 9).any():
             raise CodecError("no luck")
-        return encode_tensor(words, *arguments)
+        return encode_tensors(words, *arguments)
 
-    monkeypatch.setattr(evaluator, "encode_tensor", encode)
+    monkeypatch.setattr(coding, "encode_tensors", encode)
 
 
 @pytest.mark.usefixtures("fail_on_nine")
@@ -180,7 +180,7 @@ def test_failures_spread_over_a_group_count_entries(tmp_path: Path, monkeypatch:
     def fail(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(evaluator, "encode_tensor", fail)
+    monkeypatch.setattr(coding, "encode_tensors", fail)
     for start in (0, 3, 6):
         write_entry(tmp_path, kv(3, seed=start), start=start)
     values = evaluate(tmp_path, GROUPED).to_json()
@@ -226,14 +226,14 @@ def test_what_does_not_decode_does_not_count(tmp_path: Path, monkeypatch: pytest
     """O5: the original never decoded, so a codec that gives other words back kept its ratio; here it is no result."""
     write_entry(tmp_path, kv(3))
     raw, k, v = naive_sizes(tmp_path, OfflineOptions())
-    decode = evaluator.decode_tensor
+    decode = coding.decode_tensors
 
-    def flip(container: bytes, limit: int) -> Any:
-        words, parts = decode(container, limit)
+    def flip(*arguments: Any) -> Any:
+        words = decode(*arguments)
         words[0, 0, 0] ^= 1
-        return words, parts
+        return words
 
-    monkeypatch.setattr(evaluator, "decode_tensor", flip)
+    monkeypatch.setattr(coding, "decode_tensors", flip)
     values = evaluate(tmp_path, OfflineOptions()).to_json()
     assert (values["lossless_ratio"], values["skip_reasons"]) == (0.0, {"compression_failed": 1})
     assert values["skipped"][0]["detail"] == "v: the decoded tensor differs from its source"
@@ -263,6 +263,7 @@ def test_gaps_overlaps_and_mixed_stages(tmp_path: Path) -> None:
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry_mode: str) -> None:
     """O7: the original held the whole dump, 16 MiB here; ours needs less than a third, for it reads as it codes."""
     monkeypatch.setattr(evaluator, "_IN_FLIGHT_BYTES", 1 << 20)
+    monkeypatch.setattr(batches, "_BATCH_BYTES", 1 << 18)
     for run in range(64):
         write_entry(tmp_path, kv(64, heads=16, dim=64, seed=run), run=f"r{run}")
     options = OfflineOptions(entry_mode=entry_mode, codec_mode="legacy", zstd_level=1, verify=False, threads=2)

@@ -1,0 +1,129 @@
+"""From the entries of a dump to batches: rows that are coded together, with as many of their kind as fit a task."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeAlias
+
+import numpy as np
+
+from pytest_h2o.codec.planes import Words
+from pytest_h2o.offline.dump import Entry
+from pytest_h2o.offline.options import OfflineOptions
+
+_BATCH_BYTES = (
+    1 << 22
+)  # of K and V: few calls do all the work, and in fast mode one choice of predictors serves many rows
+
+Piece: TypeAlias = tuple[Entry, Words]  # rows of an entry, [2, rows, kv_heads, head_dim]
+Kind: TypeAlias = tuple[int, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Rows that are coded as one tensor, from entries of one layer."""
+
+    pieces: Sequence[Piece]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of K and V."""
+        return sum(words.nbytes for _, words in self.pieces)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Rows of each piece."""
+        return tuple(words.shape[1] for _, words in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Units of one layer and width, and the bytes of their K and V."""
+
+    units: Sequence[Unit]
+    nbytes: int
+
+    @property
+    def layer_id(self) -> int:
+        """The layer that all units are of."""
+        return _kind(self.units[0])[0]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The entries of all units; one that was cut occurs several times."""
+        return [entry for unit in self.units for entry, _ in unit.pieces]
+
+    def tensor(self, name: str) -> Words:
+        """K or V of all units, stacked along the sequence, [seq, kv_heads, head_dim]."""
+        index = "kv".index(name)
+        tensors: list[Words] = [words[index] for unit in self.units for _, words in unit.pieces]
+        return tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
+
+    def split(self) -> "list[Batch]":
+        """A batch for each unit."""
+        return [Batch([unit], unit.nbytes) for unit in self.units]
+
+
+def grouped(entries: Sequence[Entry], options: OfflineOptions) -> list[list[Entry]]:
+    """Entries that are coded as one sequence, single ones unless the mode joins them; like kinds follow each other."""
+    groups = [[entry] for entry in entries]
+    if options.grouped:
+        groups = list(sequences(entries, by_stage=options.aggregate_by_stage).values())
+    return sorted(groups, key=lambda group: _kind_of(group[0]))
+
+
+def sequences(entries: Sequence[Entry], by_stage: bool) -> dict[tuple[object, ...], list[Entry]]:
+    """Entries by run, layer, width and (on demand) stage, each list in sequence order, then scan order."""
+    groups: dict[tuple[object, ...], list[Entry]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.seq_start):
+        key = entry.run_id, entry.layer_id, entry.shape[1:], by_stage and entry.stage
+        groups.setdefault(key, []).append(entry)
+    return groups
+
+
+def batches(
+    groups: Iterable[list[Entry]], options: OfflineOptions, read: Callable[[Entry], Words | None]
+) -> Iterator[Batch]:
+    """Cut the groups into units and stack those of a kind; an entry that ``read`` has no words of is left out."""
+    rows = max(0, options.online_chunk_seq) if options.chunked else 0
+    pieces = (((entry, words) for entry in group if (words := read(entry)) is not None) for group in groups)
+    units = (Unit(unit) for group in pieces for unit in _cut(group, rows))
+    for _, alike in groupby(units, _kind):
+        yield from _stacked(alike)
+
+
+def _kind(unit: Unit) -> Kind:
+    return _kind_of(unit.pieces[0][0])
+
+
+def _kind_of(entry: Entry) -> Kind:
+    return entry.layer_id, (entry.kv_heads, entry.head_dim)
+
+
+def _cut(pieces: Iterable[Piece], rows: int) -> Iterator[list[Piece]]:
+    """``pieces`` in lists of ``rows`` rows (the last may have fewer); 0: all in one."""
+    unit: list[Piece] = []
+    free = rows
+    for entry, words in pieces:
+        rest = words
+        while rest.size:
+            piece = rest[:, :free] if rows else rest
+            unit.append((entry, piece))
+            rest, free = rest[:, piece.shape[1] :], free - piece.shape[1]
+            if free == 0:
+                yield unit
+                unit, free = [], rows
+    if unit:
+        yield unit
+
+
+def _stacked(units: Iterable[Unit]) -> Iterator[Batch]:
+    batch, size = [], 0
+    for unit in units:
+        batch.append(unit)
+        size += unit.nbytes
+        if size >= _BATCH_BYTES:
+            yield Batch(batch, size)
+            batch, size = [], 0
+    if batch:
+        yield Batch(batch, size)
