@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from pytest_h2o.gating import Measured
@@ -168,9 +169,11 @@ def read_launch(record: LaunchRecord, labels: Sequence[str] | None = None) -> tu
     if record.status != "ok":
         return [], [_failed(record)]
     try:
-        rows, problems = _read_rows(record, fresh=labels is None)
+        files = (_version(path) for path in (record.table, record.stdout, record.metrics))
+        read_rows, told = _read_rows(record, labels is None, *files)
     except ParseError as error:
         return [], [f"{spec.name}: {error}"]
+    rows, problems = list(read_rows), list(told)
     problems += [problem for row in rows for problem in row.problems]
     if rows or not problems:
         problems += _unplanned([row.label for row in rows], [spec.label] if labels is None else labels)
@@ -199,20 +202,29 @@ def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:
     return [f"the row is {', '.join(found)}, launched was {', '.join(planned)}"]
 
 
-def _read_rows(record: LaunchRecord, *, fresh: bool) -> tuple[list[Row], list[str]]:
+def _version(path: Path) -> tuple[int, int]:
+    """What changes with a file's content; zeros without one."""
+    with suppress(OSError):
+        stat = path.stat()
+        return stat.st_mtime_ns, stat.st_size
+    return 0, 0
+
+
+@lru_cache(maxsize=1024)  # every gate of a case, its evidence and its reports read the same launches
+def _read_rows(record: LaunchRecord, fresh: bool, *_: tuple[int, int]) -> tuple[tuple[Row, ...], tuple[str, ...]]:
     """The rows of a launch and what is wrong with them; ``fresh`` files were written by this launch alone."""
     if record.spec.program == "llm_demo":
-        return [read_demo(record.stdout, record.metrics, record.spec.label)], []
+        return (read_demo(record.stdout, record.metrics, record.spec.label),), ()
     places = [path for path in (record.table, record.stdout) if path.is_file()]
     tables = next((found for path in places if (found := read_tables(path, record.spec.repeat))), ())
     if not tables:
         said = what_it_said(record.stdout, record.stderr)
-        return [], ["\n".join([f"the program printed no table{'' if said else ', and nothing else'}", *said])]
+        return (), ("\n".join([f"the program printed no table{'' if said else ', and nothing else'}", *said]),)
     last = tables[-1]
     problems = list(last.problems)
     if fresh and any(_cells(table) != _cells(last) for table in tables):
         problems.append(f"{len(tables)} tables that differ, where one program was launched")
-    return list(last.rows), problems
+    return last.rows, tuple(problems)
 
 
 def _cells(table: Table) -> list[dict[str, str]]:

@@ -246,7 +246,8 @@ def _unprotected(fields: dict[str, str], kv: int) -> bool:
 def read_log_facts(source: Path | str) -> LogFacts:
     """The facts in a launch's stdout; raises :class:`ParseError` if the file cannot be read."""
     facts = LogFacts()
-    for segment in segments(read_pieces(source)):
+    marked = (piece for piece in read_pieces(source) if not piece.whole or _MARK.search(piece.text))
+    for segment in segments(marked):
         if segment.mark:
             facts.add(segment.mark, segment.text)
     return facts
@@ -349,7 +350,7 @@ def _readable(sources: Iterable[Path | str]) -> Iterator[Piece]:
 
 def _first(words: Iterable[str], text: str) -> int:
     """The first offset of any of the words, or -1."""
-    return min((at for word in words if (at := text.find(word)) >= 0), default=-1)
+    return min([text.find(word) for word in words if word in text], default=-1)
 
 
 def _keep(lines: dict[str, None], text: str, at: int) -> None:

@@ -57,6 +57,9 @@ class LaunchRecord:
     inputs: Mapping[str, str] = field(default_factory=dict)
     reused_from: str | None = None
 
+    def __hash__(self) -> int:
+        return hash((self.directory, self.spec.key))
+
     @property
     def name(self) -> str:
         """The spec's name."""
