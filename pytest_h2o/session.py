@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -39,6 +40,8 @@ from pytest_h2o.suites import Kit, composed, reported
 
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
 COLLECTED = "h2o_collected"
+# How sessions end in which every selected gate was judged, if it was not -x that ended them.
+DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 OFFLINE = {"online_sim", "full_eval_sim", "upper_bound"}
 
 
@@ -54,6 +57,7 @@ class Session:
         self.replay = Path(config.getoption("h2o_replay")) if config.getoption("h2o_replay") else None
         self.is_worker = hasattr(config, "workerinput")
         self.unwritten = ""
+        self.failed: set[str] = set()
         self.verdicts: dict[str, Verdict] = {}
         self.collected: dict[str, tuple[str, str]] = {}
         self.printer = ProgressPrinter(config)
@@ -153,6 +157,8 @@ class Session:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
+        if report.failed:
+            self.failed.add(report.nodeid)
         if report.when == "call" and "gate" in properties:
             self.verdicts[report.nodeid] = Verdict.from_properties(properties)
 
@@ -177,22 +183,23 @@ class Session:
             self.follower.stop()
         if self.verdicts and not self.is_worker:
             try:
-                self._write_reports()
+                broken = (self.failed & self.collected.keys()) - self.verdicts.keys()
+                self._write_reports(complete=not broken and session.exitstatus in DONE)
             except OSError as error:
                 self.unwritten = f"NOT ALL REPORTS ARE WRITTEN: {error.strerror}"
                 session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
-    def _write_reports(self) -> None:
+    def _write_reports(self, *, complete: bool) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         store = ReplayStore(self.replay or self.root)
         tolerated = self.knobs["DECODE_INCONCLUSIVE"] != "fail"
-        judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated)
+        judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated, complete)
         records = self.lab.recording.records if self.lab.recording else store.records()
         write_reports(self.root, self.describe(), judged, reported(self.config.getoption("markexpr")), records)
-        if not self.replay:
+        if complete and not self.replay:
             keep_history(judged.lab, self.verdicts.values(), self.root)
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         if self.verdicts and not self.is_worker:
             terminalreporter.section("h2o gates")
             for line in aligned(summary_rows(list(self.verdicts.values()))):
@@ -204,6 +211,9 @@ class Session:
             if self.unwritten:
                 terminalreporter.write_line(self.unwritten, red=True)
             terminalreporter.write_line(f"run directory: {clean(self.root)}")
+        if exitstatus not in DONE and (self.root / "launches").is_dir() and not self.is_worker:
+            root = shlex.quote(str(self.root))
+            terminalreporter.write_line(clean(f"not everything was judged; to go on, add --h2o-resume {root}"))
 
     def combinations(self) -> dict[str, Row]:
         """What the judged combinations of a sweep showed, by run id; one that was launched as another is left out."""

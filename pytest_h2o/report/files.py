@@ -40,6 +40,7 @@ def write_reports(root: Path, title: str, judged: Judged, suites: Collection[str
     """Write the session's record into ``root``, and the reports of those ``suites`` of which some gate was judged."""
     replaced = {key: value for record in records for key, value in record.overridden.items()}
     document = summary(title, judged.lab.knobs, judged.verdicts, replaced)
+    document.overall_pass &= judged.complete
     _write_json(root / "summary.json", document)
     (root / "summary.md").write_text(markdown(title, list(judged.verdicts.values()), document.overall_pass))
     (root / "report.html").write_text(to_html(document))

@@ -47,13 +47,15 @@ class Gates:
 class Judged:
     """A session's verdicts by node id, what was collected, and a laboratory that launches nothing.
 
-    ``collected`` holds case and suites of every gate, by node id, before any was deselected.
+    ``collected`` holds case and suites of every gate, by node id, before any was deselected. ``complete`` is false if
+    the session was interrupted, or a selected gate broke without a verdict.
     """
 
     verdicts: Mapping[str, Verdict]
     collected: Mapping[str, tuple[str, str]]
     lab: Lab
     tolerated: bool
+    complete: bool = True
 
     def case(self, *names: str) -> Gates:
         """The verdicts of some cases."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -145,6 +146,26 @@ def test_no_orphans(tmp_path: Path, number: signal.Signals, workers: list[str]) 
     session.wait(PATIENCE_S)
     wait_until(lambda: not any(running(pid) for pid in pids.read_text().split()))
     assert len(pids.read_text().split()) == 2
+
+
+def test_an_interrupted_session_is_not_accepted_and_can_be_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was judged before Ctrl-C is kept and is no acceptance; the command that goes on makes only the rest."""
+    install(tmp_path, "if '-store-' in os.getcwd() and 'GO' not in os.environ:" + HANG.replace("\n", "\n    "))
+    session = start(tmp_path, "-k", "(full_strict or store_tuned) and queue_peak", *PAIRED, "--h2o-out", "first")
+    pids = tmp_path / "pids"
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    session.send_signal(signal.SIGINT)
+    output = session.communicate(timeout=PATIENCE_S)[0]
+    [summary] = tmp_path.glob("first/*/summary.json")
+    assert json.loads(summary.read_text())["overall_pass"] is False
+    assert [gate["outcome"] for gate in json.loads(summary.read_text())["gates"]] == ["pass"]
+    [resume] = re.findall(r"--h2o-resume (\S+)", output)
+    monkeypatch.setenv("GO", "1")
+    outcomes, _ = run(tmp_path, "-k", "(full_strict or store_tuned) and queue_peak", *PAIRED, "--h2o-resume", resume)
+    assert outcomes == {"passed": 2}
+    assert len(made(tmp_path)) == 2
 
 
 def wait_until(condition: object) -> None:

@@ -69,6 +69,15 @@ def test_honest_output_passes(pytester: pytest.Pytester, setup: Path) -> None:
     assert launches(setup) == 1
 
 
+def test_a_gate_that_breaks_is_no_acceptance(pytester: pytest.Pytester, setup: Path) -> None:
+    """Where something else broke a gate before it had a verdict, the record does not say that all passed."""
+    pytester.makepyfile(broken="def pytest_runtest_setup(item):\n    assert 'fallback' not in item.name")
+    result = run(pytester, "honest", "-p", "broken")
+    assert (result.parseoutcomes()["passed"], result.parseoutcomes()["errors"]) == (2, 1)
+    [summary] = setup.glob("h2o-runs/*/summary.json")
+    assert json.loads(summary.read_text())["overall_pass"] is False
+
+
 def test_reports_that_cannot_be_written(pytester: pytest.Pytester, setup: Path) -> None:
     """The session ends in order, says so, and is not green."""
     result = run(pytester, "in the way")
