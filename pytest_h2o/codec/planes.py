@@ -21,9 +21,10 @@ def split(words: Words) -> list[Plane]:
 
 def join(planes: Sequence[Plane]) -> Words:
     """Words whose byte planes are ``planes``; the inverse of :func:`split`."""
-    words: Words = planes[0].astype(f"<u{len(planes)}")
-    for lane, plane in enumerate(planes[1:], start=1):
-        words |= plane.astype(words.dtype) << 8 * lane
+    words: Words = planes[-1].astype(f"<u{len(planes)}")
+    for plane in reversed(planes[:-1]):
+        words <<= 8
+        words |= plane
     return words
 
 

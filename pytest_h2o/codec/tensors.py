@@ -23,6 +23,7 @@ from pytest_h2o.codec.predictors import BY_MODE, PREDICTORS, Predictor
 _HEADER = struct.Struct("<HHI")
 _STREAM = struct.Struct("<II")
 _SHUFFLED = 1 << 31
+_RAW = PREDICTORS["raw"].mode
 
 _STRETCH_BYTES = 1 << 20  # of a plane are tried at a time, because all candidates of it are held at once
 _SAMPLED_ROWS = 12
@@ -256,8 +257,9 @@ def _decode_planes(planes: Sequence[EncodedPlane], lengths: Sequence[int], width
     for mode, (start, end) in zip(modes, pairwise(stack.blocks.tolist()), strict=True):
         alike.setdefault((mode, end - start), []).append(start)
     for (mode, rows), starts in alike.items():
-        index = np.add.outer(starts, np.arange(rows))
-        plane[index] = BY_MODE[mode].decode(plane[index], 1)
+        if mode != _RAW:
+            index = np.add.outer(starts, np.arange(rows))
+            plane[index] = BY_MODE[mode].decode(plane[index], 1)
     return plane
 
 
