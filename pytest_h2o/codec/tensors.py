@@ -9,6 +9,7 @@ that the reader can tell apart, such as one dump entry in a group.
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from math import prod
 from typing import TypeAlias
@@ -110,18 +111,26 @@ def _read_plane(blob: bytes, position: int, tensor_rows: int) -> tuple[EncodedPl
     return EncodedPlane(modes, rows, shuffled, blob[begin:end]), end
 
 
+@dataclass(frozen=True, slots=True)
 class _Stack:
-    """Where stacked tensors of ``lengths`` rows lie, and their blocks of ``block_rows``: the row that each of
-    ``tensors`` and of ``blocks`` begins at, the index of each tensor's ``first`` block, and in all three the end.
+    """Where stacked tensors lie, and their blocks: the row that each of ``tensors`` and of ``blocks`` begins at, the
+    index of each tensor's ``first`` block, and in all three the end.
     """
 
-    def __init__(self, lengths: Sequence[int], block_rows: Sequence[int]) -> None:
-        rows = np.array(block_rows, np.intp)
-        counts = -(-np.array(lengths, np.intp) // rows)
-        self.tensors, self.first = (np.append(0, np.cumsum(each)) for each in (lengths, counts))
-        index = np.arange(self.first[-1]) - np.repeat(self.first[:-1], counts)  # of each block in its tensor
-        begin = np.repeat(self.tensors[:-1], counts) + index * np.repeat(rows, counts)
-        self.blocks = np.append(begin, self.tensors[-1])
+    tensors: IntArray
+    blocks: IntArray
+    first: IntArray
+
+
+@lru_cache(maxsize=8)
+def _stack(lengths: tuple[int, ...], block_rows: tuple[int, ...]) -> _Stack:
+    """The stack of tensors of ``lengths`` rows, in blocks of ``block_rows`` each; the planes of a batch share it."""
+    rows = np.array(block_rows, np.intp)
+    counts = -(-np.array(lengths, np.intp) // rows)
+    tensors, first = (np.append(0, np.cumsum(each)) for each in (lengths, counts))
+    index = np.arange(first[-1]) - np.repeat(first[:-1], counts)  # of each block in its tensor
+    begin = np.repeat(tensors[:-1], counts) + index * np.repeat(rows, counts)
+    return _Stack(tensors, np.append(begin, tensors[-1]), first)
 
 
 def encode_tensors(
@@ -131,7 +140,7 @@ def encode_tensors(
     ``parts``, the rows of its parts. A container does not depend on the tensors beside it unless a coding is ranked.
     """
     rows, heads, dim = words.shape
-    lengths = [sum(each) for each in parts]
+    lengths = tuple(sum(each) for each in parts)
     if words.dtype != np.uint16 or sum(lengths) != rows or not 0 < min(lengths, default=0) <= max(lengths) <= MAX_ROWS:
         raise CodecError(f"cannot code {words.dtype}{words.shape} as {len(lengths)} tensors of {sum(lengths)} rows")
     if not 0 < min(heads, dim) <= max(heads, dim) <= MAX_WIDTH:
@@ -141,10 +150,10 @@ def encode_tensors(
     return [EncodedTensor((heads, dim), tuple(each), *pair) for each, *pair in zip(parts, *planes, strict=True)]
 
 
-def _encode_planes(plane: Plane, lengths: Sequence[int], coding: PlaneCoding) -> list[EncodedPlane]:
+def _encode_planes(plane: Plane, lengths: tuple[int, ...], coding: PlaneCoding) -> list[EncodedPlane]:
     """Code the planes of ``lengths`` rows that are stacked in ``plane`` [seq, kv_heads, head_dim]."""
-    block_rows = [coding.block_rows or length for length in lengths]
-    stack = _Stack(lengths, block_rows)
+    block_rows = tuple(coding.block_rows or length for length in lengths)
+    stack = _stack(lengths, block_rows)
     names = _likeliest(plane, coding) if coding.ranked else coding.predictors
     predictors = [PREDICTORS[name] for name in names]
     alike = len(names) == 1 or len(stack.blocks) == len(stack.tensors)
@@ -227,7 +236,7 @@ def _likeliest(plane: Plane, coding: PlaneCoding) -> tuple[str, ...]:
         return names[:1]
     rows = min(len(plane), coding.block_rows or len(plane))
     block = plane[(len(plane) - rows) // 2 :][:rows]
-    choice, _ = _try_tensors(block, _Stack([rows], [rows]), [PREDICTORS[names[0]], PREDICTORS[names[best]]], coding)
+    choice, _ = _try_tensors(block, _stack((rows,), (rows,)), [PREDICTORS[names[0]], PREDICTORS[names[best]]], coding)
     return (names[best],) if choice[0] else names[:1]
 
 
@@ -235,7 +244,7 @@ def decode_tensors(tensors: Sequence[EncodedTensor], max_bytes: int) -> Words:
     """Words [seq, kv_heads, head_dim] of ``tensors`` of one width, stacked along the sequence; CodecError on damage or
     when they declare more than ``max_bytes``.
     """
-    widths, lengths = {tensor.width for tensor in tensors}, [sum(tensor.parts) for tensor in tensors]
+    widths, lengths = {tensor.width for tensor in tensors}, tuple(sum(tensor.parts) for tensor in tensors)
     if len(widths) > 1:
         raise CodecError(f"tensors have different widths: {widths}")
     ((heads, dim),) = widths
@@ -247,9 +256,9 @@ def decode_tensors(tensors: Sequence[EncodedTensor], max_bytes: int) -> Words:
     return join([low, high])
 
 
-def _decode_planes(planes: Sequence[EncodedPlane], lengths: Sequence[int], width: tuple[int, int]) -> Plane:
+def _decode_planes(planes: Sequence[EncodedPlane], lengths: tuple[int, ...], width: tuple[int, int]) -> Plane:
     """The planes of ``lengths`` rows, stacked along the sequence."""
-    stack = _Stack(lengths, [plane.block_rows for plane in planes])
+    stack = _stack(lengths, tuple(plane.block_rows for plane in planes))
     residuals = [_decompress(each, rows, prod(width)) for each, rows in zip(planes, lengths, strict=True)]
     plane = np.concatenate(residuals).reshape(-1, *width)
     modes = b"".join(each.modes for each in planes)

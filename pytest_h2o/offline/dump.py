@@ -2,7 +2,7 @@
 
 Nothing in a dump is trusted: what cannot be read is skipped with a reason, and no more is read than files hold.
 """
-# ruff: noqa: PTH116, PTH117, PTH206 - a dump may hold 100,000 files, and Path objects cost more than reading one
+# ruff: noqa: PTH116, PTH206 - a dump may hold 100,000 files, and Path objects cost more than reading one
 
 import json
 import os
@@ -127,7 +127,7 @@ def _select(name: str, path: str, options: OfflineOptions, binaries: set[FileId]
 
 def _read_meta(path: str) -> dict[str, Any]:
     try:
-        meta = json.loads(_read_small(path))
+        meta = json.loads(_read_small(path).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise Skip("meta_parse_error", error) from error
     if not isinstance(meta, dict):
@@ -161,7 +161,7 @@ def _numbers(meta: dict[str, Any]) -> dict[str, int]:
 def _binary(folder: str, name: object, raw_bytes: int) -> Binary:
     if not isinstance(name, str) or not name:
         raise Skip("missing_k_or_v_file", repr(name), raw_bytes)
-    path = name if os.path.isabs(name) else f"{folder}{os.sep}{name}"
+    path = name if name.startswith(os.sep) else f"{folder}{os.sep}{name}"
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -213,8 +213,9 @@ def _read_words(entry: Entry) -> Words:
             raise Skip("size_mismatch", f"{path}: {nbytes} bytes, expected {size}", entry.raw_bytes)
     try:
         words: Words = np.empty((2, size // entry.bytes_per_elem), f"<u{entry.bytes_per_elem}")
-        for tensor, binary in zip(words, (entry.k, entry.v), strict=True):
-            _fill(memoryview(tensor).cast("B"), binary.path)
+        buffer = words.data.cast("B")
+        _fill(buffer[:size], entry.k.path)
+        _fill(buffer[size:], entry.v.path)
     except (OSError, MemoryError) as error:
         raise Skip("binary_read_error", error, entry.raw_bytes) from error
     return words
