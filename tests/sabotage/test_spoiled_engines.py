@@ -9,7 +9,7 @@ QUALITY, LOSSY = "quality_under_eviction", "lossy"
 
 
 @pytest.mark.parametrize(
-    ("defect", "gate", "words"),
+    ("defect", "rule", "words"),
     [
         ("oldest_tokens", QUALITY, "divergence from the full cache"),
         ("lightest_tokens", QUALITY, "perplexity of passages that return"),
@@ -20,14 +20,14 @@ QUALITY, LOSSY = "quality_under_eviction", "lossy"
     ],
 )
 def test_spoiled_engine_is_caught(  # noqa: PLR0913, PLR0917  a fixture each
-    defect: str, gate: str, words: str, stage: Stage, judge: Judge, score: Score
+    defect: str, rule: str, words: str, stage: Stage, judge: Judge, score: Score
 ) -> None:
     """The gate in charge fails, and its reason names the defect."""
-    judged = judge(stage.spoiled(defect), f"{gate} and full_strict" if gate == LOSSY else gate)
-    [(outcome, reason)] = [found for name, found in judged.gates.items() if name.startswith(gate)]
+    judged = judge(stage.spoiled(defect), f"{rule} and full_strict" if rule == LOSSY else rule)
+    [(outcome, reason)] = [found for name, found in judged.gates.items() if name.startswith(rule)]
     score.gates[defect] = outcome == "fail" and words in reason
     score.original[defect] = defect == "quantised_attention"  # the original judges speeds and ratios, not what is kept
-    assert score.gates[defect], f"{gate} was {outcome}: {reason}"
+    assert score.gates[defect], f"{rule} was {outcome}: {reason}"
 
 
 def test_honest_engine_is_accepted(stage: Stage, judge: Judge) -> None:
