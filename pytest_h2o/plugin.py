@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_h2o.suites import SUITES
+from pytest_h2o.suites import SUITES, is_gate
 
 if TYPE_CHECKING:
     from pytest_h2o.gate import Gate
@@ -87,14 +86,9 @@ def session_of(config: pytest.Config) -> Session:
     return config.stash[SESSION_KEY]
 
 
-def uses_gates(items: Sequence[pytest.Item]) -> bool:
-    """Whether any collected test is a gate."""
-    return any("gate" in getattr(item, "fixturenames", ()) for item in items)
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if uses_gates(items):
+    if any(map(is_gate, items)):
         session_of(config).plan(items)
 
 

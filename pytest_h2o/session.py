@@ -36,7 +36,7 @@ from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
 from pytest_h2o.settings import Settings, ini_values, read_settings, rerun_command
 from pytest_h2o.specs import LaunchSpec
-from pytest_h2o.suites import Kit, composed, reported
+from pytest_h2o.suites import Kit, composed, is_gate, reported
 
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
 COLLECTED = "h2o_collected"
@@ -164,7 +164,7 @@ class Session:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Put a gate into the suites that are made up of others, and remember it, selected or not."""
-        if "gate" not in getattr(item, "fixturenames", ()):
+        if not is_gate(item):
             return
         for suite in composed({mark.name for mark in item.iter_markers()}, self.kit, self.knobs.on):
             item.add_marker(suite)

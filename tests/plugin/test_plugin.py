@@ -129,6 +129,26 @@ def test_nothing_is_imported_where_no_gate_is(pytester: pytest.Pytester) -> None
     assert not pytester.path.joinpath("h2o-runs").exists()
 
 
+def test_somebody_else_may_call_something_gate(pytester: pytest.Pytester) -> None:
+    """A parameter or a fixture of that name makes no gate of a test, in workers either; nothing is written."""
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.fixture
+        def gate(): return 1
+        def test_fixture(gate): assert gate == 1
+        """,
+        test_other="""
+        import pytest
+        @pytest.mark.parametrize("gate", [2])
+        def test_parameter(gate): assert gate == 2
+        """,
+    )
+    for workers in ("0", "1"):
+        pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", workers).assert_outcomes(passed=2)
+    assert not pytester.path.joinpath("h2o-runs").exists()
+
+
 def test_knobs_command() -> None:
     """`pytest-h2o knobs` lists every knob with its default."""
     command = [sys.executable, "-m", "pytest_h2o.cli", "knobs"]
