@@ -21,6 +21,11 @@ from pytest_h2o.runtimes.profile import Profile, find_profile, read_profile
 from pytest_h2o.runtimes.programs import absolute
 from pytest_h2o.suites import selected
 
+# Only a conftest.py is read before the workers start, so only it can tell that there will be gates.
+OWN_GATES = """gates of your own run in workers if a conftest.py beside them, or above, has these lines:
+    from pytest_h2o.plugin import session_of
+    def pytest_configure(config):
+        session_of(config)"""
 SETUP = ("llm_bench", "llm_demo", "model_config")
 INI_PATHS = (*SETUP, "prompt_dir")
 # What a command that repeats one gate must repeat as well.
@@ -76,6 +81,8 @@ def read_settings(config: pytest.Config) -> Settings:
 def ini_values(config: pytest.Config) -> dict[str, Any]:
     """This plugin's values in the ini file; a worker takes the controller's, whichever file it reads itself."""
     if hasattr(config, "workerinput"):
+        if "h2o_ini" not in config.workerinput:
+            raise pytest.UsageError(OWN_GATES)
         return dict(config.workerinput["h2o_ini"])
     folder = config.inipath.parent if config.inipath else config.rootpath
     values: dict[str, Any] = {name: config.getini(name) for name in INI_PATHS}

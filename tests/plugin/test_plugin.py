@@ -149,6 +149,18 @@ def test_somebody_else_may_call_something_gate(pytester: pytest.Pytester) -> Non
     assert not pytester.path.joinpath("h2o-runs").exists()
 
 
+def test_gates_of_a_project_in_workers(pytester: pytest.Pytester) -> None:
+    """They need a conftest.py that announces them, and say what has to be in it; with it they run."""
+    pytester.makepyfile("def test_mine(gate): gate.holds('mine', [])")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "1")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*gates of your own run in workers if a conftest.py*has these lines:"])
+    said = result.outlines.index(next(line for line in result.outlines if line.endswith("has these lines:")))
+    pytester.makeconftest("\n".join(line.removeprefix("E") for line in result.outlines[said + 1 : said + 4]))
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "1")
+    result.assert_outcomes(passed=1)
+
+
 def test_knobs_command() -> None:
     """`pytest-h2o knobs` lists every knob with its default."""
     command = [sys.executable, "-m", "pytest_h2o.cli", "knobs"]
