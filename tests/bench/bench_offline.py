@@ -3,7 +3,9 @@
     python tests/bench/bench_offline.py [DUMP_DIR] [--rounds N]
 
 Without a dump it makes one in a temporary directory. All variants run interleaved in one process, each round in another
-order; the speed-up is taken within a round, so that slow phases of the machine meet all of them.
+order; the speed-up is taken within a round, so that slow phases of the machine meet all of them. What else runs on the
+machine is accounted for twice: "own" compares what remains of the time without that in which threads were ready but had
+no CPU, as Linux tells (the average over the coding threads, which share one queue); "per CPU" compares CPU seconds.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
+from threading import get_native_id
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from offline_dumps import naive_sizes, write_entry
 
+from pytest_h2o.offline import evaluate as evaluator
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
 
@@ -40,19 +46,41 @@ Sizes = tuple[int, int, int]
 
 @dataclass
 class Variant:
-    """One way to evaluate: what it runs, and of each round the seconds it took, of the clock and of the CPUs."""
+    """One way to evaluate: what it runs, and of each round the seconds it took: of the clock, of the clock without
+    those in which the working threads waited for a CPU, and of the CPUs.
+    """
 
     run: Callable[[], Sizes]
     sizes: Sizes = (0, 0, 0)
     seconds: list[float] = field(default_factory=list)
+    own_seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
 
     def measure(self) -> None:
         """Run once."""
-        start, cpu_start = time.perf_counter(), time.process_time()
+        coding_threads_waited.clear()
+        start, cpu_start, waited = time.perf_counter(), time.process_time(), seconds_without_cpu()
         self.sizes = self.run()
         self.seconds.append(time.perf_counter() - start)
         self.cpu_seconds.append(time.process_time() - cpu_start)
+        self.own_seconds.append(self.seconds[-1] - fmean(coding_threads_waited or [seconds_without_cpu() - waited]))
+
+
+coding_threads_waited: list[float] = []
+
+
+def seconds_without_cpu(thread: int | None = None) -> float:
+    """How long a thread of this process (default: the caller) has been ready to run so far while no CPU was free."""
+    return int(Path(f"/proc/self/task/{thread or get_native_id()}/schedstat").read_text().split()[1]) / 1e9
+
+
+class WatchedPool(ThreadPoolExecutor):
+    """The pool of the evaluator, noting how long its threads waited before it ends them."""
+
+    def shutdown(self, *arguments: Any, **keywords: Any) -> None:
+        """Note, then end."""
+        coding_threads_waited.extend(seconds_without_cpu(thread.native_id) for thread in self._threads)
+        super().shutdown(*arguments, **keywords)
 
 
 def write_dump(root: Path, decoded: int) -> None:
@@ -96,23 +124,26 @@ def compare(dump: Path, options: OfflineOptions, rounds: int) -> dict[str, Varia
         for variant in order[turn % len(order) :] + order[: turn % len(order)]:
             variant.measure()
     for variant in order:
-        del variant.seconds[0], variant.cpu_seconds[0]
+        del variant.seconds[0], variant.own_seconds[0], variant.cpu_seconds[0]
     return variants
 
 
 def table(variants: dict[str, Variant]) -> str:
-    """Throughput, speed-up (min, median, max over the rounds), the median speed-up per CPU second, which other load on
-    the machine disturbs less, and the compression ratio of each variant.
+    """Throughput, speed-up (min, median, max over the rounds), its median without waiting for a CPU and per CPU second,
+    and the compression ratio of each variant.
     """
     base = variants["straightforward"]
-    lines = [f"{'':22}{'MB/s':>8}{'speed-up: min':>16}{'median':>8}{'max':>8}{'per CPU':>9}{'ratio':>9}  sizes"]
+    lines = [
+        f"{'':22}{'MB/s':>8}{'speed-up: min':>16}{'median':>8}{'max':>8}{'own':>8}{'per CPU':>9}{'ratio':>9}  sizes"
+    ]
     for name, variant in variants.items():
         raw, *compressed = variant.sizes
         gains = gain(base.seconds, variant.seconds)
+        own = median(gain(base.own_seconds, variant.own_seconds))
         per_cpu = median(gain(base.cpu_seconds, variant.cpu_seconds))
         same = "equal" if variant.sizes == base.sizes else "differ"
         speed = f"{raw / median(variant.seconds) / 1e6:8.1f}{min(gains):16.2f}{median(gains):8.2f}{max(gains):8.2f}"
-        lines.append(f"{name:22}{speed}{per_cpu:9.2f}{raw / sum(compressed):9.4f}  {same}")
+        lines.append(f"{name:22}{speed}{own:8.2f}{per_cpu:9.2f}{raw / sum(compressed):9.4f}  {same}")
     return "\n".join(lines)
 
 
@@ -132,6 +163,7 @@ def report(dump: Path, title: str, rounds: int) -> None:
 
 def main() -> None:
     """Measure on the given dump, or on two made ones."""
+    evaluator.ThreadPoolExecutor = WatchedPool
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dump", type=Path, nargs="?", metavar="DUMP_DIR", help="an undamaged fp16 dump")
     parser.add_argument("--rounds", type=int, default=5)
