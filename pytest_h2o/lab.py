@@ -70,7 +70,9 @@ class Lab:
         return list(dict.fromkeys(prompt.bucket for prompt in self.prompts.prompts))
 
     def run(self, name: str) -> Run:
-        """The launches of a case, made on first use."""
+        """The launches of a case, made on first use; ValueError if there is no such case."""
+        if name not in self.cases:
+            raise ValueError(f"there is no case {name}; there are {', '.join(self.cases)}")
         if self.recording:
             return self.recording.run(self.cases[name])
         if name not in self._runs:

@@ -161,6 +161,18 @@ def test_gates_of_a_project_in_workers(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1)
 
 
+def test_gate_of_the_readme(pytester: pytest.Pytester) -> None:
+    """The example of README.md judges a recorded session."""
+    for block in (ROOT / "README.md").read_text().split("```python\n# ")[1:]:
+        name = block.partition(".py")[0]
+        pytester.path.joinpath(f"{name}.py").write_text(f"# {block.partition('```')[0]}")
+    settings = [word for knob in ("PROMPTS=512", "GENS=48", "REPEAT=1") for word in ("--h2o-set", knob)]
+    recorded = ROOT / "tests" / "data" / "session"
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *settings, "--h2o-replay", str(recorded))
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["pass  half_goes *> 2 *"])
+
+
 def test_knobs_command() -> None:
     """`pytest-h2o knobs` lists every knob with its default."""
     command = [sys.executable, "-m", "pytest_h2o.cli", "knobs"]

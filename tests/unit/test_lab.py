@@ -55,6 +55,13 @@ def by_arm(**speeds: float) -> Speed:
     return lambda spec: speeds.get(spec.arm, 100.0)
 
 
+def test_a_case_that_does_not_exist(tmp_path: Path) -> None:
+    """The message has the name asked for and those there are."""
+    lab, _ = make_lab(tmp_path)
+    with pytest.raises(ValueError, match="there is no case full; there are full_strict, store_tuned"):
+        lab.run("full")
+
+
 def test_a_case_is_launched_once(tmp_path: Path) -> None:
     """Asking twice launches once, one process per prompt length."""
     lab, store = make_lab(tmp_path)
