@@ -90,18 +90,18 @@ class Engine:
         prefill_us, sample_us, decode_us = (clock.microseconds[name] for name in ("prefill", "sample", "decode"))
         return Response(len(prompt), tuple(tokens), prefill_us, decode_us, sample_us, metrics)
 
-    def force(self, prompt: Sequence[int], tokens: Sequence[int], settings: Sequence[H2OSettings]) -> Iterator[Floats]:
-        """Decode given ``tokens`` after ``prompt``, once under each of ``settings``, the prompt being read only once.
+    def force(self, prompt: Sequence[int], trials: Sequence[tuple[Sequence[int], H2OSettings]]) -> Iterator[Floats]:
+        """Decode given tokens after ``prompt`` under given settings, trial by trial, the prompt being read only once.
 
-        Yields the logits before each of the tokens [len(tokens), V]; until the next is asked for, the cache is as that
-        policy left it. Lossless coding changes no value and is left out.
+        Yields the logits before each of the tokens of a trial [T, V]; until the next is asked for, the cache is as that
+        trial left it. Lossless coding changes no value and is left out.
         """
-        self._check(prompt, len(tokens))
+        self._check(prompt, max(len(tokens) for tokens, _ in trials))
         self.cache.clear()
-        evictors = [Evictor(h2o, self.cache, Metrics(), self._log) if h2o.enable else None for h2o in settings]
+        evictors = [Evictor(h2o, self.cache, Metrics(), self._log) if h2o.enable else None for _, h2o in trials]
         first = self.model.prefill(prompt, self.cache, self._threads, [evictor for evictor in evictors if evictor])
         after_prompt = self.cache.save()
-        for evictor in evictors:
+        for (tokens, _), evictor in zip(trials, evictors, strict=True):
             self.cache.load(after_prompt)
             yield np.concatenate([first[None], *self._follow(tokens[:-1], evictor)])
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from statistics import fmean
 
 import numpy as np
@@ -75,15 +76,16 @@ def measure(engine: Engine, tokens: Sequence[int], windows: int = WINDOWS) -> li
     settings = [policy_settings(config.h2o, row.policy, row.target) for row in rows]
     for window in cut(tokens, windows, config.architecture.bos):
         prompt, expected = window[:PROMPT_TOKENS], window[PROMPT_TOKENS:]
+        passage = prompt[RECALLED : RECALLED + SCORED_TOKENS]
+        trials = engine.force(prompt, [(text, each) for text in (expected, passage) for each in settings])
         full: Floats | None = None
-        for row, logits in zip(rows, engine.force(prompt, expected, settings), strict=True):
+        for row, logits in zip(rows, islice(trials, len(rows)), strict=True):
             seen = log_softmax(logits)
             full = seen if full is None else full
             row.losses.append(_loss(seen, expected))
             row.divergences.append(float((np.exp(full) * (full - seen)).sum(axis=1).mean()))
             row.ratios.append(_held_ratio(engine, settings[0]))
-        passage = prompt[RECALLED : RECALLED + SCORED_TOKENS]
-        for row, logits in zip(rows, engine.force(prompt, passage, settings), strict=True):
+        for row, logits in zip(rows, trials, strict=True):
             row.recall_losses.append(_loss(log_softmax(logits), passage))
     return rows
 

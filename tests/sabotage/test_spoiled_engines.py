@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from original import LOSSY_TARGET, rows_of, values
 from staging import Judge, Score, Stage
 
 QUALITY, LOSSY = "quality_under_eviction", "lossy"
@@ -26,7 +27,9 @@ def test_spoiled_engine_is_caught(  # noqa: PLR0913, PLR0917  a fixture each
     judged = judge(stage.spoiled(defect), f"{rule} and full_strict" if rule == LOSSY else rule)
     [(outcome, reason)] = [found for name, found in judged.gates.items() if name.startswith(rule)]
     score.gates[defect] = outcome == "fail" and words in reason
-    score.original[defect] = defect == "quantised_attention"  # the original judges speeds and ratios, not what is kept
+    rows = [row for path in judged.directory.glob("launches/*/log.md") for row in rows_of(path)]
+    # The original judges ratios, not what is kept: a launch without a table means nothing to it.
+    score.original[defect] = bool(rows) and max(values(rows, "h2o_lossy")) < LOSSY_TARGET
     assert score.gates[defect], f"{rule} was {outcome}: {reason}"
 
 
