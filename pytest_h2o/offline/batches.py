@@ -11,9 +11,8 @@ from pytest_h2o.codec.planes import Words
 from pytest_h2o.offline.dump import Entry
 from pytest_h2o.offline.options import OfflineOptions
 
-_BATCH_BYTES = (
-    1 << 22
-)  # of K and V: few calls do all the work, and in fast mode one choice of predictors serves many rows
+# Of K and V: few calls do all the work, and in fast mode one choice of predictors serves many rows.
+_BATCH_BYTES = 1 << 22
 
 Piece: TypeAlias = tuple[Entry, Words]  # rows of an entry, [2, rows, kv_heads, head_dim]
 Kind: TypeAlias = tuple[int, tuple[int, int]]
