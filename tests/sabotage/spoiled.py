@@ -6,7 +6,6 @@ Unlike the stand-ins that print recorded numbers, these really evict, and really
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +24,11 @@ def honest() -> None:
 
 def oldest_tokens() -> None:
     """Keeps the oldest tokens, whatever attention says."""
-    _score(lambda scores: -np.arange(scores.shape[1], dtype=np.float32))
+
+    def update(scores: Floats, attention: object, alpha: float) -> None:
+        scores[:] = -np.arange(scores.shape[1])
+
+    heavy_hitters.update = update
 
 
 def lightest_tokens() -> None:
@@ -65,26 +68,15 @@ def keys_without_values() -> None:
 
 
 def no_sink() -> None:
-    """Does not protect the first tokens, and says so in its lines: the settings are not those of the config."""
-    _ignoring(sink_tokens=0)
+    """Does not protect the first tokens, though its lines repeat the config's sink."""
+    select = h2o.select
+    h2o.select = lambda kv, scores, settings: select(kv, scores, replace(settings, sink_tokens=0))
 
 
 def quantised_attention() -> None:
     """A build in which quantised attention is always on, which turns H2O off."""
     setups = bench_options.setups
     bench_options.setups = lambda options: (replace(setup, quantised=2) for setup in setups(options))
-
-
-def _score(score: Callable[[Floats], Floats]) -> None:
-    def update(scores: Floats, attention: object, alpha: float) -> None:
-        scores[:] = score(scores)
-
-    heavy_hitters.update = update
-
-
-def _ignoring(**changes: int) -> None:
-    select = h2o.select
-    h2o.select = lambda kv, scores, settings: select(kv, scores, replace(settings, **changes))
 
 
 def main(defect: str) -> None:
