@@ -1,8 +1,16 @@
-"""The score of the sabotage suite, from test reports, which workers send as well."""
+"""What all tests begin with, and the score of the sabotage suite, from test reports, which workers send as well."""
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+
+def pytest_configure() -> None:
+    """Let tests press Ctrl-C: in the background of a script it is ignored, also by all that is started."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

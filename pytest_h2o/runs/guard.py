@@ -87,12 +87,13 @@ def signal_launch(mark: str, group: int, number: int) -> None:
 
 
 def marked_processes(mark: str) -> list[int]:
-    """The processes that have ``mark`` in their environment; none where the system has no ``/proc``."""
-    wanted = f"{MARK}={mark}".encode()
-    if not os.path.isdir("/proc"):  # noqa: PTH112  pathlib is not imported
-        return []
-    with os.scandir("/proc") as entries:
-        return [int(entry.name) for entry in entries if entry.name.isdigit() and wanted in _environment(entry.name)]
+    """The processes that have ``mark`` in their environment; those seen so far where ``/proc`` cannot be listed."""
+    wanted, found = f"{MARK}={mark}".encode(), list[int]()
+    with suppress(OSError), os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdigit() and wanted in _environment(entry.name):
+                found.append(int(entry.name))
+    return found
 
 
 def _environment(process: str) -> bytes:

@@ -59,6 +59,7 @@ class RunStore:
         self.previous = ReplayStore(previous) if previous else None
         self._machine_lock = lock_path or machine_lock_path()
         self._known: dict[str, LaunchRecord] = {}
+        self._interrupted = False
         for folder in (self._launches, self._locks):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -133,8 +134,14 @@ class RunStore:
         )  # fmt: skip
 
     def _run(self, spec: LaunchSpec, command: Command, directory: Path) -> Ended:
+        if self._interrupted:  # what lies between here and pytest may have made another error of it
+            raise KeyboardInterrupt
         self.on_event("start", spec, 0.0)
-        ended = launch(command, directory, spec.deadline_s, lambda seconds: self.on_event("tick", spec, seconds))
+        try:
+            ended = launch(command, directory, spec.deadline_s, lambda seconds: self.on_event("tick", spec, seconds))
+        except KeyboardInterrupt:
+            self._interrupted = True
+            raise
         self.on_event("end", spec, ended.seconds or 0.0)
         return ended
 

@@ -143,9 +143,9 @@ def test_no_orphans(tmp_path: Path, number: signal.Signals, workers: list[str]) 
     pids = tmp_path / "pids"
     wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     session.send_signal(number)
-    session.wait(PATIENCE_S)
+    output = session.communicate(timeout=PATIENCE_S)[0]
     wait_until(lambda: not any(running(pid) for pid in pids.read_text().split()))
-    assert len(pids.read_text().split()) == 2
+    assert len(pids.read_text().split()) == 2, output
 
 
 def test_an_interrupted_session_is_not_accepted_and_can_be_continued(

@@ -320,6 +320,22 @@ def test_interrupted_launch_leaves_no_record(tmp_path: Path) -> None:
     assert store.get(SPEC).status == "ok"
 
 
+def test_nothing_is_launched_after_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where something between a launch and pytest takes Ctrl-C for an error, the next gate launches nothing."""
+    launched: list[str] = []
+
+    def interrupted(command: Command, *_: object) -> None:
+        launched.append(command.cwd.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_h2o.runs.store.launch", interrupted)
+    store = RunStore(tmp_path / "s", FakeRuntime(""))
+    for spec in (SPEC, replace(SPEC, replicate=7)):
+        with pytest.raises(KeyboardInterrupt):
+            store.get(spec)
+    assert len(launched) == 1
+
+
 def test_launch_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a full disk the launch fails with that reason, and is not repeated for the next gate."""
 
