@@ -12,7 +12,7 @@ import math
 import random
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
 from typing import Literal
@@ -20,13 +20,15 @@ from typing import Literal
 Decision = Literal["pass", "fail", "inconclusive"]
 LOOKS = (6, 10, 16, 20)
 ALPHA = 0.02
+DOUBT = 0.125  # three slow pairs of three
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
     """The state of a study after some pairs; drops are shares (0.05 is 5 % slower), negative when faster.
 
-    ``p_slow`` is the probability of such slow pairs if the drop were just at its limit.
+    ``p_slow`` is the probability of such slow pairs if the drop were just at its limit; ``slow_at`` names the part
+    of the work, such as a prompt length, that keeps the whole from passing.
     """
 
     pairs: int
@@ -35,6 +37,7 @@ class Study:
     drop_high: float
     decision: Decision
     p_slow: float
+    slow_at: str = ""
 
 
 def walsh_averages(differences: Sequence[float]) -> list[float]:
@@ -86,6 +89,22 @@ def judge(differences: Sequence[float], drop_target: float) -> Study:
     slow = slow_p_value(differences, drop_target)
     decision: Decision = "pass" if lower > limit else "fail" if slow <= ALPHA else "inconclusive"
     return Study(len(differences), 1 - math.exp(estimate), 1 - math.exp(upper), 1 - math.exp(lower), decision, slow)
+
+
+def judge_parts(study: Study, parts: Mapping[str, Sequence[float]], drop_target: float) -> Study:
+    """The study of all differences, held to those of each part of the work as well, so that no part hides in the mean.
+
+    It fails when one part is surely slower than ``drop_target`` (Bonferroni over the parts), and does not pass while
+    one probably is (``DOUBT``).
+    """
+    p_values = {name: slow_p_value(differences, drop_target) for name, differences in parts.items()}
+    worst = min(p_values, key=p_values.__getitem__)
+    slow = len(parts) * p_values[worst]
+    if slow <= ALPHA and study.decision != "fail":
+        return replace(study, decision="fail", p_slow=slow, slow_at=worst)
+    if p_values[worst] <= DOUBT and study.decision == "pass":
+        return replace(study, decision="inconclusive", slow_at=worst)
+    return study
 
 
 def holm(p_values: Mapping[str, float], alpha: float = ALPHA) -> set[str]:

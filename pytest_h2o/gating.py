@@ -151,8 +151,14 @@ def _interval(study: Study) -> str:
 
 
 def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:
+    at = f" at {study.slow_at}" if study.slow_at else ""
     if study.decision == "fail":
-        return f"more than {target:.1%} slower than the baseline"
+        return f"more than {target:.1%} slower than the baseline{at}"
+    if at:
+        return f"probably more than {target:.1%} slower than the baseline{at}, which is not decided; {_MORE_PAIRS}"
     if plain and plain.decision == "fail":
         return "the two contradict each other; see what slows the whole process while H2O is on"
-    return f"{target:.1%} lies inside, so nothing is decided; raise DECODE_MAX_PAIRS or measure on a quieter machine"
+    return f"{target:.1%} lies inside, so nothing is decided; {_MORE_PAIRS}"
+
+
+_MORE_PAIRS = "raise DECODE_MAX_PAIRS or measure on a quieter machine"

@@ -246,12 +246,12 @@ class Lab:
             if looked and self._spent_s >= self.knobs.number("DECODE_BUDGET_S"):
                 for bucket in running:  # the next look is the last
                     studies[bucket].looks = [len(studies[bucket].pairs)]
-                look(studies, target)
+                look(studies, target, each_label=_by_length(case))
                 break
             replicate += 1
             for bucket in running:
                 self._add_pairs(studies[bucket], case, replicate, bucket)
-            look(studies, target)
+            look(studies, target, each_label=_by_length(case))
         return {bucket: study.end(self.knobs.integer("DECODE_SEED")) for bucket, study in studies.items()}
 
     def _add_pairs(self, study: OpenStudy, case: Case, replicate: int, bucket: str) -> None:
@@ -270,7 +270,7 @@ class Lab:
         if not pairs:
             return PairedStudy((), None, problems or ("the baseline holds no row of the same name",), run.source)
         target = case.knobs(self.knobs).number(drop_knob(case))
-        return PairedStudy(pairs, study_pairs(pairs, target)[0], (), run.source)
+        return PairedStudy(pairs, study_pairs(pairs, target, each_label=_by_length(case))[0], (), run.source)
 
     def _pair_records(self, case: Case, replicate: int, bucket: str) -> list[tuple[LaunchRecord, LaunchRecord]]:
         wanted = self.labels_in(bucket)
@@ -284,6 +284,11 @@ class Lab:
 def drop_knob(case: Case) -> str:
     """The knob that limits the decode drop of a case."""
     return "LLM_DEMO_DECODE_DROP_TARGET" if case.program == "llm_demo" else "DECODE_DROP_TARGET"
+
+
+def _by_length(case: Case) -> bool:
+    """Whether every label is a prompt length, to be judged on its own; real prompts are judged by bucket."""
+    return case.program == "llm_bench"
 
 
 def in_order(order: str, baseline: Sequence[LaunchSpec], candidate: Sequence[LaunchSpec]) -> list[LaunchSpec]:

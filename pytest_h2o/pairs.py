@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pytest_h2o.decode_study import Study, holm, judge
+from pytest_h2o.decode_study import Study, holm, judge, judge_parts
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.results import Run, read_run
@@ -105,15 +105,15 @@ class OpenStudy:
         return PairedStudy(tuple(self.pairs), study, tuple(self.problems), self.source, self.plain, seed)
 
 
-def look(studies: Mapping[str, OpenStudy], target: float) -> None:
+def look(studies: Mapping[str, OpenStudy], target: float, *, each_label: bool = False) -> None:
     """Decide what can be decided of a family of studies.
 
     Each passes on its own, since all of them must; that any fails is held to Holm's procedure, so that more studies
-    do not make more false alarms.
+    do not make more false alarms. ``each_label`` is that of :func:`study_pairs`.
     """
     now = {name: study for name, study in studies.items() if study.at_look}
     for study in now.values():
-        study.study, study.plain = study_pairs(study.pairs, target)
+        study.study, study.plain = study_pairs(study.pairs, target, each_label=each_label)
         study.looks = [planned for planned in study.looks if planned > len(study.pairs)]
     slow = holm({name: study.study.p_slow for name, study in studies.items() if study.study})
     for name, study in now.items():
@@ -123,18 +123,24 @@ def look(studies: Mapping[str, OpenStudy], target: float) -> None:
             study.looks = []
 
 
-def study_pairs(pairs: Sequence[Pair], target: float) -> tuple[Study, Study | None]:
+def study_pairs(pairs: Sequence[Pair], target: float, *, each_label: bool = False) -> tuple[Study, Study | None]:
     """The study of some pairs, against the yardstick if every pair has it, and then that of the bare speeds as well.
 
     A yardstick cannot see what slows the whole process. So where the bare speeds surely fail, nothing passes yet.
+    With ``each_label`` the pairs of each label must be fast enough as well, which few pairs of a label cannot show.
     """
-    plain = judge([pair.difference for pair in pairs], target)
-    relative = [pair.relative for pair in pairs if pair.relative is not None]
-    if len(relative) < len(pairs):
-        return plain, None
-    study = judge(relative, target)
-    if study.decision == "pass" and plain.decision == "fail":
+    speeds = [pair.difference for pair in pairs]
+    costs = [pair.relative for pair in pairs if pair.relative is not None]
+    plain = judge(speeds, target) if len(costs) == len(pairs) else None
+    differences = costs if plain else speeds
+    study = judge(differences, target)
+    if plain and study.decision == "pass" and plain.decision == "fail":
         study = replace(study, decision="inconclusive")
+    if each_label:
+        parts: dict[str, list[float]] = {}
+        for pair, difference in zip(pairs, differences, strict=True):
+            parts.setdefault(pair.label, []).append(difference)
+        study = judge_parts(study, parts, target)
     return study, plain
 
 

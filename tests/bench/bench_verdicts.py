@@ -7,10 +7,13 @@ a candidate), noise of its own, bursts (one launch in twenty begins a stretch of
 slower), drift (a wave of 5 % with a period of 40 launches and a random phase) and the day (a deviation of 3 %, one for
 all launches of a session). Every rule judges the same candidate: is it at most 5 % slower?
 
-* paired: ``pytest_h2o.decode_study`` as it is, vectorised here; 6, 10, 16 and 20 pairs, blocks AB BA or BA AB.
+* paired: ``pytest_h2o.decode_study`` as it is, vectorised here; 6, 10, 16 and 20 pairs, blocks AB BA or BA AB, two
+  prompt lengths by turns.
 * fixed: the best of two rows against a constant, a best row of another day without the drop.
 * rolling: against the median of the best rows of eight such days.
 * same_batch: against the best of two rows without the drop that are launched after the candidate's.
+
+A second table is about a drop at one of two or three prompt lengths only: with each length judged as well, and pooled.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from pytest_h2o.decode_study import ALPHA, LOOKS, signed_rank_index
+from pytest_h2o.decode_study import ALPHA, DOUBT, LOOKS, signed_rank_cumulative, signed_rank_index
 
 Floats = npt.NDArray[np.float64]
 Launches = Callable[[int, int], Floats]  # sessions and launches of each -> ln speed without any drop
@@ -30,6 +33,7 @@ LAUNCH_DEVIATIONS = (0.005, 0.015, 0.03)
 TRUE_DROPS = (0.0, 0.03, 0.05, 0.07, 0.10)
 LIMIT = 0.05
 ROWS = np.array([0.0, -0.04])  # ln speed of the two prompt lengths
+LENGTHS = len(ROWS)
 HISTORY = 8
 
 
@@ -52,27 +56,53 @@ def launches(rng: np.random.Generator, deviation: float) -> Launches:
     return draw
 
 
-def paired(draw: Launches, sessions: int, drop: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Decision (1 pass, -1 fail, 0 neither) and number of pairs of every session."""
-    speed = draw(sessions, 2 * LOOKS[-1]).reshape(sessions, LOOKS[-1], 2)
-    coin = rng.random((sessions, LOOKS[-1] // 2)) < 0.5  # whether a block begins with the candidate
+def differences(draw: Launches, sessions: int, rng: np.random.Generator) -> Floats:
+    """What pairs of equal programs differ by [sessions, pairs]."""
+    count = LOOKS[-1] + 2  # three lengths are looked at a little later
+    speed = draw(sessions, 2 * count).reshape(sessions, count, 2)
+    coin = rng.random((sessions, count // 2)) < 0.5  # whether a block begins with the candidate
     first = np.stack([coin, ~coin], axis=2).reshape(sessions, -1)
-    difference = np.where(first, speed[..., 0] - speed[..., 1], speed[..., 1] - speed[..., 0]) + math.log1p(-drop)
-    return decide(difference)
+    return np.where(first, speed[..., 0] - speed[..., 1], speed[..., 1] - speed[..., 0])
 
 
-def decide(difference: Floats, limit: float = LIMIT) -> tuple[Floats, Floats]:
-    """Decision and number of pairs from the differences [sessions, pairs] of studies that go on to the last look."""
-    decision, pairs = np.zeros(len(difference)), np.full(len(difference), float(LOOKS[-1]))
+def decide(difference: Floats, lengths: int = LENGTHS, *, each: bool = True) -> tuple[Floats, Floats]:
+    """Decision (1 pass, -1 fail, 0 neither) and number of pairs, from the differences [sessions, pairs] of studies.
+
+    The pairs are of ``lengths`` prompt lengths by turns, each of which is judged as well if ``each``.
+    """
+    last = min(-(-LOOKS[-1] // lengths) * lengths, difference.shape[1])
+    decision, pairs = np.zeros(len(difference)), np.full(len(difference), float(last))
     for look in LOOKS:
-        index = signed_rank_index(look, ALPHA)
-        assert index is not None
-        i, j = np.triu_indices(look)
-        walsh = np.sort((difference[:, i] + difference[:, j]) / 2, axis=1)
-        now = (walsh[:, index] > math.log1p(-limit)).astype(float) - (walsh[:, -1 - index] < math.log1p(-limit))
-        pairs = np.where((decision == 0) & (now != 0), look, pairs)
+        now, count = _look(difference, -(-look // lengths) * lengths, lengths if each else 1)
+        pairs = np.where((decision == 0) & (now != 0), count, pairs)
         decision = np.where(decision == 0, now, decision)
     return decision, pairs
+
+
+def _look(difference: Floats, count: int, lengths: int) -> tuple[Floats, int]:
+    limit = math.log1p(-LIMIT)
+    index = signed_rank_index(count, ALPHA)
+    assert index is not None
+    walsh = np.sort(_walsh(difference[:, :count]), axis=1)
+    fails, passes = walsh[:, -1 - index] < limit, walsh[:, index] > limit
+    worst = np.min([_p_slow(difference[:, part:count:lengths], limit) for part in range(lengths)], axis=0)
+    fails |= lengths * worst <= ALPHA
+    return np.where(fails, -1.0, np.where(passes & (worst > DOUBT), 1.0, 0.0)), count
+
+
+def _walsh(difference: Floats) -> Floats:
+    i, j = np.triu_indices(difference.shape[1])
+    return (difference[:, i] + difference[:, j]) / 2
+
+
+def _p_slow(difference: Floats, limit: float) -> Floats:
+    cumulative = np.array(signed_rank_cumulative(difference.shape[1])) / 2.0 ** difference.shape[1]
+    return cumulative[(_walsh(difference) >= limit).sum(axis=1)]
+
+
+def shares(decision: Floats) -> list[float]:
+    """How often the sessions pass, fail and decide nothing."""
+    return [float((decision == outcome).mean()) for outcome in (1, -1, 0)]
 
 
 def original_rules(draw: Launches, sessions: int, drop: float) -> dict[str, float]:
@@ -95,18 +125,38 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     print(f"{options.sessions} sessions a row, seed {options.seed}; limit {LIMIT:.0%}\n")
+    every_length(options.sessions, options.seed)
+    one_length(options.sessions, options.seed)
+
+
+def every_length(sessions: int, seed: int) -> None:
+    """The table of a drop at every prompt length, with the original's rules."""
     print("| launch SD | true drop | paired: pass | paired: FAIL | undecided | pairs | fixed: FAIL | rolling: FAIL |"
           " same_batch: FAIL |")  # fmt: skip
     print("| ---: " * 9 + "|")
     for deviation in LAUNCH_DEVIATIONS:
         for drop in TRUE_DROPS:
-            rng = np.random.default_rng([options.seed, int(1e4 * deviation), int(100 * drop)])
+            rng = np.random.default_rng([seed, int(1e4 * deviation), int(100 * drop)])
             draw = launches(rng, deviation)
-            decision, pairs = paired(draw, options.sessions, drop, rng)
-            shares = [float((decision == outcome).mean()) for outcome in (1, -1, 0)]
-            rules = original_rules(draw, options.sessions, drop).values()
-            cells = [f"{deviation:.1%}", f"{drop:.0%}", *(f"{share:.2%}" for share in shares), f"{pairs.mean():.1f}"]
+            decision, pairs = decide(differences(draw, sessions, rng) + math.log1p(-drop))
+            rules = original_rules(draw, sessions, drop).values()
+            cells = [f"{deviation:.1%}", f"{drop:.0%}", *map("{:.2%}".format, shares(decision)), f"{pairs.mean():.1f}"]
             print("| " + " | ".join([*cells, *(f"{rate:.1%}" for rate in rules)]) + " |")
+
+
+def one_length(sessions: int, seed: int) -> None:
+    """The table of a drop at one prompt length only."""
+    print("\n| launch SD | lengths | drop at one | pass | FAIL | undecided | pooled: pass | pooled: FAIL | undecided |")
+    print("| ---: " * 9 + "|")
+    for deviation in LAUNCH_DEVIATIONS:
+        for lengths in (2, 3):
+            for drop in (0.0, 0.10, 0.15):
+                rng = np.random.default_rng([seed, int(1e4 * deviation), int(100 * drop), lengths])
+                difference = differences(launches(rng, deviation), sessions, rng)
+                difference[:, lengths - 1 :: lengths] += math.log1p(-drop)
+                rates = [rate for each in (True, False) for rate in shares(decide(difference, lengths, each=each)[0])]
+                cells = [f"{deviation:.1%}", str(lengths), f"{drop:.0%}", *map("{:.2%}".format, rates)]
+                print("| " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

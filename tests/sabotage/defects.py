@@ -333,6 +333,12 @@ def slow(launch: Launch) -> None:
         launch.set_decode(launch.decode_tps * 0.9 * 200 * 100 / CANDIDATE_TPS)
 
 
+def slow_at_one_length(launch: Launch) -> None:
+    """Bench: 10 % slower than the baseline at the longer of two prompts only."""
+    if "p1024" in launch.label:
+        slow(launch)
+
+
 def blocks_of_192(launch: Launch) -> None:
     """Blocks are encoded in spans of 192 tokens, a constant of an older version."""
     launch.stdout = launch.stdout.replace(" tokens=128 ", " tokens=192 ")

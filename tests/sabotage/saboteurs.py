@@ -111,6 +111,7 @@ SABOTEURS = [
     bench(defects.cache_never_hits, "settings", "280 lookups of 6 blocks and no hit", STORE),
     bench(defects.hits_without_blocks, "settings", "4 hits and 3 misses, and no block was encoded"),
     bench(defects.slow, "decode_drop", "slower than the baseline", form="launched"),
+    bench(defects.slow_at_one_length, "decode_drop", "slower than the baseline at p1024_g48", form="launched"),
     demo(defects.slow_bucket, "bucket_decode", "slower than the baseline", "512", "launched"),
     demo(defects.slow_at_length, "bucket_decode", "slower than the baseline", "2048", "launched"),
     bench(defects.blocks_of_192, "block_spans", "first blocks of 192 tokens, asked for 128"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pytest_h2o.decode_study import (
     bounds,
     holm,
     judge,
+    judge_parts,
     launch_order,
     signed_rank_index,
     slow_p_value,
@@ -126,6 +128,22 @@ def test_mirrored_data_give_mirrored_bounds(values: list[float]) -> None:
 def test_decisions(values: list[float], decision: str) -> None:
     """Equal speed passes 5 %, a 10 % loss fails, and too little or contradictory data decide nothing."""
     assert judge(values, 0.05).decision == decision
+
+
+@pytest.mark.parametrize(
+    ("slow", "pairs", "decision", "slow_at"),
+    [
+        (0.0, 3, "pass", ""), (0.04, 3, "pass", ""),
+        (0.10, 3, "inconclusive", "1024"), (0.10, 6, "inconclusive", "1024"),  # 1/64 for each of two is too much
+        (0.10, 7, "fail", "1024"),
+    ],
+)  # fmt: skip
+def test_a_slow_part_does_not_hide(slow: float, pairs: int, decision: str, slow_at: str) -> None:
+    """Beside a length that got faster, a slow one keeps the whole from passing, and then fails it by name."""
+    parts = {"512": [0.2 + number / 1000 for number in range(pairs)], "1024": [math.log1p(-slow)] * pairs}
+    whole = replace(judge([*parts["512"], *parts["1024"]], 0.05), decision="pass")
+    study = judge_parts(whole, parts, 0.05)
+    assert (study.decision, study.slow_at) == (decision, slow_at)
 
 
 def test_drop_is_reported_as_a_share() -> None:
