@@ -3,7 +3,7 @@
 A pair is one launch of the candidate and one of the baseline, close in time, on the same work; its difference is
 ``d = ln(candidate tok/s / baseline tok/s)``. The estimate is the median of the Walsh averages (Hodges and Lehmann
 1963); the bounds invert Wilcoxon's signed-rank test, so they assume a symmetric distribution and nothing about its
-shape. Looks are planned in advance and each spends ``ALPHA`` on either side.
+shape. Looks are planned in advance and each spends ``ALPHA`` on either side, and once more on the parts of the work.
 """
 
 from __future__ import annotations
@@ -94,16 +94,17 @@ def judge(differences: Sequence[float], drop_target: float) -> Study:
 def judge_parts(study: Study, parts: Mapping[str, Sequence[float]], drop_target: float) -> Study:
     """The study of all differences, held to those of each part of the work as well, so that no part hides in the mean.
 
-    It fails when one part is surely slower than ``drop_target`` (Bonferroni over the parts), and does not pass while
-    one probably is (``DOUBT``).
+    It fails, with the numbers of that part, when one is surely slower than ``drop_target`` (Bonferroni over the parts),
+    and does not pass while one probably is (``DOUBT``) or is in all its pairs, where these are too few to tell.
     """
     p_values = {name: slow_p_value(differences, drop_target) for name, differences in parts.items()}
     worst = min(p_values, key=p_values.__getitem__)
     slow = len(parts) * p_values[worst]
     if slow <= ALPHA and study.decision != "fail":
-        return replace(study, decision="fail", p_slow=slow, slow_at=worst)
-    if p_values[worst] <= DOUBT and study.decision == "pass":
-        return replace(study, decision="inconclusive", slow_at=worst)
+        return replace(judge(parts[worst], drop_target), decision="fail", p_slow=slow, slow_at=worst)
+    doubtful = [name for name, p_value in p_values.items() if p_value <= max(DOUBT, 0.5 ** len(parts[name]))]
+    if doubtful and study.decision == "pass":
+        return replace(study, decision="inconclusive", slow_at=worst if worst in doubtful else doubtful[0])
     return study
 
 

@@ -57,7 +57,7 @@ class Gate:
             self._end(self._weigh(replace(verdict, knob=knob, evidence=paired.detail), evidence))
             return
         if paired.study is None:
-            self.holds("decode_drop", paired.problems, source=paired.source)
+            self.holds("decode_drop", paired.problems or ("no study was made",), source=paired.source)
             return
         rows = tuple((pair.label, str(pair)) for pair in paired.pairs)
         verdict = judge_study(paired.study, self.knobs.number(knob), paired.plain, paired.seed)

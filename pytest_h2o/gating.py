@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from pytest_h2o.decode_study import Study
+from pytest_h2o.decode_study import LOOKS, Study
 
 Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
 Standing = Literal["supported", "not evidenced", "doubtful", "contradicted"]
@@ -155,10 +155,12 @@ def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:
     if study.decision == "fail":
         return f"more than {target:.1%} slower than the baseline{at}"
     if at:
-        return f"probably more than {target:.1%} slower than the baseline{at}, which is not decided; {_MORE_PAIRS}"
+        return f"probably more than {target:.1%} slower than the baseline{at}, which is not decided; {_advice(study)}"
     if plain and plain.decision == "fail":
         return "the two contradict each other; see what slows the whole process while H2O is on"
-    return f"{target:.1%} lies inside, so nothing is decided; {_MORE_PAIRS}"
+    return f"{target:.1%} lies inside, so nothing is decided; {_advice(study)}"
 
 
-_MORE_PAIRS = "raise DECODE_MAX_PAIRS or measure on a quieter machine"
+def _advice(study: Study) -> str:
+    more = "raise DECODE_MAX_PAIRS or DECODE_BUDGET_S, or " if study.pairs < LOOKS[-1] else ""
+    return f"{more}measure on a quieter machine, or longer (GENS, DECODE_REPEAT)"

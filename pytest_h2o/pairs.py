@@ -127,21 +127,25 @@ def study_pairs(pairs: Sequence[Pair], target: float, *, each_label: bool = Fals
     """The study of some pairs, against the yardstick if every pair has it, and then that of the bare speeds as well.
 
     A yardstick cannot see what slows the whole process. So where the bare speeds surely fail, nothing passes yet.
-    With ``each_label`` the pairs of each label must be fast enough as well, which few pairs of a label cannot show.
+    With ``each_label`` the pairs of each label are judged as well.
     """
-    speeds = [pair.difference for pair in pairs]
+    labels = [pair.label if each_label else "" for pair in pairs]
+    plain = _judge([pair.difference for pair in pairs], labels, target)
     costs = [pair.relative for pair in pairs if pair.relative is not None]
-    plain = judge(speeds, target) if len(costs) == len(pairs) else None
-    differences = costs if plain else speeds
-    study = judge(differences, target)
-    if plain and study.decision == "pass" and plain.decision == "fail":
+    if len(costs) < len(pairs):
+        return plain, None
+    study = _judge(costs, labels, target)
+    if study.decision == "pass" and plain.decision == "fail":
         study = replace(study, decision="inconclusive")
-    if each_label:
-        parts: dict[str, list[float]] = {}
-        for pair, difference in zip(pairs, differences, strict=True):
-            parts.setdefault(pair.label, []).append(difference)
-        study = judge_parts(study, parts, target)
     return study, plain
+
+
+def _judge(differences: Sequence[float], labels: Sequence[str], target: float) -> Study:
+    parts: dict[str, list[float]] = {}
+    for label, difference in zip(labels, differences, strict=True):
+        parts.setdefault(label, []).append(difference)
+    study = judge(differences, target)
+    return judge_parts(study, parts, target) if len(parts) > 1 else study
 
 
 def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | None, list[str]]:

@@ -107,7 +107,8 @@ class Session:
 
     def gate(self, item: pytest.Item) -> Gate:
         """The gate fixture of one test."""
-        case = self.lab.cases.get(_parameters(item).get("bench_case", "candidate"))
+        demo = "candidate" if "demo" in getattr(item, "fixturenames", ()) else ""
+        case = self.lab.cases.get(_parameters(item).get("bench_case", demo))
         knobs = case.knobs(self.knobs) if case else self.knobs
         name = getattr(item, "originalname", item.name).removeprefix("test_")
         required = self.config.getoption("h2o_require_evidence")

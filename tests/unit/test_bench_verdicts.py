@@ -25,8 +25,11 @@ def test_vectorised_studies_decide_like_the_plugin() -> None:
             judge_parts(judge(values[:look], LIMIT), {"512": values[:look:2], "1024": values[1:look:2]}, LIMIT)
             for look in LOOKS
         ]
-        ended = next((study for study in studies if study.decision != "inconclusive"), studies[-1])
-        assert (DECISIONS[ended.decision], ended.pairs) == (decision, count)
+        decided = (
+            (study, look) for study, look in zip(studies, LOOKS, strict=True) if study.decision != "inconclusive"
+        )
+        ended, look = next(decided, (studies[-1], LOOKS[-1]))
+        assert (DECISIONS[ended.decision], look) == (decision, count)
     assert set(decisions) == {1, -1, 0}
 
 

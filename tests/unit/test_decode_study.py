@@ -135,7 +135,7 @@ def test_decisions(values: list[float], decision: str) -> None:
     [
         (0.0, 3, "pass", ""), (0.04, 3, "pass", ""),
         (0.10, 3, "inconclusive", "1024"), (0.10, 6, "inconclusive", "1024"),  # 1/64 for each of two is too much
-        (0.10, 7, "fail", "1024"),
+        (0.10, 7, "fail", "1024"), (0.10, 1, "inconclusive", "1024"),
     ],
 )  # fmt: skip
 def test_a_slow_part_does_not_hide(slow: float, pairs: int, decision: str, slow_at: str) -> None:
@@ -144,6 +144,8 @@ def test_a_slow_part_does_not_hide(slow: float, pairs: int, decision: str, slow_
     whole = replace(judge([*parts["512"], *parts["1024"]], 0.05), decision="pass")
     study = judge_parts(whole, parts, 0.05)
     assert (study.decision, study.slow_at) == (decision, slow_at)
+    if decision == "fail":
+        assert study.drop == pytest.approx(slow)
 
 
 def test_drop_is_reported_as_a_share() -> None:

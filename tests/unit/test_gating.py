@@ -108,3 +108,12 @@ def test_study_verdict_keeps_the_decision() -> None:
     assert verdict.outcome == "fail"
     assert verdict.margin == pytest.approx(-0.05)
     assert "more than 5.0% slower" in verdict.reason
+
+
+@pytest.mark.parametrize(("pairs", "words"), [(10, "raise DECODE_MAX_PAIRS or DECODE_BUDGET_S, or"), (20, "longer")])
+def test_undecided_study_says_what_may_help(pairs: int, words: str) -> None:
+    """More pairs help only where there may be more."""
+    verdict = judge_study(judge([math.log(0.93), math.log(0.97)] * (pairs // 2), 0.05), 0.05)
+    assert verdict.outcome == "inconclusive"
+    assert words in verdict.reason
+    assert ("DECODE_MAX_PAIRS" in verdict.reason) == (pairs < 20)

@@ -43,6 +43,15 @@ def test_noise_of_the_machine_cancels() -> None:
     assert study.drop == pytest.approx(0.001, rel=1e-2)
 
 
+def test_bare_speeds_are_judged_by_length_as_well() -> None:
+    """Where one length surely slows down with its yardstick, nothing passes, as fast as the other may be."""
+    slow = [Pair("p1024", 100, 60, 1.0, 1.0)] * 10
+    fast = [Pair("p512", 100, 101, 1.0, 1.0)] * 10
+    study, plain = study_pairs([*slow, *fast], 0.05, each_label=True)
+    assert plain is not None
+    assert (study.decision, plain.decision, plain.slow_at) == ("inconclusive", "fail", "p1024")
+
+
 def test_one_pair_without_a_yardstick_makes_all_plain() -> None:
     """Differences of two kinds are never mixed."""
     study, plain = study_pairs([*pairs(100, 1.12, 5), Pair("p5", 100, 100)], 0.05)
