@@ -7,6 +7,7 @@ import json
 import platform
 import re
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from pytest_h2o.gating import Measured, Verdict
 from pytest_h2o.history import Entry, append_history, read_history
 from pytest_h2o.knobs import Knobs
 from pytest_h2o.lab import Lab
-from pytest_h2o.pairs import PairedStudy
+from pytest_h2o.pairs import PairedStudy, row_pairs, unmatched
+from pytest_h2o.parsers.rows import Row
 from pytest_h2o.results import Run
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes.config import PATH_FIELDS
@@ -55,19 +57,20 @@ def _compare(lab: Lab, run: Run, bucket: str) -> Comparison:
     every = knobs.on("REQUIRE_ALL_ROWS")
     speeds = _speeds(lab, run, bucket)
     records: Records = ()
-    if lab.baseline_mode(run.case) != "same_batch":
+    beside = lab.baseline_mode(run.case) == "same_batch"
+    if not beside:
         baseline = _stored(lab, case, knobs)
         measured = against(speeds, baseline, all_rows=every)
     else:
-        other = lab.baseline_run(run.case)
-        if not other.problems and {row.label for row in other.rows}.isdisjoint(speeds):
-            raise NotComparable("the baseline holds no row of the same name")
-        before = _speeds(lab, other, bucket)
-        pairs = zip(other.launches, run.launches, strict=False)
-        records = tuple(pair for pair in pairs if not bucket or pair[1].spec.label in speeds)
+        other, wanted = lab.baseline_run(run.case), lab.labels_in(bucket)
+        if not other.problems and (alone := unmatched(other, run, wanted)):
+            raise NotComparable(alone)
+        found = _speeds(lab, other, bucket)
+        before = {label: found[label] for label in speeds}
+        records = tuple(pair.records for pair in row_pairs(other, run, wanted) if pair.records)
         baseline, measured = _same_session(case, knobs, (run, speeds), (other, before))
         measured = against_rows(speeds, before) if every else measured
-    detail = "" if measured.missing else "same_batch, row by row" if every and records else baseline.text
+    detail = "" if measured.missing else "same_batch, row by row" if every and beside else baseline.text
     return Comparison(replace(measured, source=run.source), detail, records)
 
 
@@ -158,8 +161,8 @@ def _speeds(lab: Lab, run: Run, bucket: str) -> dict[str, float]:
     if missing := run.missing("decode_tps"):
         raise NotComparable(missing)
     wanted = lab.labels_in(bucket)
-    speeds = {row.label: sample.mean for row, sample in run.samples("decode_tps")}
-    chosen = {label: speed for label, speed in speeds.items() if wanted is None or label in wanted}
+    rows = {name: row for name, row in _rows(run).items() if wanted is None or row.label in wanted}
+    chosen = {name: row.samples["decode_tps"].mean for name, row in rows.items()}
     if not chosen:
         raise NotComparable(f"no prompts in bucket {bucket}" if bucket else "no rows were measured")
     if lab.cases[run.case].program == "llm_demo" and (still := [label for label in chosen if chosen[label] <= 0]):
@@ -169,10 +172,21 @@ def _speeds(lab: Lab, run: Run, bucket: str) -> dict[str, float]:
 
 def _tokens(run: Run) -> dict[str, int]:
     """Generated tokens by row label; raises :class:`NotComparable`."""
-    tokens = {row.label: row.decode_tokens for row in run.rows if row.decode_tokens}
-    if without := [row.label for row in run.rows if row.label not in tokens]:
+    rows = _rows(run)
+    tokens = {name: row.decode_tokens for name, row in rows.items() if row.decode_tokens}
+    if without := [name for name in rows if name not in tokens]:
         raise NotComparable(f"no count of generated tokens for {', '.join(without)}")
     return tokens
+
+
+def _rows(run: Run) -> dict[str, Row]:
+    """The rows by label; a recording may have several of one label, which are numbered."""
+    rows: dict[str, Row] = {}
+    seen: Counter[str] = Counter()
+    for row in run.rows:
+        seen[row.label] += 1
+        rows[row.label if seen[row.label] == 1 else f"{row.label} #{seen[row.label]}"] = row
+    return rows
 
 
 def _hash(content: Mapping[str, object]) -> str:

@@ -14,7 +14,7 @@ from filelock import FileLock
 from pytest_h2o.cases import Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.decode_study import LOOKS, launch_order
 from pytest_h2o.knobs import Knobs
-from pytest_h2o.pairs import OpenStudy, PairedStudy, look, row_pairs, study_pairs
+from pytest_h2o.pairs import OpenStudy, PairedStudy, look, row_pairs, row_problems, study_pairs
 from pytest_h2o.prompts import PromptSelection, select_prompts
 from pytest_h2o.recordings import Recording
 from pytest_h2o.results import Run, read_run
@@ -264,11 +264,10 @@ class Lab:
 
     def _recorded(self, case: Case, bucket: str) -> PairedStudy:
         """A study of the recorded rows: each beside the recorded baseline's row of the same name."""
-        run, other = self.run(case.name), self.baseline_run(case.name)
-        problems = run.problems + other.problems
-        pairs = () if problems else tuple(row_pairs(other, run, self.labels_in(bucket)))
-        if not pairs:
-            return PairedStudy((), None, problems or ("the baseline holds no row of the same name",), run.source)
+        run, other, wanted = self.run(case.name), self.baseline_run(case.name), self.labels_in(bucket)
+        if problems := row_problems(other, run, wanted):
+            return PairedStudy((), None, tuple(problems), run.source)
+        pairs = tuple(row_pairs(other, run, wanted))
         target = case.knobs(self.knobs).number(drop_knob(case))
         return PairedStudy(pairs, study_pairs(pairs, target, each_label=_by_length(case))[0], (), run.source)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -165,6 +166,20 @@ def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | N
     return Pair(candidate.spec.label, before, after, cost_before, cost_after, (baseline, candidate)), []
 
 
+def row_problems(baseline: Run, candidate: Run, wanted: Collection[str] | None = None) -> list[str]:
+    """Why not every row that :func:`row_pairs` is asked for can be compared with the baseline's; empty if they can."""
+    sides = {"": candidate, "baseline: ": baseline}
+    problems = [text if run.problems else side + text for side, run in sides.items() if (text := _no_speed(run))]
+    return problems or list(filter(None, [unmatched(baseline, candidate, wanted)]))
+
+
+def unmatched(baseline: Run, candidate: Run, wanted: Collection[str] | None = None) -> str:
+    """The candidate's rows that have no row of the same label in the baseline, as a reason; empty without any."""
+    has, needs = (Counter(row.label for row in run.rows) for run in (baseline, candidate))
+    alone = [label for label in needs - has if wanted is None or label in wanted]
+    return f"the baseline holds no row of {', '.join(alone)}" if alone else ""
+
+
 def row_pairs(baseline: Run, candidate: Run, wanted: Collection[str] | None = None) -> Iterator[Pair]:
     """Candidate rows beside baseline rows of the same label, the first with the first; those in ``wanted`` if given."""
     beside: dict[str, list[tuple[Row, Sample]]] = {}
@@ -176,3 +191,9 @@ def row_pairs(baseline: Run, candidate: Run, wanted: Collection[str] | None = No
             before, after = baseline.launch_of(other), candidate.launch_of(row)
             records = (before, after) if before and after else None
             yield Pair(row.label, speed.mean, sample.mean, records=records)
+
+
+def _no_speed(run: Run) -> str:
+    """Why not every row has a decode speed to divide by, or nothing."""
+    still = ", ".join(row.label for row, sample in run.samples("decode_tps") if sample.mean <= 0)
+    return run.missing("decode_tps") or (f"decode_tps is not above 0 in {still}" if still else "")

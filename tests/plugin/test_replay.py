@@ -107,7 +107,7 @@ def test_thresholds_change_the_verdict(pytester: pytest.Pytester) -> None:
     [
         (None, "*--h2o-replay-baseline*"),
         ("bench_store", "*bench_store was run with H2O on"),
-        ("bench_prefill_decode_table", "*holds no row of the same name"),
+        ("bench_prefill_decode_table", "*holds no row of p512_g128, p1024_g128"),
         ("fail_killed_midway", "baseline: *signal 9*"),
     ],
 )

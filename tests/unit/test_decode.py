@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from pytest_h2o.gating import Outcome, Verdict
 from pytest_h2o.history import append_history, read_history
 from pytest_h2o.knobs import resolve
 from pytest_h2o.lab import Lab
+from pytest_h2o.pairs import PairedStudy
+from pytest_h2o.recordings import Recording, read_recording
+from pytest_h2o.results import read_launch
 
 CASE = "full_strict"
 
@@ -130,6 +133,72 @@ def test_broken_baseline_is_named(tmp_path: Path) -> None:
     assert isinstance(comparison, Comparison)
     assert comparison.measured.value is None
     assert "SIGSEGV" in comparison.measured.missing
+
+
+def record(directory: Path, speeds: Sequence[tuple[int, object]]) -> Recording:
+    """A recording of one table per prompt length and decode speed."""
+    directory.mkdir()
+    for number, (length, speed) in enumerate(speeds):
+        row = f"| prompt={length}<br>decode=4 | 5.0 ± 0.0<br>{speed} ± 0.0 |"
+        (directory / f"{number}.log").write_text(f"| llm_demo | speed(tok/s) |\n| --- | --- |\n{row}\n")
+    return read_recording(directory)
+
+
+def replayed(
+    tmp_path: Path, candidate: Sequence[tuple[int, object]], baseline: Sequence[tuple[int, object]], *settings: str
+) -> PairedStudy | Comparison:
+    """The decode gate's material of a replay."""
+    lab = Lab(
+        tmp_path, resolve(settings), lambda _: pytest.fail("nothing is launched"), tmp_path,
+        recording=record(tmp_path / "run", candidate), baseline=record(tmp_path / "off", baseline),
+    )  # fmt: skip
+    return held_against(lab, "run")
+
+
+ALIKE = [(8, 100.0), (16, 100.0)] * 3
+MODES = [["DECODE_BASELINE_MODE=same_batch"], ["DECODE_BASELINE_MODE=same_batch", "REQUIRE_ALL_ROWS=1"]]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "baseline", "reason"),
+    [
+        ([*ALIKE, (32, "nan")], [*ALIKE, (32, 1.0)], "decode_tps is nan ± 0 in p32_g4, not a number"),
+        ([*ALIKE, (32, 1.0)], [*ALIKE, (32, "inf")], "baseline: decode_tps is inf ± 0 in p32_g4, not a number"),
+        ([*ALIKE, (32, "0.00")], [*ALIKE, (32, 1.0)], "decode_tps is not above 0 in p32_g4"),
+        ([*ALIKE, (32, 1.0)], [*ALIKE, (32, "0.00")], "baseline: decode_tps is not above 0 in p32_g4"),
+        ([*ALIKE, (32, -1.0)], [*ALIKE, (32, 1.0)], "decode_tps is -1 ± 0 in p32_g4, which cannot be negative"),
+        ([*ALIKE, (32, 1.0), (64, 1.0)], ALIKE, "the baseline holds no row of p32_g4, p64_g4"),
+        ([*ALIKE, (16, 1.0)], ALIKE, "the baseline holds no row of p16_g4"),
+    ],
+)
+def test_recorded_rows_that_cannot_be_compared(
+    tmp_path: Path, candidate: list[tuple[int, object]], baseline: list[tuple[int, object]], reason: str
+) -> None:
+    """One row without a speed or a counterpart leaves a recorded study undecided, however good the others are."""
+    study = replayed(tmp_path, candidate, baseline, "DECODE_BASELINE_MODE=paired")
+    assert isinstance(study, PairedStudy)
+    assert (study.study, study.problems) == (None, (reason,))
+
+
+@pytest.mark.parametrize("settings", MODES)
+def test_part_of_a_baseline_is_none(tmp_path: Path, settings: list[str]) -> None:
+    """A candidate row that the baseline lacks is named; the others are not compared without it."""
+    comparison = replayed(tmp_path, [(8, 90.0), (16, 80.0)], [(8, 100.0), (512, 50.0)], *settings)
+    assert isinstance(comparison, Comparison)
+    assert (comparison.measured.value, comparison.records) == (None, ())
+    assert comparison.measured.missing == "the baseline holds no row of p16_g4"
+
+
+@pytest.mark.parametrize(("settings", "drop"), list(zip(MODES, [0.1, 0.5], strict=True)))
+def test_more_than_the_candidate_ran_does_not_count(tmp_path: Path, settings: list[str], drop: float) -> None:
+    """A baseline of more lengths, in another order, is compared in the candidate's rows alone, each with its own."""
+    comparison = replayed(
+        tmp_path, [(16, 180.0), (8, 50.0), (8, 80.0)], [(1, 999.0), (8, 100.0), (8, 80.0), (16, 200.0)], *settings
+    )
+    assert isinstance(comparison, Comparison)
+    assert comparison.measured.value == pytest.approx(drop)
+    rows = [[read_launch(record, ())[0][0].label for record in pair] for pair in comparison.records]
+    assert rows == [["p16_g4"] * 2, ["p8_g4"] * 2, ["p8_g4"] * 2]
 
 
 def test_default_key() -> None:
