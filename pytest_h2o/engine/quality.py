@@ -70,9 +70,10 @@ class Quality:
 
 
 def measure(engine: Engine, tokens: Sequence[int], windows: int = WINDOWS) -> list[Quality]:
-    """Quality of the full cache, then of H2O and of the sliding window at each target ratio."""
+    """Quality of the full cache, then of H2O and of the sliding window at each target ratio, the config's included."""
     config = engine.config
-    rows = [Quality("full", 1.0), *(Quality(name, target) for target in LOSSY_RATIOS for name in ("h2o", "window"))]
+    targets = sorted({*LOSSY_RATIOS, *configured_ratio(config.h2o)})
+    rows = [Quality("full", 1.0), *(Quality(name, target) for target in targets for name in ("h2o", "window"))]
     settings = [policy_settings(config.h2o, row.policy, row.target) for row in rows]
     for window in cut(tokens, windows, config.architecture.bos):
         prompt, expected = window[:PROMPT_TOKENS], window[PROMPT_TOKENS:]
@@ -122,6 +123,13 @@ def policy_settings(given: H2OSettings, policy: str, target: float) -> H2OSettin
         return replace(base, enable=False)
     sink = base.sink_tokens if policy == "h2o" else 0
     return replace(base, policy=policy, target_mode="adaptive", target_lossy_ratio=target, sink_tokens=sink)
+
+
+def configured_ratio(given: H2OSettings) -> list[float]:
+    """The target lossy ratio of a config that evicts; a static one asks for it by the share that is kept."""
+    if not given.enable:
+        return []
+    return [given.target_lossy_ratio if given.target_mode == "adaptive" else 1 / max(given.target_keep_ratio, 1e-3)]
 
 
 def _held_ratio(engine: Engine, h2o: H2OSettings) -> float:

@@ -35,6 +35,8 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
     trigger, longest = config.get("kv_h2o_trigger_min_tokens"), max(look.tokens for look in looks)
     if isinstance(trigger, int) and trigger > longest:
         cause = f"H2O_TRIGGER_MIN is {trigger}, the longest response has {longest} tokens"
+    elif any(look.facts.floor_dominated for look in looks):
+        cause = "sink and recent tokens leave nothing to evict (floor-keep dominates target); lower H2O_RECENT_TOKENS"
     elif looks[0].spec.attention_option:
         cause = f"ATTENTION_OPTION={looks[0].spec.attention_option} quantises KV, which switches H2O off"
     else:

@@ -8,11 +8,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from pytest_h2o.gating import Evidence, Measured, Standing
+from pytest_h2o.gating import Evidence, Measured
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes.base import QUALITY_FILE
 
 WORTH = "what H2O keeps is worth more than what is recent"
+EVICTED = "H2O held as little as it was asked to, and no more than the window"
+# At the end of a response the tokens decoded since the last eviction are held as well; honest ratios come to 0.74.
+LEAST, HALF = 0.95, 0.5
 SIZE_LIMIT = 1 << 20
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=0)]
 
@@ -54,10 +57,17 @@ def read_quality(record: LaunchRecord) -> tuple[Mapping[str, Row], str]:
         rows = Report.model_validate_json(_text(path)).quality
     except (OSError, ValueError, ValidationError) as error:
         return {}, f"{path} holds no quality report: {str(error).splitlines()[0]}"
-    asked = float(record.spec.config["kv_h2o_target_lossy_ratio"])
+    asked = _asked(record)
     found = {row.policy: row for row in rows if row.policy == "full" or abs(row.target - asked) < 0.01}
     absent = [policy for policy in ("full", "h2o", "window") if policy not in found]
     return found, f"{path} has no row {', '.join(absent)} at the lossy ratio {asked:g}" if absent else ""
+
+
+def _asked(record: LaunchRecord) -> float:
+    config = record.spec.config
+    if config.get("kv_h2o_target_mode") == "static":
+        return 1 / max(float(config["kv_h2o_target_keep_ratio"]), 1e-3)
+    return float(config["kv_h2o_target_lossy_ratio"])
 
 
 def _text(path: Path) -> str:
@@ -80,7 +90,7 @@ def perplexity_increase(record: LaunchRecord) -> Measured:
 
 
 def quality_evidence(record: LaunchRecord) -> list[Evidence]:
-    """Whether H2O loses less than a sliding window of the same size.
+    """Whether H2O evicted, and loses less than a sliding window of the same size.
 
     It is to stay nearer to the full cache, and to predict better what the beginning of the prompt said. The perplexity
     of plain text is not compared: a small model may predict that as well without its distant part.
@@ -90,9 +100,14 @@ def quality_evidence(record: LaunchRecord) -> list[Evidence]:
         return []
     h2o, window = rows["h2o"], rows["window"]
     less = h2o.divergence < window.divergence and h2o.recall_perplexity < window.recall_perplexity
-    standing: Standing = "supported" if less else "contradicted"
     text = (
         f"divergence from the full cache {h2o.divergence:.5f}, of a sliding window {window.divergence:.5f}; "
         f"perplexity of passages that return {h2o.recall_perplexity:.3f}, {window.recall_perplexity:.3f}"
     )
-    return [Evidence(claim=WORTH, standing=standing, text=text)]
+    as_little = h2o.effective_ratio >= LEAST * max(window.effective_ratio, 1 + HALF * (h2o.target - 1))
+    sizes = f"H2O held 1/{h2o.effective_ratio:.3g} of the tokens, the sliding window 1/{window.effective_ratio:.3g}"
+    return [_said(WORTH, less, text), _said(EVICTED, as_little, sizes)]
+
+
+def _said(claim: str, holds: bool, text: str) -> Evidence:
+    return Evidence(claim=claim, standing="supported" if holds else "contradicted", text=text)

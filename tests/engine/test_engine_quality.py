@@ -53,7 +53,7 @@ def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int
     engine = make_engine(given)
     rows = quality.measure(engine, short, 1)
     assert [(row.policy, row.target) for row in rows] == [
-        ("full", 1.0), ("h2o", 3.0), ("window", 3.0), ("h2o", 3.2), ("window", 3.2),
+        ("full", 1.0), ("h2o", 2.0), ("window", 2.0), ("h2o", 3.0), ("window", 3.0), ("h2o", 3.2), ("window", 3.2),
     ]  # fmt: skip
     full = stepwise(make_engine(), short)
     passage = short[quality.RECALLED : quality.RECALLED + 40]
@@ -80,6 +80,19 @@ def test_settings_of_the_config(make_engine: Callable[..., Engine]) -> None:
     assert quality.policy_settings(config.h2o, "h2o", 3.0).recent_tokens == config.h2o.recent_tokens
     chosen = quality.policy_settings(make_engine().config.h2o, "window", 3.2)
     assert (chosen.enable, chosen.recent_tokens, chosen.sink_tokens, chosen.target_lossy_ratio) == (True, 96, 0, 3.2)
+
+
+@pytest.mark.parametrize(
+    ("given", "ratio"),
+    [
+        ({}, []),
+        ({"kv_h2o_target_lossy_ratio": 2.8}, [2.8]),
+        ({"kv_h2o_target_mode": "static", "kv_h2o_target_keep_ratio": 0.25}, [4.0]),
+    ],
+)
+def test_ratio_of_the_config(given: dict[str, object], ratio: list[float], make_engine: Callable[..., Engine]) -> None:
+    """What the config evicts to is measured as well, whichever way it says so."""
+    assert quality.configured_ratio(make_engine(given and H2O | given).config.h2o) == ratio
 
 
 def test_windows_are_spread_over_the_text() -> None:

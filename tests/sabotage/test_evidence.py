@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from pytest_h2o.evidence import (
     launches_evidence,
     lossless_evidence,
     settings_evidence,
+    spans_evidence,
 )
 from pytest_h2o.evidence.perplexity import perplexity_increase, quality_evidence
 from pytest_h2o.gating import Evidence
@@ -77,6 +80,40 @@ def test_never_triggered(tmp_path: Path) -> None:
     assert lossless_evidence(read("bench_never_triggered", tmp_path / "again")) == []
 
 
+@pytest.mark.parametrize(("factor", "standing"), [(1.0, "contradicted"), (0.005, "doubtful")])
+def test_equal_speeds(factor: float, standing: str, tmp_path: Path) -> None:
+    """Equal in every digit is a copy where the digits are many; slow launches may agree by chance."""
+    first, second = (bench_records("bench_full", tmp_path / name)[0] for name in ("one", "two"))
+    for record in (first, second):
+        text = record.table.read_text()
+        record.table.write_text(re.sub(r"(\d+\.\d\d) ± ", lambda found: f"{float(found[1]) * factor:.2f} ± ", text))
+    second = replace(second, spec=replace(second.spec, replicate=2))
+    evidence = launches_evidence([read_run("full", [first]), read_run("full", [second])])
+    assert "as bench-" in said(evidence, standing)
+
+
+def test_blocks_of_another_length(tmp_path: Path) -> None:
+    """Only the first block may lack the hot sink; all blocks of 100 tokens are not the 128 asked for."""
+    records = bench_records("bench_full_coverage", tmp_path)
+    config = {"kv_lossless_runtime_mode": "full", "kv_lossless_block_tokens": 128, "kv_lossless_hot_sink_tokens": 16}
+    asked = [replace(record, spec=replace(record.spec, config=config)) for record in records]
+    assert said(spans_evidence(read_run("full", asked)), "contradicted") == ""
+    for record in asked:
+        record.stdout.write_text(record.stdout.read_text().replace(" tokens=128 ", " tokens=100 "))
+    found = said(spans_evidence(read_run("full", asked)), "contradicted")
+    assert "first blocks of 100 tokens, asked for 128; later blocks of 100" in found
+
+
+def test_nothing_left_to_evict(tmp_path: Path) -> None:
+    """Where protected tokens are all that is kept, the settings are blamed, not the program."""
+    (record, *_) = bench_records("bench_never_triggered", tmp_path)
+    record.stdout.write_text("[H2O] floor-keep dominates target: layer=2 kv=640 floor=640 target=214\n" * 20)
+    record = replace(record, spec=replace(record.spec, config={"kv_h2o_trigger_min_tokens": 512}))
+    assert "sink and recent tokens leave nothing to evict" in said(
+        eviction_evidence(read_run("full", [record])), "contradicted"
+    )
+
+
 def test_unusable_runs_are_not_looked_at(tmp_path: Path) -> None:
     """Where a launch has no row every gate fails for that reason; evidence adds nothing."""
     (record, *others) = bench_records("bench_full", tmp_path)
@@ -89,24 +126,21 @@ def test_unusable_runs_are_not_looked_at(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("h2o", "increase", "standing"),
     [
-        ((14.298, 0.01905, 22.367), 0.018, "supported"),
-        ((17.562, 0.15039, 22.367), 0.25, "contradicted"),
-        ((14.298, 0.01905, 23.296), 0.018, "contradicted"),
+        ((14.298, 0.01905, 22.367, 2.482), 0.018, "supported"),
+        ((17.562, 0.15039, 22.367, 2.482), 0.25, "contradicted"),
+        ((14.298, 0.01905, 23.296, 2.482), 0.018, "contradicted"),
+        ((14.049, 0.0, 21.882, 1.0), 0.0, "contradicted"),
     ],
-    ids=["honest", "keeps_the_oldest_tokens", "forgets_the_beginning"],
+    ids=["honest", "keeps_the_oldest_tokens", "forgets_the_beginning", "evicts_nothing"],
 )
-def test_quality_of_what_is_kept(
-    h2o: tuple[float, float, float], increase: float, standing: str, tmp_path: Path
-) -> None:
-    """Numbers of the embedded engine, of one whose H2O keeps the oldest tokens, and of one that recalls no better."""
+def test_quality_of_what_is_kept(h2o: tuple[float, ...], increase: float, standing: str, tmp_path: Path) -> None:
+    """Numbers of the embedded engine, and of engines whose H2O keeps the wrong tokens, or all of them."""
     (record, *_) = bench_records("bench_full", tmp_path)
     target = record.spec.config["kv_h2o_target_lossy_ratio"]
-    rows = {"full": (14.049, 0.0, 21.882), "h2o": h2o, "window": (13.877, 0.02664, 23.296)}
-    keys = ("perplexity", "divergence", "recall_perplexity")
-    report = [
-        {"policy": name, "target": target, "effective_ratio": 2.482} | dict(zip(keys, each, strict=True))
-        for name, each in rows.items()
-    ]
+    rows = {"full": (14.049, 0.0, 21.882, 1.0), "h2o": h2o, "window": (13.877, 0.02664, 23.296, 2.482)}
+    keys = ("perplexity", "divergence", "recall_perplexity", "effective_ratio")
+    report = [{"policy": name, "target": target} | dict(zip(keys, each, strict=True)) for name, each in rows.items()]
     (record.directory / "quality.json").write_text(json.dumps({"quality": report}))
     assert perplexity_increase(record).value == pytest.approx(increase, abs=0.001)
-    assert [item.standing for item in quality_evidence(record)] == [standing]
+    standings = [item.standing for item in quality_evidence(record)]
+    assert (standing in standings, set(standings) <= {standing, "supported"}) == (True, True)
