@@ -97,7 +97,7 @@ def evicted_per_layer(look: Look) -> float:
         return 0.0
     dropped = look.value("h2o_total_evict_tokens")
     if dropped is None:
-        planned = look.number("h2o_evictions_planned", look.facts.plans / look.responses)
+        planned = look.number("h2o_evictions_planned", look.facts.plans / look.responses if look.responses else 0.0)
         dropped = look.facts.evicted / look.facts.plans * planned
     return dropped / (max(look.facts.layers) + 1)
 
@@ -164,9 +164,11 @@ def leftovers(look: Look) -> Iterator[Evidence]:
 
 
 def _conserved(looks: Sequence[Look]) -> Iterator[Evidence]:
-    """Needs ``[H2O]`` lines: a layer cannot drop and hold more tokens than it was given."""
+    """Needs ``[H2O]`` lines and the number of responses: a layer cannot drop and hold more tokens than it was given."""
     given = dropped = 0
     for look in looks:
+        if look.responses is None:
+            continue
         most = look.responses * look.tokens + TUNING_TOKENS
         for layer in look.facts.layers.values():
             if layer.plans:

@@ -35,9 +35,11 @@ class Look:
         return self.spec.name
 
     @property
-    def responses(self) -> int:
-        """Responses of the launch; ``llm_bench`` makes one more than it measures."""
-        return (self.spec.repeat or 0) + 1
+    def responses(self) -> int | None:
+        """Responses of the launch, None if unknown; ``llm_bench`` makes one more than it measures."""
+        if self.spec.program == "llm_demo":
+            return 1
+        return None if self.spec.repeat is None else self.spec.repeat + 1
 
     @property
     def tokens(self) -> int:

@@ -49,7 +49,7 @@ def _logged(look: Look) -> Evidence | None:
         return None
     logged, mib = facts.raw_bytes / facts.comp_bytes, facts.raw_bytes * MIB
     measured = look.number("h2o_lossless_raw_mb") * (look.spec.repeat or 1)
-    holds = 0.75 <= ratio / logged <= 1.33 and measured <= 1.05 * mib + 0.01 * look.responses
+    holds = 0.75 <= ratio / logged <= 1.33 and measured <= 1.05 * mib + 0.01 * (look.responses or 1)
     return look.says(RATIO, holds, f"ratio {ratio:g}; the log's {facts.updates} blocks: {mib:.3g} MiB, {logged:.4g}")
 
 

@@ -156,7 +156,7 @@ def _cache(look: Look) -> Evidence | None:
     if hits is None or misses is None or not hits + misses:
         return None
     size = int(look.spec.config.get("kv_lossless_decode_cache_blocks", 0))
-    blocks = look.value("h2o_lossless_blocks") or look.facts.updates / look.responses
+    blocks = look.value("h2o_lossless_blocks") or (look.facts.updates / look.responses if look.responses else 0)
     asked = f"{hits:g} hits and {misses:g} misses"
     if not look.claims_blocks or (look.logs and not look.facts.updates):
         return look.says(CACHE, False, f"{asked}, and no block was encoded")

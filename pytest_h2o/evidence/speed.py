@@ -163,7 +163,7 @@ def _kv_of_tokens(look: Look) -> Evidence | None:
 
 def _alike(look: Look) -> bool:
     """Whether every response of the launch made as many plans as the measured ones."""
-    return look.facts.plans == round(look.number("h2o_evictions_planned") * look.responses)
+    return look.facts.plans == round(look.number("h2o_evictions_planned") * (look.responses or 0))
 
 
 def _text_of_tokens(look: Look) -> Evidence | None:
@@ -218,9 +218,9 @@ def _hidden(sides: Sequence[Side]) -> Iterator[Evidence]:
     outside = [_outside(baseline) for baseline, _ in sides], [_outside(candidate) for _, candidate in sides]
     decodes = [seconds for _, candidate in sides if (seconds := decode_seconds(candidate))]
     baseline, candidate = ([seconds for seconds in each if seconds is not None] for each in outside)
-    if min(len(baseline), len(candidate), len(decodes)) < HIDDEN_PAIRS:
-        return
     responses = sides[0][1].responses
+    if responses is None or min(len(baseline), len(candidate), len(decodes)) < HIDDEN_PAIRS:
+        return
     hidden, decode = min(candidate) - max(baseline), median(decodes) * responses
     if hidden > max(HIDDEN_SHARE * decode, HIDDEN_S):
         text = f"every candidate spends {hidden:.2g} s more than any baseline outside the times it reports"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from golden import bench_records, demo_records
+from golden import RUNS, bench_records, demo_records
 
 from pytest_h2o.evidence import (
     decode_evidence,
@@ -19,7 +20,10 @@ from pytest_h2o.evidence import (
     spans_evidence,
 )
 from pytest_h2o.evidence.perplexity import perplexity_increase, quality_evidence
+from pytest_h2o.evidence.speed import ANEW, PLAIN
 from pytest_h2o.gating import Evidence
+from pytest_h2o.knobs import resolve
+from pytest_h2o.recordings import read_recording
 from pytest_h2o.results import Run, read_run
 
 HONEST = ["bench_full", "bench_full_coverage", "bench_store", "bench_probe", "demo_full", "demo_store"]
@@ -57,6 +61,24 @@ def test_honest_comparisons_are_not_accused(name: str, tmp_path: Path) -> None:
     assert "off in the baseline" in said(evidence, "supported")
     if kind == "bench":
         assert "KV of earlier requests was kept" in said(evidence, "doubtful")
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+@pytest.mark.parametrize("name", [name for name in HONEST if name.startswith("bench")])
+def test_unknown_repeats_accuse_nobody(name: str, manifest: bool, tmp_path: Path) -> None:
+    """Where the number of responses was not kept, what the log lines add up to refutes nothing."""
+    recording = Path(shutil.copytree(RUNS / name, tmp_path / name))
+    (recording / "launches.json").unlink()
+    if manifest:
+        entries = [{"run_id": f"run_000{n}_p{n * 512}_g128", "prompt_len": n * 512, "gen_len": 128} for n in (1, 2)]
+        (recording / "manifest.json").write_text(json.dumps(entries))
+    found = read_recording(recording)
+    run = found.run(found.cases(resolve())[name])
+    assert (run.problems, len(run.rows)) == ((), 2)
+    evidence = [item for about in ABOUT_RUNS for item in about(run)]
+    evidence += decode_evidence([(record, record) for record in run.launches])
+    assert "KV shrank after" in said(evidence, "supported")
+    assert {item.claim for item in evidence if item.standing == "contradicted"} <= {PLAIN, ANEW}
 
 
 def test_stale_kv_is_quantified(tmp_path: Path) -> None:
