@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def verdict_of(gate: object) -> Verdict:
     if not isinstance(gate, dict) or gate.get("outcome") not in WORDS:
         raise ValueError("a gate without outcome")
     numbers = {name: None if gate.get(name) is None else float(gate[name]) for name in ("value", "target", "margin")}
-    texts = ("gate", "case", "metric", "operator", "unit", "source", "knob", "reason", "evidence")
+    texts = {field.name for field in fields(Verdict)} - {"outcome", "rows", *numbers}
     return Verdict.from_properties(
         {"outcome": gate["outcome"], **numbers, **{name: str(gate.get(name, "")) for name in texts}}
     )
