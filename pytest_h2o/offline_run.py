@@ -21,8 +21,11 @@ FILES = {"online_sim": ONLINE_FILES, "full_eval": ("full_eval", *ONLINE_FILES), 
 SIZE_LIMIT = 16 * 2**20
 
 
+Number = Annotated[float, Field(ge=0)] | None
+
+
 class OfflineResult(BaseModel):
-    """What gates read of a result; the original evaluator's has neither ``verified`` nor ``lossless``."""
+    """What gates read of a result; the original evaluator's has no shares, ``verified`` nor ``lossless``."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -34,6 +37,12 @@ class OfflineResult(BaseModel):
     skip_reasons: dict[str, int]
     selected_entries: Annotated[int, Field(ge=0)] = 0
     aggregate_groups: Annotated[int, Field(ge=0)] = 0
+    k_lossless_ratio: Number = None
+    v_lossless_ratio: Number = None
+    evaluated_share: Number = None
+    evaluated_byte_share: Number = None
+    verified: bool | None = None
+    lossless: bool | None = None
 
     def shares(self) -> dict[str, float]:
         """The evaluated share as far as the original's counts tell: of a grouped result, a failure is a whole group."""
@@ -127,7 +136,7 @@ def _read_result(path: Path, kind: str) -> Evaluation:
         missing = f"{path}: lossless_ratio {result.lossless_ratio} is not raw over compressed bytes"
     else:
         missing = ""
-    return Evaluation({**result.shares(), **result.model_dump(exclude_unset=True)}, path, missing)
+    return Evaluation({**result.shares(), **result.model_dump(exclude_unset=True, exclude_none=True)}, path, missing)
 
 
 def _options(lab: Lab, kind: str) -> OfflineOptions:

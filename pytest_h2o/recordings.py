@@ -191,7 +191,8 @@ def _from_argv(directory: Path, entry: Entry) -> Recorded:
     if Path(entry.argv[0] if entry.argv else "").name.startswith("llm_demo"):
         return _demo(directory, entry)
     options = _options(entry.argv)
-    prompts, gens = _integers(options.get("prompts", ["512"])), _integers(options.get("gens", ["128"]))
+    prompts = [length for length in _integers(options.get("prompts", ["512"])) if length]  # 0 is skipped
+    gens = [length for length in _integers(options.get("gens", ["128"])) if length]
     demo_table = options.get("demo", ["false"])[-1] == "true"
     copies = prod(len(options.get(name, [""])) for name in VARIANTS)
     labels = tuple(f"p{p}_g{g}" for p, g in product(prompts, gens)) * copies if demo_table else ()

@@ -95,6 +95,18 @@ def test_without_the_ignored_prompt(pytester: pytest.Pytester, tmp_path: Path) -
     assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
 
 
+def test_lengths_that_the_program_skips(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    """A prompt or generation length of 0 makes no row, and none is missed."""
+    recording = Path(shutil.copytree(GOLDEN / "bench_full", tmp_path / "run"))
+    entries = json.loads((recording / "launches.json").read_text())
+    for argv in (entry["argv"] for entry in entries):
+        argv[argv.index("-p") + 1] = "0," + argv[argv.index("-p") + 1]
+        argv[argv.index("-n") + 1] += ",0"
+    (recording / "launches.json").write_text(json.dumps(entries))
+    found = verdicts(pytester, recording, "-m", "runtime", "-k", "lossy or settings")
+    assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
+
+
 def test_thresholds_change_the_verdict(pytester: pytest.Pytester) -> None:
     """A replay holds the recorded numbers against today's knobs."""
     found = verdicts(pytester, GOLDEN / "bench_full", "-k", "lossy", "-m", "runtime", "--h2o-set", "LOSSY_TARGET=3.2")
@@ -197,6 +209,9 @@ COMPLETE = {
         ("online", {"compressed_bytes": 1200, "lossless_ratio": 1.1667}, {"offline_complete"}),
         ("online", {"raw_bytes": 0, "compressed_bytes": 0, "lossless_ratio": 0}, set()),
         ("online", {"skipped_entries": None}, set()),
+        ("online", {"k_lossless_ratio": "abc"}, set()),
+        ("online", {"evaluated_share": None, "verified": None}, {"online_sim_lossless", "offline_complete"}),
+        ("online", {"evaluated_share": 0.5, "evaluated_byte_share": 1}, {"online_sim_lossless"}),
         (
             "online",
             {"k_lossless_ratio": 1.2, "v_lossless_ratio": 1.7},
