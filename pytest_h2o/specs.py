@@ -17,8 +17,8 @@ ConfigValue = bool | int | float | str
 class LaunchSpec:
     """One process to start.
 
-    ``arm`` names the settings (``baseline``, ``full``, ``store`` ...) and is only used for directory names and progress
-    lines; ``replicate`` (from 1) tells repeated launches of the same settings apart.
+    ``arm`` names the settings: ``baseline``, ``full``, ``store`` ... Equal launches are one, whatever theirs is.
+    ``replicate`` (from 1) tells repeated launches of the same settings apart.
 
     Attributes:
         config: ``kv_*`` keys written over the base config, in order.

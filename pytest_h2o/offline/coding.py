@@ -13,9 +13,8 @@ from pytest_h2o.codec.tensors import EncodedPlane, EncodedTensor, PlaneCoding, d
 from pytest_h2o.offline.batches import Batch, Unit
 from pytest_h2o.offline.dump import Skip
 from pytest_h2o.offline.options import OfflineOptions
-from pytest_h2o.offline.result import PlaneTally, TensorTally
+from pytest_h2o.offline.result import HISTOGRAM_STEP, PlaneTally, TensorTally
 
-_HISTOGRAM_STEP = 16  # one row in so many goes into the histograms: counting all would take half of the time
 _STREAM_HEADER_BYTES = 8  # the adaptive mode charges this per stream, and a byte per block
 
 Outcome: TypeAlias = TensorTally | Skip
@@ -33,7 +32,7 @@ def code(batch: Batch, tensor: str, options: OfflineOptions) -> Outcome:
             _verify(containers, words, parts)
     except (CodecError, MemoryError) as error:
         return Skip("compression_failed", f"{tensor}: {error}")
-    low, high = split(words[::_HISTOGRAM_STEP])
+    low, high = split(words[::HISTOGRAM_STEP])
     hi = _plane_tally([each.hi for each in encoded], words.size, high, options)
     lo = _plane_tally([each.lo for each in encoded], words.size, low, options)
     meta = sum(_meta_bytes(unit, options) for unit in batch.units)

@@ -111,11 +111,9 @@ def online_sim_options(
     )
 
 
-def upper_bound_options(front_n: int, block_seq: int = 64) -> OfflineOptions:
-    """What coding whole tensors at once could reach, prefill and decode apart: a bound, not a gate."""
-    return OfflineOptions(
-        front_n=front_n, entry_mode="aggregate", aggregate_by_stage=True, adaptive_block_seq=block_seq
-    )
+def upper_bound_options(front_n: int) -> OfflineOptions:
+    """What coding whole tensors at once could reach, prefill and decode apart: a bound for any runtime."""
+    return OfflineOptions(front_n=front_n, entry_mode="aggregate", aggregate_by_stage=True)
 
 
 def _require(holds: bool, name: str, wanted: str, value: object) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pytest_h2o.offline.result import OfflineResult, PlaneTally
+from pytest_h2o.offline.result import HISTOGRAM_STEP, OfflineResult, PlaneTally
 
 _SETTINGS = (
     "dump_dir", "stage", "scope", "selected_layers", "selected_entries", "entry_mode", "codec_mode", "zstd_level",
@@ -57,7 +57,7 @@ def _planes(result: OfflineResult) -> str:
         for name, plane in (("high", each.hi), ("low", each.lo))
     )
     header = ("Layer", "Tensor", "Plane", "Streams", "Bits per byte", "Order-0 entropy", "Most used predictor")
-    return _table(header, rows) + "\n\nEntropy: of every eighth row."
+    return _table(header, rows) + f"\n\nEntropy: of one row in {HISTOGRAM_STEP}."
 
 
 def _bits(plane: PlaneTally) -> tuple[str, str]:

@@ -69,9 +69,9 @@ def test_gate_settings() -> None:
     gated = online_sim_options(4, chunk_seq=128)
     assert (gated.front_n, gated.entry_mode, gated.aggregate_by_stage) == (4, "chunked_grouped", False)
     assert (gated.online_chunk_seq, gated.online_framing_bytes, gated.adaptive_block_seq) == (128, 8, 64)
-    bound = upper_bound_options(3, block_seq=32)
+    bound = upper_bound_options(3)
     assert (bound.front_n, bound.entry_mode, bound.aggregate_by_stage) == (3, "aggregate", True)
-    assert (bound.adaptive_block_seq, bound.zstd_level, bound.stage) == (32, 3, "both")
+    assert (bound.adaptive_block_seq, bound.zstd_level, bound.stage) == (64, 3, "both")
     assert gated.verify
     assert bound.verify
 
