@@ -62,6 +62,8 @@ COVERAGE: dict[str, KnobValue] = {
     "KV_LOSSLESS_KEPT_SAMPLE_LAYERS": 0,
     "KV_LOSSLESS_KEPT_SAMPLE_TOKEN_INTERVAL": 0,
 }
+V5_CHUNKS: dict[str, KnobValue] = {"ONLINE_CHUNK_SEQ": 128, "ONLINE_FRAMING_BYTES": 16}
+FULL_EVAL = Case(name="full_eval", suite="full_eval", arm="full", fixed=FULL, defaults=V5_CHUNKS)
 
 
 def all_cases(knobs: Knobs, combinations: Iterable[LaunchSpec] = ()) -> dict[str, Case]:
@@ -102,8 +104,7 @@ def _single(knobs: Knobs) -> Iterator[Case]:
     """The suites of one bench case: no decompression budget but the user's."""
     smoke: dict[str, KnobValue] = {"PROMPTS": knobs.integers("PROMPTS")[:1], "REPEAT": 1}
     yield Case(name="store_smoke", suite="store_smoke", arm="store_smoke", fixed=STORE, defaults=smoke)
-    chunks: dict[str, KnobValue] = {"ONLINE_CHUNK_SEQ": 128, "ONLINE_FRAMING_BYTES": 16}
-    yield Case(name="full_eval", suite="full_eval", arm="full", fixed=FULL, defaults=chunks)
+    yield FULL_EVAL
 
 
 def _baseline_modes(knobs: Knobs) -> Iterator[Case]:
@@ -128,7 +129,8 @@ def recorded_case(name: str, knobs: Knobs, launch: LaunchSpec) -> Case:
     store = launch.config.get("kv_lossless_runtime_mode") == "store"
     all_layers = launch.config.get("kv_lossless_kept_sample_layers") == 0
     prefix = "STORE" if store else "COVERAGE" if all_layers else "FULL"
-    return Case(name=name, suite="runtime", arm=name).scoped(knobs, f"{prefix}_DECOMP_BUDGET_US")
+    suite = "full_eval" if knobs.suite == "full_eval" else "runtime"
+    return Case(name=name, suite=suite, arm=name).scoped(knobs, f"{prefix}_DECOMP_BUDGET_US")
 
 
 def launches(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pytest_h2o.cases import FULL_EVAL
 from pytest_h2o.gating import Evidence, Measured
 from pytest_h2o.lab import Lab
 from pytest_h2o.offline import OfflineError
@@ -140,7 +141,7 @@ def _read_result(path: Path, kind: str) -> Evaluation:
 
 
 def _options(lab: Lab, kind: str) -> OfflineOptions:
-    knobs = lab.cases["full_eval"].knobs(lab.knobs) if kind == "full_eval" else lab.knobs
+    knobs = FULL_EVAL.knobs(lab.knobs) if kind == "full_eval" else lab.knobs
     front_n = knobs.integer("KV_LOSSLESS_FRONT_N")
     if kind == "upper_bound":
         return upper_bound_options(front_n)

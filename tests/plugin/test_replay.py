@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,20 @@ def test_lengths_that_the_program_skips(pytester: pytest.Pytester, tmp_path: Pat
     (recording / "launches.json").write_text(json.dumps(entries))
     found = verdicts(pytester, recording, "-m", "runtime", "-k", "lossy or settings")
     assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
+
+
+def test_full_eval_of_a_recording(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    """What `run_full_eval.sh` did: the recorded table is judged, and a KV dump in v5's chunks."""
+    with tarfile.open(ROOT / "tests" / "data" / "offline" / "kv_dump.tar.gz") as dump:
+        dump.extractall(tmp_path, filter="data")
+    found = verdicts(
+        pytester, GOLDEN / "bench_full", "-m", "full_eval", "-k", "lossless or lossy or offline",
+        "--h2o-set", f"DUMP_DIR={tmp_path / 'kv_dump'}",
+    )  # fmt: skip
+    assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
+    assert {"online_sim_lossless", "offline_complete", "lossy"} <= found.keys()
+    [result] = pytester.path.glob("runs/*/offline_lossless_full_eval.json")
+    assert json.loads(result.read_text())["online_chunk_seq"] == 128
 
 
 def test_thresholds_change_the_verdict(pytester: pytest.Pytester) -> None:
