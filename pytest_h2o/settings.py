@@ -13,7 +13,7 @@ import pytest
 
 from pytest_h2o.data import bundled
 from pytest_h2o.defaults import defaults_for
-from pytest_h2o.knobs import KnobError, Knobs, check_together, parse_assignments, resolve
+from pytest_h2o.knobs import KNOBS, KnobError, Knobs, check_together, parse_assignments, resolve
 from pytest_h2o.recordings import is_own
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError, find_runtime, named_by
 from pytest_h2o.runtimes.placement import placed
@@ -28,6 +28,7 @@ OWN_GATES = """gates of your own run in workers if a conftest.py beside them, or
         session_of(config)"""
 SETUP = ("llm_bench", "llm_demo", "model_config")
 INI_PATHS = (*SETUP, "prompt_dir")
+INI_NAMES = (*INI_PATHS, "h2o_profile", "h2o_set")
 # What a command that repeats one gate must repeat as well.
 OPTIONS = (
     *INI_PATHS, "h2o_profile", "h2o_launcher", "h2o_runtime", "h2o_kit", "h2o_preset", "h2o_set", "h2o_replay",
@@ -84,6 +85,7 @@ def ini_values(config: pytest.Config) -> dict[str, Any]:
         if "h2o_ini" not in config.workerinput:
             raise pytest.UsageError(OWN_GATES)
         return dict(config.workerinput["h2o_ini"])
+    _check_names(config)
     folder = config.inipath.parent if config.inipath else config.rootpath
     values: dict[str, Any] = {name: config.getini(name) for name in INI_PATHS}
     paths = {name: str(absolute(value, folder)) if value else "" for name, value in values.items()}
@@ -91,6 +93,15 @@ def ini_values(config: pytest.Config) -> dict[str, Any]:
     if "/" in profile or profile.endswith(".toml"):
         profile = str(absolute(profile, folder))
     return {**paths, "h2o_profile": profile, "h2o_set": list(config.getini("h2o_set"))}
+
+
+def _check_names(config: pytest.Config) -> None:
+    """Raise UsageError for a name of ours, or of a knob, that pytest passes over in the ini file."""
+    for name in config.inicfg:
+        if name.lower() in INI_NAMES and name not in INI_NAMES:
+            raise pytest.UsageError(f"{config.inipath}: {name} is written {name.lower()} in an ini file")
+        if name in KNOBS:
+            raise pytest.UsageError(f"{config.inipath}: {name} is a knob; give it as a line of h2o_set: {name}=VALUE")
 
 
 def rerun_command(config: pytest.Config, item: pytest.Item) -> str:

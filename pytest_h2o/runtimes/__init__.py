@@ -9,7 +9,7 @@ from typing import Literal
 
 from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.embedded import MODEL_CONFIG, EmbeddedRuntime
-from pytest_h2o.runtimes.mnn import MnnRuntime
+from pytest_h2o.runtimes.mnn import MnnRuntime, check_program
 from pytest_h2o.runtimes.profile import Profile
 from pytest_h2o.runtimes.programs import absolute
 from pytest_h2o.specs import Program
@@ -38,10 +38,11 @@ def find_runtime(  # noqa: PLR0913  three names, and where to look for them
     Each of ``llm_bench``, ``llm_demo`` and ``model_config`` is taken from the first source that names it: the
     argument (an explicit option), the environment (``LLM_BENCH``, ``LLM_DEMO``, ``MODEL_CONFIG``), the profile, the
     ini file.
-    If neither program is named, the first of ``./build_h2o_v6/`` and ``./build/`` that holds one is used; if there is
-    none, the embedded runtime. ``choice`` insists on one of them. Relative paths start at ``directory`` (default:
-    the working directory). A build is never replaced by the embedded runtime because its model is missing: raises
-    :class:`RuntimeSetupError` for programs without a model config and for a model config without programs.
+    A program that is not named is taken from beside the other one, if it is there. If neither is named, the first of
+    ``./build_h2o_v6/`` and ``./build/`` that holds one is used; if there is none, the embedded runtime. ``choice``
+    insists on one of them. Relative paths start at ``directory`` (default: the working directory). A build is never
+    replaced by the embedded runtime because its model is missing: raises :class:`RuntimeSetupError` for programs
+    without a model config and for a model config without programs.
     """
     options = {"llm_bench": llm_bench, "llm_demo": llm_demo, "model_config": model_config}
     directory = directory or Path.cwd()
@@ -54,7 +55,7 @@ def find_runtime(  # noqa: PLR0913  three names, and where to look for them
         for name, option in options.items()
         for value, source in named_by(name, option, environ, profile, ini)[:1]
     }
-    programs = {name: named[name] for name in PROGRAMS if name in named} or _built(directory)
+    programs = _beside({name: named[name] for name in PROGRAMS if name in named}) or _built(directory)
     config_found = named.get("model_config")
     if not programs and not config_found and choice == "auto":
         return EmbeddedRuntime(
@@ -81,6 +82,15 @@ def named_by(
     return [(value, source) for value, source in sources if value]
 
 
+def _beside(named: dict[Program, Found]) -> dict[Program, Found]:
+    """The named programs, and beside a single one the other, if it is there."""
+    for name, (path, _) in list(named.items()):
+        for other in PROGRAMS:
+            if other not in named and path.with_name(other).is_file():
+                named[other] = (path.with_name(other), f"beside {name}")
+    return named
+
+
 def _built(directory: Path) -> dict[Program, Found]:
     """The programs of the first build directory that holds any."""
     for folder in BUILD_DIRS:
@@ -96,13 +106,15 @@ def _mnn(programs: Mapping[Program, Found], config: Found | None) -> MnnRuntime:
         named = f"model config {config[0]} is named by {config[1]}" if config else "the mnn runtime was chosen"
         raise RuntimeSetupError(f"{named}, but there is no program to run it; name one with --llm-bench or --llm-demo")
     if config is None:
+        for name, (path, _) in programs.items():
+            check_program(name, path)
         path, source = next(iter(programs.values()))
         raise RuntimeSetupError(
             f"{path} was found ({source}), but no model config; name one with --model-config or MODEL_CONFIG"
         )
     sources = [*((name, source) for name, (_, source) in programs.items()), ("model config", config[1])]
-    reason = ", ".join(f"{name} from {source}" for name, source in sources)
-    return MnnRuntime({name: path for name, (path, _) in programs.items()}, config[0], reason)
+    words = (f"{name} {source if source.startswith('beside ') else f'from {source}'}" for name, source in sources)
+    return MnnRuntime({name: path for name, (path, _) in programs.items()}, config[0], ", ".join(words))
 
 
 def _words(folders: tuple[str, ...]) -> str:

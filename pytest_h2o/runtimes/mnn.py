@@ -37,7 +37,7 @@ class MnnRuntime(Programs):
     def check(self) -> None:
         """Raise :class:`RuntimeSetupError` if a binary, the config or a model file is missing or unusable."""
         for program, path in self.programs.items():
-            _check_program(program, path)
+            check_program(program, path)
         super().check()
 
     def fingerprint(self) -> dict[str, str]:
@@ -54,7 +54,8 @@ def _libraries(folder: Path) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
-def _check_program(program: Program, path: Path) -> None:
+def check_program(program: Program, path: Path) -> None:
+    """Raise :class:`RuntimeSetupError` unless ``path`` is a file that can be executed."""
     if path.is_dir():
         raise RuntimeSetupError(f"{program} {path} is a directory; give the program in it")
     if not path.is_file():

@@ -39,6 +39,22 @@ def test_wrong_settings_are_usage_errors(pytester: pytest.Pytester, arguments: l
     assert not pytester.path.joinpath("h2o-runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("LLM_BENCH = build/llm_bench", "LLM_BENCH is written llm_bench in an ini file"),
+        ("H2O_SET = LOSSY_TARGET=4", "H2O_SET is written h2o_set in an ini file"),
+        ("LOSSY_TARGET = 4", "LOSSY_TARGET is a knob; give it as a line of h2o_set: LOSSY_TARGET=VALUE"),
+    ],
+)
+def test_names_of_the_ini_file(pytester: pytest.Pytester, line: str, message: str) -> None:
+    """A name that pytest would pass over with a warning does not leave the session to another runtime or target."""
+    pytester.makeini(f"[pytest]\n{line}\n")
+    result = run_gates(pytester, "-c", "tox.ini", "-m", "final")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: */tox.ini: {message}"])
+
+
 def test_config_that_is_not_json(pytester: pytest.Pytester) -> None:
     """A model config that is not JSON is named with the place of the fault."""
     program = pytester.path / "llm_bench"

@@ -248,13 +248,39 @@ def test_build_directories_do_not_complete_a_named_setup(build: Path) -> None:
     (build / "build" / "llm_demo").touch()
     runtime = find_runtime("bin/llm_bench", model_config="model/config.json", environ={}, directory=build)
     assert isinstance(runtime, MnnRuntime)
+    assert runtime.programs == {"llm_bench": build / "bin" / "llm_bench", "llm_demo": build / "bin" / "llm_demo"}
+    (build / "bin" / "llm_demo").unlink()
+    runtime = find_runtime("bin/llm_bench", model_config="model/config.json", environ={}, directory=build)
+    assert isinstance(runtime, MnnRuntime)
     assert set(runtime.programs) == {"llm_bench"}
+
+
+@pytest.mark.parametrize(("name", "other"), [("llm_bench", "llm_demo"), ("llm_demo", "llm_bench")])
+def test_other_program_is_looked_for_beside_the_named_one(build: Path, name: str, other: str) -> None:
+    """One name is enough for a build directory, and the header says where the other program was found."""
+    runtime = find_runtime(
+        environ={name.upper(): f"bin/{name}"}, ini={"model_config": "model/config.json"}, directory=build
+    )
+    assert isinstance(runtime, MnnRuntime)
+    assert set(runtime.programs) == {name, other}
+    assert f"{name} from {name.upper()}, {other} beside {name}, model config from" in runtime.reason
 
 
 def test_program_without_model_config(build: Path) -> None:
     """A named or built program is never replaced by the embedded runtime because its model is missing."""
     with pytest.raises(RuntimeSetupError, match=r"bin/llm_bench was found \(LLM_BENCH\), but no model config"):
         find_runtime(environ={"LLM_BENCH": "bin/llm_bench"}, directory=build)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("no/such", "does not exist"), ("bin", "is a directory"), ("model/tokenizer.txt", "is not executable")],
+)
+def test_program_that_is_none_without_model_config(build: Path, path: str, message: str) -> None:
+    """What is no program is not said to have been found."""
+    (build / "model" / "tokenizer.txt").chmod(0o644)
+    with pytest.raises(RuntimeSetupError, match=f"llm_bench .*{path} {message}"):
+        find_runtime(path, environ={}, directory=build)
 
 
 def test_model_config_without_program(tmp_path: Path) -> None:
