@@ -138,8 +138,15 @@ def _joined(case: str, launches: Sequence[Recorded], directory: Path) -> Run:
     )
 
 
-def is_own(directory: Path) -> bool:
-    """Whether a directory is a run directory of this project."""
+def is_own(directory: Path, *, sweep: bool) -> bool:
+    """Whether a directory holds the launches of a session's cases, or with ``sweep`` those of combinations.
+
+    What ``pytest-h2o bench`` and ``sweep`` write has a manifest: a recording of one case unless a preset names it.
+    """
+    return _has_launches(directory) and (sweep or not (directory / "manifest.json").is_file())
+
+
+def _has_launches(directory: Path) -> bool:
     return (directory / "launches").is_dir()
 
 
@@ -154,7 +161,7 @@ def read_recording(directory: Path) -> Recording:
 
 
 def _launches(directory: Path) -> Iterator[Recorded]:
-    if is_own(directory):
+    if _has_launches(directory):
         for record in ReplayStore(directory).records():
             yield Recorded(record, (record.label,))
     elif (path := directory / "launches.json").is_file():

@@ -177,7 +177,8 @@ def read_launch(record: LaunchRecord, labels: Sequence[str] | None = None) -> tu
     problems += [problem for row in rows for problem in row.problems]
     if rows or not problems:
         problems += _unplanned([row.label for row in rows], [spec.label] if labels is None else labels)
-    source = rows[0].source if rows else record.table if spec.program == "llm_bench" else record.stdout
+    read = (rows[0].source if rows else record.table, record.stdout)
+    source = next((path for path in read if path.is_file()), record.directory)
     return ([] if problems else rows), [_located(spec.name, text, source) for text in problems]
 
 
@@ -188,9 +189,10 @@ def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
 
 
 def _located(name: str, text: str, source: Path) -> str:
-    """A problem with its place in its first line."""
+    """A problem with its place in its first line, unless it names it itself."""
     first, newline, more = text.partition("\n")
-    return f"{name}: {first} (see {source}){newline}{more}"
+    place = "" if str(source) in first else f" (see {source})"
+    return f"{name}: {first}{place}{newline}{more}"
 
 
 def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:

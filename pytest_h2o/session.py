@@ -65,7 +65,7 @@ class Session:
         history = self.knobs.text("DECODE_BASELINE_HISTORY") or _base(config) / FILE
         self.lab = Lab(
             self.root, self.knobs, self._get, settings.prompt_dir, combinations=_combinations(config, self.knobs),
-            replay=self.replay, recording=_recording(self.replay), baseline=_baseline(config),
+            replay=self.replay, recording=_recording(config, self.replay), baseline=_baseline(config),
             history=config.invocation_params.dir / history,
         )  # fmt: skip
 
@@ -256,9 +256,10 @@ def overridden_keys(runtime: Runtime, specs: Sequence[LaunchSpec]) -> list[str]:
     return []
 
 
-def _recording(replay: Path | None) -> Recording | None:
+def _recording(config: pytest.Config, replay: Path | None) -> Recording | None:
     """What is replayed, unless it is a run directory of this project, whose launches a store finds."""
-    return read_recording(replay) if replay and not is_own(replay) else None
+    own = replay and is_own(replay, sweep=bool(config.getoption("h2o_preset")))
+    return read_recording(replay) if replay and not own else None
 
 
 def _baseline(config: pytest.Config) -> Recording | None:

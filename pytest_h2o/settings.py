@@ -65,7 +65,8 @@ def read_settings(config: pytest.Config) -> Settings:
             directory=directory,
         )
         replay = config.getoption("h2o_replay")
-        foreign = replay and not is_own(Path(replay))  # what made such a recording is not known
+        # What made a recording of something else is not known.
+        foreign = replay and not is_own(Path(replay), sweep=bool(config.getoption("h2o_preset")))
         defaults = defaults_for("" if foreign else runtime.name, config.getoption("h2o_kit"))
         knobs = resolve(
             words, os.environ, ini["h2o_set"], defaults,

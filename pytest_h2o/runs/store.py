@@ -191,7 +191,7 @@ class ReplayStore:
             spec=spec,
             status="not_recorded",
             reason=f"{self.root} holds no such launch, and a replay launches nothing; run the gates without replay",
-            **standard_paths(self.root / "launches" / _file_name(spec.name)),
+            **standard_paths(self.root),
         )
 
     def peek(self, spec: LaunchSpec) -> LaunchRecord | None:

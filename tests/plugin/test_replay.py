@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from stand_in import install
 
 from pytest_h2o import session
+from pytest_h2o.cli import main
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "runs"
@@ -106,6 +108,25 @@ def test_lengths_that_the_program_skips(pytester: pytest.Pytester, tmp_path: Pat
     (recording / "launches.json").write_text(json.dumps(entries))
     found = verdicts(pytester, recording, "-m", "runtime", "-k", "lossy or settings")
     assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
+
+
+def test_output_of_sweep(pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `pytest-h2o sweep` left is one recorded case, and with its preset the combinations one by one."""
+    monkeypatch.setenv("H2O_LOCK_DIR", str(tmp_path))
+    options = install(tmp_path / "build")
+    preset, out = tmp_path / "preset.json", tmp_path / "out"
+    preset.write_text(json.dumps({"prompts": [512], "gens": [128], "h2o_target_lossy_ratios": [2.5, 3]}))
+    bench = [options[0], options[1], *options[4:]]
+    assert main(["sweep", "--preset", str(preset), "--out", str(out), *bench]) == 0
+    found = verdicts(pytester, out, "-m", "runtime", "-k", "lossy")
+    assert (found["lossy"]["case"], found["lossy"]["value"]) == ("out", 2.71)
+    shutil.rmtree(pytester.path / "runs")
+    found = verdicts(pytester, out, "-m", "sweep", "-k", "lossy", "--h2o-preset", str(preset), *options)
+    assert (found["lossy"]["case"], found["lossy"]["value"]) == ("run_0002_p512_g128_k0.5_b64_lr3.0", 2.71)
+    shutil.rmtree(pytester.path / "runs")
+    found = verdicts(pytester, out, "-m", "m3", "-k", "usable", "--h2o-preset", str(preset))
+    assert f"{out} holds no such launch" in str(found["every_launch_usable"]["reason"])
+    assert "(see " not in str(found["every_launch_usable"]["reason"])
 
 
 def test_full_eval_of_a_recording(pytester: pytest.Pytester, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_reports_that_cannot_be_written(pytester: pytest.Pytester, setup: Path) 
         ("crash", [], "*ended by signal 11 (SIGSEGV)*\n * Unable to open config file: x"),
         ("hang", ["--h2o-set", "LAUNCH_TIMEOUT_S=1"], "*1 s*"),
         ("garbage", [], "*reason*no table*"),
-        ("no table", [], "*reason*no table (see */log.md)\n * done"),
+        ("no table", [], "*reason*no table (see */stdout)\n * done"),
         ("cut", [], "*reason*"),
         ("wrong row", [], "*the row is p64_g128, launched was p512_g128*"),
     ],

@@ -181,7 +181,7 @@ def test_launches_that_ended_alike_are_one_problem(tmp_path: Path) -> None:
 
 def test_a_program_that_printed_no_table_says_what_it_said(tmp_path: Path) -> None:
     """Programs that exit with 0 after an error show it."""
-    name, place = "bench-p512_g128x3-full-r1", f"(see {tmp_path}/log.md)"
+    name, place = "bench-p512_g128x3-full-r1", f"(see {tmp_path}/stdout)"
     problems = read_launch(record(tmp_path, None, "hello\nUnable to open x\n"))[1]
     assert problems == [f"{name}: the program printed no table {place}\n  Unable to open x"]
     assert read_launch(record(tmp_path, None))[1] == [f"{name}: the program printed no table, and nothing else {place}"]
