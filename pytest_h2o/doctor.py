@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.cases import launches
-from pytest_h2o.knobs import KNOBS
+from pytest_h2o.knobs import KNOBS, misspelt
 from pytest_h2o.lab import Lab
 from pytest_h2o.metrics import H2O_COLUMNS
 from pytest_h2o.report.text import aligned, clean
@@ -57,7 +58,7 @@ def _findings(config: pytest.Config) -> Iterator[Finding]:
     root = session_root(config, "")
     lab = Lab(root, settings.knobs, _never, settings.prompt_dir)
     yield Finding("runtime", None, runtime.describe())
-    yield Finding("knobs", None, _given(settings) or "all have their defaults")
+    yield from (Finding("knobs", None, text) for text in [_given(settings), *misspelt(os.environ)])
     yield _prompts(lab, settings)
     try:
         runtime.check()
@@ -70,10 +71,11 @@ def _findings(config: pytest.Config) -> Iterator[Finding]:
 
 
 def _given(settings: Settings) -> str:
+    """The knobs that the user set, and whose defaults the others have."""
     found = {name: settings.knobs.with_source(name) for name in KNOBS}
-    return ", ".join(
-        f"{name}={value} ({source})" for name, (value, source) in found.items() if not source.endswith("default")
-    )
+    given = [f"{name}={value} ({source})" for name, (value, source) in found.items() if not source.endswith("default")]
+    defaults = "the defaults of the embedded runtime" if settings.runtime.name == "embedded" else "their defaults"
+    return ", ".join([*given, f"all others have {defaults}"]) if given else f"all have {defaults}"
 
 
 def _prompts(lab: Lab, settings: Settings) -> Finding:

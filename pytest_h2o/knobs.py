@@ -24,6 +24,9 @@ Origin = Literal["v5, v6", "v6", "own"]
 OWNED_PREFIXES = ("H2O_", "KV_LOSSLESS_", "MAX_LOSSLESS_")
 
 
+NEEDS_BASELINE = "needs DECODE_BASELINE=TOKENS_PER_SECOND, measured on this machine"
+
+
 class KnobError(ValueError):
     """A knob's name or value is wrong; the message names it and what is accepted."""
 
@@ -308,7 +311,7 @@ _TABLE = (
 
 KNOBS: Mapping[str, Knob] = {knob.name: knob for knob in _TABLE}
 # Environment names with a prefix of ours that are not knobs of their own.
-OTHER_NAMES = frozenset({"H2O_RUNS_DIR", "H2O_LOCK_DIR"})
+OTHER_NAMES = frozenset({"H2O_LOCK_DIR"})
 # Second names of a knob; the other knobs that stand for one do so in single cases.
 SESSION_WIDE = frozenset({"BASE_OUT", "M3_FULL_RUNS", "M3_STORE_RUNS"})
 
@@ -411,7 +414,7 @@ def check_together(knobs: Knobs) -> None:
     """Raise :class:`KnobError` if the user's values contradict each other or lack one that they need."""
     mode = knobs["DECODE_BASELINE_MODE"]
     if mode == "fixed" and knobs["DECODE_BASELINE"] is None:
-        raise KnobError("DECODE_BASELINE_MODE=fixed needs DECODE_BASELINE=TOKENS_PER_SECOND, measured on this machine")
+        raise KnobError(f"DECODE_BASELINE_MODE=fixed {NEEDS_BASELINE}")
     if mode == "paired" and knobs["RUN_ORDER"] != "interleaved":
         raise KnobError(
             f"RUN_ORDER={knobs['RUN_ORDER']} needs DECODE_BASELINE_MODE=same_batch; "
@@ -445,6 +448,14 @@ def unknown(name: str) -> str:
     """The message for a name that no knob has, with the nearest one."""
     near = difflib.get_close_matches(name, KNOBS, n=1, cutoff=0.5)
     return f"unknown knob {name}" + (f"; did you mean {near[0]}?" if near else "") + " (pytest-h2o knobs lists them)"
+
+
+def misspelt(environment: Mapping[str, str]) -> list[str]:
+    """A message for each variable that is nearly a knob, which nothing reads."""
+    near = {name: difflib.get_close_matches(name, KNOBS, n=1, cutoff=0.9) for name in environment.keys() - KNOBS}
+    return [
+        f"environment: {name} is no knob; did you mean {found[0]}?" for name, found in sorted(near.items()) if found
+    ]
 
 
 def engine_config(knobs: Knobs) -> dict[str, ConfigValue]:

@@ -19,7 +19,7 @@ from pytest_h2o.decode import keep_history
 from pytest_h2o.gate import Gate, suites_of
 from pytest_h2o.gating import Verdict
 from pytest_h2o.history import FILE
-from pytest_h2o.knobs import KnobError, Knobs
+from pytest_h2o.knobs import NEEDS_BASELINE, KnobError, Knobs, misspelt
 from pytest_h2o.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.presets import PresetError, combinations, distinct, preset_names
@@ -36,7 +36,7 @@ from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
 from pytest_h2o.settings import Settings, ini_values, read_settings, rerun_command
 from pytest_h2o.specs import LaunchSpec
-from pytest_h2o.suites import Kit, composed, is_gate, reported
+from pytest_h2o.suites import CASE_PARTS, Kit, composed, is_gate, reported
 
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
 COLLECTED = "h2o_collected"
@@ -78,6 +78,8 @@ class Session:
             if given and not Path(given).is_dir():
                 raise pytest.UsageError(f"--h2o-{option} {given}: not a directory; give an earlier run directory")
         settings = read_settings(config)
+        for text in [] if hasattr(config, "workerinput") else misspelt(os.environ):
+            config.issue_config_time_warning(pytest.PytestConfigWarning(text), stacklevel=2)
         try:
             if not replay:
                 settings.runtime.check()
@@ -104,6 +106,10 @@ class Session:
             self.lab.dumped |= bool(fixtures & OFFLINE)
             self.lab.scored |= "quality" in fixtures
         self.lab.looked_at, self.lab.studied = frozenset(looked_at), frozenset(studied)
+        if not (self.replay or self.is_worker or self.knobs.is_given("DECODE_BASELINE")):
+            for name in studied:
+                if self.lab.baseline_mode(name) == "fixed":
+                    raise pytest.UsageError(f"the decode gate of {name} {NEEDS_BASELINE}{_left_out(name)}")
 
     def gate(self, item: pytest.Item) -> Gate:
         """The gate fixture of one test."""
@@ -242,6 +248,11 @@ def session_root(config: pytest.Config, given: str) -> Path:
     root = _base(config) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.getpid()}"
     later = (root.with_name(f"{root.name}-{number}") for number in count(2))  # sessions of one process and second
     return next(path for path in chain([root], later) if not path.exists())
+
+
+def _left_out(case: str) -> str:
+    """How the part of an acceptance that a case makes up is left out."""
+    return "".join(f"; {knob}=0 leaves it out" for knob, part in CASE_PARTS.items() if part == case)
 
 
 def _base(config: pytest.Config) -> Path:

@@ -47,7 +47,10 @@ class Settings:
 
 
 def read_settings(config: pytest.Config) -> Settings:
-    """The settings of this session; raises UsageError naming the one that is wrong. Nothing is checked on disk."""
+    """The settings of this session; raises UsageError naming the one that is wrong.
+
+    Programs, model and prompts are not looked at.
+    """
     ini = ini_values(config)
     directory = config.invocation_params.dir
     try:
@@ -73,6 +76,7 @@ def read_settings(config: pytest.Config) -> Settings:
             suite=selected(config.getoption("markexpr")), profile=profile.knobs if profile else None,
         )  # fmt: skip
         check_together(knobs)
+        _check_paths(knobs)
         prompts = named_by("prompt_dir", options["prompt_dir"], os.environ, profile, paths)
         prompt_dir, source = prompts[0] if prompts else (bundled("prompts"), "the prompts that ship")
         return Settings(placed(runtime, knobs), knobs, absolute(prompt_dir, directory), source)
@@ -94,6 +98,14 @@ def ini_values(config: pytest.Config) -> dict[str, Any]:
     if "/" in profile or profile.endswith(".toml"):
         profile = str(absolute(profile, folder))
     return {**paths, "h2o_profile": profile, "h2o_set": list(config.getini("h2o_set"))}
+
+
+def _check_paths(knobs: Knobs) -> None:
+    """Raise KnobError for a knob that names nothing to read."""
+    if (given := knobs.text("DUMP_DIR")) and not Path(given).is_dir():
+        raise KnobError(f"DUMP_DIR={given}: not a directory; give one with a KV dump in it")
+    if (given := knobs.text("PROMPT_MANIFEST")) and not Path(given).is_file():
+        raise KnobError(f"PROMPT_MANIFEST={given}: not a file; give a list of prompt files")
 
 
 def _check_names(config: pytest.Config) -> None:

@@ -109,9 +109,11 @@ def markdown() -> str:
 
 
 def default_text(knob: Knob) -> str:
-    """The default, and those of single suites."""
-    suites = [f"{suite}: {_text(value)}" for suite, value in knob.suites.items()]
-    return "; ".join([_text(knob.default), *suites])
+    """The default, and those of single suites and of the embedded runtime."""
+    from pytest_h2o.defaults import EMBEDDED  # noqa: PLC0415
+
+    others = {**knob.suites, **({"embedded": EMBEDDED[knob.name]} if knob.name in EMBEDDED else {})}
+    return "; ".join([_text(knob.default), *(f"{where}: {_text(value)}" for where, value in others.items())])
 
 
 def _text(value: KnobValue) -> str:

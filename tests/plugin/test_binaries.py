@@ -197,7 +197,7 @@ def test_doctor_on_a_good_setup(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         [
             "-     runtime     mnn: *(llm_bench from profile server, llm_demo from profile server, model config *",
-            "-     knobs       THREADS=3 (profile)",
+            "-     knobs       THREADS=3 (profile), all others have their defaults",
             "ok    prompts     6 of 128, 6 of 512, 6 of 2048 in *",
             "-     config      launches replace these keys of yours: none",
             "ok    llm_bench   ended well after *, all 19 H2O columns are there",
@@ -208,6 +208,12 @@ def test_doctor_on_a_good_setup(pytester: pytest.Pytester) -> None:
     assert len(launches(pytester.path)) == 2
 
 
+def test_doctor_names_the_defaults_of_the_embedded_runtime(pytester: pytest.Pytester) -> None:
+    """Knobs that nobody set differ from the table's where the embedded runtime is used."""
+    result = command(pytester, "doctor", "--model-config", "absent.json", "--h2o-runtime", "embedded")
+    result.stdout.fnmatch_lines(["-     knobs       all have the defaults of the embedded runtime"])
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -216,6 +222,10 @@ def test_doctor_on_a_good_setup(pytester: pytest.Pytester) -> None:
         (
             lambda path: install(path, "print('Unable to open x', flush=True); os.kill(os.getpid(), 11)"),
             "FAIL  llm_bench * signal 11 (SIGSEGV)*Unable to open x*",
+        ),
+        (
+            lambda path: path.joinpath("pytest.ini").write_text("[pytest]\nh2o_set = DUMP_DIR=dump"),
+            "FAIL  settings    DUMP_DIR=dump: not a directory; *",
         ),
         (lambda path: path.joinpath("prompts").mkdir(), "FAIL  prompts     none in */prompts (--prompt-dir)*"),
     ],

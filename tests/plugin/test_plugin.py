@@ -28,6 +28,9 @@ def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
         (["--model-config", "config.json"], "*config.json*"),
         (["-m", "sweep"], "*-m sweep needs --h2o-preset NAME; there are target_core_gate_v5, *"),
         (["--h2o-preset", "nothing"], "*nothing.json: no such preset*"),
+        (["--h2o-set", "DUMP_DIR=nowhere"], "DUMP_DIR=nowhere: not a directory; *"),
+        (["--h2o-set", "PROMPT_MANIFEST=nothing"], "PROMPT_MANIFEST=nothing: not a file; *"),
+        (["-m", "all_in_one"], "the decode gate of runtime_fixed needs DECODE_BASELINE=*; RUN_RUNTIME_FIXED=0 *"),
     ],
 )
 def test_wrong_settings_are_usage_errors(pytester: pytest.Pytester, arguments: list[str], message: str) -> None:
@@ -37,6 +40,13 @@ def test_wrong_settings_are_usage_errors(pytester: pytest.Pytester, arguments: l
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
     assert not pytester.path.joinpath("h2o-runs").exists()
+
+
+def test_nearly_a_knob_in_the_environment(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that was meant as a knob is warned of, once in a session with workers."""
+    monkeypatch.setenv("LOSSY_TARGT", "4")
+    result = run_gates(pytester, "-m", "final", "--h2o-replay", str(ROOT / "tests/data/runs/bench_full"), "-n", "1")
+    assert str(result.stdout).count("LOSSY_TARGT is no knob; did you mean LOSSY_TARGET?") == 1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_h2o.cli import main
 from pytest_h2o.data import bundled
+from pytest_h2o.defaults import EMBEDDED
 from pytest_h2o.gating import Verdict
 from pytest_h2o.knobs import KNOBS, resolve
 from pytest_h2o.report.files import summary
@@ -76,6 +77,8 @@ def test_knobs_as_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     header, _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split("|")[1].strip(" `") for row in rows] == list(KNOBS)
     assert {row.count("|") for row in [header, *rows]} == {6}
+    embedded = {row.split("`")[1]: row.split("|")[2].partition("embedded: ")[2].strip() for row in rows}
+    assert {name: KNOBS[name].parse(text) for name, text in embedded.items() if text} == EMBEDDED
 
 
 @pytest.mark.parametrize(("name", "value"), [("LOSSY_TARGET", "much"), ("H2O_KEEP", "0.3")])

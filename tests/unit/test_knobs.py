@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pytest_h2o.cases import all_cases
-from pytest_h2o.knobs import KNOBS, KnobError, baseline_config, check_together, engine_config, resolve
+from pytest_h2o.knobs import KNOBS, KnobError, baseline_config, check_together, engine_config, misspelt, resolve
 
 BUDGET = "MAX_LOSSLESS_DECOMP_US"
 
@@ -73,6 +73,12 @@ def test_unknown_environment_name_with_our_prefix() -> None:
     with pytest.raises(KnobError, match="did you mean MAX_LOSSLESS_QUEUE_PEAK"):
         resolve(environment={"MAX_LOSSLESS_QUEUE_PEEK": "4"})
     resolve(environment={"HOME": "/", "LOSSY": "1"})
+
+
+def test_nearly_a_knob() -> None:
+    """A variable that differs from a knob in a letter is named with that knob; knobs and strangers are not."""
+    found = misspelt({"LOSSY_TARGT": "4", "LOSSY_TARGET": "4", "HOME": "/", "TARGET": "x", "H2O_LOCK_DIR": "/tmp"})
+    assert found == ["environment: LOSSY_TARGT is no knob; did you mean LOSSY_TARGET?"]
 
 
 @pytest.mark.parametrize(
