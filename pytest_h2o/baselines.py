@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
 from pytest_h2o.gating import Measured
@@ -112,6 +113,11 @@ def against_rows(speeds: Mapping[str, float], baselines: Mapping[str, float]) ->
 def throughput(tokens: Mapping[str, int], speeds: Mapping[str, float]) -> float:
     """All tokens over the time that all of them took; the original averaged the speeds, whatever their lengths."""
     return sum(tokens[label] for label in speeds) / sum(tokens[label] / speed for label, speed in speeds.items())
+
+
+def not_measured(reason: str, source: Path | None) -> Measured:
+    """A decode drop that could not be measured."""
+    return replace(_drop(None, (), reason), source=source)
 
 
 def _drop(value: float | None, rows: tuple[tuple[str, str], ...], missing: str = "") -> Measured:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_h2o.baselines import Baseline, against, against_rows, fixed, rolling, same_batch, throughput
+from pytest_h2o.baselines import Baseline, against, against_rows, fixed, not_measured, rolling, same_batch, throughput
 from pytest_h2o.cases import Case
 from pytest_h2o.gating import Measured, Verdict
 from pytest_h2o.history import Entry, append_history, read_history
@@ -48,7 +48,7 @@ def held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Compari
     try:
         return _compare(lab, run, bucket)
     except NotComparable as reason:
-        return Comparison(Measured(metric="decode_drop", value=None, source=run.source, missing=str(reason)))
+        return Comparison(not_measured(str(reason), run.source))
 
 
 def _compare(lab: Lab, run: Run, bucket: str) -> Comparison:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_h2o.baselines import not_measured
 from pytest_h2o.decode import Comparison
 from pytest_h2o.gating import Evidence, Measured, Operator, Outcome, Verdict, compare, judge_study, weigh
 from pytest_h2o.knobs import Knobs
@@ -57,7 +58,8 @@ class Gate:
             self._end(self._weigh(replace(verdict, knob=knob, evidence=paired.detail), evidence))
             return
         if paired.study is None:
-            self.holds("decode_drop", paired.problems or ("no study was made",), source=paired.source)
+            why = "; ".join(paired.problems) or "no study was made"
+            self._limit(not_measured(why, paired.source), "<=", knob)
             return
         rows = tuple((pair.label, str(pair)) for pair in paired.pairs)
         verdict = judge_study(paired.study, self.knobs.number(knob), paired.plain, paired.seed)
@@ -83,7 +85,7 @@ class Gate:
             self._record(Verdict(metric="", outcome="skipped", knob=knob, reason=reason))
             pytest.skip(reason)
 
-    def _limit(self, measured: Measured, operator: Operator, knob: str, evidence: Sequence[Evidence]) -> None:
+    def _limit(self, measured: Measured, operator: Operator, knob: str, evidence: Sequence[Evidence] = ()) -> None:
         verdict = compare(measured, operator, self.knobs.number(knob))
         self._end(self._weigh(replace(verdict, knob=knob), evidence))
 

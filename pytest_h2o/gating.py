@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pytest_h2o.decode_study import LOOKS, Study
+from pytest_h2o.metrics import number, quantity
 
 Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
 Standing = Literal["supported", "not evidenced", "doubtful", "contradicted"]
@@ -94,10 +95,16 @@ def compare(measured: Measured, operator: Operator, target: float) -> Verdict:
     )
     if measured.missing or value is None or not math.isfinite(value):
         return replace(verdict, reason=measured.missing or f"{measured.metric} is {value}, not a number to compare")
-    margin = target - value if operator == "<=" else value - target
+    margin = _margin(value, operator, target)
     if margin > 0 or (margin == 0 and operator != ">"):
         return replace(verdict, outcome="pass", margin=margin)
-    return replace(verdict, margin=margin, reason=f"{measured.metric} {value:g} is not {operator} {target:g}")
+    missed = f"{number(value, measured.unit, 6)} is not {operator} {quantity(target, measured.unit, 6)}"
+    return replace(verdict, margin=margin, reason=f"{measured.metric} {missed}")
+
+
+def _margin(value: float, operator: Operator, target: float) -> float:
+    """By how much a requirement is met, negative if it is not; without the last digits, which are rounding errors."""
+    return float(f"{target - value if operator == '<=' else value - target:.9g}")
 
 
 def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = False) -> Verdict:
@@ -139,7 +146,7 @@ def judge_study(study: Study, target: float, plain: Study | None = None, seed: i
         value=study.drop,
         target=target,
         operator="<=",
-        margin=target - study.drop,
+        margin=_margin(study.drop, "<=", target),
         unit="share",
         reason="" if study.decision == "pass" else f"{shown}: {_why_no_pass(study, target, plain)}",
         evidence=shown,

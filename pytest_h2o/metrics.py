@@ -123,3 +123,17 @@ _EMBEDDED = (
 METRICS: tuple[Metric, ...] = (*_COMMON, *_EMBEDDED)
 BY_BENCH = {metric.bench: metric for metric in METRICS if metric.bench}
 BY_DEMO = {metric.demo: metric for metric in METRICS if metric.demo}
+
+
+def number(value: float | None, unit: str = "", digits: int = 4) -> str:
+    """For people: no exponent from 0.0001 to ten million, shares in percent, a dash when absent."""
+    if value is None:
+        return "-"
+    if unit == "share":
+        return f"{value:.{digits - 3}%}"
+    return f"{value:.0f}" if 10 ** (digits - 1) <= abs(value) < 1e7 else f"{value:.{digits}g}"
+
+
+def quantity(value: float | None, unit: str = "", digits: int = 4) -> str:
+    """:func:`number` with its unit, where it has one."""
+    return number(value, unit, digits) + ("" if value is None or unit in ("", "share", "ratio") else f" {unit}")

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from pytest_h2o.gating import Measured
-from pytest_h2o.metrics import METRICS, Sample
+from pytest_h2o.metrics import METRICS, Sample, number
 from pytest_h2o.parsers.bench_table import Table, read_tables
 from pytest_h2o.parsers.demo import read_demo
 from pytest_h2o.parsers.loglines import LogFacts, read_log_facts
@@ -131,7 +131,7 @@ class Run:
 
     def _of_rows(self, name: str, values: list[float], unit: str, missing: str, *, every_row: bool) -> Measured:
         chosen = (min if every_row else max)(values, default=None)
-        rows = tuple((row.label, f"{value:g}") for row, value in zip(self.rows, values, strict=False))
+        rows = tuple((row.label, number(value, digits=6)) for row, value in zip(self.rows, values, strict=False))
         return Measured(metric=name, value=chosen, unit=unit, source=self.source, rows=rows, missing=missing)
 
     def _choose(self, metric: str, pick: Callable[[Sequence[float]], float]) -> Measured:
@@ -239,7 +239,7 @@ def _first_positive(row: Row, metric: str, other: str) -> float:
 
 
 def _show(sample: Sample) -> str:
-    return f"{sample.mean:g}" + ("" if sample.std is None else f" ± {sample.std:g}")
+    return number(sample.mean, digits=6) + ("" if sample.std is None else f" ± {number(sample.std, digits=6)}")
 
 
 def _labels(rows: Sequence[Row]) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pytest_h2o.gating import Verdict
+from pytest_h2o.metrics import quantity
 
 WORDS = {"pass": "pass", "fail": "FAIL", "inconclusive": "UNDECIDED", "skipped": "off"}
 
@@ -16,16 +17,6 @@ def clean(text: object, limit: int = 2000) -> str:
     line = str(text)
     line = line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def number(value: float | None) -> str:
-    """A number for a table: four significant digits, a dash when absent."""
-    return "-" if value is None else f"{value:.4g}"
-
-
-def percent_or_number(value: float | None, unit: str) -> str:
-    """Shares as percentages, everything else as :func:`number`."""
-    return f"{value:.1%}" if unit == "share" and value is not None else number(value)
 
 
 def failure_table(verdict: Verdict, rerun: str) -> str:
@@ -38,19 +29,16 @@ def failure_table(verdict: Verdict, rerun: str) -> str:
 
 def details(verdict: Verdict) -> list[tuple[str, str]]:
     """Everything about a verdict by name: what was measured and required, every row, the evidence, the log to open."""
-    value, target, margin = (
-        percent_or_number(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
-    )
-    unit = "" if verdict.unit in ("", "share") else f" {verdict.unit}"
+    value, target, margin = (quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin))
     reasons = verdict.reason.split("\n") if verdict.reason else []
     lines = [("" if line else "reason", clean(text)) for line, text in enumerate(reasons)]
     if verdict.value is not None:
-        lines += [("measured", f"{verdict.metric} = {value}{unit}")]
+        lines += [("measured", f"{verdict.metric} = {value}")]
     if verdict.target is not None:
         knob = f"   ({verdict.knob})" if verdict.knob else ""
-        lines += [("required", f"{verdict.operator} {target}{unit}{knob}")]
+        lines += [("required", f"{verdict.operator} {target}{knob}")]
     if verdict.margin is not None and verdict.margin < 0:
-        lines += [("missed by", f"{margin.removeprefix('-')}{unit}")]
+        lines += [("missed by", margin.removeprefix("-"))]
     lines += [(f"  {clean(label, 60)}", clean(text, 200)) for label, text in verdict.rows]
     for name, text in (
         ("evidence", verdict.evidence), ("not evidenced", verdict.not_evidenced), ("warning", verdict.warning),
@@ -73,9 +61,7 @@ def summary_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
 
 def verdict_row(verdict: Verdict) -> tuple[str, ...]:
     """One gate in a table: outcome, gate, case, value, requirement, margin, evidence, note."""
-    value, target, margin = (
-        percent_or_number(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
-    )
+    value, target, margin = (quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin))
     required = f"{verdict.operator} {target}" if verdict.target is not None else "-"
     evidence = "claimed, not evidenced" if verdict.standing == "not evidenced" else verdict.standing or "-"
     note = verdict.reason or verdict.warning or verdict.not_evidenced

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_h2o.decode_study import judge
 from pytest_h2o.gating import Evidence, Measured, Operator, Standing, Verdict, compare, judge_study, weigh
-from pytest_h2o.report.text import failure_table
+from pytest_h2o.report.text import failure_table, verdict_row
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -45,6 +45,30 @@ def test_what_is_not_a_number_never_passes(value: float | None, operator: Operat
 def test_missing_beats_a_value() -> None:
     """A measurement that says why it cannot be judged fails with that reason even if a number is there."""
     assert compare(measured(9.0, "column absent"), ">=", 3.0).reason == "column absent"
+
+
+def test_margins_have_no_rounding_errors() -> None:
+    """What a report shows as the margin is the difference of the decimal numbers that it shows."""
+    assert compare(measured(5.905), "<=", 0.0 + 5.905 - 5.904999999999999).margin == -5.905
+    assert compare(measured(3.144), ">=", 3.0).margin == 0.144
+    assert compare(measured(30000.1), ">", 30000.0).margin == 0.1
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "target", "shown"),
+    [
+        ("tokens", 11520, 0, ["11520 tokens", "> 0 tokens", "11520 tokens"]),
+        ("µs", 4912.4, 30000, ["4912 µs", "> 30000 µs", "-25088 µs"]),
+        ("share", 0.12, 0.08, ["12.0%", "> 8.0%", "4.0%"]),
+        ("ratio", 3.1444, 3, ["3.144", "> 3", "0.1444"]),
+        ("MiB", 2.5e7, 9999999, ["2.5e+07 MiB", "> 9999999 MiB", "1.5e+07 MiB"]),
+        ("tok/s", None, 1200000, ["-", "> 1200000 tok/s", "-"]),
+    ],
+)
+def test_numbers_as_people_read_them(unit: str, value: float | None, target: float, shown: list[str]) -> None:
+    """Units are there, also where nothing was measured, and exponents are not, below ten million."""
+    verdict = compare(Measured(metric="x", value=value, unit=unit), ">", target)
+    assert list(verdict_row(verdict)[3:6]) == shown
 
 
 def test_evidence() -> None:
