@@ -102,23 +102,27 @@ def _stored(lab: Lab, case: Case, knobs: Knobs) -> Baseline:
     )
 
 
-def keep_history(lab: Lab, verdicts: Collection[Verdict], root: Path) -> None:
+def keep_history(lab: Lab, verdicts: Collection[Verdict], root: Path, unfinished: Collection[str]) -> None:
     """Append a session's decode speeds to the history, unless the user does not want it."""
     if lab.history and lab.knobs.on("UPDATE_DECODE_BASELINE_HISTORY"):
-        append_history(lab.history, history_entries(lab, verdicts, root))
+        append_history(lab.history, history_entries(lab, verdicts, root, unfinished))
 
 
-def history_entries(lab: Lab, verdicts: Collection[Verdict], root: Path) -> list[Entry]:
+def history_entries(
+    lab: Lab, verdicts: Collection[Verdict], root: Path, unfinished: Collection[str] = ()
+) -> list[Entry]:
     """What the history keeps of a session: bench cases whose decode gate was judged, once for shared launches.
 
-    A case without a readable speed never enters it, one with a failed gate only if the user asks for it.
+    A case without a readable speed never enters it, one with a gate that failed, or that was not judged since the case
+    is ``unfinished``, only if the user asks for it.
     """
     entries: dict[tuple[str, ...], Entry] = {}
     for name in dict.fromkeys(verdict.case for verdict in verdicts if verdict.gate == "decode_drop"):
         case = lab.cases.get(name)
         if case is None or case.program != "llm_bench" or case.launch:
             continue
-        passed = all(verdict.outcome in ("pass", "skipped") for verdict in verdicts if verdict.case == name)
+        outcomes = {verdict.outcome for verdict in verdicts if verdict.case == name}
+        passed = outcomes <= {"pass", "skipped"} and name not in unfinished
         best = lab.run(name).highest("decode_tps").value
         if best and best > 0 and (passed or lab.knobs.on("DECODE_BASELINE_HISTORY_FAILED")):
             keys = tuple(launch.spec.key for launch in lab.run(name).launches)

@@ -36,7 +36,7 @@ from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
 from pytest_h2o.settings import Settings, ini_values, read_settings, rerun_command
 from pytest_h2o.specs import LaunchSpec
-from pytest_h2o.suites import CASE_PARTS, Kit, composed, is_gate, reported
+from pytest_h2o.suites import CASE_PARTS, Kit, composed, is_gate
 
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
 COLLECTED = "h2o_collected"
@@ -191,7 +191,8 @@ class Session:
         if self.verdicts and not self.is_worker:
             try:
                 broken = (self.failed & self.collected.keys()) - self.verdicts.keys()
-                self._write_reports(complete=not broken and session.exitstatus in DONE)
+                ended = not broken and session.exitstatus in DONE
+                self._write_reports(complete=ended and not self._parts_collected())
             except OSError as error:
                 self.unwritten = f"NOT ALL REPORTS ARE WRITTEN: {error.strerror}"
                 session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
@@ -202,9 +203,16 @@ class Session:
         tolerated = self.knobs["DECODE_INCONCLUSIVE"] != "fail"
         judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated, complete)
         records = self.lab.recording.records if self.lab.recording else store.records()
-        write_reports(self.root, self.describe(), judged, reported(self.config.getoption("markexpr")), records)
+        write_reports(self.root, self.describe(), judged, self.config.getoption("markexpr"), records)
         if complete and not self.replay:
-            keep_history(judged.lab, self.verdicts.values(), self.root)
+            keep_history(judged.lab, self.verdicts.values(), self.root, judged.unfinished)
+
+    def _parts_collected(self) -> bool:
+        """Whether gates of a suite were collected from less than whole directories, so that others are not known."""
+        directory = self.config.invocation_params.dir
+        whole = all((directory / word).is_dir() for word in self.config.args)
+        left_out = any(self.config.getoption(name, None) for name in ("lf", "ignore", "ignore_glob"))
+        return any(suites for _, suites in self.collected.values()) and (left_out or not whole)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         if self.verdicts and not self.is_worker:

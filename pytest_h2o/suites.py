@@ -41,16 +41,21 @@ def composed(marks: Set[str], kit: Kit, on: Callable[[str], bool]) -> set[str]:
     return suites
 
 
+def named(expression: str) -> str:
+    """The suite whose name a marker expression is; empty if it is none."""
+    return expression.strip() if expression.strip() in SUITES else ""
+
+
 def selected(expression: str) -> str:
     """The suite that a marker expression asks for; ``final`` if it is not the name of one."""
-    return expression.strip() if expression.strip() in SUITES else "final"
+    return named(expression) or "final"
 
 
 def reported(expression: str) -> set[str]:
     """The suites that reports are written for: the one asked for with its parts; all that were judged, if unclear."""
     parts = {"final": {"m3", "llm_demo"}, "all_in_one": {"final", "m3", "llm_demo"}}
-    name = expression.strip()
-    return {name, *parts.get(name, ())} if name in SUITES else set(SUITES)
+    name = named(expression)
+    return {name, *parts.get(name, ())} if name else set(SUITES)
 
 
 def is_gate(item: pytest.Item) -> bool:

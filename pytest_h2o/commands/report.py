@@ -26,18 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table of gates and the outcome; 1 if there is no readable summary, whatever the outcome was."""
-    from pytest_h2o.report.text import clean, summary_rows  # noqa: PLC0415
+    from pytest_h2o.report.text import clean, headline, summary_rows  # noqa: PLC0415
 
     path = arguments.run_dir / "summary.json" if arguments.run_dir.is_dir() else arguments.run_dir
     try:
         document = read_summary(path)
-        title, rows = clean(document["title"]), summary_rows([verdict_of(gate) for gate in document["gates"]])
+        title, verdicts = clean(document["title"]), [verdict_of(gate) for gate in document["gates"]]
+        suite, left = clean(document.get("suite", "")), len(document.get("not_judged", ()))
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         return fail(f"{path}: no summary of a run ({reason}); give the directory that the run named at its end")
     print(title)
-    print(table(rows))
-    print("accepted" if document["overall_pass"] else "not accepted")
+    print(table(summary_rows(verdicts)))
+    print(headline(verdicts, accepted=document["overall_pass"], suite=suite, left=left))
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from pytest_h2o.gating import Verdict
 from pytest_h2o.knobs import KNOBS, Knobs, KnobValue
 from pytest_h2o.report.bench_csv import write_csv
 from pytest_h2o.report.demo_runs import demo_runs
-from pytest_h2o.report.html import to_html
+from pytest_h2o.report.html import outcome, to_html
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.manifest import manifest_entry
 from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary
@@ -34,15 +34,21 @@ from pytest_h2o.report.summary import summary_markdown
 from pytest_h2o.report.text import clean, markdown_row, markdown_text, summary_rows
 from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.suites import named, reported
 
 
-def write_reports(root: Path, title: str, judged: Judged, suites: Collection[str], records: list[LaunchRecord]) -> None:
-    """Write the session's record into ``root``, and the reports of those ``suites`` of which some gate was judged."""
+def write_reports(root: Path, title: str, judged: Judged, expression: str, records: list[LaunchRecord]) -> None:
+    """Write the session's record into ``root``, and the reports of suites of which some gate was judged.
+
+    ``expression`` is the marker expression that the session selects gates by.
+    """
     replaced = {key: value for record in records for key, value in record.overridden.items()}
-    document = summary(title, judged.lab.knobs, judged.verdicts, replaced)
+    asked, suites = named(expression), reported(expression)
+    left = judged.not_judged(asked)
+    document = summary(title, judged.lab.knobs, judged.verdicts, replaced, suite=asked, not_judged=left)
     document.overall_pass &= judged.complete
     _write_json(root / "summary.json", document)
-    (root / "summary.md").write_text(markdown(title, list(judged.verdicts.values()), document.overall_pass))
+    (root / "summary.md").write_text(markdown(document))
     (root / "report.html").write_text(to_html(document))
     write_metrics(root / "metrics.csv", records)
     for name in judged.bench_cases():
@@ -53,15 +59,24 @@ def write_reports(root: Path, title: str, judged: Judged, suites: Collection[str
             write(root / suite, judged)
 
 
-def summary(
-    title: str, knobs: Knobs, verdicts: Mapping[str, Verdict], overridden: Mapping[str, object] | None = None
+def summary(  # noqa: PLR0913  the parts of a record
+    title: str,
+    knobs: Knobs,
+    verdicts: Mapping[str, Verdict],
+    overridden: Mapping[str, object] | None = None,
+    *,
+    suite: str = "",
+    not_judged: Sequence[str] = (),
 ) -> Summary:
     """The record: what was tested, the knobs that were set, what they replaced, every verdict, and the outcome."""
     outcomes = Counter[str](verdict.outcome for verdict in verdicts.values())
     given = {name: knobs.with_source(name) for name in KNOBS if knobs.with_source(name)[1] != "default"}
+    passed = Gates(list(verdicts.values()), knobs["DECODE_INCONCLUSIVE"] != "fail").all_passed
     return Summary(
         title=title,
-        overall_pass=Gates(list(verdicts.values()), knobs["DECODE_INCONCLUSIVE"] != "fail").all_passed,
+        suite=suite,
+        overall_pass=passed and not not_judged,
+        not_judged=list(not_judged),
         outcomes=dict(outcomes),
         knobs={name: KnobInForce(value=_plain(value), source=source) for name, (value, source) in given.items()},
         overridden=json.loads(json.dumps(dict(overridden or {}))),
@@ -156,11 +171,11 @@ def _plain(value: KnobValue | None) -> JsonValue:
     return list(value) if isinstance(value, tuple) else value
 
 
-def markdown(title: str, verdicts: list[Verdict], overall: bool) -> str:
+def markdown(document: Summary) -> str:
     """The summary table as Markdown, cells escaped."""
-    header, *rows = summary_rows(verdicts)
+    header, *rows = summary_rows(document.gates)
     lines = [*map(markdown_row, [header, ["---"] * len(header), *rows])]
-    return f"# {'Accepted' if overall else 'Not accepted'}\n\n{markdown_text(title)}\n\n" + "\n".join(lines) + "\n"
+    return f"# {outcome(document)}\n\n{markdown_text(document.title)}\n\n" + "\n".join(lines) + "\n"
 
 
 def write_metrics(path: Path, records: list[LaunchRecord]) -> None:

@@ -7,7 +7,7 @@ from html import escape
 
 from pytest_h2o.gating import Verdict
 from pytest_h2o.report.models import Summary
-from pytest_h2o.report.text import WORDS, clean, details, verdict_row
+from pytest_h2o.report.text import WORDS, clean, details, headline, verdict_row
 
 STYLE = """body{font:15px/1.5 sans-serif;max-width:80em;margin:2em auto;padding:0 1em;overflow-wrap:anywhere}
 table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.1em .6em;text-align:left;vertical-align:top}
@@ -18,7 +18,7 @@ ORDER = ("fail", "inconclusive", "pass", "skipped")
 
 def to_html(summary: Summary) -> str:
     """The outcome, how many gates ended in which way, and one row per gate, those that did not pass first."""
-    title = "Accepted" if summary.overall_pass else "Not accepted"
+    title = outcome(summary)
     counts = ", ".join(f"{number} {WORDS[outcome]}" for outcome, number in summary.outcomes.items())
     gates = sorted(summary.gates, key=lambda gate: ORDER.index(gate.outcome))
     knobs = [f"{name} = {knob.value} ({knob.source})" for name, knob in summary.knobs.items()]
@@ -33,6 +33,12 @@ def to_html(summary: Summary) -> str:
             "</body></html>\n",
         ]
     )
+
+
+def outcome(summary: Summary) -> str:
+    """The outcome in words."""
+    left = len(summary.not_judged)
+    return headline(summary.gates, accepted=summary.overall_pass, suite=summary.suite, left=left)
 
 
 def _row(verdict: Verdict) -> str:

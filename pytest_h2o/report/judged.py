@@ -48,7 +48,7 @@ class Judged:
     """A session's verdicts by node id, what was collected, and a laboratory that launches nothing.
 
     ``collected`` holds case and suites of every gate, by node id, before any was deselected. ``complete`` is false if
-    the session was interrupted, or a selected gate broke without a verdict.
+    the session was interrupted, a selected gate broke without a verdict, or not all gates may have been collected.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -65,14 +65,19 @@ class Judged:
         """The verdicts of a suite."""
         return self._gates(verdict for verdict in self.verdicts.values() if name in verdict.suites.split(","))
 
-    def not_judged(self, suite: str) -> list[str]:
-        """The gates of a suite that were collected and have no verdict."""
-        wanted = (nodeid for nodeid, (_, suites) in self.collected.items() if suite in suites.split(","))
+    def not_judged(self, suite: str = "") -> list[str]:
+        """The gates that were collected and have no verdict: those of a suite, or all."""
+        wanted = (nodeid for nodeid, (_, suites) in self.collected.items() if suite in ("", *suites.split(",")))
         return [nodeid for nodeid in wanted if nodeid not in self.verdicts]
+
+    @property
+    def unfinished(self) -> set[str]:
+        """The cases of which not every gate of a suite was judged."""
+        return {case for nodeid, (case, suites) in self.collected.items() if suites and nodeid not in self.verdicts}
 
     def accepted(self, suite: str) -> bool:
         """Whether every gate of a suite was judged and passed."""
-        return self.suite(suite).all_passed and not self.not_judged(suite)
+        return self.suite(suite).all_passed and self.complete and not self.not_judged(suite)
 
     def cases_of(self, suite: str) -> list[str]:
         """The ``llm_bench`` cases of a suite of which some gate was judged."""

@@ -44,11 +44,16 @@ class GateVerdict(Verdict):
 
 
 class Summary(Document):
-    """``summary.json``: the record of a session; ``overridden`` is what launches replaced in the model config."""
+    """``summary.json``: the record of a session; ``overridden`` is what launches replaced in the model config.
+
+    ``suite`` is the one that was asked for; if it is empty, ``overall_pass`` is about all gates that were collected.
+    """
 
     schema_version: Literal[1] = 1
     title: str
+    suite: str
     overall_pass: bool
+    not_judged: list[str]
     outcomes: dict[str, int]
     knobs: dict[str, KnobInForce]
     overridden: dict[str, JsonValue]

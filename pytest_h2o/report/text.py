@@ -47,6 +47,16 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
     return lines + ([("open", clean(verdict.source))] if verdict.source else [])
 
 
+def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: int) -> str:
+    """How a session ended; ``left`` gates of ``suite`` were not judged. Acceptance is of all that was asked for."""
+    if accepted:
+        return f"Accepted: {suite}" if suite else "Accepted"
+    if any(verdict.outcome in ("fail", "inconclusive") for verdict in verdicts):
+        return "Not accepted"
+    count = f"{len(verdicts)} of {len(verdicts) + left} gates" if left else "single gates"
+    return f"No acceptance: {count}{' of ' if suite else ''}{suite} judged, none failed"
+
+
 def summary_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """Header and one row per gate, what failed last; the cases of a gate that a knob turns off share a row."""
     header = ("", "gate", "case", "value", "required", "margin", "evidence", "note")

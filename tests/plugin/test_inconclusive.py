@@ -60,5 +60,7 @@ def test_policies(  # noqa: PLR0913, PLR0917
     assert [child.tag for child in case if child.tag != "properties"] == ([element] if element else [])
     [summary] = pytester.path.glob("runs/*/summary.json")
     document = json.loads(summary.read_text())
-    assert (document["overall_pass"], document["gates"][0]["outcome"]) == (accepted, "inconclusive")
+    assert (document["overall_pass"], document["gates"][0]["outcome"]) == (False, "inconclusive")
+    quality_gate = (summary.parent / "cases/full_strict/summary.md").read_text()
+    assert f"- decode_pass: {str(accepted).lower()}" in quality_gate
     assert "UNDECIDED" in summary.with_suffix(".md").read_text()

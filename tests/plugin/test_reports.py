@@ -193,6 +193,42 @@ def test_a_part_of_a_suite_accepts_nothing(pytester: pytest.Pytester, workers: l
     assert not (out / "final").exists()
 
 
+@pytest.mark.parametrize(
+    ("selection", "headline"),
+    [
+        (["-m", "offline"], "Accepted: offline"),
+        (["-m", "offline", "-k", "tensor"], "No acceptance: 2 of 6 gates of offline judged, none failed"),
+        (["-m", "offline or m3", "-k", "tensor"], "No acceptance: 2 of *"),
+        (["-m", "offline", "--deselect", "gates/test_offline.py::test_offline_verified"], "No acceptance: 5 of 6 *"),
+        (["-m", "offline", f"--ignore={ROOT / 'gates' / 'test_m3.py'}"], "No acceptance: single gates of offline *"),
+    ],
+)
+def test_acceptance_is_of_a_whole_suite(pytester: pytest.Pytester, selection: list[str], headline: str) -> None:
+    """Passing gates accept the suite that was asked for only if all of its gates are among them."""
+    out = replay(pytester, *selection)
+    found = document(out / "summary.json")
+    accepted = headline.startswith("Accepted")
+    assert {gate["outcome"] for gate in found["gates"]} == {"pass"}
+    assert (found["overall_pass"], found["suite"]) == (accepted, "offline" if selection[1] == "offline" else "")
+    assert accepted <= (not found["not_judged"])
+    for page in ("summary.md", "report.html"):
+        pytest.LineMatcher((out / page).read_text().splitlines()).fnmatch_lines([f"*{headline}*"])
+
+
+def test_a_gate_named_alone_accepts_nothing(pytester: pytest.Pytester) -> None:
+    """The command that repeats one gate judges no suite."""
+    settings = [word for setting in SETTINGS for word in ("--h2o-set", setting)]
+    gate = f"{ROOT}/gates/test_offline.py::test_offline_verified"
+    result = pytester.runpytest_inprocess(
+        gate, "--rootdir", str(ROOT), "-p", "no:cacheprovider",
+        "--h2o-replay", str(RECORDED), "--h2o-runtime", "embedded", "--h2o-set", "OUT=out", *settings,
+    )  # fmt: skip
+    result.assert_outcomes(passed=1)
+    assert document(pytester.path / "out" / "summary.json")["overall_pass"] is False
+    page = (pytester.path / "out" / "summary.md").read_text()
+    assert page.startswith("# No acceptance: single gates judged, none failed\n")
+
+
 def test_what_was_not_measured_is_null(pytester: pytest.Pytester) -> None:
     """A gate without a value leaves null, never a zero, and the suite fails."""
     out = replay(pytester, "-m", "m3", "--h2o-set", "STORE_RUNS=7")

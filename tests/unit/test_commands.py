@@ -14,7 +14,7 @@ from pytest_h2o.data import bundled
 from pytest_h2o.defaults import EMBEDDED
 from pytest_h2o.gating import Verdict
 from pytest_h2o.knobs import KNOBS, resolve
-from pytest_h2o.report.files import summary
+from pytest_h2o.report.files import markdown, summary
 from pytest_h2o.report.text import aligned, summary_rows
 
 VERDICTS = {
@@ -181,14 +181,42 @@ def test_report(tmp_path: Path, as_file: bool, capsys: pytest.CaptureFixture[str
     title, *lines, outcome = capsys.readouterr().out.splitlines()
     assert title == "embedded: a model"
     assert lines == aligned(summary_rows(list(VERDICTS.values())))
-    assert outcome == "not accepted"
+    assert outcome == "Not accepted"
 
 
 def test_report_of_an_accepted_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run without a failed gate was accepted."""
     passed = {key: verdict for key, verdict in VERDICTS.items() if verdict.outcome == "pass"}
     assert main(["report", str(save_summary(tmp_path, passed))]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "accepted"
+    assert capsys.readouterr().out.splitlines()[-1] == "Accepted"
+
+
+@pytest.mark.parametrize(
+    ("gates", "left", "outcome"),
+    [
+        (2, 0, "Accepted: runtime"),
+        (2, 3, "No acceptance: 2 of 5 gates of runtime judged, none failed"),
+        (3, 3, "Not accepted"),
+    ],
+)
+def test_outcome_of_a_suite(
+    tmp_path: Path, gates: int, left: int, outcome: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A suite is accepted as a whole: while some of its gates were not judged, the others say nothing about it."""
+    verdicts = dict(sorted(VERDICTS.items(), key=lambda item: item[1].outcome == "fail")[1 : 1 + gates])
+    document = summary("t", resolve(), verdicts, suite="runtime", not_judged=["gate"] * left)
+    (tmp_path / "summary.json").write_text(document.model_dump_json())
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == outcome
+    assert markdown(document).startswith(f"# {outcome}\n")
+    assert document.overall_pass == outcome.startswith("Accepted")
+
+
+@pytest.mark.parametrize(("policy", "accepted"), [("fail", False), ("xfail", True), ("skip", True), ("warn", True)])
+def test_undecided_gates_count_as_asked(policy: str, accepted: bool) -> None:
+    """A study without a decision fails the record, too, unless DECODE_INCONCLUSIVE tolerates it."""
+    undecided = {"x": Verdict(gate="decode_drop", case="full_strict", outcome="inconclusive")}
+    assert summary("t", resolve([f"DECODE_INCONCLUSIVE={policy}"]), undecided).overall_pass == accepted
 
 
 def test_report_neutralises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

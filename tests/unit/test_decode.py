@@ -91,10 +91,18 @@ def test_what_enters_the_history(tmp_path: Path, outcome: Outcome, asked: int, k
         Verdict(gate="lossy", case="store_tuned", outcome="fail"),
         Verdict(gate="fallback", case=CASE, outcome="skipped"),
     ]
-    entries = history_entries(lab, verdicts, tmp_path)
+    entries = history_entries(lab, verdicts, tmp_path, {"store_tuned"})
     assert [(entry.case, entry.decode_best, entry.overall_pass) for entry in entries] == [
         (CASE, 100.0, outcome == "pass")
     ] * kept
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(0, []), (1, [False])])
+def test_part_of_a_case_has_not_passed(tmp_path: Path, asked: int, kept: list[bool]) -> None:
+    """While some gates of a case were not judged, its speed is worth as little as that of one that failed."""
+    lab, _ = make(tmp_path, by_arm(), f"DECODE_BASELINE_HISTORY_FAILED={asked}")
+    verdicts = [Verdict(gate="decode_drop", case=CASE, outcome="pass")]
+    assert [entry.overall_pass for entry in history_entries(lab, verdicts, tmp_path, {CASE})] == kept
 
 
 def test_shared_launches_enter_once_and_invalid_ones_never(tmp_path: Path) -> None:
