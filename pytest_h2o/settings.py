@@ -110,7 +110,8 @@ def _check_paths(knobs: Knobs) -> None:
 
 def _check_names(config: pytest.Config) -> None:
     """Raise UsageError for a name of ours, or of a knob, that pytest passes over in the ini file."""
-    for name in config.inicfg:
+    # pytest has no public way to names that nobody declared; it keeps them as one or the other of these.
+    for name in vars(config).get("_inicfg") or vars(config).get("inicfg", ()):
         if name.lower() in INI_NAMES and name not in INI_NAMES:
             raise pytest.UsageError(f"{config.inipath}: {name} is written {name.lower()} in an ini file")
         if name in KNOBS:
