@@ -191,8 +191,7 @@ class Session:
         if self.verdicts and not self.is_worker:
             try:
                 broken = (self.failed & self.collected.keys()) - self.verdicts.keys()
-                ended = not broken and session.exitstatus in DONE
-                self._write_reports(complete=ended and not self._parts_collected())
+                self._write_reports(complete=not broken and session.exitstatus in DONE)
             except OSError as error:
                 self.unwritten = f"NOT ALL REPORTS ARE WRITTEN: {error.strerror}"
                 session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
@@ -201,10 +200,11 @@ class Session:
         self.root.mkdir(parents=True, exist_ok=True)
         store = ReplayStore(self.replay or self.root)
         tolerated = self.knobs["DECODE_INCONCLUSIVE"] != "fail"
-        judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated, complete)
+        whole = not self._parts_collected()
+        judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated, complete, whole)
         records = self.lab.recording.records if self.lab.recording else store.records()
         write_reports(self.root, self.describe(), judged, self.config.getoption("markexpr"), records)
-        if complete and not self.replay:
+        if complete and whole and not self.replay:
             keep_history(judged.lab, self.verdicts.values(), self.root, judged.unfinished)
 
     def _parts_collected(self) -> bool:

@@ -46,7 +46,7 @@ def write_reports(root: Path, title: str, judged: Judged, expression: str, recor
     asked, suites = named(expression), reported(expression)
     left = judged.not_judged(asked)
     document = summary(title, judged.lab.knobs, judged.verdicts, replaced, suite=asked, not_judged=left)
-    document.overall_pass &= judged.complete
+    document.overall_pass &= judged.complete and judged.whole
     _write_json(root / "summary.json", document)
     (root / "summary.md").write_text(markdown(document))
     (root / "report.html").write_text(to_html(document))

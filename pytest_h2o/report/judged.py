@@ -48,7 +48,8 @@ class Judged:
     """A session's verdicts by node id, what was collected, and a laboratory that launches nothing.
 
     ``collected`` holds case and suites of every gate, by node id, before any was deselected. ``complete`` is false if
-    the session was interrupted, a selected gate broke without a verdict, or not all gates may have been collected.
+    the session was interrupted, or a selected gate broke without a verdict; ``whole`` if gates may not have been
+    collected.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -56,6 +57,7 @@ class Judged:
     lab: Lab
     tolerated: bool
     complete: bool = True
+    whole: bool = True
 
     def case(self, *names: str) -> Gates:
         """The verdicts of some cases."""
@@ -70,6 +72,11 @@ class Judged:
         wanted = (nodeid for nodeid, (_, suites) in self.collected.items() if suite in ("", *suites.split(",")))
         return [nodeid for nodeid in wanted if nodeid not in self.verdicts]
 
+    def not_judged_of(self, case: str, suite: str) -> list[str]:
+        """The gates of a case that have no verdict: its own, and the offline ones of its suite."""
+        found = ((nodeid, *self.collected[nodeid]) for nodeid in self.not_judged(suite))
+        return [nodeid for nodeid, of, suites in found if of == case or "offline" in suites.split(",")]
+
     @property
     def unfinished(self) -> set[str]:
         """The cases of which not every gate of a suite was judged."""
@@ -77,7 +84,7 @@ class Judged:
 
     def accepted(self, suite: str) -> bool:
         """Whether every gate of a suite was judged and passed."""
-        return self.suite(suite).all_passed and self.complete and not self.not_judged(suite)
+        return self.suite(suite).all_passed and self.complete and self.whole and not self.not_judged(suite)
 
     def cases_of(self, suite: str) -> list[str]:
         """The ``llm_bench`` cases of a suite of which some gate was judged."""

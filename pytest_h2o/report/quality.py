@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,24 @@ GATES = {"backpressure_skip": "backpressure"}
 
 @dataclass(frozen=True)
 class CaseView:
-    """One case: ``gates`` are its own verdicts and the offline ones of its suite, ``offline`` all offline verdicts."""
+    """One case: ``gates`` are its own verdicts and the offline ones of its suite, ``offline`` all offline verdicts.
+
+    ``left`` are those of its gates that were not judged, ``whole`` is false if others may not have been collected;
+    in either case it has not passed.
+    """
 
     name: str
     gates: Gates
     offline: Gates
     run: Run
     knobs: Knobs
+    left: Sequence[str] = ()
+    whole: bool = True
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate was judged and passed."""
+        return self.gates.all_passed and self.whole and not self.left
 
     def best(self, metric: str, gate: str = "") -> float | None:
         """What the gate measured, else the largest value of any row; None if there is none."""
@@ -44,8 +55,8 @@ class CaseView:
         return CaseResult(
             case=self.name,
             summary=summary,
-            quality_status="PASS" if self.gates.all_passed else "FAIL",
-            overall_pass=self.gates.all_passed,
+            quality_status="PASS" if self.passed else "FAIL",
+            overall_pass=self.passed,
             decode_pass=self.gates.passed("decode_drop"),
             runtime_decomp_pass=self.gates.passed("decompression_active", "decompression_budget"),
             runtime_queue_peak_pass=self.gates.passed("queue_peak"),
@@ -72,6 +83,8 @@ def view(judged: Judged, name: str) -> CaseView:
         offline=Gates([*own, *offline], judged.tolerated),
         run=judged.run(name),
         knobs=case.knobs(judged.lab.knobs),
+        left=judged.not_judged_of(name, case.suite),
+        whole=judged.whole,
     )
 
 

@@ -38,6 +38,7 @@ def summary_markdown(case: CaseView, title: str) -> str:
     points = [_point(f"{n} ({row.label})", row, selected) for n, row in enumerate(case.run.rows, start=1)]
     lines = [f"# {markdown_text(case.name)}", "", markdown_text(title), "", *_head(case, points, selected), ""]
     lines += [f"- problem: {markdown_text(problem)}" for problem in case.run.problems]
+    lines += [f"- not judged: {markdown_text(nodeid)}" for nodeid in case.left]
     lines += _section("Best Lossy Ratio", _ranked(points, "lossy")[:1])
     lines += _section("Best Decode TPS", _ranked(points, "decode")[:1])
     lines += _section("Best Total Ratio", _ranked(points, "total")[:1])

@@ -186,8 +186,11 @@ def test_a_part_of_a_suite_accepts_nothing(pytester: pytest.Pytester, workers: l
     """With some of its gates deselected a suite's report names them and does not say that it passed."""
     out = replay(pytester, "-m", "m3", "-k", "queue_peak or fallback", *workers)
     report = document(out / "m3" / "m3_report.json")
-    assert report["overall_pass_runs"] == report["total_runs"] == 2
-    assert not report["overall_pass"]
+    assert (report["overall_pass"], report["overall_pass_runs"], report["total_runs"]) == (False, 0, 2)
+    page = (out / "cases" / "joint_store-1" / "summary.md").read_text()
+    assert "not judged: gates/test_runtime.py::test_lossy\\[joint_store-1]" in page
+    assert "joint_full" not in page
+    assert {"- quality_status: FAIL", "- runtime_queue_peak_pass: true"} <= {*page.splitlines()}
     assert any("test_lossy[joint_full-1]" in name for name in report["not_judged"])
     assert not any("queue_peak" in name for name in report["not_judged"])
     assert not (out / "final").exists()
@@ -216,9 +219,9 @@ def test_acceptance_is_of_a_whole_suite(pytester: pytest.Pytester, selection: li
 
 
 def test_a_gate_named_alone_accepts_nothing(pytester: pytest.Pytester) -> None:
-    """The command that repeats one gate judges no suite."""
+    """The command that repeats one gate judges no suite and no case."""
     settings = [word for setting in SETTINGS for word in ("--h2o-set", setting)]
-    gate = f"{ROOT}/gates/test_offline.py::test_offline_verified"
+    gate = f"{ROOT}/gates/test_runtime.py::test_fallback[full_strict]"
     result = pytester.runpytest_inprocess(
         gate, "--rootdir", str(ROOT), "-p", "no:cacheprovider",
         "--h2o-replay", str(RECORDED), "--h2o-runtime", "embedded", "--h2o-set", "OUT=out", *settings,
@@ -227,6 +230,7 @@ def test_a_gate_named_alone_accepts_nothing(pytester: pytest.Pytester) -> None:
     assert document(pytester.path / "out" / "summary.json")["overall_pass"] is False
     page = (pytester.path / "out" / "summary.md").read_text()
     assert page.startswith("# No acceptance: single gates judged, none failed\n")
+    assert "- overall_pass: false" in (pytester.path / "out" / "cases" / "full_strict" / "summary.md").read_text()
 
 
 def test_what_was_not_measured_is_null(pytester: pytest.Pytester) -> None:
