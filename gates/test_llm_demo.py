@@ -32,12 +32,12 @@ def test_prompts(lab: Lab, gate: Gate) -> None:
 
 def test_launches(demo: Run, gate: Gate) -> None:
     """Every prompt must have been run to the end and reported; a crashed one is not left out of an average."""
-    gate.holds("launches", demo.problems, evidence=launches_evidence([demo]))
+    gate.holds("launches", demo.problems, source=demo.source, evidence=launches_evidence([demo]))
 
 
 def test_settings(demo: Run, gate: Gate) -> None:
     """Every prompt must have been run as asked: config, prompt file, blocks, workers, decode cache."""
-    gate.holds("settings", demo.problems, evidence=settings_evidence(demo))
+    gate.holds("settings", demo.problems, source=demo.source, evidence=settings_evidence(demo))
 
 
 def test_eviction_active(demo: Run, gate: Gate) -> None:

@@ -19,4 +19,5 @@ def test_every_launch_usable(lab: Lab, gate: Gate, joint: str) -> None:
     """
     runs = [lab.run(name) for name in lab.cases if name.startswith(f"{joint}-")]
     problems = [problem for run in runs for problem in run.problems] or ([] if runs else [f"no {joint} case"])
-    gate.holds("launches", problems, evidence=launches_evidence(runs))
+    source = next((run.source for run in runs if run.problems), None)
+    gate.holds("launches", problems, source=source, evidence=launches_evidence(runs))

@@ -44,7 +44,7 @@ def held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Compari
     """The decode speed of a case, or of its prompts in one bucket, held against its baseline."""
     if lab.baseline_mode(name) == "paired":
         return lab.study(name, bucket)
-    run = lab.run(name)
+    run = lab.run(name, bucket)
     try:
         return _compare(lab, run, bucket)
     except NotComparable as reason:
@@ -55,19 +55,19 @@ def _compare(lab: Lab, run: Run, bucket: str) -> Comparison:
     case = lab.cases[run.case]
     knobs = case.knobs(lab.knobs)
     every = knobs.on("REQUIRE_ALL_ROWS")
-    speeds = _speeds(lab, run, bucket)
+    speeds = _speeds(lab, run)
     records: Records = ()
     beside = lab.baseline_mode(run.case) == "same_batch"
     if not beside:
         baseline = _stored(lab, case, knobs)
         measured = against(speeds, baseline, all_rows=every)
     else:
-        other, wanted = lab.baseline_run(run.case), lab.labels_in(bucket)
-        if not other.problems and (alone := unmatched(other, run, wanted)):
+        other = lab.baseline_run(run.case, bucket)
+        if not other.problems and (alone := unmatched(other, run)):
             raise NotComparable(alone)
-        found = _speeds(lab, other, bucket)
+        found = _speeds(lab, other)
         before = {label: found[label] for label in speeds}
-        records = tuple(pair.records for pair in row_pairs(other, run, wanted) if pair.records)
+        records = tuple(pair.records for pair in row_pairs(other, run) if pair.records)
         baseline, measured = _same_session(case, knobs, (run, speeds), (other, before))
         measured = against_rows(speeds, before) if every else measured
     detail = "" if measured.missing else "same_batch, row by row" if every and beside else baseline.text
@@ -160,18 +160,14 @@ def identity(run: Run) -> dict[str, str]:
     return {"machine": first.inputs.get("machine", ""), "model": model, "settings": _hash(dict(first.spec.config))}
 
 
-def _speeds(lab: Lab, run: Run, bucket: str) -> dict[str, float]:
+def _speeds(lab: Lab, run: Run) -> dict[str, float]:
     """Decode speed by row label; raises :class:`NotComparable`."""
     if missing := run.missing("decode_tps"):
         raise NotComparable(missing)
-    wanted = lab.labels_in(bucket)
-    rows = {name: row for name, row in _rows(run).items() if wanted is None or row.label in wanted}
-    chosen = {name: row.samples["decode_tps"].mean for name, row in rows.items()}
-    if not chosen:
-        raise NotComparable(f"no prompts in bucket {bucket}" if bucket else "no rows were measured")
-    if lab.cases[run.case].program == "llm_demo" and (still := [label for label in chosen if chosen[label] <= 0]):
+    speeds = {name: row.samples["decode_tps"].mean for name, row in _rows(run).items()}
+    if lab.cases[run.case].program == "llm_demo" and (still := [name for name, speed in speeds.items() if speed <= 0]):
         raise NotComparable(f"the decode speed of {', '.join(still)} is not above 0")
-    return chosen
+    return speeds
 
 
 def _tokens(run: Run) -> dict[str, int]:

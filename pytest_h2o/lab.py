@@ -69,29 +69,30 @@ class Lab:
         """The buckets of the selected prompts, in order."""
         return list(dict.fromkeys(prompt.bucket for prompt in self.prompts.prompts))
 
-    def run(self, name: str) -> Run:
-        """The launches of a case, made on first use; ValueError if there is no such case."""
+    def run(self, name: str, bucket: str = "") -> Run:
+        """The launches of a case, or of its prompts in one bucket, made on first use; ValueError for another name."""
         if name not in self.cases:
             raise ValueError(f"there is no case {name}; there are {', '.join(self.cases)}")
         if self.recording:
-            return self.recording.run(self.cases[name])
+            return self._part(self.recording.run(self.cases[name]), bucket)
         if name not in self._runs:
             case = self.cases[name]
             for spec in self._batch(case) if name in self.studied else ():
                 self.get(spec)
             records = [self._get_in_place(case, spec) for spec in self._launches(case, case.replicate)]
             self._runs[name] = read_run(name, records)
-        return self._runs[name]
+        return self._part(self._runs[name], bucket)
 
-    def baseline_run(self, name: str) -> Run:
-        """The launches of a case's work with H2O off, made on first use."""
+    def baseline_run(self, name: str, bucket: str = "") -> Run:
+        """The launches of the same work with H2O off, made on first use."""
         case = self.cases[name]
         if not self.recording:
-            return read_run(name, [self.get(baseline_of(spec)) for spec in self._launches(case, case.replicate)])
+            records = [self.get(baseline_of(spec)) for spec in self._launches(case, case.replicate)]
+            return self._part(read_run(name, records), bucket)
         if self.baseline is None:
             reason = "a recording has no baseline beside its launches; name one with --h2o-replay-baseline DIR"
             return Run(name, (), (), (reason,))
-        run = self.baseline.run(case)
+        run = self._part(self.baseline.run(case), bucket)
         h2o = (f"{self.baseline.directory} was run with H2O on",) if self.baseline.has_h2o else ()
         return replace(run, problems=tuple(f"baseline: {problem}" for problem in (*run.problems, *h2o)))
 
@@ -264,20 +265,27 @@ class Lab:
 
     def _recorded(self, case: Case, bucket: str) -> PairedStudy:
         """A study of the recorded rows: each beside the recorded baseline's row of the same name."""
-        run, other, wanted = self.run(case.name), self.baseline_run(case.name), self.labels_in(bucket)
-        if problems := row_problems(other, run, wanted):
+        run, other = self.run(case.name, bucket), self.baseline_run(case.name, bucket)
+        if problems := row_problems(other, run):
             return PairedStudy((), None, tuple(problems), run.source)
-        pairs = tuple(row_pairs(other, run, wanted))
+        pairs = tuple(row_pairs(other, run))
         target = case.knobs(self.knobs).number(drop_knob(case))
         return PairedStudy(pairs, study_pairs(pairs, target, each_label=_by_length(case))[0], (), run.source)
 
     def _pair_records(self, case: Case, replicate: int, bucket: str) -> list[tuple[LaunchRecord, LaunchRecord]]:
-        wanted = self.labels_in(bucket)
-        pairs = [pair for pair in self._pairs(case, replicate) if wanted is None or pair[1].label in wanted]
+        labels = self._labels(bucket)
+        pairs = [pair for pair in self._pairs(case, replicate) if not bucket or pair[1].label in labels]
         return [(self._get_beside_others(case, candidate), self.get(baseline))[::-1] for baseline, candidate in pairs]
 
-    def labels_in(self, bucket: str) -> set[str] | None:
-        return {prompt.stem for prompt in self.prompts.prompts if prompt.bucket == bucket} if bucket else None
+    def _part(self, run: Run, bucket: str) -> Run:
+        """The launches over the prompts of one bucket, so that trouble with another's does not count."""
+        if not bucket or not run.launches:
+            return run
+        labels = self._labels(bucket)
+        return read_run(run.case, [record for record in run.launches if record.label in labels])
+
+    def _labels(self, bucket: str) -> set[str]:
+        return {prompt.stem for prompt in self.prompts.prompts if prompt.bucket == bucket}
 
 
 def drop_knob(case: Case) -> str:

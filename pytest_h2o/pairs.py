@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -166,27 +166,28 @@ def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | N
     return Pair(candidate.spec.label, before, after, cost_before, cost_after, (baseline, candidate)), []
 
 
-def row_problems(baseline: Run, candidate: Run, wanted: Collection[str] | None = None) -> list[str]:
-    """Why not every row that :func:`row_pairs` is asked for can be compared with the baseline's; empty if they can."""
+def row_problems(baseline: Run, candidate: Run) -> list[str]:
+    """Why not every row of the candidate can be compared with the baseline's; empty if they can."""
+    if not (baseline.problems or candidate.problems) and (alone := unmatched(baseline, candidate)):
+        return [alone]
     sides = {"": candidate, "baseline: ": baseline}
-    problems = [text if run.problems else side + text for side, run in sides.items() if (text := _no_speed(run))]
-    return problems or list(filter(None, [unmatched(baseline, candidate, wanted)]))
+    return [text if run.problems else side + text for side, run in sides.items() if (text := _no_speed(run))]
 
 
-def unmatched(baseline: Run, candidate: Run, wanted: Collection[str] | None = None) -> str:
+def unmatched(baseline: Run, candidate: Run) -> str:
     """The candidate's rows that have no row of the same label in the baseline, as a reason; empty without any."""
     has, needs = (Counter(row.label for row in run.rows) for run in (baseline, candidate))
-    alone = [label for label in needs - has if wanted is None or label in wanted]
+    alone = needs - has
     return f"the baseline holds no row of {', '.join(alone)}" if alone else ""
 
 
-def row_pairs(baseline: Run, candidate: Run, wanted: Collection[str] | None = None) -> Iterator[Pair]:
-    """Candidate rows beside baseline rows of the same label, the first with the first; those in ``wanted`` if given."""
+def row_pairs(baseline: Run, candidate: Run) -> Iterator[Pair]:
+    """Candidate rows beside baseline rows of the same label, the first with the first."""
     beside: dict[str, list[tuple[Row, Sample]]] = {}
     for row, sample in baseline.samples("decode_tps"):
         beside.setdefault(row.label, []).append((row, sample))
     for row, sample in candidate.samples("decode_tps"):
-        if beside.get(row.label) and (wanted is None or row.label in wanted):
+        if beside.get(row.label):
             other, speed = beside[row.label].pop(0)
             before, after = baseline.launch_of(other), candidate.launch_of(row)
             records = (before, after) if before and after else None

@@ -33,8 +33,10 @@ class Run:
 
     @property
     def source(self) -> Path | None:
-        """The file of the first row, else the directory of the first launch."""
-        places = [row.source for row in self.rows] + [record.directory for record in self.launches]
+        """The file of the first row, or where the first launch without one left its output, if there are problems."""
+        read = {row.source for row in self.rows}
+        broken = [record for record in self.launches if not read & {record.table, record.stdout}]
+        places = [*(_place(record) for record in broken if self.problems), *(row.source for row in self.rows)]
         return places[0] if places else None
 
     def highest(self, metric: str) -> Measured:
@@ -177,15 +179,19 @@ def read_launch(record: LaunchRecord, labels: Sequence[str] | None = None) -> tu
     problems += [problem for row in rows for problem in row.problems]
     if rows or not problems:
         problems += _unplanned([row.label for row in rows], [spec.label] if labels is None else labels)
-    read = (rows[0].source if rows else record.table, record.stdout)
-    source = next((path for path in read if path.is_file()), record.directory)
-    return ([] if problems else rows), [_located(spec.name, text, source) for text in problems]
+    source = rows[0].source if rows else _place(record)
+    return ([] if problems else rows), [_located(spec.name, "; ".join(problems), source)] if problems else []
 
 
 def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
     """How a launch ended, and how many others ended in the same way."""
     others = f" and {len(alike)} more launches" if len(alike) > 1 else f" and {alike[0].spec.name}" if alike else ""
     return _located(record.spec.name + others, record.reason, record.directory)
+
+
+def _place(record: LaunchRecord) -> Path:
+    """The file that a launch's row is read from, if it is there."""
+    return next((path for path in (record.table, record.stdout) if path.is_file()), record.directory)
 
 
 def _located(name: str, text: str, source: Path) -> str:

@@ -15,6 +15,7 @@ from pytest_h2o.parsers.rows import ParseError, Row
 
 INIT_ERROR = "LLM init error"
 SUMMARY_BEGIN, SUMMARY_END = "#" * 33, "#" * 34
+SKIPPED = "0 prompt tokens: the program skips an empty prompt and one whose first character is '#'"
 LABELS = {
     "prompt tokens num", "decode tokens num", "vision time", "pixels_mp", "audio process time", "audio input time",
     "prefill time", "decode time", "sample time", "prefill speed", "decode speed", "vision speed", "audio RTF",
@@ -52,6 +53,8 @@ def read_demo(stdout: Path, metrics: Path | None, label: str) -> Row:
     problems += _value_problems(record, summary.cells, counts)
     problems += record_problems
     problems += _disagreements(record, summary.cells)
+    if counts[0] == 0:  # whatever else is odd comes of it
+        problems = [SKIPPED]
     samples = _samples(record) | _speeds(record, summary.cells)
     cells = summary.cells | {key: str(value) for key, value in record.items()}
     said = tuple(printable(problem) for problem in problems)
@@ -142,14 +145,12 @@ def _speeds(record: Mapping[str, object], cells: Mapping[str, str]) -> dict[str,
 
 
 def _value_problems(record: Mapping[str, object], cells: Mapping[str, str], counts: list[int | None]) -> Iterator[str]:
-    if counts[0] == 0:
-        yield "0 prompt tokens: the program skips an empty prompt and one whose first character is '#'"
-    elif counts[1] == 0:
+    if counts[1] == 0:
         yield "0 decode tokens: nothing was generated"
     elif None in counts and (record or cells):
         yield "prompt or decode tokens were not printed as a count"
-    for label in ("prefill speed", "decode speed"):
-        if (speed := _printed(cells, label)) is not None and not 0 < speed < float("inf"):
+    for label, count in (("prefill speed", counts[0]), ("decode speed", counts[1])):
+        if count and (speed := _printed(cells, label)) is not None and not 0 < speed < float("inf"):
             yield f"{label} is {cells[label]}"
     for key in [*(REQUIRED if record else ()), *(key for key in record if key in BY_DEMO and key not in REQUIRED)]:
         value = _number(record.get(key))

@@ -26,7 +26,9 @@ PROMPT_GATES = ["settings", "launches", "eviction_active", "decompression_active
 IGNORED = "prompt_128_1*0 prompt tokens*"
 
 
-def verdicts(pytester: pytest.Pytester, recording: Path, *arguments: str) -> dict[str, dict[str, object]]:
+def verdicts(
+    pytester: pytest.Pytester, recording: Path, *arguments: str, by: str = "gate"
+) -> dict[str, dict[str, object]]:
     """The verdicts of a replay by gate; gates that a knob turns off are left out."""
     pytester.runpytest_inprocess(
         str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist",
@@ -34,7 +36,7 @@ def verdicts(pytester: pytest.Pytester, recording: Path, *arguments: str) -> dic
     )  # fmt: skip
     [summary] = pytester.path.glob("runs/*/summary.json")
     gates = json.loads(summary.read_text())["gates"]
-    return {gate["gate"]: gate for gate in gates if gate["outcome"] != "skipped"}
+    return {gate[by]: gate for gate in gates if gate["outcome"] != "skipped"}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,20 @@ def test_without_the_ignored_prompt(pytester: pytest.Pytester, tmp_path: Path) -
     (recording / "launches.json").write_text(json.dumps(kept))
     found = verdicts(pytester, recording, "-m", "llm_demo", "-k", "not decode_drop and not bucket and not greedy")
     assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
+
+
+def test_a_bucket_is_judged_on_its_own_prompts(pytester: pytest.Pytester) -> None:
+    """The ignored prompt of 128 tokens decides nothing about longer ones; the launch at fault is the file to open."""
+    arguments = ["-m", "llm_demo", "-k", "bucket", "--h2o-replay-baseline", str(GOLDEN / "demo_baseline")]
+    found = verdicts(pytester, GOLDEN / "demo_full", *arguments, by="case")
+    assert {case: verdict["outcome"] for case, verdict in found.items()} == {
+        "128": "fail",
+        "512": "fail",
+        "2048": "pass",
+    }
+    assert str(found["128"]["reason"]).count("prompt_128_1.stdout") == 1
+    assert str(found["128"]["source"]).endswith("prompt_128_1.stdout")
+    assert "is not <=" in str(found["512"]["reason"])
 
 
 def test_lengths_that_the_program_skips(pytester: pytest.Pytester, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -64,18 +64,20 @@ class StubLab:
     def cases(self) -> dict[str, Case]:
         return all_cases(self.knobs)
 
-    def run(self, name: str) -> Run:
-        return self.candidate
+    def run(self, name: str, bucket: str = "") -> Run:
+        return part(self.candidate, bucket)
 
-    def baseline_run(self, name: str) -> Run:
-        return self.baseline
-
-    def labels_in(self, bucket: str) -> set[str] | None:
-        return {bucket} if bucket else None
+    def baseline_run(self, name: str, bucket: str = "") -> Run:
+        return part(self.baseline, bucket)
 
     def baseline_mode(self, name: str) -> str:
         mode = self.cases[name].knobs(self.knobs).text("DECODE_BASELINE_MODE")
         return "same_batch" if name == "candidate" and mode != "paired" else mode
+
+
+def part(run: Run, bucket: str) -> Run:
+    """The rows whose label is the bucket's name."""
+    return replace(run, rows=tuple(row for row in run.rows if bucket in ("", row.label)))
 
 
 def judge(function: Callable[..., None], knobs: Knobs, case: str = "full_strict", **fixtures: Any) -> Verdict:

@@ -66,11 +66,10 @@ def test_recorded_launches_read_to_the_numbers_in_them(name: str) -> None:
 
 @pytest.mark.parametrize("case", ["demo_baseline", "demo_full", "demo_store"])
 def test_a_skipped_prompt_is_a_problem_and_not_a_zero(case: str) -> None:
-    """The program ignored the prompt, exited 0 and printed -nan: every sign of it is said."""
+    """The program ignored the prompt, exited 0 and printed -nan: that is said, and not what comes of it."""
     stdout, metrics = files(f"{case}/prompt_128_1")
     row = read_demo(stdout, metrics, "prompt_128_1")
-    assert row.problems[:3] == (SKIPPED, "prefill speed is -nan tok/s", "decode speed is -nan tok/s")
-    assert row.problems[3].startswith(f"no metrics record: {metrics}: cannot be read")
+    assert row.problems == (SKIPPED,)
     assert set(row.samples) == {"prefill_tps", "decode_tps"}
     assert all(math.isnan(sample.mean) for sample in row.samples.values())
 
