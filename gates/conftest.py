@@ -50,6 +50,12 @@ def demo(lab: Lab) -> Run:
 
 
 @pytest.fixture
+def demo_baseline(lab: Lab) -> Run:
+    """The same prompts with H2O off."""
+    return lab.baseline_run("candidate")
+
+
+@pytest.fixture
 def demo_study(lab: Lab, demo: Run) -> PairedStudy | Comparison:
     """The decode speed over all real prompts against its baseline."""
     return held_against(lab, "candidate")

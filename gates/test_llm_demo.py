@@ -63,12 +63,11 @@ def test_bucket_decode(bucket_study: PairedStudy | Comparison, gate: Gate) -> No
     gate.passes_study(bucket_study, "LLM_DEMO_DECODE_DROP_TARGET", evidence=decode_evidence(bucket_study.records))
 
 
-def test_greedy_agreement(lab: Lab, demo: Run, gate: Gate) -> None:
+def test_greedy_agreement(demo: Run, demo_baseline: Run, gate: Gate) -> None:
     """Under eviction the model must still write text, and as far like the baseline as MIN_GREEDY_AGREEMENT asks."""
-    baseline = lab.baseline_run("candidate")
-    beside = {record.label: record for record in baseline.launches}
+    beside = {record.label: record for record in demo_baseline.launches}
     found = answers([(beside[record.label], record) for record in demo.launches if record.label in beside])
-    measured = agreement(found, "; ".join((*demo.problems, *baseline.problems)))
+    measured = agreement(found, "; ".join((*demo.problems, *demo_baseline.problems)))
     gate.at_least(measured, "MIN_GREEDY_AGREEMENT", evidence=text_evidence(found))
 
 

@@ -28,8 +28,8 @@ Store = Callable[[LaunchSpec], LaunchRecord]
 class Lab:
     """Everything gates need: cases, launches, decode studies, prompts and the offline evaluation.
 
-    ``studied`` and ``looked_at`` name the cases that the selected gates ask about, ``dumped`` says whether a KV dump
-    is needed, ``scored`` whether a held-out text is predicted.
+    ``looked_at``, ``studied`` and ``compared`` name the cases whose launches, decode speed and baseline the selected
+    gates ask about, ``dumped`` says whether a KV dump is needed, ``scored`` whether a held-out text is predicted.
     They are known before the first launch, so that the launches of all arms can be interleaved.
     ``combinations`` are those of a sweep. A ``recording`` takes the place of all launches, with what was recorded in
     ``baseline`` to compare its decode speed with; ``replay`` is the directory of any earlier run that is judged again.
@@ -42,6 +42,7 @@ class Lab:
     prompt_dir: Path
     looked_at: Collection[str] = ()
     studied: Collection[str] = ()
+    compared: Collection[str] = ()
     dumped: bool = False
     scored: bool = False
     combinations: Sequence[LaunchSpec] = ()
@@ -125,6 +126,9 @@ class Lab:
         specs |= {spec.key: spec for spec in self._quality_launches() if self.scored}
         for name in self.looked_at:
             specs |= {spec.key: spec for spec in self._launches(self.cases[name], self.cases[name].replicate)}
+        for name in self.compared:
+            candidates = self._launches(self.cases[name], self.cases[name].replicate)
+            specs |= {spec.key: spec for spec in map(baseline_of, candidates)}
         for name in self.studied:
             specs |= {spec.key: spec for spec in self._batch(self.cases[name])}
         for name in self._paired:

@@ -31,7 +31,7 @@ class ProgressPrinter:
         texts = {
             "start": f"[{count}] {name}",
             "tick": f"[{count}] {name}: running for {seconds:.0f} s",
-            "wait": f"[{count}] {name}: waiting for another measurement on this machine ({seconds:.0f} s)",
+            "wait": f"[{count}] {name}: waiting for its turn ({seconds:.0f} s)",
             "end": f"[{count}] {name}: {seconds:.1f} s",
         }
         idle = kind in ("tick", "wait")

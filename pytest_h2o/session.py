@@ -31,7 +31,7 @@ from pytest_h2o.report.pareto import LEGEND, comparison
 from pytest_h2o.report.text import aligned, clean, summary_rows
 from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.session import check_room
+from pytest_h2o.runs.session import check_room, point_latest
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
 from pytest_h2o.settings import Settings, ini_values, read_settings, rerun_command
@@ -98,14 +98,17 @@ class Session:
         """Learn from the selected gates which cases and studies are needed, so that launches can be interleaved."""
         looked_at: set[str] = set()
         studied: set[str] = set()
+        compared: set[str] = set()
         for item in items:
             fixtures = set(getattr(item, "fixturenames", ()))
             cases = _cases_of(item, fixtures, self.lab.cases)
             looked_at |= cases
             studied |= cases if fixtures & STUDIES else set()
+            compared |= cases if "demo_baseline" in fixtures else set()
             self.lab.dumped |= bool(fixtures & OFFLINE)
             self.lab.scored |= "quality" in fixtures
         self.lab.looked_at, self.lab.studied = frozenset(looked_at), frozenset(studied)
+        self.lab.compared = frozenset(compared)
         if not (self.replay or self.is_worker or self.knobs.is_given("DECODE_BASELINE")):
             for name in studied:
                 if self.lab.baseline_mode(name) == "fixed":
@@ -157,7 +160,8 @@ class Session:
     def pytest_report_collectionfinish(self) -> list[str]:
         if self.replay:
             return ["h2o: nothing is launched"]
-        lines = [f"h2o: {len(self._planned)} launches planned"]
+        number = len(self._planned)  # of gates that ship; others ask for theirs as they run
+        lines = [f"h2o: at least {number} launch{'' if number == 1 else 'es'} planned"] if number else []
         if keys := overridden_keys(self.runtime, self._planned):
             lines.append(f"h2o: the launches replace these keys of the model config: {clean(', '.join(keys))}")
         return lines
@@ -195,6 +199,8 @@ class Session:
             except OSError as error:
                 self.unwritten = f"NOT ALL REPORTS ARE WRITTEN: {error.strerror}"
                 session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+        if self.root.is_dir() and self.root.parent == _base(self.config) and not self.is_worker:
+            point_latest(self.root)
 
     def _write_reports(self, *, complete: bool) -> None:
         self.root.mkdir(parents=True, exist_ok=True)

@@ -23,12 +23,15 @@ def create_session_dir(base: Path) -> Path:
         with suppress(FileExistsError):
             directory.mkdir()
             break
-    _point_latest(directory)
+    point_latest(directory)
     return directory
 
 
-def _point_latest(directory: Path) -> None:
-    """Best effort: a convenience, impossible on some file systems; a real directory of that name stays."""
+def point_latest(directory: Path) -> None:
+    """Point ``latest`` beside ``directory`` to it.
+
+    Best effort: a convenience, impossible on some file systems; a real directory of that name stays.
+    """
     link = directory.with_name(f".latest-{os.getpid()}")
     with suppress(OSError):
         link.symlink_to(directory.name)

@@ -92,7 +92,7 @@ def session(seconds: float) -> None:
             started = time.perf_counter()
             run(folder, "-m", "final")
             wall = time.perf_counter() - started
-            records = [json.loads(path.read_text()) for path in folder.glob("h2o-runs/*/launches/*/launch.json")]
+            records = [json.loads(path.read_text()) for path in folder.glob("h2o-runs/[0-9]*/launches/*/launch.json")]
             own = sum(record["seconds"] or 0.0 for record in records)
             inside = sum(end - begin for begin, end, *_ in launches(folder)) / 1e9
             print(

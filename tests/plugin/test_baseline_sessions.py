@@ -53,14 +53,14 @@ def here(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
 def decode(pytester: pytest.Pytester, mode: str, speed: float, *arguments: str) -> tuple[str, str]:
     """Outcome of the decode gate of one session at this speed, and the baseline or the reason."""
     pytester.path.joinpath("speed").write_text(str(speed))
-    before = set(pytester.path.glob("h2o-runs/*/summary.json"))
+    before = set(pytester.path.glob("h2o-runs/[0-9]*/summary.json"))
     pytester.runpytest_inprocess(
         str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-m", "runtime",
         "-k", "full_strict", "--llm-bench", "llm_bench", "--model-config", "config.json",
         "--h2o-set", f"DECODE_BASELINE_MODE={mode}", "--h2o-set", "PROMPTS=8,16", "--h2o-set", "GENS=1",
         "--h2o-set", "REPEAT=1", "--h2o-set", "THREADS=2", *arguments,
     )  # fmt: skip
-    [summary] = set(pytester.path.glob("h2o-runs/*/summary.json")) - before
+    [summary] = set(pytester.path.glob("h2o-runs/[0-9]*/summary.json")) - before
     [verdict] = [gate for gate in json.loads(summary.read_text())["gates"] if gate["gate"] == "decode_drop"]
     return verdict["outcome"], verdict["evidence"] or verdict["reason"]
 
@@ -92,7 +92,7 @@ def test_rolling_over_sessions_and_in_a_replay(pytester: pytest.Pytester, here: 
     outcome, baseline = decode(pytester, "rolling", 95.0)
     assert (outcome, "97 tok/s (rolling_median, 3 samples)" in baseline) == ("pass", True)
     assert [entry["decode_best"] for entry in history(here)] == [96.0, 97.0, 98.0, 95.0]
-    recorded = max(here.glob("h2o-runs/*/launches")).parent
+    recorded = max(here.glob("h2o-runs/[0-9]*/launches")).parent
     outcome, baseline = decode(pytester, "rolling", 1.0, "--h2o-replay", str(recorded))
     assert (outcome, "4 samples" in baseline) == ("pass", True)
     assert (

@@ -102,13 +102,26 @@ def test_base_config_is_never_touched_and_replaced_keys_are_said(pytester: pytes
     config.write_text(json.dumps({"kv_h2o_block_tokens": 7, "thread_num": 3, "kv_h2o_enable": True, "mine": [1]}))
     before = hashlib.sha256(config.read_bytes()).hexdigest(), config.stat().st_mtime_ns
     result = run_gates(pytester, *options)
-    result.stdout.fnmatch_lines(["h2o: the launches replace these keys of the model config: kv_h2o_block_tokens"])
+    result.stdout.fnmatch_lines(
+        [
+            "h2o: at least 1 launch planned",
+            "h2o: the launches replace these keys of the model config: kv_h2o_block_tokens",
+        ]
+    )
     assert (hashlib.sha256(config.read_bytes()).hexdigest(), config.stat().st_mtime_ns) == before
-    [summary] = pytester.path.glob("h2o-runs/*/summary.json")
+    [summary] = pytester.path.glob("h2o-runs/[0-9]*/summary.json")
     assert json.loads(summary.read_text())["overridden"] == {"kv_h2o_block_tokens": 7}
-    [record] = pytester.path.glob("h2o-runs/*/launches/*/launch.json")
+    [record] = pytester.path.glob("h2o-runs/[0-9]*/launches/*/launch.json")
     assert json.loads(record.read_text())["overridden"] == {"kv_h2o_block_tokens": 7}
     assert json.loads(record.with_name("config.json").read_text())["mine"] == [1]
+
+
+def test_baselines_are_planned(pytester: pytest.Pytester) -> None:
+    """A gate that compares answers needs as many launches with H2O off as with it on."""
+    options = install(pytester.path)
+    result = run_gates(pytester, *options, "-k", "greedy or eviction_active", "--h2o-set", "MAX_PROMPTS=2")
+    result.stdout.fnmatch_lines(["h2o: at least 4 launches planned", "[[]4/4] *"])
+    assert len(launches(pytester.path)) == 4
 
 
 @pytest.mark.parametrize(("name", "words"), [("srun", "srun -N1"), ("ssh", "ssh -tt"), ("wrap", "wrap -c {command}")])
@@ -346,9 +359,9 @@ def test_hostile_output_of_a_failure(pytester: pytest.Pytester, body: str) -> No
     assert "\x1b" not in result.stdout.str()
     root = ElementTree.parse(pytester.path / "report.xml").getroot()
     assert len(root.findall(".//failure")) == 2
-    for path in pytester.path.glob("h2o-runs/*/*.json"):
+    for path in pytester.path.glob("h2o-runs/[0-9]*/*.json"):
         json.loads(path.read_text())
-    [page] = pytester.path.glob("h2o-runs/*/summary.md")
+    [page] = pytester.path.glob("h2o-runs/[0-9]*/summary.md")
     assert "<b>" not in page.read_text()
 
 

@@ -86,7 +86,7 @@ def test_shared_failure(tmp_path: Path) -> None:
     outcomes, output = run(tmp_path, "-k", "full_strict", *PAIRED, "-n", "2", "--dist", "loadgroup")
     assert outcomes["failed"] == len(re.findall("reason .*exit code 3", output)) >= 8
     assert "passed" not in outcomes
-    names = [record.parent.name for record in tmp_path.glob("h2o-runs/*/launches/*/launch.json")]
+    names = [record.parent.name for record in tmp_path.glob("h2o-runs/[0-9]*/launches/*/launch.json")]
     assert sum("x3-full-" in name for name in names) == 1
     assert (len(made(tmp_path)), overlaps(tmp_path)) == (len(set(made(tmp_path))), 0)
 

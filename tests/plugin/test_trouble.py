@@ -74,7 +74,7 @@ def test_a_gate_that_breaks_is_no_acceptance(pytester: pytest.Pytester, setup: P
     pytester.makepyfile(broken="def pytest_runtest_setup(item):\n    assert 'fallback' not in item.name")
     result = run(pytester, "honest", "-p", "broken")
     assert (result.parseoutcomes()["passed"], result.parseoutcomes()["errors"]) == (2, 1)
-    [summary] = setup.glob("h2o-runs/*/summary.json")
+    [summary] = setup.glob("h2o-runs/[0-9]*/summary.json")
     assert json.loads(summary.read_text())["overall_pass"] is False
 
 
@@ -106,7 +106,7 @@ def test_trouble_fails_every_gate_with_its_reason(
     assert (outcomes.get("failed"), outcomes.get("errors"), outcomes.get("passed")) == (3, None, None)
     result.stdout.fnmatch_lines(reason.split("\n"))
     assert launches(setup) == 1
-    (kept,) = setup.glob("h2o-runs/*/launches/bench-p512_g128x3-full-r1")
+    (kept,) = setup.glob("h2o-runs/[0-9]*/launches/bench-p512_g128x3-full-r1")
     assert kept.joinpath("stdout").exists()
     assert kept.joinpath("launch.json").exists()
 
@@ -132,7 +132,8 @@ def test_workers_share_launches(pytester: pytest.Pytester, setup: Path, workers:
     result = run(pytester, "honest", "-n", workers, "-k", "full_strict and (fallback or queue or columns or cache_act)")
     assert result.parseoutcomes()["passed"] == 3
     assert launches(setup) == 1
-    (directory,) = setup.glob("h2o-runs/*")
+    (directory,) = setup.glob("h2o-runs/[0-9]*")
+    assert setup.joinpath("h2o-runs/latest").readlink() == Path(directory.name)
     summary = json.loads(directory.joinpath("summary.json").read_text())
     assert summary["overall_pass"] is False
     assert {f"gates/test_runtime.py::test_{name}[full_strict]" for name in ("lossy", "queue_peak")} & {
@@ -161,7 +162,7 @@ def test_prompt_directory_without_prompts(pytester: pytest.Pytester, setup: Path
 def test_replay_of_a_run_directory(pytester: pytest.Pytester, setup: Path) -> None:
     """An earlier run directory is judged again with other thresholds, launching nothing."""
     run(pytester, "honest")
-    (directory,) = setup.glob("h2o-runs/*")
+    (directory,) = setup.glob("h2o-runs/[0-9]*")
     recorded = shutil.move(directory, setup / "recorded")
     result = run(pytester, "honest", "--h2o-replay", str(recorded), "--h2o-set", "MAX_LOSSLESS_QUEUE_PEAK=0")
     assert (result.parseoutcomes()["failed"], result.parseoutcomes()["passed"]) == (1, 2)

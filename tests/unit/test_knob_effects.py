@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gate_functions import DEMO, OFFLINE, QUALITY, RUNTIME, StubLab, judge, make_run
+from gate_functions import DEMO, OFFLINE, QUALITY, RUNTIME, judge, make_run
 from test_lab import FakeStore, Speed, by_arm
 
 from pytest_h2o.cases import all_cases, launches
@@ -92,8 +92,7 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
         paths["directory"].mkdir(parents=True)
         paths["stdout"].write_text(f"\nprompt file is p\n{text}\n{'#' * 33}\n")
         runs.append(Run(arm, (LaunchRecord(spec=spec, status="ok", reason="", **paths),), (), ()))
-    lab = StubLab(knobs, runs[1], runs[0])
-    return judge(DEMO.test_greedy_agreement, knobs, "candidate", lab=lab, demo=runs[1]).outcome
+    return judge(DEMO.test_greedy_agreement, knobs, "candidate", demo=runs[1], demo_baseline=runs[0]).outcome
 
 
 def quality(settings: Sequence[str], tmp_path: Path) -> object:
@@ -148,7 +147,7 @@ def rolling(settings: Sequence[str], tmp_path: Path) -> object:
 def kept(settings: Sequence[str], tmp_path: Path) -> object:
     """Whether a session leaves an entry in the history."""
     lab, _ = make_lab(settings, tmp_path)
-    keep_history(lab, [Verdict(gate="decode_drop", case="full_strict", outcome="pass")], tmp_path)
+    keep_history(lab, [Verdict(gate="decode_drop", case="full_strict", outcome="pass")], tmp_path, ())
     return (tmp_path / "history.jsonl").exists()
 
 
