@@ -169,7 +169,10 @@ def _launches(directory: Path) -> Iterator[Recorded]:
     elif (path := directory / "launch.json").is_file():
         yield _from_argv(directory, _read(path, Entry))
     elif (path := directory / "manifest.json").is_file():
-        yield from (_from_manifest(directory, entry) for entry in _read(path, list[ManifestEntry]))
+        entries = _read(path, list[ManifestEntry])
+        if all(entry.return_code is None for entry in entries) and not _logs(directory):
+            raise RecordingError(f"{path} is a plan, nothing was launched; run it without --dry-run")
+        yield from (_from_manifest(directory, entry) for entry in entries)
     else:
         yield from (_from_log(directory, path) for path in _logs(directory)[:MAX_ENTRIES])
 

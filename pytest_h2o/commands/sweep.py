@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         sweep = plan(arguments)
         if not arguments.dry_run:
             return sweep.launch()
-        sweep.write_manifest({spec.arm: 0 for spec in sweep.launches})
+        sweep.write_manifest({spec.arm: None for spec in sweep.launches})
         print(f"{sweep.size}: planned in {clean(sweep.out)}, nothing launched")
         return 0
     except (SweepError, PresetError, KnobError, RuntimeSetupError) as error:

@@ -34,7 +34,7 @@ LOSSLESS_KEYS = (
 def manifest_entry(
     spec: LaunchSpec, return_code: int | None, *, config: Path, log: Path, disable_lossless: bool = False
 ) -> dict[str, object]:
-    """One launch; raises KeyError if its config does not hold every key, as that of an H2O-off launch."""
+    """One launch, ``log`` null if it is not there; KeyError if its config lacks keys, as that of an H2O-off launch."""
     values = spec.config
     return {
         "run_id": spec.arm,
@@ -46,6 +46,6 @@ def manifest_entry(
         "kv_h2o_enable": values["kv_h2o_enable"],
         **{key: values[key] for key in LOSSLESS_KEYS},
         "config": str(config),
-        "log": str(log),
+        "log": str(log) if log.is_file() else None,
         "return_code": return_code,
     }

@@ -384,7 +384,7 @@ class ManifestEntry(Document):
     kv_lossless_decode_cache_blocks: int
     kv_lossless_strict_roundtrip_check: bool
     config: str
-    log: str
+    log: str | None
     return_code: int | None
 
 

@@ -92,8 +92,12 @@ def standard_paths(directory: Path) -> dict[str, Any]:
 
 
 def save_record(record: LaunchRecord) -> None:
-    """Write ``launch.json`` at once or not at all; paths below the launch's directory are kept relative."""
+    """Write ``launch.json`` at once or not at all; paths below the launch's directory are kept relative.
+
+    The file that only the other program writes is not named.
+    """
     content = {"schema_version": SCHEMA_VERSION, **_fields(record), "spec": _fields(record.spec)}
+    del content["metrics" if record.program == "llm_bench" else "table"]
 
     def plain(value: object) -> object:
         if isinstance(value, Path):
@@ -113,7 +117,7 @@ def load_record(path: Path) -> LaunchRecord:
         if content["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {content['schema_version']}, expected {SCHEMA_VERSION}")
         spec = _build(LaunchSpec, content["spec"], Path())
-        return _build(LaunchRecord, {**content, "spec": spec}, path.parent)
+        return _build(LaunchRecord, {**standard_paths(path.parent), **content, "spec": spec}, path.parent)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RecordError(f"{path} is not a launch record: {type(error).__name__}: {error}") from error
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.cli import main
+from pytest_h2o.recordings import RecordingError, read_recording
 from pytest_h2o.report.pareto import front
 
 # Prints a table as llm_bench does, slower with small blocks. A lossy ratio of 7 to 9 means trouble.
@@ -171,7 +172,9 @@ def test_dry_run(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
             entry["h2o_target_lossy_ratio"],
         )
         assert config["base_dir"] == f"{kit.root}/"
-        assert entry["return_code"] == 0
+        assert (entry["log"], entry["return_code"]) == (None, None)
+    with pytest.raises(RecordingError, match=r"manifest\.json is a plan, nothing was launched"):
+        read_recording(kit.out)
 
 
 def test_dry_run_then_run(kit: Kit) -> None:

@@ -115,6 +115,7 @@ def test_a_launch_is_kept(tmp_path: Path) -> None:
     assert record.overridden == {"kv_a": 1}
     assert record.runtime == "fake: a test"
     assert load_record(record.directory / "launch.json") == record
+    assert "metrics" not in json.loads((record.directory / "launch.json").read_text())  # llm_demo alone writes them
 
 
 def test_once_per_session(tmp_path: Path) -> None:
