@@ -34,7 +34,7 @@ def verdicts(
         str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist",
         "--h2o-replay", str(recording), "--h2o-out", "runs", *arguments,
     )  # fmt: skip
-    [summary] = pytester.path.glob("runs/*/summary.json")
+    [summary] = pytester.path.glob("runs/latest/summary.json")
     gates = json.loads(summary.read_text())["gates"]
     return {gate[by]: gate for gate in gates if gate["outcome"] != "skipped"}
 
@@ -155,7 +155,7 @@ def test_full_eval_of_a_recording(pytester: pytest.Pytester, tmp_path: Path) -> 
     )  # fmt: skip
     assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
     assert {"online_sim_lossless", "offline_complete", "lossy"} <= found.keys()
-    [result] = pytester.path.glob("runs/*/offline_lossless_full_eval.json")
+    [result] = pytester.path.glob("runs/latest/offline_lossless_full_eval.json")
     assert json.loads(result.read_text())["online_chunk_seq"] == 128
 
 
