@@ -108,6 +108,7 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=raw,
     )
+    parser.add_argument("--version", action="version", version=_version() if chosen == "--version" else "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for suite, text in GATE_SUITES.items():
         commands.add_parser(
@@ -138,6 +139,9 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit code is 0 when all went well, 1 for wrong usage or input, pytest's own for a suite."""
     words = list(sys.argv[1:] if argv is None else argv)
+    first = words[0].replace("-", "_") if words else ""
+    if first in (*GATE_SUITES, *COMMANDS):
+        words[0] = first  # make-prompts is make_prompts
     first = words[0] if words else ""
     if first in (*GATE_SUITES, "doctor") and words[1:] not in (["-h"], ["--help"]):
         return run_pytest(["--h2o-doctor"] if first == "doctor" else ["-m", first], words[1:])
@@ -153,6 +157,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return fail(f"{error.filename or 'output'}: {error.strerror}")
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return f"pytest-h2o {version('pytest-h2o')}"
 
 
 def run_pytest(chosen: Sequence[str], arguments: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from pytest_h2o.data import bundled
 from pytest_h2o.knobs import Knobs
@@ -151,7 +153,15 @@ def _describe(error: ValidationError) -> str:
     empty = [str(item["loc"][0]) for item in error.errors() if item["type"] == "too_short"]
     words = [f"Empty sweep dimension: {', '.join(empty)}"] if empty else []
     others = [item for item in error.errors() if item["type"] != "too_short"]
-    return "; ".join(words + [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in others])
+    return "; ".join(words + [f"{'.'.join(map(str, item['loc'])) or 'file'}: {_message(item)}" for item in others])
+
+
+def _message(item: ErrorDetails) -> str:
+    """One error of pydantic's in words; an unknown key with the nearest one."""
+    if item["type"] != "extra_forbidden":
+        return item["msg"]
+    near = difflib.get_close_matches(str(item["loc"][0]), Preset.model_fields, n=1, cutoff=0.5)
+    return "unknown key" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def expand(  # noqa: PLR0913  what the original's command line adds to a preset

@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the original generator takes."""
     parser.add_argument("--corpus", nargs="+", type=Path, required=True, metavar="PATH", help="files and directories")
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="config.json of the model")
-    parser.add_argument("--targets", default="128,512,2048", metavar="N,...", help="token counts (128,512,2048)")
+    parser.add_argument(
+        "--targets", type=_targets, default="128,512,2048", metavar="N,...", help="token counts (128,512,2048)"
+    )
     parser.add_argument("--per-target", type=int, default=3, metavar="N", help="files of each token count (3)")
     parser.add_argument(
         "--tolerance", type=float, default=0.05, metavar="SHARE", help="tokens above target left (0.05)"
@@ -35,19 +37,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
+def _targets(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected token counts, comma separated") from None
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Write the files and their manifest; 1 if a text is not as long as asked for."""
     from pytest_h2o.corpus import CorpusError, compose, read_pieces, token_counter, write_prompts  # noqa: PLC0415
     from pytest_h2o.runtimes import RuntimeSetupError  # noqa: PLC0415
 
     try:
-        targets = [int(word) for word in arguments.targets.split(",")]
-        if min([*targets, arguments.per_target]) < 1 or arguments.tolerance < 0:
+        if min([*arguments.targets, arguments.per_target]) < 1 or arguments.tolerance < 0:
             raise CorpusError("--targets and --per-target must be at least 1, --tolerance at least 0")
         name, tokens = token_counter(arguments.config, strict=arguments.strict)
         pieces = read_pieces(arguments.corpus, arguments.min_piece_chars)
         made = compose(
-            pieces, targets, arguments.per_target, tokens, tolerance=arguments.tolerance, seed=arguments.seed
+            pieces, arguments.targets, arguments.per_target, tokens, tolerance=arguments.tolerance, seed=arguments.seed
         )
         entries = write_prompts(arguments.out_dir, made, name, tokens, overwrite=arguments.overwrite)
     except (CorpusError, RuntimeSetupError, ValueError) as error:

@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(BANNER, flush=True)
         _run(options) if options.quality is None else _run_quality(options)
     except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+        print(f"error: {reason}", file=sys.stderr)
         return 1
     print(flush=True)
     return 0
@@ -72,12 +73,15 @@ def _run(options: Options) -> None:
 def _run_quality(options: Options) -> None:
     """Print, and write where ``-j`` says, how well a text is predicted under each eviction policy."""
     from pytest_h2o.engine import quality  # noqa: PLC0415
-    from pytest_h2o.engine.config import SHIPPED  # noqa: PLC0415
+    from pytest_h2o.engine.config import SHIPPED, ConfigError  # noqa: PLC0415
     from pytest_h2o.engine.tokenizer import Tokenizer  # noqa: PLC0415
 
-    setup = next(command_line.setups(options))
-    engine, _ = _load(setup, 1)
-    text = Path(options.quality or SHIPPED / "heldout.txt").read_text("utf-8")
+    path = Path(options.quality or SHIPPED / "heldout.txt")
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8; give a text") from None
+    engine, _ = _load(next(command_line.setups(options)), 1)
     tokens = Tokenizer(engine.config.tokenizer, engine.config.architecture).encode(text)
     rows = quality.measure(engine, tokens)
     print(*quality.table_lines(rows), sep="\n")

@@ -80,9 +80,9 @@ def read_prompts(path: Path, *, whole: bool) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (1 for usage, load and prompt errors)."""
     words = sys.argv[1:] if argv is None else list(argv)
-    if not words:
+    if not words or words[0] in ("-h", "--help"):
         print(f"Usage: {Path(sys.argv[0]).name} config.json <prompt.txt> <max_tokens>")
-        return 1
+        return int(not words)
     arguments = parse(words)
     single_threaded_blas()
     from pytest_h2o.engine.config import ConfigError  # noqa: PLC0415 - numpy reads the environment when imported

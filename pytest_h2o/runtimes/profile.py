@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_h2o.knobs import KnobError, resolve
 from pytest_h2o.runtimes.base import RuntimeSetupError
 from pytest_h2o.runtimes.programs import absolute
 
@@ -65,6 +66,10 @@ def read_profile(path: Path) -> Profile:
         raise RuntimeSetupError(f"profile {path}: give {twice[0]} as {twice[0].lower()} before [knobs]")
     if env:
         knobs["H2O_LAUNCH_ENV"] = shlex.join([f"{name}={value}" for name, value in env.items()])
+    try:
+        resolve(profile=knobs)
+    except KnobError as error:
+        raise RuntimeSetupError(f"profile {path}: {error}") from None
     return Profile(f"profile {path.stem}", paths, knobs)
 
 

@@ -336,9 +336,23 @@ def test_demo_metrics_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert demo.parse(["c", "p", "5", "--metrics-jsonl", "own"]).metrics == Path("own")
 
 
+@pytest.mark.parametrize(("content", "message"), [(None, "No such file or directory"), (b"\xff", "not UTF-8")])
+def test_text_that_cannot_be_read(
+    tmp_path: Path, content: bytes | None, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The text whose perplexity was asked for is named."""
+    path = tmp_path / "text"
+    if content:
+        path.write_bytes(content)
+    assert run_bench("--quality", path) == 1
+    assert capfd.readouterr().err.startswith(f"error: {path}: {message}")
+
+
 def test_demo_errors(shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Usage, a model that cannot be loaded and a prompt file that is missing or empty all end with 1 and a reason."""
     assert run_demo() == 1
+    assert "Usage: " in capfd.readouterr().out
+    assert run_demo("--help") == 0
     assert "Usage: " in capfd.readouterr().out
     assert run_demo(tmp_path / "none.json", "p", 1) == 1
     captured = capfd.readouterr()

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,7 @@ def test_help_of_a_suite_is_ours(flag: str, capsys: pytest.CaptureFixture[str]) 
         (["sweep"], "--preset"),
         (["parse"], "LOG"),
         (["report"], "RUN_DIR"),
+        (["make-prompts", "--targets", "abc"], "argument --targets: 'abc': expected token counts, comma separated"),
     ],
 )
 def test_wrong_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +97,14 @@ def test_wrong_usage(words: list[str], message: str, capsys: pytest.CaptureFixtu
         cli.main(words)
     assert ended.value.code == 1
     assert message in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is that of the installed package."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"pytest-h2o {version('pytest-h2o')}\n"
 
 
 def test_gates(capsys: pytest.CaptureFixture[str]) -> None:

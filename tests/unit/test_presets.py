@@ -92,6 +92,7 @@ def test_order_and_names() -> None:
         ('{"prompts": [], "gens": [], "repeat": 0}', "Empty sweep dimension: prompts, gens; repeat"),
         ('{"promts": [512]}', "promts"),
         ('{"h2o_keep_ratios": [1.5]}', "h2o_keep_ratios"),
+        ('{"h2o_keep_ratio": [0.3]}', r"h2o_keep_ratio: unknown key; did you mean h2o_keep_ratios\?"),
         ("not json", "file"),
         ("", "file"),
         ("[" * 100_000, "file"),

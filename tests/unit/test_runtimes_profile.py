@@ -71,6 +71,8 @@ def test_values_become_knob_texts(tmp_path: Path) -> None:
         ("[env]\nX = 3", "X is 3; expected text"),
         ("launcher = 'srun'", "unknown key 'launcher'"),
         ("[knobs]\nLLM_BENCH = 'x'", r"give LLM_BENCH as llm_bench before \[knobs\]"),
+        ("[knobs]\nTHREADS = 'two'", "THREADS='two': expected an integer"),
+        ("[knobs]\nTHREDS = 2", "unknown knob THREDS; did you mean THREADS"),
         ("a = [", "is not TOML"),
         ("a = " + "[" * 100_000, "is not TOML"),
         ('a = "\ud800"', "is not TOML"),
