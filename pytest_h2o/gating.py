@@ -115,7 +115,7 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
     if not evidence:
         return verdict
     said = {standing: [item for item in evidence if item.standing == standing] for standing in STANDINGS}
-    against = [f"{item.claim}: {item.text}" for item in said["contradicted"]]
+    against = [f"{item.text} (contradicts: {item.claim})" for item in said["contradicted"]]
     if require:
         against += [f"claimed, not evidenced: {item.claim} ({item.text})" for item in said["not evidenced"]]
     verdict = replace(
@@ -123,7 +123,7 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
         standing=max((item.standing for item in evidence), key=STANDINGS.index),
         evidence="; ".join([*filter(None, [verdict.evidence]), *(item.text for item in said["supported"])]),
         not_evidenced="; ".join(f"{item.claim} ({item.text})" for item in said["not evidenced"]),
-        warning="; ".join(f"{item.claim}: {item.text}" for item in said["doubtful"]),
+        warning="; ".join(f"{item.text} (casts doubt on: {item.claim})" for item in said["doubtful"]),
     )
     if not against:
         return verdict

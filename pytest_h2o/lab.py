@@ -17,7 +17,7 @@ from pytest_h2o.knobs import Knobs
 from pytest_h2o.pairs import OpenStudy, PairedStudy, look, row_pairs, row_problems, study_pairs
 from pytest_h2o.prompts import PromptSelection, select_prompts
 from pytest_h2o.recordings import Recording
-from pytest_h2o.results import Run, read_run
+from pytest_h2o.results import Run, located, read_run
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.specs import LaunchSpec
 
@@ -147,11 +147,11 @@ class Lab:
         if given := self.knobs.text("DUMP_DIR"):
             return (Path(given), "") if Path(given).is_dir() else (None, f"DUMP_DIR={given} is not a directory")
         if self.recording:
-            return None, f"{self.recording.directory} holds no KV dump; give DUMP_DIR"
+            return None, f"no KV dump in {self.recording.directory}; give DUMP_DIR"
         if not self.prompts.prompts:
             return None, "no prompt to dump KV from: " + self.prompts.describe_problems()
         records = [self.get(spec) for spec in self._dump_launches()]
-        reasons = [f"{record.spec.name}: {reason}" for record in records if (reason := _no_dump(record))]
+        reasons = [reason for record in records if (reason := _no_dump(record))]
         return (None, "; ".join(reasons)) if reasons else (records[0].directory.parent, "")
 
     def once(self, name: str, compute: Callable[[], dict[str, object]]) -> dict[str, object]:
@@ -317,7 +317,8 @@ def in_order(order: str, baseline: Sequence[LaunchSpec], candidate: Sequence[Lau
 def _no_dump(record: LaunchRecord) -> str:
     """Why a launch left no KV dump; empty if it did."""
     if record.status != "ok":
-        return f"{record.reason} (see {record.directory})"
+        return located(record.reason, record.directory, record.name)
     if not any((record.directory / "kv_dump").rglob("meta_*.json")):
-        return "the program wrote no KV dump; use a build with the KV dump switch, or give DUMP_DIR"
+        text = "the program wrote no KV dump; use a build with the KV dump switch, or give DUMP_DIR"
+        return located(text, record.directory, record.name)
     return ""

@@ -129,7 +129,7 @@ class Recording:
 
 def _joined(case: str, launches: Sequence[Recorded], directory: Path) -> Run:
     runs = [each.read(case) for each in launches]
-    problems = [problem for run in runs for problem in run.problems] if runs else [f"{directory} holds no such launch"]
+    problems = [problem for run in runs for problem in run.problems] if runs else [f"no such launch in {directory}"]
     return Run(
         case,
         tuple(record for run in runs for record in run.launches),

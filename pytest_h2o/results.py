@@ -19,6 +19,7 @@ from pytest_h2o.runs.ending import what_it_said
 from pytest_h2o.runs.records import LaunchRecord
 
 MAX_RATIO = 1e6
+SHOWN = 3
 UNITS = {metric.name: metric.unit for metric in METRICS}
 
 
@@ -174,19 +175,18 @@ def read_launch(record: LaunchRecord, labels: Sequence[str] | None = None) -> tu
         files = (_version(path) for path in (record.table, record.stdout, record.metrics))
         read_rows, told = _read_rows(record, labels is None, *files)
     except ParseError as error:
-        return [], [f"{spec.name}: {error}"]
+        return [], [f"{error} ({spec.name})"]
     rows, problems = list(read_rows), list(told)
     problems += [problem for row in rows for problem in row.problems]
     if rows or not problems:
         problems += _unplanned([row.label for row in rows], [spec.label] if labels is None else labels)
     source = rows[0].source if rows else _place(record)
-    return ([] if problems else rows), [_located(spec.name, "; ".join(problems), source)] if problems else []
+    return ([] if problems else rows), [located("; ".join(problems), source, spec.name)] if problems else []
 
 
 def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
-    """How a launch ended, and how many others ended in the same way."""
-    others = f" and {len(alike)} more launches" if len(alike) > 1 else f" and {alike[0].spec.name}" if alike else ""
-    return _located(record.spec.name + others, record.reason, record.directory)
+    """How a launch ended, and which others ended in the same way."""
+    return located(record.reason, record.directory, *(each.name for each in (record, *alike)))
 
 
 def _place(record: LaunchRecord) -> Path:
@@ -194,11 +194,14 @@ def _place(record: LaunchRecord) -> Path:
     return next((path for path in (record.table, record.stdout) if path.is_file()), record.directory)
 
 
-def _located(name: str, text: str, source: Path) -> str:
-    """A problem with its place in its first line, unless it names it itself."""
-    first, newline, more = text.partition("\n")
-    place = "" if str(source) in first else f" (see {source})"
-    return f"{name}: {first}{place}{newline}{more}"
+def located(text: str, source: Path, *launches: str) -> str:
+    """A problem in one line, the cause before the launches and the place, with what else a program said below it."""
+    first, *told = text.split("\n")
+    cause = ": ".join([first, *(line.strip() for line in told[:1])])
+    shown = ", ".join([*launches[:SHOWN], *(["..."] if len(launches) > SHOWN else [])])
+    names = shown if len(launches) == 1 else f"{len(launches)} launches: {shown}"
+    place = "" if str(source) in cause else f"; see {source}"
+    return "\n".join([f"{cause} ({names}{place})", *told[1:]])
 
 
 def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:

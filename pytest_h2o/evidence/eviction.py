@@ -64,7 +64,7 @@ def _stale(look: Look) -> Evidence | None:
     stale, plans = look.facts.stale_plans, look.facts.plans
     text = f"{stale} of {plans} eviction plans were dropped as stale, and KV grew to {look.facts.max_kv} tokens"
     if stale * 2 > plans:
-        return look.says(APPLIED, False, f"{text} ({look.record.stdout})")
+        return look.says(APPLIED, False, f"{text}, see {look.record.stdout}")
     return look.doubts(APPLIED, text) if stale else None
 
 

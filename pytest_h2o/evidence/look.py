@@ -78,11 +78,11 @@ class Look:
 
     def says(self, claim: str, holds: bool, text: str) -> Evidence:
         """An observation of this launch."""
-        return Evidence(claim=claim, standing="supported" if holds else "contradicted", text=f"{self.name}: {text}")
+        return Evidence(claim=claim, standing="supported" if holds else "contradicted", text=f"{text} ({self.name})")
 
     def doubts(self, claim: str, text: str) -> Evidence:
         """An observation that makes a claim worth less without refuting it."""
-        return Evidence(claim=claim, standing="doubtful", text=f"{self.name}: {text}")
+        return Evidence(claim=claim, standing="doubtful", text=f"{text} ({self.name})")
 
 
 def looks_at(run: Run) -> list[Look]:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from pytest_h2o.gating import Evidence, Measured
+from pytest_h2o.results import located
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes.base import QUALITY_FILE
 
@@ -52,7 +53,7 @@ def read_quality(record: LaunchRecord) -> tuple[Mapping[str, Row], str]:
     """The rows ``full``, ``h2o`` and ``window`` at the tested lossy ratio, or why there are none."""
     path = record.directory / QUALITY_FILE
     if record.status != "ok":
-        return {}, f"{record.name}: {record.reason} (see {record.directory})"
+        return {}, located(record.reason, record.directory, record.name)
     try:
         rows = Report.model_validate_json(_text(path)).quality
     except (OSError, ValueError, ValidationError) as error:

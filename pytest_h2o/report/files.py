@@ -31,7 +31,7 @@ from pytest_h2o.report.suite_reports import (
     m3_rows,
 )
 from pytest_h2o.report.summary import summary_markdown
-from pytest_h2o.report.text import clean, markdown_row, markdown_text, summary_rows
+from pytest_h2o.report.text import LONG, clean, markdown_row, markdown_text, summary_rows
 from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.suites import named, reported
@@ -173,7 +173,7 @@ def _plain(value: KnobValue | None) -> JsonValue:
 
 def markdown(document: Summary) -> str:
     """The summary table as Markdown, cells escaped."""
-    header, *rows = summary_rows(document.gates)
+    header, *rows = summary_rows(document.gates, LONG)
     lines = [*map(markdown_row, [header, ["---"] * len(header), *rows])]
     return f"# {outcome(document)}\n\n{markdown_text(document.title)}\n\n" + "\n".join(lines) + "\n"
 

@@ -10,9 +10,10 @@ from pytest_h2o.gating import Verdict
 from pytest_h2o.metrics import quantity
 
 WORDS = {"pass": "pass", "fail": "FAIL", "inconclusive": "UNDECIDED", "skipped": "off"}
+NOTE, LONG = 60, 2000  # characters of a note on a screen, and of any text
 
 
-def clean(text: object, limit: int = 2000) -> str:
+def clean(text: object, limit: int = LONG) -> str:
     """One line without control characters, cut to ``limit`` characters."""
     line = str(text)
     line = line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
@@ -57,8 +58,11 @@ def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: i
     return f"No acceptance: {count}{' of ' if suite else ''}{suite} judged, none failed"
 
 
-def summary_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
-    """Header and one row per gate, what failed last; the cases of a gate that a knob turns off share a row."""
+def summary_rows(verdicts: Sequence[Verdict], note: int = NOTE) -> list[tuple[str, ...]]:
+    """Header and one row per gate, what failed last; the cases of a gate that a knob turns off share a row.
+
+    Notes are cut to ``note`` characters.
+    """
     header = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
     off = Counter((v.gate, v.knob, v.reason) for v in verdicts if v.outcome == "skipped")
     rows = [
@@ -66,7 +70,8 @@ def summary_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
         for (gate, _, why), count in off.items()
     ]
     judged = [verdict for verdict in verdicts if verdict.outcome != "skipped"]
-    return [header, *rows, *map(verdict_row, sorted(judged, key=lambda verdict: verdict.outcome != "pass"))]
+    ordered = sorted(judged, key=lambda verdict: verdict.outcome != "pass")
+    return [header, *((*cells, clean(text, note)) for *cells, text in [*rows, *map(verdict_row, ordered)])]
 
 
 def verdict_row(verdict: Verdict) -> tuple[str, ...]:
@@ -75,7 +80,7 @@ def verdict_row(verdict: Verdict) -> tuple[str, ...]:
     required = f"{verdict.operator} {target}" if verdict.target is not None else "-"
     evidence = "claimed, not evidenced" if verdict.standing == "not evidenced" else verdict.standing or "-"
     note = verdict.reason or verdict.warning or verdict.not_evidenced
-    return WORDS[verdict.outcome], verdict.gate, verdict.case, value, required, margin, evidence, clean(note, 60)
+    return WORDS[verdict.outcome], verdict.gate, verdict.case, value, required, margin, evidence, clean(note)
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

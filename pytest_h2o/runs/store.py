@@ -190,7 +190,7 @@ class ReplayStore:
         return self.peek(spec) or LaunchRecord(
             spec=spec,
             status="not_recorded",
-            reason=f"{self.root} holds no such launch, and a replay launches nothing; run the gates without replay",
+            reason=f"no such launch in {self.root}, and a replay launches nothing; run the gates without replay",
             **standard_paths(self.root),
         )
 

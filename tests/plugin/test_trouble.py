@@ -89,10 +89,10 @@ def test_reports_that_cannot_be_written(pytester: pytest.Pytester, setup: Path) 
 @pytest.mark.parametrize(
     ("body", "arguments", "reason"),
     [
-        ("crash", [], "*ended by signal 11 (SIGSEGV)*\n * Unable to open config file: x"),
+        ("crash", [], "*reason*ended by signal 11 (SIGSEGV): Unable to open config file: x (bench-*"),
         ("hang", ["--h2o-set", "LAUNCH_TIMEOUT_S=1"], "*1 s*"),
         ("garbage", [], "*reason*no table*"),
-        ("no table", [], "*reason*no table (see */stdout)\n * done"),
+        ("no table", [], "*reason*no table: done (bench-*; see */stdout)"),
         ("cut", [], "*reason*"),
         ("wrong row", [], "*the row is p64_g128, launched was p512_g128*"),
     ],

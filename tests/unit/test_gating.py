@@ -80,10 +80,10 @@ def test_evidence() -> None:
     assert weigh(passing, [support]) == replace(passing, standing="supported", evidence="KV shrank")
     assert weigh(passing, [support, unknown]).not_evidenced == "eviction (needs lines)"
     assert weigh(passing, [support, unknown, doubt]).standing == "doubtful"
-    assert weigh(passing, [doubt]).warning == "eviction: old KV"
+    assert weigh(passing, [doubt]).warning == "old KV (casts doubt on: eviction)"
     contradicted = weigh(passing, [support, against, doubt])
     assert (contradicted.outcome, contradicted.standing) == ("fail", "contradicted")
-    assert contradicted.reason == "eviction: plans were dropped"
+    assert contradicted.reason == "plans were dropped (contradicts: eviction)"
 
 
 def test_required_evidence() -> None:

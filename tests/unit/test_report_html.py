@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from pytest_h2o.gating import Verdict
 from pytest_h2o.knobs import resolve
-from pytest_h2o.report.files import summary
+from pytest_h2o.report.files import markdown, summary
 from pytest_h2o.report.html import to_html
+from pytest_h2o.report.text import summary_rows
 
 HOSTILE = ["<script>alert(1)</script>", "</td>", "&amp;", '"><img src=x>', "\x1b[31m"]
 TEXT = st.text(max_size=30) | st.sampled_from(HOSTILE)
@@ -63,3 +64,13 @@ def test_what_a_page_says() -> None:
     page = Page(to_html(summary("embedded", resolve(["LOSSY_TARGET=3"]), {"x": failed})))
     for text in ("Not accepted", "embedded", "1 FAIL", "full_strict", "2.5", ">= 3", "too small", "LOSSY_TARGET = 3"):
         assert text in page.said
+
+
+def test_notes_are_cut_on_the_screen_only() -> None:
+    """What is too long for a terminal is whole in the files."""
+    reason = "exit code 3: " + "a long story, " * 20 + "the end"
+    failed = Verdict(gate="lossy", case="full", outcome="fail", reason=reason)
+    assert summary_rows([failed])[1][-1] == reason[:59] + "…"
+    document = summary("embedded", resolve(), {"x": failed})
+    assert reason in markdown(document)
+    assert f"<summary>{reason}</summary>" in to_html(document)

@@ -167,21 +167,22 @@ def test_many_lines_are_read_in_bounded_memory(tmp_path: Path, reader: Callable[
 
 def test_launches_that_ended_alike_are_one_problem(tmp_path: Path) -> None:
     """A broken program is said once, with what it printed below, however many launches it broke."""
-    reasons = ["exit code 1\n  no such file", "exit code 1", "exit code 1", "exit code 2"]
+    reasons = ["exit code 1\n  no such file\n  give another", *["exit code 1"] * 3, "exit code 2"]
     failed = [
         replace(record(tmp_path, None), status="failed", reason=reason, spec=replace(SPEC, replicate=number),
                 directory=tmp_path / str(number))
         for number, reason in enumerate(reasons)
     ]  # fmt: skip
     assert read_run("full", failed).problems == (
-        f"bench-p512_g128x3-full-r0 and 2 more launches: exit code 1 (see {tmp_path}/0)\n  no such file",
-        f"bench-p512_g128x3-full-r3: exit code 2 (see {tmp_path}/3)",
+        "exit code 1: no such file (4 launches: bench-p512_g128x3-full-r0, bench-p512_g128x3-full-r1, "
+        f"bench-p512_g128x3-full-r2, ...; see {tmp_path}/0)\n  give another",
+        f"exit code 2 (bench-p512_g128x3-full-r4; see {tmp_path}/4)",
     )
 
 
 def test_a_program_that_printed_no_table_says_what_it_said(tmp_path: Path) -> None:
     """Programs that exit with 0 after an error show it."""
-    name, place = "bench-p512_g128x3-full-r1", f"(see {tmp_path}/stdout)"
+    place = f"(bench-p512_g128x3-full-r1; see {tmp_path}/stdout)"
     problems = read_launch(record(tmp_path, None, "hello\nUnable to open x\n"))[1]
-    assert problems == [f"{name}: the program printed no table {place}\n  Unable to open x"]
-    assert read_launch(record(tmp_path, None))[1] == [f"{name}: the program printed no table, and nothing else {place}"]
+    assert problems == [f"the program printed no table: Unable to open x {place}"]
+    assert read_launch(record(tmp_path, None))[1] == [f"the program printed no table, and nothing else {place}"]
