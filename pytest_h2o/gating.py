@@ -21,7 +21,8 @@ Operator = Literal[">=", "<=", ">"]
 class Measured:
     """What was read for one metric: the value that counts and every row it was chosen from.
 
-    ``missing`` says why there is no value; a measurement with a reason in ``missing`` never passes.
+    ``missing`` says why there is no value; a measurement with a reason in ``missing`` never passes. ``limits`` says
+    what keeps the value from being better, where that is known.
     """
 
     metric: str
@@ -30,6 +31,7 @@ class Measured:
     source: Path | None = None
     rows: tuple[tuple[str, str], ...] = ()
     missing: str = ""
+    limits: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,8 @@ def compare(measured: Measured, operator: Operator, target: float) -> Verdict:
     if margin > 0 or (margin == 0 and operator != ">"):
         return replace(verdict, outcome="pass", margin=margin)
     missed = f"{number(value, measured.unit, 6)} is not {operator} {quantity(target, measured.unit, 6)}"
-    return replace(verdict, margin=margin, reason=f"{measured.metric} {missed}")
+    reason = f"{measured.metric} {missed}"
+    return replace(verdict, margin=margin, reason=f"{reason}: {measured.limits}" if measured.limits else reason)
 
 
 def _margin(value: float, operator: Operator, target: float) -> float:

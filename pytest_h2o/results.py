@@ -20,6 +20,7 @@ from pytest_h2o.runs.records import LaunchRecord
 
 MAX_RATIO = 1e6
 SHOWN = 3
+ROUNDING = 1e-3  # of shares that are printed with four decimals, and means of several
 UNITS = {metric.name: metric.unit for metric in METRICS}
 
 
@@ -73,7 +74,9 @@ class Run:
         missing = next((text for metric in metrics if (text := self.missing(metric))), "")
         numbers = [[row.samples[metric].mean for metric in metrics] for row in self.rows if not missing]
         values = [max(1 / max(floor, quantized, 1e-9), lossy) for floor, quantized, lossy in numbers]
-        return self._of_rows("lossy ratio within reach", values, "ratio", missing, every_row=every_row)
+        found = self._of_rows("lossy ratio within reach", values, "ratio", missing, every_row=every_row)
+        limits = {value: _what_limits(*shares) for value, (*shares, _) in zip(values, numbers, strict=True)}
+        return replace(found, limits=limits.get(found.value or 0.0, ""))
 
     def rows_with(self, *metrics: str) -> Measured:
         """How many rows show all of these metrics above 0."""
@@ -240,6 +243,20 @@ def _read_rows(record: LaunchRecord, fresh: bool, *_: tuple[int, int]) -> tuple[
 
 def _cells(table: Table) -> list[dict[str, str]]:
     return [dict(row.cells) for row in table.rows]
+
+
+def _what_limits(floor: float, quantized: float) -> str:
+    """Which knobs keep a share ``quantized`` of the cache, of which ``floor`` is protected whatever is asked for."""
+    if floor >= 1:
+        return (
+            "H2O_RECENT_TOKENS and H2O_SINK_TOKENS protect all of the cache, or H2O_TRIGGER_MIN_TOKENS was not reached"
+        )
+    if quantized - floor < ROUNDING:
+        return f"H2O_RECENT_TOKENS and H2O_SINK_TOKENS, in blocks of H2O_BLOCK_TOKENS, protect {floor:.1%} of the cache"
+    return (
+        f"{quantized:.1%} of the cache are kept for H2O_TARGET_LOSSY_RATIO (H2O_KEEP_RATIO in static mode), rounded up "
+        f"by H2O_BLOCK_TOKENS; H2O_RECENT_TOKENS and H2O_SINK_TOKENS protect {floor:.1%}"
+    )
 
 
 def _first_positive(row: Row, metric: str, other: str) -> float:

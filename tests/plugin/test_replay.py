@@ -159,6 +159,19 @@ def test_full_eval_of_a_recording(pytester: pytest.Pytester, tmp_path: Path) -> 
     assert json.loads(result.read_text())["online_chunk_seq"] == 128
 
 
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        ("bench_full", "31.8% of the cache are kept for H2O_TARGET_LOSSY_RATIO*by H2O_BLOCK_TOKENS*protect 22.8%"),
+        ("bench_never_triggered", "H2O_RECENT_TOKENS and H2O_SINK_TOKENS*or H2O_TRIGGER_MIN_TOKENS was not reached"),
+    ],
+)
+def test_what_limits_the_lossy_ratio(pytester: pytest.Pytester, run: str, reason: str) -> None:
+    """A target out of reach names the settings that put it there, with their shares of the cache."""
+    found = verdicts(pytester, GOLDEN / run, "-m", "runtime", "-k", "keep_feasible", "--h2o-set", "LOSSY_TARGET=9")
+    pytest.LineMatcher([str(found["keep_feasible"]["reason"])]).fnmatch_lines([f"*is not >= 9: {reason}"])
+
+
 def test_thresholds_change_the_verdict(pytester: pytest.Pytester) -> None:
     """A replay holds the recorded numbers against today's knobs."""
     found = verdicts(pytester, GOLDEN / "bench_full", "-k", "lossy", "-m", "runtime", "--h2o-set", "LOSSY_TARGET=3.2")
