@@ -22,20 +22,23 @@ class ProgressPrinter:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.started = 0
+        self.reused = 0
         self._quiet_until = 0.0
 
     def show(self, kind: str, name: str, seconds: float, total: int) -> None:
-        """``kind`` is ``start``, ``tick``, ``wait`` or ``end``; while nothing ends, a line now and then is enough."""
-        self.started += kind == "start"
+        """``kind`` is an event of :class:`RunStore`; while nothing ends, a line now and then is enough."""
+        self.started += kind in ("start", "reuse")
+        self.reused += kind == "reuse"
         count = f"{self.started}/{max(total, self.started)}" if total else f"{self.started}"
         texts = {
             "start": f"[{count}] {name}",
             "tick": f"[{count}] {name}: running for {seconds:.0f} s",
             "wait": f"[{count}] {name}: waiting for its turn ({seconds:.0f} s)",
             "end": f"[{count}] {name}: {seconds:.1f} s",
+            "reuse": f"[{count}] {name}: taken over",
         }
         idle = kind in ("tick", "wait")
-        if (kind == "start" and not self._verbose()) or (idle and time.monotonic() < self._quiet_until):
+        if (kind in ("start", "reuse") and not self._verbose()) or (idle and time.monotonic() < self._quiet_until):
             return
         self._quiet_until = time.monotonic() + EVERY_S
         self._write(texts[kind])

@@ -232,6 +232,9 @@ class Session:
             if self.unwritten:
                 terminalreporter.write_line(self.unwritten, red=True)
             terminalreporter.write_line(f"run directory: {clean(self.root)}")
+        if self.printer.reused:
+            resume = self.config.getoption("h2o_resume")
+            terminalreporter.write_line(clean(f"launches taken over from {resume}: {self.printer.reused}"))
         if exitstatus not in DONE and (self.root / "launches").is_dir() and not self.is_worker:
             root = shlex.quote(str(self.root))
             terminalreporter.write_line(clean(f"not everything was judged; to go on, add --h2o-resume {root}"))

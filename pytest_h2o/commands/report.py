@@ -29,6 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_h2o.report.text import clean, headline, summary_rows  # noqa: PLC0415
 
     path = arguments.run_dir / "summary.json" if arguments.run_dir.is_dir() else arguments.run_dir
+    if not path.exists() and (arguments.run_dir / "launches").is_dir():
+        steps = "--h2o-resume goes on with its launches, --h2o-replay judges them"
+        return fail(f"{arguments.run_dir}: nothing was judged before the run ended; {steps}")
     try:
         document = read_summary(path)
         title, verdicts = clean(document["title"]), [verdict_of(gate) for gate in document["gates"]]

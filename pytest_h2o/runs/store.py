@@ -32,16 +32,16 @@ from pytest_h2o.specs import LaunchSpec
 
 __all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
 
-Event = Literal["start", "tick", "end", "wait"]
+Event = Literal["start", "tick", "end", "wait", "reuse"]
 OnEvent = Callable[[Event, LaunchSpec, float], None]
 
 
 class RunStore:
     """Launches specs below ``root/launches`` and keeps their records, shared by all processes with the same root.
 
-    ``on_event`` is told what happens and the seconds so far: ``start``, ``tick`` (every few seconds), ``end``, and
-    ``wait`` while another process launches. ``previous`` is the root of an earlier session: its successful launches
-    are copied where spec, programs, model, base config and prompt are unchanged.
+    ``on_event`` is told what happens and the seconds so far: ``start``, ``tick`` (every few seconds), ``end``, ``wait``
+    while another process launches, and ``reuse`` of an earlier launch. ``previous`` is the root of an earlier session:
+    its successful launches are copied where spec, programs, model, base config and prompt are unchanged.
     """
 
     def __init__(
@@ -151,6 +151,7 @@ class RunStore:
             return None
         directory = self._reserve(spec)
         shutil.copytree(old.directory, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RECORD_FILE))
+        self.on_event("reuse", spec, 0.0)
         return self._keep(replace(old, spec=spec, **standard_paths(directory), reused_from=str(old.directory)))
 
     def _record(self, spec: LaunchSpec, directory: Path, **fields: Any) -> LaunchRecord:

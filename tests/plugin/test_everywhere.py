@@ -158,13 +158,16 @@ def test_an_interrupted_session_is_not_accepted_and_can_be_continued(
     wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     session.send_signal(signal.SIGINT)
     output = session.communicate(timeout=PATIENCE_S)[0]
-    [summary] = tmp_path.glob("first/*/summary.json")
+    summary = tmp_path / "first" / "latest" / "summary.json"
     assert json.loads(summary.read_text())["overall_pass"] is False
     assert [gate["outcome"] for gate in json.loads(summary.read_text())["gates"]] == ["pass"]
     [resume] = re.findall(r"--h2o-resume (\S+)", output)
     monkeypatch.setenv("GO", "1")
-    outcomes, _ = run(tmp_path, "-k", "(full_strict or store_tuned) and queue_peak", *PAIRED, "--h2o-resume", resume)
+    continued = ["-k", "(full_strict or store_tuned) and queue_peak", *PAIRED, "--h2o-resume", resume]
+    outcomes, output = run(tmp_path, *continued)
     assert outcomes == {"passed": 2}
+    assert f"launches taken over from {resume}: 1" in output
+    assert re.search(r"^\[2/2\] bench-\S+-store-r1: \d", output, re.MULTILINE), output
     assert len(made(tmp_path)) == 2
 
 

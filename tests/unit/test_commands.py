@@ -255,6 +255,13 @@ def test_report_of_something_else(tmp_path: Path, content: str, capsys: pytest.C
     assert f"{tmp_path}/summary.json: no summary of a run" in err
 
 
+def test_report_of_a_run_that_judged_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A session that was interrupted before its first verdict left launches alone."""
+    (tmp_path / "launches").mkdir()
+    assert main(["report", str(tmp_path)]) == 1
+    assert f"{tmp_path}: nothing was judged before the run ended" in capsys.readouterr().err
+
+
 def test_report_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A directory without a summary is named."""
     assert main(["report", str(tmp_path)]) == 1
