@@ -97,7 +97,7 @@ class Gate:
         if verdict.outcome == "inconclusive" and self._tolerates(verdict.reason):
             return
         if verdict.outcome != "pass":
-            pytest.fail(failure_table(verdict, self.rerun), pytrace=False)
+            pytest.fail(failure_table(verdict), pytrace=False)
 
     def _tolerates(self, reason: str) -> bool:
         """End the test of a study that decides nothing as DECODE_INCONCLUSIVE says; false if it is to fail."""
@@ -111,7 +111,8 @@ class Gate:
         return policy == "warn"
 
     def _record(self, verdict: Verdict) -> Verdict:
-        verdict = replace(verdict, gate=self.name, case=self.case, suites=suites_of(self.node))
+        rerun = self.rerun if verdict.outcome in ("fail", "inconclusive") else ""
+        verdict = replace(verdict, gate=self.name, case=self.case, suites=suites_of(self.node), rerun=rerun)
         self.node.user_properties += verdict.properties()
         return verdict
 

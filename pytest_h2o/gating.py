@@ -64,6 +64,7 @@ class Verdict:
     not_evidenced: str = ""
     warning: str = ""
     suites: str = ""
+    rerun: str = ""
     rows: tuple[tuple[str, str], ...] = field(default=())
 
     def properties(self) -> list[tuple[str, str | float]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from pytest_h2o.decode import keep_history
 from pytest_h2o.gate import Gate, suites_of
@@ -25,7 +26,7 @@ from pytest_h2o.parsers.rows import Row
 from pytest_h2o.presets import PresetError, combinations, distinct, preset_names
 from pytest_h2o.progress import EventFollower, ProgressPrinter, append_event
 from pytest_h2o.recordings import Recording, RecordingError, is_own, read_recording
-from pytest_h2o.report.files import write_reports
+from pytest_h2o.report.files import judged_summary, write_reports
 from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.pareto import LEGEND, comparison
 from pytest_h2o.report.text import aligned, clean, summary_rows
@@ -209,7 +210,12 @@ class Session:
         whole = not self._parts_collected()
         judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated, complete, whole)
         records = self.lab.recording.records if self.lab.recording else store.records()
-        write_reports(self.root, self.describe(), judged, self.config.getoption("markexpr"), records)
+        expression = self.config.getoption("markexpr")
+        document = judged_summary(self.describe(), judged, expression, records, kit=self.kit, root=self.root)
+        if junit := self.config.stash.get(xml_key, None):
+            for name, text in document.properties().items():
+                junit.add_global_property(name, text)
+        write_reports(self.root, document, judged, expression, records)
         if complete and whole and not self.replay:
             keep_history(judged.lab, self.verdicts.values(), self.root, judged.unfinished)
 

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import BaseModel, JsonValue
@@ -37,51 +39,80 @@ from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.suites import named, reported
 
 
-def write_reports(root: Path, title: str, judged: Judged, expression: str, records: list[LaunchRecord]) -> None:
+def write_reports(
+    root: Path, document: Summary, judged: Judged, expression: str, records: Sequence[LaunchRecord]
+) -> None:
     """Write the session's record into ``root``, and the reports of suites of which some gate was judged.
 
     ``expression`` is the marker expression that the session selects gates by.
     """
-    replaced = {key: value for record in records for key, value in record.overridden.items()}
-    asked, suites = named(expression), reported(expression)
-    left = judged.not_judged(asked)
-    document = summary(title, judged.lab.knobs, judged.verdicts, replaced, suite=asked, not_judged=left)
-    document.overall_pass &= judged.complete and judged.whole
+    suites = reported(expression)
     _write_json(root / "summary.json", document)
     (root / "summary.md").write_text(markdown(document))
     (root / "report.html").write_text(to_html(document))
     write_metrics(root / "metrics.csv", records)
     for name in judged.bench_cases():
-        _write_case(root / case_folder(name), view(judged, name), title)
+        _write_case(root / case_folder(name), view(judged, name), document.title)
     for suite, write in SUITE_WRITERS.items():
         if suite in suites and judged.suite(suite).verdicts:
             (root / suite).mkdir(exist_ok=True)
             write(root / suite, judged)
 
 
+def judged_summary(  # noqa: PLR0913  the parts of a record
+    title: str, judged: Judged, expression: str, records: Sequence[LaunchRecord], *, kit: str, root: Path
+) -> Summary:
+    """The record of a session; ``expression`` is the marker expression that it selects gates by."""
+    asked = named(expression)
+    left = judged.not_judged(asked)
+    knobs, verdicts = judged.lab.knobs, judged.verdicts
+    document = summary(title, knobs, verdicts, records, kit=kit, root=root, suite=asked, not_judged=left)
+    document.overall_pass &= judged.complete and judged.whole
+    return document
+
+
 def summary(  # noqa: PLR0913  the parts of a record
     title: str,
     knobs: Knobs,
     verdicts: Mapping[str, Verdict],
-    overridden: Mapping[str, object] | None = None,
+    records: Sequence[LaunchRecord] = (),
     *,
+    kit: str = "v6",
+    root: Path = Path(),
     suite: str = "",
     not_judged: Sequence[str] = (),
 ) -> Summary:
     """The record: what was tested, the knobs that were set, what they replaced, every verdict, and the outcome."""
+    overridden = {key: value for record in records for key, value in record.overridden.items()}
     outcomes = Counter[str](verdict.outcome for verdict in verdicts.values())
     given = {name: knobs.with_source(name) for name in KNOBS if knobs.with_source(name)[1] != "default"}
     passed = Gates(list(verdicts.values()), knobs["DECODE_INCONCLUSIVE"] != "fail").all_passed
     return Summary(
         title=title,
+        runtime="; ".join(dict.fromkeys(record.runtime for record in records if record.runtime)),
+        inputs=_inputs(records),
+        kit=kit,
+        version=version("pytest-h2o"),
+        run_directory=str(root.absolute()),
+        written_utc=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         suite=suite,
         overall_pass=passed and not not_judged,
         not_judged=list(not_judged),
         outcomes=dict(outcomes),
         knobs={name: KnobInForce(value=_plain(value), source=source) for name, (value, source) in given.items()},
-        overridden=json.loads(json.dumps(dict(overridden or {}))),
+        overridden=json.loads(json.dumps(overridden)),
         gates=[GateVerdict(nodeid=nodeid, **asdict(verdict)) for nodeid, verdict in verdicts.items()],
     )
+
+
+def _inputs(records: Sequence[LaunchRecord]) -> dict[str, str]:
+    """What all launches depend on, as hashes by name; several where a file was replaced between them."""
+    seen: dict[str, dict[str, None]] = {}
+    for record in records:
+        for name, digest in record.inputs.items():
+            if name != "prompt":  # each launch has its own
+                seen.setdefault(name, {})[digest] = None
+    return {name: ", ".join(digests) for name, digests in seen.items()}
 
 
 def _write_case(folder: Path, case: CaseView, title: str) -> None:
@@ -178,7 +209,7 @@ def markdown(document: Summary) -> str:
     return f"# {outcome(document)}\n\n{markdown_text(document.title)}\n\n" + "\n".join(lines) + "\n"
 
 
-def write_metrics(path: Path, records: list[LaunchRecord]) -> None:
+def write_metrics(path: Path, records: Sequence[LaunchRecord]) -> None:
     """One line per launch: how it ended, and the mean of every metric that it printed."""
     import pandas as pd  # noqa: PLC0415  (slow to import, needed once at the end)
 

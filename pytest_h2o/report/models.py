@@ -46,11 +46,19 @@ class GateVerdict(Verdict):
 class Summary(Document):
     """``summary.json``: the record of a session; ``overridden`` is what launches replaced in the model config.
 
+    ``runtime`` is what made the launches, ``inputs`` are hashes of what results depend on (programs, config, model) by
+    name; both are empty where a recording does not tell. ``version`` is that of this package.
     ``suite`` is the one that was asked for; if it is empty, ``overall_pass`` is about all gates that were collected.
     """
 
     schema_version: Literal[1] = 1
     title: str
+    runtime: str
+    inputs: dict[str, str]
+    kit: str
+    version: str
+    run_directory: str
+    written_utc: str
     suite: str
     overall_pass: bool
     not_judged: list[str]
@@ -58,6 +66,18 @@ class Summary(Document):
     knobs: dict[str, KnobInForce]
     overridden: dict[str, JsonValue]
     gates: list[GateVerdict]
+
+    def properties(self) -> dict[str, str]:
+        """What was tested, as properties of a JUnit test suite; the gates have their own."""
+        names = ("runtime", "kit", "version", "run_directory")
+        knobs = {f"h2o.knob.{name}": knob.value for name, knob in self.knobs.items()}
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in knobs.items()}
+        return {
+            "h2o.tested": self.title,
+            **{f"h2o.{name}": str(getattr(self, name)) for name in names},
+            **{f"h2o.input.{name}": digest for name, digest in self.inputs.items()},
+            **texts,
+        }
 
 
 class CaseResult(Document):

@@ -20,16 +20,19 @@ def clean(text: object, limit: int = LONG) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def failure_table(verdict: Verdict, rerun: str) -> str:
+def failure_table(verdict: Verdict) -> str:
     """What was measured, what was required, by how much it missed, the log to open and the command to rerun."""
-    lines = [*details(verdict), ("rerun", clean(rerun))]
+    lines = details(verdict)
     width = max(len(name) for name, _ in lines)
     head = f"{verdict.gate} [{verdict.case}]: {WORDS[verdict.outcome]}"
     return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in lines)])
 
 
 def details(verdict: Verdict) -> list[tuple[str, str]]:
-    """Everything about a verdict by name: what was measured and required, every row, the evidence, the log to open."""
+    """Everything about a verdict by name: what was measured and required, every row, the evidence, the log to open.
+
+    The last of a gate that did not pass is the command that repeats it.
+    """
     value, target, margin = (quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin))
     reasons = verdict.reason.split("\n") if verdict.reason else []
     lines = [("" if line else "reason", clean(text)) for line, text in enumerate(reasons)]
@@ -45,7 +48,7 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
         ("evidence", verdict.evidence), ("not evidenced", verdict.not_evidenced), ("warning", verdict.warning),
     ):  # fmt: skip
         lines += [(name, clean(text))] if text else []
-    return lines + ([("open", clean(verdict.source))] if verdict.source else [])
+    return lines + [(name, clean(text)) for name, text in (("open", verdict.source), ("rerun", verdict.rerun)) if text]
 
 
 def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: int) -> str:

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,24 @@ def test_numbers_are_equal_everywhere(pytester: pytest.Pytester) -> None:
         evaluation = document(Path(quality[f"{prefix}_selected_json"]))
         assert quality[f"{prefix}_selected_entries"] == str(evaluation["selected_entries"])
         assert quality[f"{prefix}_selected_layers"] == ",".join(map(str, evaluation["selected_layers"]))
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["one process", "xdist"])
+def test_junit_says_what_was_tested(pytester: pytest.Pytester, workers: list[str]) -> None:
+    """The suite's properties name runtime, kit, package, run directory, inputs and knobs, as summary.json does."""
+    out = replay(pytester, "-m", "runtime", "-k", "lossy and full_strict", "--h2o-kit", "v5", *workers)
+    suite = ET.parse(pytester.path / "junit.xml").find("testsuite/properties")
+    assert suite is not None
+    found = {item.attrib["name"]: item.attrib["value"] for item in suite}
+    record = document(out / "summary.json")
+    recorded = document(next(RECORDED.glob("launches/*/launch.json")))
+    assert record["runtime"] == recorded["runtime"]
+    assert record["inputs"] == recorded["inputs"]
+    for name in ("runtime", "kit", "version", "run_directory"):
+        assert found[f"h2o.{name}"] == record[name]
+    assert (found["h2o.kit"], found["h2o.version"]) == ("v5", version("pytest-h2o"))
+    assert found["h2o.input.llm_weight"] == recorded["inputs"]["llm_weight"]
+    assert (found["h2o.knob.LOSSLESS_TARGET"], found["h2o.knob.PROMPTS"]) == ("1.2", "[512]")
 
 
 def test_sections_of_the_summary(pytester: pytest.Pytester) -> None:

@@ -121,7 +121,9 @@ def test_properties_round_trip(verdict: Verdict) -> None:
 @given(st.text())
 def test_failure_table_is_safe_to_print(text: str) -> None:
     """Control characters of a log never reach the terminal, and the table stays parseable text."""
-    table = failure_table(Verdict(gate="lossy", case="full", outcome="fail", reason=text, rows=((text, text),)), "id")
+    table = failure_table(
+        Verdict(gate="lossy", case="full", outcome="fail", reason=text, rerun=text, rows=((text, text),))
+    )
     assert all(character.isprintable() or character == "\n" for character in table)
     ElementTree.fromstring(f"<x>{table.translate({38: '', 60: '', 62: ''})}</x>")
 
