@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
@@ -110,10 +110,20 @@ class Session:
             self.lab.scored |= "quality" in fixtures
         self.lab.looked_at, self.lab.studied = frozenset(looked_at), frozenset(studied)
         self.lab.compared = frozenset(compared)
-        if not (self.replay or self.is_worker or self.knobs.is_given("DECODE_BASELINE")):
-            for name in studied:
-                if self.lab.baseline_mode(name) == "fixed":
-                    raise pytest.UsageError(f"the decode gate of {name} {NEEDS_BASELINE}{_left_out(name)}")
+        if not self.is_worker:
+            self._check_baselines(studied)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Check in the controller what a worker is to run: an error in the worker would be xdist's own."""
+        studied = (name for name in self.lab.cases if any(each.endswith(f"::test_decode_drop[{name}]") for each in ids))
+        self._check_baselines(studied)
+
+    def _check_baselines(self, studied: Iterable[str]) -> None:
+        """Raise UsageError if the decode speed of a case is to be held against a number that is not given."""
+        for name in studied if not (self.replay or self.knobs.is_given("DECODE_BASELINE")) else ():
+            if self.lab.baseline_mode(name) == "fixed":
+                raise pytest.UsageError(f"the decode gate of {name} {NEEDS_BASELINE}{_left_out(name)}")
 
     def gate(self, item: pytest.Item) -> Gate:
         """The gate fixture of one test."""

@@ -31,6 +31,7 @@ def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
         (["--h2o-set", "DUMP_DIR=nowhere"], "DUMP_DIR=nowhere: not a directory; *"),
         (["--h2o-set", "PROMPT_MANIFEST=nothing"], "PROMPT_MANIFEST=nothing: not a file; *"),
         (["-m", "all_in_one"], "the decode gate of runtime_fixed needs DECODE_BASELINE=*; RUN_RUNTIME_FIXED=0 *"),
+        (["-m", "all_in_one", "-n", "1"], "the decode gate of runtime_fixed needs DECODE_BASELINE=*"),
     ],
 )
 def test_wrong_settings_are_usage_errors(pytester: pytest.Pytester, arguments: list[str], message: str) -> None:
