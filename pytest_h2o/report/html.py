@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
+from urllib.parse import quote
 
 from pytest_h2o.gating import Verdict
 from pytest_h2o.report.models import Summary
@@ -21,15 +23,18 @@ def to_html(summary: Summary) -> str:
     title = outcome(summary)
     counts = ", ".join(f"{number} {WORDS[outcome]}" for outcome, number in summary.outcomes.items())
     gates = sorted(summary.gates, key=lambda gate: ORDER.index(gate.outcome))
-    knobs = [f"{name} = {knob.value} ({knob.source})" for name, knob in summary.knobs.items()]
+    knobs = [f"{name} = {knob.value} ({knob.source})" for name, knob in summary.knobs.items()] or ["none"]
+    root = Path(summary.run_directory)
+    facts = [summary.title, *([f"launched by {summary.runtime}"] if summary.runtime not in ("", summary.title) else [])]
+    facts += [f"run directory {root}, written {summary.written_utc} by pytest-h2o {summary.version}, kit {summary.kit}"]
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
             f"<title>{title}</title><style>{STYLE}</style></head><body>",
-            f"<h1>{title}</h1><p>{_text(summary.title)}</p><p>{_text(counts)}</p>",
+            f"<h1>{title}</h1><p>{_text(counts)}</p>{_list(facts)}",
             f"<table><tr>{_cells('th', HEADER)}</tr>",
-            *map(_row, gates),
-            f"</table><h2>Knobs that were set</h2><ul>{''.join(f'<li>{_text(knob)}</li>' for knob in knobs)}</ul>",
+            *(_row(gate, root) for gate in gates),
+            f"</table><h2>Knobs that were set</h2>{_list(knobs)}",
             "</body></html>\n",
         ]
     )
@@ -41,14 +46,29 @@ def outcome(summary: Summary) -> str:
     return headline(summary.gates, accepted=summary.overall_pass, suite=summary.suite, left=left)
 
 
-def _row(verdict: Verdict) -> str:
+def _row(verdict: Verdict, root: Path) -> str:
     """One gate; its details open on a click."""
     *cells, note = verdict_row(verdict)
-    lines = "".join(f"<li>{_text(name)}{': ' if name else ''}{_text(text)}</li>" for name, text in details(verdict))
+    lines = "".join(
+        f"<li>{_text(name)}{': ' if name else ''}{_place(verdict.source, root) if name == 'open' else _text(text)}</li>"
+        for name, text in details(verdict)
+    )
     shown = (
         f"<details><summary>{_text(note) or 'details'}</summary><ul>{lines}</ul></details>" if lines else _text(note)
     )
     return f'<tr class="{verdict.outcome}">{_cells("td", cells)}<td>{shown}</td></tr>'
+
+
+def _place(source: str, root: Path) -> str:
+    """A file of the run directory as a link beside the page; the name alone of any other."""
+    inside = Path(source).relative_to(root) if Path(source).is_relative_to(root) else None
+    if inside is None or ".." in inside.parts:
+        return _text(source)
+    return f'<a href="{quote(bytes(inside))}">{_text(inside)}</a>'
+
+
+def _list(texts: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{_text(text)}</li>' for text in texts)}</ul>"
 
 
 def _cells(tag: str, cells: Sequence[str]) -> str:

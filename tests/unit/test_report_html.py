@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ TEXT = st.text(max_size=30) | st.sampled_from(HOSTILE)
 OUTCOMES = st.sampled_from(["pass", "fail", "inconclusive", "skipped"])
 TAGS = {
     "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "tr", "th", "td", "details", "summary",
-    "ul", "li",
+    "ul", "li", "a",
 }  # fmt: skip
 
 
@@ -29,12 +30,14 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.attributes: set[str] = set()
+        self.links: list[str] = []
         self.said = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes |= {name for name, _ in attrs}
+        self.links += [text or "" for name, text in attrs if name == "href"]
 
     def handle_data(self, data: str) -> None:
         self.said += data
@@ -43,16 +46,19 @@ class Page(HTMLParser):
 def verdict(outcome: str, texts: list[str]) -> Verdict:
     gate, case, reason, source = texts
     rows = ((case, reason),)
-    return Verdict(gate=gate, case=case, outcome=outcome, reason=reason, source=source, rows=rows)  # type: ignore[arg-type]
+    values = {"outcome": outcome, "reason": reason, "source": f"/run/{source}", "rerun": source}
+    return Verdict(gate=gate, case=case, rows=rows, **values)  # type: ignore[arg-type]
 
 
 @given(st.lists(st.builds(verdict, OUTCOMES, st.lists(TEXT, min_size=4, max_size=4)), max_size=5), TEXT)
 def test_nothing_becomes_markup(verdicts: list[Verdict], title: str) -> None:
     """Whatever texts the verdicts hold, the page has one row per gate and only the tags that it is built from."""
-    page = Page(to_html(summary(title, resolve(), {str(n): each for n, each in enumerate(verdicts)})))
+    record = summary(title, resolve(), {str(n): each for n, each in enumerate(verdicts)}, root=Path("/run"))
+    page = Page(to_html(record))
     assert page.tags.count("tr") == 1 + len(verdicts)
     assert set(page.tags) <= TAGS
-    assert page.attributes <= {"lang", "charset", "class"}
+    assert page.attributes <= {"lang", "charset", "class", "href"}
+    assert not [link for link in page.links if ":" in link or link.startswith("/") or ".." in link.split("/")]
 
 
 def test_what_a_page_says() -> None:
@@ -63,6 +69,19 @@ def test_what_a_page_says() -> None:
     )  # fmt: skip
     page = Page(to_html(summary("embedded", resolve(["LOSSY_TARGET=3"]), {"x": failed})))
     for text in ("Not accepted", "embedded", "1 FAIL", "full_strict", "2.5", ">= 3", "too small", "LOSSY_TARGET = 3"):
+        assert text in page.said
+
+
+def test_a_page_leads_on() -> None:
+    """Logs of the run directory are links from the page, others are names; how to repeat a gate is said, and where."""
+    log = Verdict(gate="a", outcome="fail", source="/run/launches/p 1/lo#g.md", rerun="pytest 'gates/x.py::test_a[1]'")
+    others = [
+        Verdict(gate="b", outcome="fail", source=source) for source in ("/else/log.md", "/run/../log.md", "log.md")
+    ]
+    verdicts = {str(number): verdict for number, verdict in enumerate([log, *others])}
+    page = Page(to_html(summary("replay of x", resolve(), verdicts, root=Path("/run"))))
+    assert page.links == ["launches/p%201/lo%23g.md"]
+    for text in ("pytest 'gates/x.py::test_a[1]'", "run directory /run, written 20", "Knobs that were setnone"):
         assert text in page.said
 
 
