@@ -36,6 +36,7 @@ LOSSLESS_ERRORS = (
     "zeroKvRange failed",
     "async counters out-of-sync",
 )
+SHRINKS = ("shrink: discarding ", "shrink(store): discarding ")
 UNREADABLE = "unreadable line"
 EVENT_CHARS = 1024
 MAX_LAYERS = 1024
@@ -44,7 +45,6 @@ TELLING_CHARS = 300
 _MARK = re.compile("|".join(map(re.escape, (H2O, LOSSLESS, *INTEGRITY_KINDS))))
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _SHARE = re.compile(r"[0-9]\.[0-9]{3,18}")
-_SHRINK = re.compile(r"shrink(?:\(store\))?: discarding ([0-9]{1,18}) ")
 _ECHOED = ("target", "recent", "sink", "block")
 
 
@@ -52,34 +52,25 @@ _ECHOED = ("target", "recent", "sink", "block")
 class LayerFacts:
     """What the lines of one layer say; KV lengths are in tokens and come from its plan lines.
 
-    ``followed_by_*`` compare each plan with the next plan of the layer: a smaller KV length there shows that the plan
-    was applied; a larger one shows nothing if more than ``evicted`` tokens may have come in between. ``best_ratio``
-    is the largest tokens before over tokens after of any plan.
+    ``followed_by_smaller_kv`` counts plans after which the next plan of the layer met a smaller KV length, which shows
+    that they were applied. ``best_ratio`` is the largest tokens before over tokens after of any plan.
     """
 
     plans: int = 0
     evicted: int = 0
     stale_plans: int = 0
     last_kv: int | None = None
-    max_kv: int | None = None
     last_evict: int | None = None
     best_ratio: float = 1.0
     followed_by_smaller_kv: int = 0
-    followed_by_larger_kv: int = 0
-    followed_by_equal_kv: int = 0
-    blocks: int = 0
 
     def plan(self, kv: int, evict: int) -> None:
         """Count a plan that drops ``evict`` of ``kv`` tokens."""
-        if self.last_kv is not None:
-            self.followed_by_smaller_kv += kv < self.last_kv
-            self.followed_by_larger_kv += kv > self.last_kv
-            self.followed_by_equal_kv += kv == self.last_kv
+        self.followed_by_smaller_kv += self.last_kv is not None and kv < self.last_kv
         self.plans += 1
         self.evicted += evict
         self.last_kv, self.last_evict = kv, evict
         self.best_ratio = max(self.best_ratio, kv / max(1, kv - evict))
-        self.max_kv = max(kv, self.max_kv or kv)
 
 
 @dataclass
@@ -102,8 +93,6 @@ class LogFacts:
         gains: updates whose block was smaller than what it encodes.
         bootstrap_spans: how often a layer's first block had how many tokens; ``periodic_spans``: its later ones.
         modes: runtime modes seen (0 probe, 1 full, 2 store).
-        zstd: values of ``zstd=`` seen; 0 means the library was not found.
-        shrinks: shrink lines, ``shrunk_blocks`` the blocks they discarded.
         echo: the configuration as plan lines repeat it, by key.
         unprotected: plans whose floor holds fewer tokens than the sink and recent ones that the line names.
     """
@@ -116,14 +105,9 @@ class LogFacts:
     raw_bytes: int = 0
     comp_bytes: int = 0
     gains: int = 0
-    fallbacks: int = 0
-    backpressure: int = 0
     bootstrap_spans: Counter[int] = field(default_factory=Counter)
     periodic_spans: Counter[int] = field(default_factory=Counter)
     modes: set[int] = field(default_factory=set)
-    zstd: set[int] = field(default_factory=set)
-    shrinks: int = 0
-    shrunk_blocks: int = 0
     echo: dict[str, set[str]] = field(default_factory=dict)
     unprotected: int = 0
 
@@ -146,16 +130,6 @@ class LogFacts:
     def plans_followed_by_smaller_kv(self) -> int:
         """Plans after which the next plan of the same layer met a shorter cache."""
         return sum(layer.followed_by_smaller_kv for layer in self.layers.values())
-
-    @property
-    def plans_followed_by_larger_kv(self) -> int:
-        """Plans after which the next plan of the same layer met a longer cache."""
-        return sum(layer.followed_by_larger_kv for layer in self.layers.values())
-
-    @property
-    def spans(self) -> Counter[int]:
-        """How often a block had how many tokens."""
-        return self.bootstrap_spans + self.periodic_spans
 
     def add(self, mark: str, text: str) -> None:
         """Count one log line that begins with ``mark``."""
@@ -185,9 +159,7 @@ class LogFacts:
 
     def _lossless(self, text: str) -> bool:
         rest = text.removeprefix(LOSSLESS)
-        if shrink := _SHRINK.match(rest):
-            self.shrinks += 1
-            self.shrunk_blocks += int(shrink[1])
+        if rest.startswith(SHRINKS):
             return True
         if error := next((error for error in LOSSLESS_ERRORS if rest.startswith(error)), None):
             self._find(error, text)
@@ -199,19 +171,15 @@ class LogFacts:
         raw, comp = _int(fields, "raw"), _int(fields, "eff_comp")
         if layer is None or tokens is None or raw is None or comp is None:
             return False
-        layer.blocks += 1
         self.updates += 1
         self.raw_bytes += raw
         self.comp_bytes += comp
         self.gains += comp < raw
-        self.fallbacks += _int(fields, "fallback") or 0
-        self.backpressure += _int(fields, "backpressure") or 0
         spans = self.bootstrap_spans if fields.get("updates") == "1" else self.periodic_spans
         if tokens in spans or len(spans) < MAX_DISTINCT:
             spans[tokens] += 1
         self._see_kv(fields)
         _see(self.modes, fields, "mode")
-        _see(self.zstd, fields, "zstd")
         return True
 
     def _stale_plan(self, text: str) -> bool:
