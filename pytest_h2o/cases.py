@@ -20,6 +20,8 @@ STORE_TUNING: dict[str, KnobValue] = {
 }
 
 LLM_DEMO = [name for name in KNOBS if name.startswith("LLM_DEMO_")]
+# Tokens decoded while KV is dumped, so that the dump has both stages.
+DUMP_TOKENS = 96
 # What real prompts have a knob of their own for and share with bench cases.
 SHARED = ("DECODE_DROP_TARGET", "REQUIRE_DECODE_CACHE_HIT")
 
@@ -167,4 +169,4 @@ def dump_launch(case: Case, knobs: Knobs, prompt: Path) -> LaunchSpec:
     """A launch with H2O and lossless off that writes its KV to ``kv_dump`` in its launch directory."""
     (launch,) = launches(case, knobs, [prompt])
     env = {"MNN_KV_DUMP_DIR": "{directory}/kv_dump", "MNN_KV_DUMP_RUN_ID": prompt.stem, "MNN_KV_DUMP_STAGE": "both"}
-    return replace(baseline_of(launch), arm="kv_dump", gen_tokens=96, env=env)
+    return replace(baseline_of(launch), arm="kv_dump", gen_tokens=DUMP_TOKENS, env=env)

@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,8 +71,7 @@ def machine() -> str:
     return ", ".join([platform.system(), platform.machine(), *_processor(), f"{os.cpu_count()} cores", *_memory()])
 
 
-def _skip_line(readline: object) -> None:
-    assert callable(readline)
+def _skip_line(readline: Callable[[int], bytes]) -> None:
     while (rest := readline(MAX_LINE)) and not rest.endswith(b"\n"):
         pass
 

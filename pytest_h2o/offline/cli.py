@@ -76,7 +76,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(name) for name in _names(text))
+    try:
+        return tuple(int(name) for name in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected integers, comma separated") from None
 
 
 def run(args: argparse.Namespace) -> int:

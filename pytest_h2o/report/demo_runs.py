@@ -26,9 +26,7 @@ def _demo_run(tag: str, number: int, record: LaunchRecord) -> DemoRun:
     cells = row.cells
     prompt = record.spec.prompt_file
     prefill_us, decode_us = (_number(cells, name) for name in ("prefill_us", "decode_us"))
-    cli = {
-        name: _number(cells, name) for name in ("prompt tokens num", "decode tokens num", "prefill time", "decode time")
-    }
+    cli = {name: _number(cells, name) for name in SUMMARY}
     return DemoRun.model_validate(
         {
             "run_index": number,

@@ -9,12 +9,11 @@ from urllib.parse import quote
 
 from pytest_h2o.gating import Verdict
 from pytest_h2o.report.models import Summary
-from pytest_h2o.report.text import WORDS, clean, details, headline, verdict_row
+from pytest_h2o.report.text import HEADER, WORDS, clean, details, headline, verdict_row
 
 STYLE = """body{font:15px/1.5 sans-serif;max-width:80em;margin:2em auto;padding:0 1em;overflow-wrap:anywhere}
 table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.1em .6em;text-align:left;vertical-align:top}
 .pass{background:#e3f3e6}.fail{background:#f8dcdc}.inconclusive{background:#f9efd2}.skipped{color:#777}"""
-HEADER = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
 ORDER = ("fail", "inconclusive", "pass", "skipped")
 
 

@@ -10,6 +10,7 @@ from pytest_h2o.gating import Verdict
 from pytest_h2o.metrics import quantity
 
 WORDS = {"pass": "pass", "fail": "FAIL", "inconclusive": "UNDECIDED", "skipped": "off"}
+HEADER = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
 NOTE, LONG = 60, 2000  # characters of a note on a screen, and of any text
 
 
@@ -66,7 +67,6 @@ def summary_rows(verdicts: Sequence[Verdict], note: int = NOTE) -> list[tuple[st
 
     Notes are cut to ``note`` characters.
     """
-    header = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
     off = Counter((v.gate, v.knob, v.reason) for v in verdicts if v.outcome == "skipped")
     rows = [
         (WORDS["skipped"], gate, f"{count} case{'' if count == 1 else 's'}", "-", "-", "-", "-", clean(why))
@@ -74,7 +74,7 @@ def summary_rows(verdicts: Sequence[Verdict], note: int = NOTE) -> list[tuple[st
     ]
     judged = [verdict for verdict in verdicts if verdict.outcome != "skipped"]
     ordered = sorted(judged, key=lambda verdict: verdict.outcome != "pass")
-    return [header, *((*cells, clean(text, note)) for *cells, text in [*rows, *map(verdict_row, ordered)])]
+    return [HEADER, *((*cells, clean(text, note)) for *cells, text in [*rows, *map(verdict_row, ordered)])]
 
 
 def verdict_row(verdict: Verdict) -> tuple[str, ...]:

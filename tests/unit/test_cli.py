@@ -88,6 +88,7 @@ def test_help_of_a_suite_is_ours(flag: str, capsys: pytest.CaptureFixture[str]) 
         (["sweep"], "--preset"),
         (["parse"], "LOG"),
         (["report"], "RUN_DIR"),
+        (["offline", "dump", "--layer-ids", "1,a"], "argument --layer-ids: '1,a': expected integers, comma separated"),
         (["make-prompts", "--targets", "abc"], "argument --targets: 'abc': expected token counts, comma separated"),
     ],
 )
