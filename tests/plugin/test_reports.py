@@ -263,6 +263,28 @@ def test_what_was_not_measured_is_null(pytester: pytest.Pytester) -> None:
     assert rows["joint_store", 1]["decode_best"] > 0
 
 
+@pytest.mark.parametrize(
+    ("run", "labels", "speeds"),
+    [
+        ("bench_columns_varied", ["p64_g8"] * 4, [173.34, 404.47, 140.63, 439.22]),
+        ("bench_prefill_decode_table", ["pp64", "pp128", "tg16", "pp64+tg16"], [None, None, 758.76, None]),
+        ("fail_missing_weights", ["p64_g16"], None),
+    ],
+)
+def test_one_line_per_row(
+    pytester: pytest.Pytester, run: str, labels: list[str], speeds: list[float | None] | None
+) -> None:
+    """Every row of a recorded table is in metrics.csv, decode speed first, and a launch that printed none is, too."""
+    table = pd.read_csv(
+        replay(pytester, "-m", "runtime", "-k", "lossy", "--h2o-replay", str(GOLDEN / run)) / "metrics.csv"
+    )
+    assert list(table["label"]) == labels
+    columns = list(table.columns)
+    assert columns[columns.index("cpu_seconds") + 1 :][:2] == (["decode_tps", "prefill_tps"] if speeds else [])
+    if speeds:
+        assert [None if np.isnan(speed) else speed for speed in table["decode_tps"]] == speeds
+
+
 def test_one_line_per_prompt(pytester: pytest.Pytester) -> None:
     """Record and summary of a prompt agree in its line; one whose record is lost is there, with what is wrong."""
     out = replay(pytester, "-m", "llm_demo", "--h2o-replay", str(GOLDEN / "demo_full"))
