@@ -34,14 +34,14 @@ class Pair:
     @property
     def difference(self) -> float:
         """``ln(candidate / baseline)`` of the speeds: negative when the candidate is slower."""
-        return math.log(self.candidate / self.baseline)
+        return math.log(self.candidate) - math.log(self.baseline)
 
     @property
     def relative(self) -> float | None:
         """The same of the speeds against the yardstick."""
         if self.baseline_cost is None or self.candidate_cost is None:
             return None
-        return math.log(self.baseline_cost / self.candidate_cost)
+        return math.log(self.baseline_cost) - math.log(self.candidate_cost)
 
     def __str__(self) -> str:
         speeds = f"{self.baseline:.1f} -> {self.candidate:.1f} tok/s"

@@ -227,6 +227,8 @@ def _version(path: Path) -> tuple[int, int]:
 @lru_cache(maxsize=1024)  # every gate of a case, its evidence and its reports read the same launches
 def _read_rows(record: LaunchRecord, fresh: bool, *_: tuple[int, int]) -> tuple[tuple[Row, ...], tuple[str, ...]]:
     """The rows of a launch and what is wrong with them; ``fresh`` files were written by this launch alone."""
+    if changed := record.changed:
+        return (), (f"{' and '.join(changed)} changed after the launch had ended; something else wrote there",)
     if record.spec.program == "llm_demo":
         return (read_demo(record.stdout, record.metrics, record.spec.label),), ()
     places = [path for path in (record.table, record.stdout) if path.is_file()]

@@ -59,6 +59,17 @@ def _counters(look: Look) -> Evidence | None:
     return look.says(APPLIED, applied >= planned > 0, f"{applied:g} of {planned:g} planned evictions were applied")
 
 
+def _counted(look: Look) -> Evidence | None:
+    """Needs ``[H2O]`` lines beside evicted tokens of one response, or planned evictions of each."""
+    total, planned, facts = look.value("h2o_total_evict_tokens"), look.value("h2o_evictions_planned"), look.facts
+    if total is not None and facts.plans and total > 1.1 * facts.evicted:
+        return look.says(APPLIED, False, f"{total:g} evicted tokens are counted, the plan lines drop {facts.evicted}")
+    if planned and facts.plans and planned * (look.spec.repeat or 1) > facts.plans + 0.5:
+        text = f"{planned:g} plans are counted in each of {look.spec.repeat or 1} responses"
+        return look.says(APPLIED, False, f"{text}, the lines of all have {facts.plans}")
+    return None
+
+
 def _stale(look: Look) -> Evidence | None:
     """Needs the ``Drop stale per-layer pending plan`` lines."""
     stale, plans = look.facts.stale_plans, look.facts.plans
@@ -151,7 +162,8 @@ def _protected(look: Look) -> Evidence | None:
 
 
 CHECKS = (
-    _counters, _stale, _shrank, _kv_at_end, _resident, _effective, _ratio_of_keep, _ratio_of_plans, _protected,
+    _counters, _counted, _stale, _shrank, _kv_at_end, _resident, _effective, _ratio_of_keep, _ratio_of_plans,
+    _protected,
 )  # fmt: skip
 
 

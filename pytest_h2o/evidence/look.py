@@ -72,9 +72,9 @@ class Look:
         return absent if value is None else value
 
     def spread(self, metric: str) -> float:
-        """Standard deviation over mean."""
+        """Standard deviation over mean, at most 1000."""
         sample = self.row.samples.get(metric)
-        return sample.std / sample.mean if sample and sample.std and sample.mean else 0.0
+        return min(sample.std / sample.mean, 1e3) if sample and sample.std and sample.mean else 0.0
 
     def says(self, claim: str, holds: bool, text: str) -> Evidence:
         """An observation of this launch."""

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pytest_h2o.evidence.look import Look, looks_at, settle
 from pytest_h2o.gating import Evidence
 from pytest_h2o.metrics import MIB
+from pytest_h2o.parsers.loglines import LOSSLESS_ERRORS
 from pytest_h2o.results import Run
 
 RATIO = "the lossless ratio is raw over encoded bytes"
 DECODED = "encoded blocks were decoded"
 EQUAL = "decoding gave back what was encoded"
 TIMED = "decode time covers restoring"
+COUNTED = "failed and skipped blocks are counted"
 NEEDS = {
     RATIO: "h2o_lossless_raw_mb and _comp_mb above 0.00, or [H2O-LOSSLESS] lines",
     DECODED: "h2o_lossless_decompressed_bytes, h2o_lossless_decomp_us or decode cache counts",
@@ -23,7 +25,9 @@ NEEDS = {
 def lossless_evidence(run: Run) -> list[Evidence]:
     """Whether a lossless ratio stands for bytes that were encoded and decoded again."""
     looks = [look for look in looks_at(run) if look.claims_blocks]
-    checks: list[Callable[[Look], Evidence | None]] = [_bytes, _logged, _decoded, _equal, _timed]
+    checks: list[Callable[[Look], Evidence | None]] = [
+        _bytes, _logged, _recorded, _decoded, _equal, _counted, _timed, _clocked,
+    ]  # fmt: skip
     found = [item for look in looks for check in checks if (item := check(look))]
     return settle(found, NEEDS) if looks else []
 
@@ -53,10 +57,25 @@ def _logged(look: Look) -> Evidence | None:
     return look.says(RATIO, holds, f"ratio {ratio:g}; the log's {facts.updates} blocks: {mib:.3g} MiB, {logged:.4g}")
 
 
+def _recorded(look: Look) -> Evidence | None:
+    """Needs ``[H2O-LOSSLESS]`` lines of ``llm_demo``, whose record is about the one response that they are about."""
+    if look.spec.program != "llm_demo" or not look.facts.updates:
+        return None
+    recorded = [look.number(f"h2o_lossless_{name}_mb") for name in ("raw", "comp")]
+    logged = [look.facts.raw_bytes * MIB, look.facts.comp_bytes * MIB]
+    holds = all(abs(one - other) <= 0.1 * other for one, other in zip(recorded, logged, strict=True))
+    text = "{:.3g} MiB raw and {:.3g} encoded are recorded".format(*recorded)
+    return look.says(RATIO, holds, f"{text}, the lines have {logged[0]:.3g} and {logged[1]:.3g}")
+
+
 def _decoded(look: Look) -> Evidence | None:
     """Needs decoded bytes (``llm_demo``), or decode time and cache hits."""
     if (decompressed := look.value("h2o_lossless_decompressed_mb")) is not None:
-        return look.says(DECODED, decompressed > 0, f"{decompressed:.3g} MiB were decoded")
+        raw = look.number("h2o_lossless_raw_mb")
+        text = f"{decompressed:.3g} MiB were decoded of {raw:.3g}"
+        return (
+            look.doubts(DECODED, text) if 0 < decompressed < 0.5 * raw else look.says(DECODED, decompressed > 0, text)
+        )
     us, hits = look.value("h2o_lossless_decomp_us"), look.value("h2o_lossless_decode_cache_hit")
     if us is None or hits is None:
         return None
@@ -74,6 +93,26 @@ def _equal(look: Look) -> Evidence | None:
     if look.spec.config.get("kv_lossless_strict_roundtrip_check") and look.value("h2o_lossless_fallback") is not None:
         return look.says(EQUAL, True, "the runtime compared hashes, and failures are counted as fallback")
     return None
+
+
+def _counted(look: Look) -> Evidence | None:
+    """Needs ``[H2O-LOSSLESS]`` lines: what they call a fallback, a failed restore or a full queue is counted."""
+    facts, wrong = look.facts, list[str]()
+    failures = facts.fallbacks + sum(facts.findings[kind].count for kind in LOSSLESS_ERRORS if kind in facts.findings)
+    for seen, column in ((failures, "h2o_lossless_fallback"), (facts.backpressure, "h2o_lossless_backpressure_skip")):
+        if seen and look.value(column) == 0:
+            wrong.append(f"{column} is 0, and {seen} lines say otherwise")
+    return look.says(COUNTED, False, "; ".join(wrong)) if wrong else None
+
+
+def _clocked(look: Look) -> Evidence | None:
+    """Needs ``decomp_us=`` of lines; blocks of an earlier response, from the cache, cost nothing."""
+    column, logged, responses = look.value("h2o_lossless_decomp_us"), look.facts.restore_us, look.responses
+    if column is None or not logged or not responses or look.number("h2o_lossless_decode_cache_hit"):
+        return None
+    least = (0.5 if look.spec.program == "llm_demo" else 0.1) * logged / responses
+    text = f"h2o_lossless_decomp_us is {column:g}, by the lines decoding took {logged / responses:g} in a response"
+    return look.says(TIMED, column >= least, text)
 
 
 def _timed(look: Look) -> Evidence | None:

@@ -16,6 +16,7 @@ CONFIG = "the launch had the generated config"
 ECHO = "the program used the settings it was given"
 ASYNC = "encoding was asynchronous"
 CACHE = "the decode cache works"
+QUEUE = "the queue peak is that of the log"
 SPANS = "blocks are as long as asked for"
 NEEDS_LINES = "[H2O-LOSSLESS] lines and the settings of the launch"
 NEEDS = {CONFIG: "the config.json of the launch", ECHO: "a table with threads and backend, or log lines"}
@@ -39,7 +40,7 @@ def spans_evidence(run: Run) -> list[Evidence]:
 def _observations(look: Look) -> Iterator[Evidence]:
     checks = [config_used, cells_echo, _started_with]
     # Of a launch that somebody else recorded the settings may be unknown.
-    checks += [_log_echo, _asynchronous, _cache] if look.spec.config else []
+    checks += [_log_echo, _layers, _queue, _asynchronous, _cache] if look.spec.config else []
     for check in checks:
         if found := check(look):
             yield found
@@ -49,7 +50,8 @@ def config_used(look: Look) -> Evidence | None:
     """Needs ``config.json``: it must still hold every value of the launch."""
     written = read_config(look.record)
     if written is None:
-        return None
+        gone = f"{look.record.config_path.name} is gone or is no JSON object"
+        return look.says(CONFIG, False, gone) if look.record.inputs else None
     # A launch that somebody else recorded has no settings but those in its config.
     asked = launch_values(look.spec) if look.record.inputs else look.spec.config
     wrong = [
@@ -63,7 +65,7 @@ def config_used(look: Look) -> Evidence | None:
 def read_config(record: LaunchRecord) -> dict[str, object] | None:
     """The config of a launch, None if it cannot be read."""
     try:
-        config = json.loads(record.config_path.read_bytes())
+        config = json.loads(record.config_path.read_bytes()) if record.config_path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return None
     return config if isinstance(config, dict) else None
@@ -93,6 +95,26 @@ def _log_echo(look: Look) -> Evidence | None:
     if not look.facts.echo and not look.facts.modes:
         return None
     return look.says(ECHO, not wrong, "; ".join(wrong[:3]) or "log lines repeat the settings")
+
+
+def _layers(look: Look) -> Evidence | None:
+    """Needs ``layer=`` of plan lines: only layers of the H2O range lose tokens, if the model is as deep as that."""
+    start, end = (int(look.spec.config.get(f"kv_h2o_layer_{name}", -1)) for name in ("start", "end"))
+    planned = [layer for layer, facts in look.facts.layers.items() if facts.plans]
+    if not planned or max(look.facts.layers) < start:
+        return None
+    outside = [str(layer) for layer in sorted(planned) if layer < start or 0 <= end < layer]
+    text = f"plans for layers {', '.join(outside[:5])}, asked for {start} to {end if end >= 0 else 'the last'}"
+    return look.says(ECHO, not outside, text if outside else "plans for layers of the H2O range")
+
+
+def _queue(look: Look) -> Evidence | None:
+    """Needs ``queue=`` of lines: the column is the peak of the responses that are measured, the lines of all."""
+    peak, seen = look.value("h2o_lossless_queue_peak"), look.facts.max_queue
+    if peak is None or not seen or not look.responses:
+        return None
+    holds = seen <= 4 * (peak * look.responses + 1)
+    return look.says(QUEUE, holds, f"h2o_lossless_queue_peak is {peak:g}, lines reach queue={seen}")
 
 
 def _same_number(text: str, asked: float) -> bool:

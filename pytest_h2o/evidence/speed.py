@@ -73,7 +73,7 @@ def _each_pair(baseline: Look, candidate: Look) -> Iterator[Evidence]:
 
 def _each_launch(look: Look) -> Iterator[Evidence]:
     checks: Sequence[Callable[[Look], Evidence | None]] = (
-        config_used, cells_echo, _clock, _repeats, _kv_of_tokens, _text_of_tokens,
+        config_used, cells_echo, _clock, _repeats, _kv_of_tokens, _text_of_tokens, _no_more_than_asked,
     )  # fmt: skip
     yield from (item for check in checks if (item := check(look)))
     yield from leftovers(look)
@@ -90,7 +90,9 @@ def _same_build(baseline: Look, candidate: Look) -> Iterator[Evidence]:
 
 def _same_work(baseline: Look, candidate: Look) -> Evidence:
     """Needs prompt tokens, and the columns that describe the run where there is a table."""
-    described = ("model", "modelSize", "backend", "threads", "precision")
+    described = (
+        "model", "modelSize", "backend", "threads", "precision", "memory", "mmap", "attentionOption", "dynamicOption",
+    )  # fmt: skip
     values = [
         {"prompt tokens": look.row.prompt_tokens, **{name: look.row.cells.get(name) for name in described}}
         for look in (baseline, candidate)
@@ -163,7 +165,7 @@ def _kv_of_tokens(look: Look) -> Evidence | None:
 
 def _alike(look: Look) -> bool:
     """Whether every response of the launch made as many plans as the measured ones."""
-    return look.facts.plans == round(look.number("h2o_evictions_planned") * (look.responses or 0))
+    return abs(look.facts.plans - look.number("h2o_evictions_planned") * (look.responses or 0)) < 0.5
 
 
 def _text_of_tokens(look: Look) -> Evidence | None:
@@ -176,6 +178,12 @@ def _text_of_tokens(look: Look) -> Evidence | None:
     except ParseError:
         return None
     return look.says(PRODUCED, size >= 0.9 * count - 4, f"{size} bytes of text for {count} decoded tokens")
+
+
+def _no_more_than_asked(look: Look) -> Evidence | None:
+    """Needs the number of decoded tokens."""
+    count, asked = look.row.decode_tokens or 0, look.spec.gen_tokens
+    return look.says(PRODUCED, False, f"{count} decoded tokens, asked for {asked}") if count > asked + 1 else None
 
 
 def _fewer_tokens(sides: Sequence[Side]) -> Iterator[Evidence]:

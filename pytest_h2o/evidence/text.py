@@ -17,7 +17,7 @@ from pytest_h2o.runs.records import LaunchRecord
 
 SOUND = "the output is still text"
 NEEDS = {SOUND: "at least 400 characters that llm_demo wrote on either side"}
-LEAST_CHARS = 400
+LEAST_CHARS, LONG_ANSWER = 400, 100
 # Honest candidates write other text than their baselines, in about as surprising letters and about as varied.
 MORE_SURPRISE, LESS_VARIED = 1.5, 0.4
 PROMPT_CHARS = 1 << 14
@@ -81,31 +81,61 @@ def text_evidence(found: Sequence[Answer]) -> list[Evidence]:
 
 
 def _observations(found: Sequence[Answer], baseline: list[str], candidate: list[str]) -> Iterator[Evidence]:
-    usual, seen = (_surprise(found, side) for side in (baseline, candidate))
+    letters = _Letters(found)
+    usual, seen = letters.surprise(baseline), letters.surprise(candidate)
     text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baseline"
     yield _says(seen <= MORE_SURPRISE * usual + 0.5, text)
     usual, seen = (_variety(side) for side in (baseline, candidate))
     text = f"compresses to {seen:.1%}, the baseline to {usual:.1%}"
     holds = seen >= LESS_VARIED * usual
     yield _says(holds, text if holds else f"the text repeats itself: it {text}")
+    yield from _prompt_by_prompt(found, letters, usual)
+    yield from _same_answer(found)
+
+
+def _prompt_by_prompt(found: Sequence[Answer], letters: _Letters, usual: float) -> Iterator[Evidence]:
+    """Garbage in one answer of many, which their mean hides."""
+    for index, answer in enumerate(found):
+        before, seen = (
+            letters.surprise(["" if other != index else text for other in range(len(found))])
+            for text in (answer.baseline, answer.candidate)
+        )
+        if len(answer.candidate) >= LONG_ANSWER and seen > MORE_SURPRISE * max(usual, before) + 1:
+            text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baselines"
+            yield _says(False, f"{answer.label}: {text}")
+
+
+def _same_answer(found: Sequence[Answer]) -> Iterator[Evidence]:
+    """One answer to prompts that the baseline answers differently."""
+    written = [answer.candidate for answer in found if len(answer.candidate) >= LONG_ANSWER]
+    if len(written) > 1 and len(set(written)) == 1 and len({answer.baseline for answer in found}) > 1:
+        yield _says(False, f"the same answer to {len(written)} prompts")
 
 
 def _says(holds: bool, text: str) -> Evidence:
     return Evidence(claim=SOUND, standing="supported" if holds else "contradicted", text=text)
 
 
-def _surprise(found: Sequence[Answer], side: Sequence[str]) -> float:
-    """Bits per character of one side, given the character before, by the prompts and the *other* baseline answers."""
-    own = [(Counter(pairwise(answer.baseline)), Counter(answer.baseline)) for answer in found]
-    follows = sum((pairs for pairs, _ in own), Counter(pair for answer in found for pair in pairwise(answer.prompt)))
-    before = sum((characters for _, characters in own), Counter("".join(answer.prompt for answer in found)))
-    bits, count = 0.0, 0
-    for (pairs, characters), text in zip(own, side, strict=True):
-        for pair in pairwise(text):
-            times, base = follows[pair] - pairs[pair], before[pair[0]] - characters[pair[0]]
-            bits -= math.log2((times + 0.1) / (base + 0.1 * len(before) + 1))
-        count += max(0, len(text) - 1)
-    return bits / max(1, count)
+class _Letters:
+    """Which characters follow which in the prompts and in each baseline answer."""
+
+    def __init__(self, found: Sequence[Answer]) -> None:
+        self.own = [(Counter(pairwise(answer.baseline)), Counter(answer.baseline)) for answer in found]
+        prompts = Counter(pair for answer in found for pair in pairwise(answer.prompt))
+        self.follows = sum((pairs for pairs, _ in self.own), prompts)
+        self.before = sum(
+            (characters for _, characters in self.own), Counter("".join(answer.prompt for answer in found))
+        )
+
+    def surprise(self, side: Sequence[str]) -> float:
+        """Bits per character, given the one before, of a text per prompt, by prompts and *other* baseline answers."""
+        bits, count = 0.0, 0
+        for (pairs, characters), text in zip(self.own, side, strict=True):
+            for pair in pairwise(text):
+                times, base = self.follows[pair] - pairs[pair], self.before[pair[0]] - characters[pair[0]]
+                bits -= math.log2((times + 0.1) / (base + 0.1 * len(self.before) + 1))
+            count += max(0, len(text) - 1)
+        return bits / max(1, count)
 
 
 def _variety(side: Sequence[str]) -> float:

@@ -53,7 +53,8 @@ class LayerFacts:
     """What the lines of one layer say; KV lengths are in tokens and come from its plan lines.
 
     ``followed_by_smaller_kv`` counts plans after which the next plan of the layer met a smaller KV length, which shows
-    that they were applied. ``best_ratio`` is the largest tokens before over tokens after of any plan.
+    that they were applied. ``best_ratio`` is the largest tokens before over tokens after of any plan. ``restore_us`` is
+    the time that decoding took over all responses.
     """
 
     plans: int = 0
@@ -63,6 +64,13 @@ class LayerFacts:
     last_evict: int | None = None
     best_ratio: float = 1.0
     followed_by_smaller_kv: int = 0
+    restore_us: int = 0
+    last_restore_us: int = 0
+
+    def update(self, restore_us: int, *, first: bool) -> None:
+        """Count an encoded block; ``restore_us`` is a running sum that begins with the ``first`` one of a response."""
+        self.restore_us += max(0, restore_us - (0 if first else self.last_restore_us))
+        self.last_restore_us = restore_us
 
     def plan(self, kv: int, evict: int) -> None:
         """Count a plan that drops ``evict`` of ``kv`` tokens."""
@@ -94,7 +102,10 @@ class LogFacts:
         bootstrap_spans: how often a layer's first block had how many tokens; ``periodic_spans``: its later ones.
         modes: runtime modes seen (0 probe, 1 full, 2 store).
         echo: the configuration as plan lines repeat it, by key.
-        unprotected: plans whose floor holds fewer tokens than the sink and recent ones that the line names.
+        unprotected: plans whose floor holds, or which keep, fewer tokens than the sink and recent ones that the line
+            names.
+        fallbacks: updates whose block failed; ``backpressure``: those that were skipped for a full queue.
+        max_queue: largest ``queue=`` of any update.
     """
 
     layers: dict[int, LayerFacts] = field(default_factory=dict)
@@ -110,6 +121,9 @@ class LogFacts:
     modes: set[int] = field(default_factory=set)
     echo: dict[str, set[str]] = field(default_factory=dict)
     unprotected: int = 0
+    fallbacks: int = 0
+    backpressure: int = 0
+    max_queue: int = 0
 
     @property
     def plans(self) -> int:
@@ -120,6 +134,11 @@ class LogFacts:
     def evicted(self) -> int:
         """Tokens that all plans together drop, applied or not."""
         return sum(layer.evicted for layer in self.layers.values())
+
+    @property
+    def restore_us(self) -> int:
+        """Microseconds that decoding took according to the update lines, over all layers and responses."""
+        return sum(layer.restore_us for layer in self.layers.values())
 
     @property
     def stale_plans(self) -> int:
@@ -171,11 +190,16 @@ class LogFacts:
         raw, comp = _int(fields, "raw"), _int(fields, "eff_comp")
         if layer is None or tokens is None or raw is None or comp is None:
             return False
+        first = fields.get("updates") == "1"
+        layer.update(_int(fields, "decomp_us") or 0, first=first)
         self.updates += 1
         self.raw_bytes += raw
         self.comp_bytes += comp
         self.gains += comp < raw
-        spans = self.bootstrap_spans if fields.get("updates") == "1" else self.periodic_spans
+        self.fallbacks += _int(fields, "fallback") or 0
+        self.backpressure += _int(fields, "backpressure") or 0
+        self.max_queue = max(self.max_queue, _int(fields, "queue") or 0)
+        spans = self.bootstrap_spans if first else self.periodic_spans
         if tokens in spans or len(spans) < MAX_DISTINCT:
             spans[tokens] += 1
         self._see_kv(fields)
@@ -204,11 +228,12 @@ class LogFacts:
 
 
 def _unprotected(fields: dict[str, str], kv: int) -> bool:
-    """Whether ``floor=``, a share of ``kv`` tokens with three decimals, is less than ``sink=`` and ``recent=``."""
+    """Whether ``floor=``, a share of ``kv`` to three digits, or what stays is less than ``sink=`` and ``recent=``."""
     sink, recent = _int(fields, "sink"), _int(fields, "recent")
     if sink is None or recent is None or not _SHARE.fullmatch(fields.get("floor", "")):
         return False
-    return (float(fields["floor"]) + 0.0005) * kv < min(kv, sink + recent)
+    kept = kv - (_int(fields, "evict") or 0)
+    return min((float(fields["floor"]) + 0.0005) * kv, kept) < min(kv, sink + recent)
 
 
 def read_log_facts(source: Path | str) -> LogFacts:

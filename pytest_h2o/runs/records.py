@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -34,6 +35,7 @@ class LaunchRecord:
         seconds: wall time; cpu_seconds: user and system time. None if it was not started.
         table: where ``llm_bench`` writes its table; metrics: where ``llm_demo`` writes its JSONL record.
         overridden: values of the user's base config that the launch replaced.
+        outputs: hashes of what stdout, table and metrics held when the launch had ended, by file name.
         inputs: what the results depend on, as hashes by name.
         reused_from: the directory of an earlier session that the launch was taken from.
     """
@@ -55,6 +57,7 @@ class LaunchRecord:
     cpu_seconds: float | None = None
     overridden: Mapping[str, object] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
     reused_from: str | None = None
 
     def __hash__(self) -> int:
@@ -79,6 +82,32 @@ class LaunchRecord:
     def repeat(self) -> int | None:
         """The spec's measured repeats."""
         return self.spec.repeat
+
+    @property
+    def changed(self) -> list[str]:
+        """The outputs that are not what they were when the launch had ended; none where that was not noted."""
+        noted = [(path, self.outputs[path.name]) for path in self._read if path.name in self.outputs]
+        return [path.name for path, then in noted if digest(path) != then]
+
+    @property
+    def _read(self) -> tuple[Path, Path, Path]:
+        return self.stdout, self.table, self.metrics
+
+    def sealed(self) -> LaunchRecord:
+        """This record with the hashes of its outputs; one of them that is no file fails the launch."""
+        strange = [path.name for path in self._read if path.exists() and not path.is_file()]
+        if strange and self.status == "ok":
+            reason = f"{' and '.join(strange)} is no regular file; the program must write its own"
+            return replace(self, status="failed", reason=reason)
+        return replace(self, outputs={path.name: digest(path) for path in self._read})
+
+
+def digest(path: Path) -> str:
+    """The first half of the SHA-256 of a regular file, ``absent`` without one."""
+    if not path.is_file():
+        return "absent"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 HINTS: Mapping[type, Mapping[str, Any]] = {cls: get_type_hints(cls) for cls in (LaunchRecord, LaunchSpec)}

@@ -130,7 +130,7 @@ class RunStore:
                 spec, directory, status=status, reason=reason, argv=command.argv, started_utc=ended.started_utc,
                 returncode=ended.returncode, seconds=ended.seconds, cpu_seconds=ended.cpu_seconds,
                 overridden=command.overridden,
-            )
+            ).sealed()
         )  # fmt: skip
 
     def _run(self, spec: LaunchSpec, command: Command, directory: Path) -> Ended:

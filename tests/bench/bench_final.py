@@ -26,11 +26,11 @@ def run(arguments: list[str], out: Path) -> tuple[Counter[str], float, float, li
     begin = time.monotonic()
     subprocess.run([*command, "--h2o-out", str(out), *arguments], cwd=ROOT, capture_output=True, check=False)
     seconds = time.monotonic() - begin
-    [summary] = out.glob("*/summary.json")
+    summary = out / "latest" / "summary.json"
     gates = json.loads(summary.read_text())["gates"]
     bad = [f"{gate['gate']}[{gate['case']}] {gate['outcome']}" for gate in gates
            if gate["outcome"] in ("fail", "inconclusive")]  # fmt: skip
-    records = [json.loads(path.read_text()) for path in out.glob("*/launches/*/launch.json")]
+    records = [json.loads(path.read_text()) for path in out.glob("latest/launches/*/launch.json")]
     return Counter(gate["outcome"] for gate in gates), seconds, sum(record["seconds"] or 0 for record in records), bad
 
 

@@ -47,8 +47,7 @@ def honest_session(stage: Stage) -> Path:
     command = [sys.executable, "-m", "pytest", *gates, *stage.arguments(), "--h2o-out", str(out)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=stage.directory, env=os.environ)
     assert result.returncode == 0, result.stdout
-    [launches] = out.glob("*/launches")
-    return launches.parent
+    return (out / "latest").resolve()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Standard library only: stand-in programs import this module as well.
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -413,3 +414,111 @@ def one_word_for_ever(launch: Launch) -> None:
     """Under eviction the model writes one word over and over."""
     if not launch.is_baseline:
         _text(launch, " the" * 64)
+
+
+def one_answer_scrambled(launch: Launch) -> None:
+    """Under eviction the model writes random letters for one long prompt, and text for the others."""
+    if launch.label == "prompt_2048_1":
+        scrambled_text(launch)
+
+
+def canned_answer(launch: Launch) -> None:
+    """Under eviction every prompt is answered with the same paragraph."""
+    if not launch.is_baseline:
+        _text(launch, "The cache holds what was read before. When it is full, some of it has to go. " * 3)
+
+
+def fallback_in_lines_only(launch: Launch) -> None:
+    """Every block falls back by its log line, and the column counts none."""
+    if not launch.is_baseline:
+        launch.stdout = launch.stdout.replace(" fallback=0", " fallback=1")
+
+
+def restores_fail(launch: Launch) -> None:
+    """Blocks cannot be restored, as the program itself prints, and the column counts none."""
+    if not launch.is_baseline:
+        launch.stdout += "\n" + "[H2O-LOSSLESS] scatter restore failed layer=2 start=0\n" * 20
+
+
+def restores_in_milliseconds(launch: Launch) -> None:
+    """Restore time is printed in ms where µs are due, so it meets any budget."""
+    if not launch.is_baseline:
+        launch.stdout = re.sub(r" decomp_us=\d+", " decomp_us=4000", launch.stdout)
+        launch.put("h2o_lossless_decomp_us", 12)
+
+
+def queue_in_lines_only(launch: Launch) -> None:
+    """400 tasks wait by the log lines, and the column's peak is a few."""
+    if not launch.is_baseline:
+        launch.stdout = re.sub(r" queue=\d+", " queue=400", launch.stdout)
+
+
+def best_layer_for_all(launch: Launch) -> None:
+    """Real prompts: the record holds bytes and ratio of the layer that shrinks best."""
+    lines = [dict(word.split("=", 1) for word in line.split() if "=" in word)
+             for line in LOSSLESS_LINE.findall(launch.stdout)]  # fmt: skip
+    if lines and not launch.is_baseline:
+        best = max(lines, key=lambda line: float(line["eff_ratio"]))
+        raw, comp = int(best["raw"]), int(best["eff_comp"])
+        launch.metrics |= {
+            "h2o_lossless_raw_bytes": raw, "h2o_lossless_decompressed_bytes": raw,
+            "h2o_lossless_compressed_bytes": comp, "h2o_lossless_ratio": round(raw / comp, 5),
+        }  # fmt: skip
+
+
+def evicted_tokens_inflated(launch: Launch) -> None:
+    """Real prompts: ten times as many evicted tokens are counted as were planned."""
+    if launch.metrics and not launch.is_baseline:
+        launch.metrics["h2o_total_evict_tokens"] *= 10
+
+
+def keeps_too_few(launch: Launch) -> None:
+    """Plans keep 40 tokens, fewer than the sink and recent ones that their lines promise."""
+    if not launch.is_baseline:
+        launch.stdout = re.sub(
+            r"kv=(\d+) (keep_ratio=\S+) evict=\d+",
+            lambda plan: f"kv={plan[1]} {plan[2]} evict={int(plan[1]) - 40}", launch.stdout,
+        )  # fmt: skip
+
+
+def evicts_front_layers(launch: Launch) -> None:
+    """Layers 0 and 1 lose tokens, though H2O begins at layer 2."""
+    if not launch.is_baseline:
+        plans = H2O_LINE.findall(launch.stdout)[:2]
+        launch.stdout += "\n" + "".join(re.sub(r"layer=\d+", f"layer={at}", plan) for at, plan in enumerate(plans))
+
+
+def deletes_its_config(launch: Launch) -> None:
+    """The program removes the config it was given, so nobody can tell what it read."""
+    if not launch.is_baseline:
+        (launch.directory / "config.json").unlink()
+
+
+def quantised_attention_in_table(launch: Launch) -> None:
+    """The candidate's table, unlike the baseline's, says that attention is quantised."""
+    if not launch.is_baseline:
+        launch.cells = {"attentionOption": "Int8 Q,K,V", **launch.cells}
+
+
+def more_tokens_than_asked(launch: Launch) -> None:
+    """Real prompts: 120 tokens are counted where 64 were asked for, which doubles the speed."""
+    if launch.metrics and not launch.is_baseline:
+        speed = launch.decode_tps * 120 / launch.decode_tokens
+        launch.metrics["decode_tokens"] = 120
+        launch.set_decode(speed)
+
+
+def rewrites_the_baseline(launch: Launch) -> None:
+    """The candidate is slow, and halves the speeds that the baselines beside it have printed."""
+    if not launch.is_baseline:
+        launch.set_decode(launch.decode_tps * 0.6)
+        for table in launch.directory.parent.glob("bench-*baseline*/log.md"):
+            text = table.read_text()
+            table.write_text(re.sub(r"<br>(\d+)", lambda speed: f"<br>{int(speed[1]) // 2}", text))
+
+
+def record_is_a_pipe(launch: Launch) -> None:
+    """Real prompts: what should be the metrics file is a pipe that nobody writes to."""
+    if launch.metrics and not launch.is_baseline:
+        launch.metrics = {}
+        os.mkfifo(launch.directory / "metrics.jsonl")

@@ -98,12 +98,15 @@ def test_recorded_facts_are_the_counted_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kv", "floor", "unprotected"),
-    [(100, "1.000", 0), (512, "0.218", 1), (512, "0.219", 0), (560, "", 0), (560, "nan", 0), (560, "1e999", 0)],
-)
-def test_plans_that_protect_too_little(tmp_path: Path, kv: int, floor: str, unprotected: int) -> None:
+    ("kv", "kept", "floor", "unprotected"),
+    [
+        (100, 100, "1.000", 0), (512, 480, "0.218", 1), (512, 480, "0.219", 0), (512, 112, "0.219", 0),
+        (512, 111, "0.219", 1), (560, 480, "", 0), (560, 480, "nan", 0), (560, 480, "1e999", 0),
+    ],
+)  # fmt: skip
+def test_plans_that_protect_too_little(tmp_path: Path, kv: int, kept: int, floor: str, unprotected: int) -> None:
     """A floor below the sink and recent tokens of the line is counted; one that cannot be read says nothing."""
-    line = f"[H2O] layer=2 kv={kv} evict=32 floor={floor} recent=96 sink=16 block=32\n"
+    line = f"[H2O] layer=2 kv={kv} evict={kv - kept} floor={floor} recent=96 sink=16 block=32\n"
     (tmp_path / "stdout").write_text(line)
     assert read_log_facts(tmp_path / "stdout").unprotected == unprotected
 
