@@ -74,7 +74,7 @@ class Summary(Document):
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in knobs.items()}
         return {
             "h2o.tested": self.title,
-            **{f"h2o.{name}": str(getattr(self, name)) for name in names},
+            **{f"h2o.{name}": text for name in names if (text := getattr(self, name))},
             **{f"h2o.input.{name}": digest for name, digest in self.inputs.items()},
             **texts,
         }
