@@ -309,7 +309,7 @@ def test_resume(pytester: pytest.Pytester, changed: str) -> None:
     result = run_gates(pytester, *options, "--h2o-out", "second", "--h2o-resume", str(first))
     result.assert_outcomes(passed=2, deselected=result.parseoutcomes()["deselected"])
     assert len(launches(pytester.path)) == (2 if changed else 1)
-    [record] = pytester.path.glob("second/*/launches/*/launch.json")
+    [record] = pytester.path.glob("second/latest/launches/*/launch.json")
     assert (json.loads(record.read_text())["reused_from"] is None) == bool(changed)
 
 
