@@ -186,7 +186,7 @@ def test_cpus(pytester: pytest.Pytester) -> None:
         (["--h2o-set", "H2O_LAUNCH_ENV=X"], "H2O_LAUNCH_ENV: 'X' is not NAME=VALUE*"),
         (["--h2o-profile", "serve"], "no h2o-profiles/serve.toml in *; there is bad, knob, server*"),
         (["--h2o-profile", "h2o-profiles/bad.toml"], "profile *bad.toml: unknown key 'llm_bensch'*"),
-        (["--h2o-profile", "h2o-profiles/knob.toml"], "unknown knob THREDS; did you mean THREADS*"),
+        (["--h2o-profile", "h2o-profiles/knob.toml"], "profile *knob.toml: unknown knob THREDS; did you mean THREADS*"),
     ],
 )
 def test_wrong_setup_is_a_usage_error(pytester: pytest.Pytester, arguments: list[str], message: str) -> None:
