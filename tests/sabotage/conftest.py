@@ -57,7 +57,7 @@ def judge(pytester: pytest.Pytester) -> Judge:
     def run(arguments: list[str], select: str, module: str = "") -> Judged:
         gates = ["-m", "final", "-k", f"({select}) and {WITHOUT}", str(ROOT / "gates" / module)]
         pytester.runpytest_inprocess(*gates, *arguments, "--h2o-out", "runs")
-        summary = max(pytester.path.glob("runs/*/summary.json"), key=lambda path: path.stat().st_mtime_ns)
+        summary = max(pytester.path.glob("runs/[0-9]*/summary.json"), key=lambda path: path.stat().st_mtime_ns)
         verdicts = json.loads(summary.read_text())["gates"]
         found = {f"{each['gate']}[{each['case']}]": (each["outcome"], each["reason"]) for each in verdicts}
         return Judged(found, summary.parent)
