@@ -131,9 +131,7 @@ class Run:
     @cached_property
     def facts(self) -> tuple[LogFacts, ...]:
         """What the log lines of each launch say, in launch order."""
-        return tuple(
-            read_log_facts(record.stdout) if record.stdout.is_file() else LogFacts() for record in self.launches
-        )
+        return tuple(_read_facts(record.stdout, _version(record.stdout)) for record in self.launches)
 
     def _of_rows(self, name: str, values: list[float], unit: str, missing: str, *, every_row: bool) -> Measured:
         chosen = (min if every_row else max)(values, default=None)
@@ -241,6 +239,12 @@ def _read_rows(record: LaunchRecord, fresh: bool, *_: tuple[int, int]) -> tuple[
     if fresh and any(_cells(table) != _cells(last) for table in tables):
         problems.append(f"{len(tables)} tables that differ, where one program was launched")
     return last.rows, tuple(problems)
+
+
+@lru_cache(maxsize=1024)
+def _read_facts(stdout: Path, _: tuple[int, int]) -> LogFacts:
+    """What the log lines of a launch say; as the rows, they are read once and looked at often."""
+    return read_log_facts(stdout) if stdout.is_file() else LogFacts()
 
 
 def _cells(table: Table) -> list[dict[str, str]]:

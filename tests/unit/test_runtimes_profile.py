@@ -135,6 +135,8 @@ def test_a_remote_shell_passes_exit_codes_on(end: str, code: int) -> None:
     remote.stdin.write(b"\n")
     remote.stdin.flush()
     assert remote.stdout.readline() == b"up\n"
+    if "wait" not in end:
+        remote.wait(60)  # while the connection is still there
     remote.communicate(timeout=60)  # ends standard input, and waits for all that hold the output
     assert remote.returncode == code
 
