@@ -95,17 +95,22 @@ def judge_parts(study: Study, parts: Mapping[str, Sequence[float]], drop_target:
     """The study of all differences, held to those of each part of the work as well, so that no part hides in the mean.
 
     It fails, with the numbers of that part, when one is surely slower than ``drop_target`` (Bonferroni over the parts),
-    and does not pass while one probably is (``DOUBT``) or is in all its pairs, where these are too few to tell.
+    and does not pass while one probably is (:func:`doubt`).
     """
     p_values = {name: slow_p_value(differences, drop_target) for name, differences in parts.items()}
     worst = min(p_values, key=p_values.__getitem__)
     slow = len(parts) * p_values[worst]
     if slow <= ALPHA and study.decision != "fail":
         return replace(judge(parts[worst], drop_target), decision="fail", p_slow=slow, slow_at=worst)
-    doubtful = [name for name, p_value in p_values.items() if p_value <= max(DOUBT, 0.5 ** len(parts[name]))]
+    doubtful = [name for name, p_value in p_values.items() if p_value <= doubt(len(parts[name]))]
     if doubtful and study.decision == "pass":
-        return replace(study, decision="inconclusive", slow_at=worst if worst in doubtful else doubtful[0])
+        return replace(study, decision="inconclusive", slow_at=min(doubtful, key=p_values.__getitem__))
     return study
+
+
+def doubt(pairs: int) -> float:
+    """The p-value up to which a part with so many pairs is probably slow; fewer than three must all be."""
+    return max(DOUBT, 0.5**pairs)
 
 
 def holm(p_values: Mapping[str, float], alpha: float = ALPHA) -> set[str]:

@@ -42,6 +42,11 @@ class Evidence:
     standing: Standing
     text: str
 
+    @classmethod
+    def of(cls, claim: str, holds: bool, text: str) -> Evidence:
+        """What an observation that allows a judgement showed."""
+        return cls(claim=claim, standing="supported" if holds else "contradicted", text=text)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:

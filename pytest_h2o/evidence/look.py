@@ -78,7 +78,7 @@ class Look:
 
     def says(self, claim: str, holds: bool, text: str) -> Evidence:
         """An observation of this launch."""
-        return Evidence(claim=claim, standing="supported" if holds else "contradicted", text=f"{text} ({self.name})")
+        return Evidence.of(claim, holds, f"{text} ({self.name})")
 
     def doubts(self, claim: str, text: str) -> Evidence:
         """An observation that makes a claim worth less without refuting it."""

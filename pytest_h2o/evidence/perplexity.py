@@ -107,8 +107,4 @@ def quality_evidence(record: LaunchRecord) -> list[Evidence]:
     )
     as_little = h2o.effective_ratio >= LEAST * max(window.effective_ratio, 1 + HALF * (h2o.target - 1))
     sizes = f"H2O held 1/{h2o.effective_ratio:.3g} of the tokens, the sliding window 1/{window.effective_ratio:.3g}"
-    return [_said(WORTH, less, text), _said(EVICTED, as_little, sizes)]
-
-
-def _said(claim: str, holds: bool, text: str) -> Evidence:
-    return Evidence(claim=claim, standing="supported" if holds else "contradicted", text=text)
+    return [Evidence.of(WORTH, less, text), Evidence.of(EVICTED, as_little, sizes)]

@@ -84,11 +84,11 @@ def _observations(found: Sequence[Answer], baseline: list[str], candidate: list[
     letters = _Letters(found)
     usual, seen = letters.surprise(baseline), letters.surprise(candidate)
     text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baseline"
-    yield _says(seen <= MORE_SURPRISE * usual + 0.5, text)
+    yield Evidence.of(SOUND, seen <= MORE_SURPRISE * usual + 0.5, text)
     usual, seen = (_variety(side) for side in (baseline, candidate))
     text = f"compresses to {seen:.1%}, the baseline to {usual:.1%}"
     holds = seen >= LESS_VARIED * usual
-    yield _says(holds, text if holds else f"the text repeats itself: it {text}")
+    yield Evidence.of(SOUND, holds, text if holds else f"the text repeats itself: it {text}")
     yield from _prompt_by_prompt(found, letters, usual)
     yield from _same_answer(found)
 
@@ -102,18 +102,14 @@ def _prompt_by_prompt(found: Sequence[Answer], letters: _Letters, usual: float) 
         )
         if len(answer.candidate) >= LONG_ANSWER and seen > MORE_SURPRISE * max(usual, before) + 1:
             text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baselines"
-            yield _says(False, f"{answer.label}: {text}")
+            yield Evidence.of(SOUND, False, f"{answer.label}: {text}")
 
 
 def _same_answer(found: Sequence[Answer]) -> Iterator[Evidence]:
     """One answer to prompts that the baseline answers differently."""
     written = [answer.candidate for answer in found if len(answer.candidate) >= LONG_ANSWER]
     if len(written) > 1 and len(set(written)) == 1 and len({answer.baseline for answer in found}) > 1:
-        yield _says(False, f"the same answer to {len(written)} prompts")
-
-
-def _says(holds: bool, text: str) -> Evidence:
-    return Evidence(claim=SOUND, standing="supported" if holds else "contradicted", text=text)
+        yield Evidence.of(SOUND, False, f"the same answer to {len(written)} prompts")
 
 
 class _Letters:

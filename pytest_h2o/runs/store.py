@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -21,6 +20,7 @@ from pytest_h2o.runs.records import (
     RECORD_FILE,
     LaunchRecord,
     RecordError,
+    digest,
     load_record,
     save_record,
     standard_paths,
@@ -162,7 +162,7 @@ class RunStore:
         prompt = spec.prompt_file
         if prompt is None or not prompt.is_file():
             return self._fingerprint
-        return {**self._fingerprint, "prompt": hashlib.sha256(prompt.read_bytes()).hexdigest()[:16]}
+        return {**self._fingerprint, "prompt": digest(prompt)[:16]}
 
     @cached_property
     def _fingerprint(self) -> dict[str, str]:

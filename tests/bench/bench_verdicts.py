@@ -25,7 +25,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from pytest_h2o.decode_study import ALPHA, DOUBT, LOOKS, signed_rank_cumulative, signed_rank_index
+from pytest_h2o.decode_study import ALPHA, LOOKS, doubt, signed_rank_cumulative, signed_rank_index
 
 Floats = npt.NDArray[np.float64]
 Launches = Callable[[int, int], Floats]  # sessions and launches of each -> ln speed without any drop
@@ -87,7 +87,7 @@ def _look(difference: Floats, count: int, lengths: int) -> tuple[Floats, int]:
     fails, passes = walsh[:, -1 - index] < limit, walsh[:, index] > limit
     worst = np.min([_p_slow(difference[:, part:count:lengths], limit) for part in range(lengths)], axis=0)
     fails |= lengths * worst <= ALPHA
-    return np.where(fails, -1.0, np.where(passes & (worst > DOUBT), 1.0, 0.0)), count
+    return np.where(fails, -1.0, np.where(passes & (worst > doubt(count // lengths)), 1.0, 0.0)), count
 
 
 def _walsh(difference: Floats) -> Floats:

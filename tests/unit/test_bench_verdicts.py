@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
@@ -16,19 +17,21 @@ from pytest_h2o.decode_study import LOOKS, judge, judge_parts
 DECISIONS = {"pass": 1, "fail": -1, "inconclusive": 0}
 
 
-def test_vectorised_studies_decide_like_the_plugin() -> None:
-    """Look by look, on differences around the limit."""
-    drawn = np.random.default_rng(3).normal(-LIMIT, 0.04, (300, LOOKS[-1]))
-    decisions, pairs = decide(drawn)
+@pytest.mark.parametrize("lengths", [2, 3])
+def test_vectorised_studies_decide_like_the_plugin(lengths: int) -> None:
+    """Look by look, on differences around the limit, with as many pairs of every prompt length."""
+    looks = [-(-look // lengths) * lengths for look in LOOKS]
+    drawn = np.random.default_rng(3).normal(-LIMIT, 0.04, (300, looks[-1]))
+    decisions, pairs = decide(drawn, lengths)
     for values, decision, count in zip(drawn.tolist(), decisions, pairs, strict=True):
         studies = [
-            judge_parts(judge(values[:look], LIMIT), {"512": values[:look:2], "1024": values[1:look:2]}, LIMIT)
-            for look in LOOKS
+            judge_parts(judge(values[:look], LIMIT), {str(at): values[at:look:lengths] for at in range(lengths)}, LIMIT)
+            for look in looks
         ]
         decided = (
-            (study, look) for study, look in zip(studies, LOOKS, strict=True) if study.decision != "inconclusive"
+            (study, look) for study, look in zip(studies, looks, strict=True) if study.decision != "inconclusive"
         )
-        ended, look = next(decided, (studies[-1], LOOKS[-1]))
+        ended, look = next(decided, (studies[-1], looks[-1]))
         assert (DECISIONS[ended.decision], look) == (decision, count)
     assert set(decisions) == {1, -1, 0}
 
