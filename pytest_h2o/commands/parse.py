@@ -1,22 +1,25 @@
-"""Logs of ``llm_bench`` -> one CSV file, in the column order of the original kit."""
+"""Logs and JSON files of ``llm_bench`` -> one CSV file, in the column order of the original kit."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_h2o.commands import fail, note
 
 if TYPE_CHECKING:
-    from pytest_h2o.parsers.bench_table import Table
+    from pytest_h2o.parsers.rows import Row
     from pytest_h2o.report.bench_csv import Line
+
+    Found = tuple[list[Row], list[str]]  # rows, and what is wrong with the file
 
 EXAMPLES = """examples:
   pytest-h2o parse run/logs -o metrics.csv
   pytest-h2o parse first.log second.md            to stdout
   pytest-h2o parse h2o-runs/*/launches/*/log.md -o all.csv
+  pytest-h2o parse report.json -o metrics.csv     what llm_bench wrote with -j
 """
 SUFFIXES = {".log", ".md"}
 MAX_NOTES = 10
@@ -24,7 +27,8 @@ MAX_NOTES = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the logs and the output."""
-    parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="a log, or a directory of *.log and *.md")
+    logs = "a log, a .json file, or a directory of *.log and *.md"
+    parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help=logs)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.csv", help="write here instead of to stdout")
 
 
@@ -53,26 +57,37 @@ def log_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_lines(files: Iterable[Path]) -> Iterator[Line]:
-    """Every row of every table by column, with its ``log_file``; a header is never a row, wherever it is repeated."""
-    from pytest_h2o.parsers.bench_table import read_tables  # noqa: PLC0415
+    """Every row by column, with its ``log_file``; a header is never a row, wherever it is repeated."""
     from pytest_h2o.parsers.rows import ParseError  # noqa: PLC0415
 
     for file in files:
         try:
-            tables = read_tables(file)
+            rows, problems = read_json(file) if file.suffix == ".json" else read_log(file)
         except ParseError as error:
             note(error)
             continue
-        for problem in problems_of(tables):
+        problems += [problem for row in rows for problem in row.problems]
+        for problem in problems[:MAX_NOTES]:
             note(f"{file}: {problem}")
-        yield from ({**row.cells, "log_file": str(file)} for table in tables for row in table.rows)
+        if len(problems) > MAX_NOTES:
+            note(f"{file}: and {len(problems) - MAX_NOTES} more problems")
+        yield from ({**row.cells, "log_file": str(file)} for row in rows)
 
 
-def problems_of(tables: Sequence[Table]) -> list[str]:
-    """What is wrong with a file, cut to a few lines."""
-    if not any(table.rows for table in tables):
-        return ["holds no row of a table" if tables else "holds no table"]
-    problems = [problem for table in tables for problem in table.problems]
-    problems += [problem for table in tables for row in table.rows for problem in row.problems]
-    rest = len(problems) - MAX_NOTES
-    return problems[:MAX_NOTES] + ([f"and {rest} more problems"] if rest > 0 else [])
+def read_log(file: Path) -> Found:
+    """The rows of all tables in a log."""
+    from pytest_h2o.parsers.bench_table import read_tables  # noqa: PLC0415
+
+    tables = read_tables(file)
+    rows = [row for table in tables for row in table.rows]
+    if not rows:
+        return [], ["holds no row of a table" if tables else "holds no table"]
+    return rows, [problem for table in tables for problem in table.problems]
+
+
+def read_json(file: Path) -> Found:
+    """The results in a JSON file, whose keys are the columns."""
+    from pytest_h2o.parsers.bench_json import read_bench_json  # noqa: PLC0415
+
+    rows = list(read_bench_json(file))
+    return rows, [] if rows else ["holds no result"]

@@ -23,6 +23,7 @@ NEEDS = {CONFIG: "the config.json of the launch", ECHO: "a table with threads an
 MODES = {"probe": 0, "full": 1, "store": 2}
 ECHOED = {"target": "target_keep_ratio", "recent": "recent_tokens", "sink": "sink_tokens", "block": "block_tokens"}
 HEAD_BYTES = 64 * 1024
+SPARE_CORES = 1  # what a program may keep busy beside its threads and encode workers, reading files for instance
 
 
 def settings_evidence(run: Run) -> list[Evidence]:
@@ -38,7 +39,7 @@ def spans_evidence(run: Run) -> list[Evidence]:
 
 
 def _observations(look: Look) -> Iterator[Evidence]:
-    checks = [config_used, cells_echo, _started_with]
+    checks = [config_used, cells_echo, cores_used, _started_with]
     # Of a launch that somebody else recorded the settings may be unknown.
     checks += [_log_echo, _layers, _queue, _asynchronous, _cache] if look.spec.config else []
     for check in checks:
@@ -80,6 +81,17 @@ def cells_echo(look: Look) -> Evidence | None:
     wrong = [f"{column} is {text}, asked for {asked[column]}" for column, text in printed.items()
              if text.upper() != asked[column]]  # fmt: skip
     return look.says(ECHO, not wrong, "; ".join(wrong) or "threads and backend as asked for")
+
+
+def cores_used(look: Look) -> Evidence | None:
+    """Needs wall and CPU time of a launch on the CPU that was asked for a number of threads."""
+    wall, cpu = look.record.seconds, look.record.cpu_seconds
+    if not wall or cpu is None or look.spec.backend != "cpu" or not look.record.argv:
+        return None
+    workers = int(look.spec.config.get("kv_lossless_async_threads", 0))
+    allowed, used = look.spec.threads + workers + SPARE_CORES, cpu / wall
+    text = f"{used:.1f} cores were busy on average, asked for {look.spec.threads} threads and {workers} encode workers"
+    return look.says(ECHO, used <= allowed, text)
 
 
 def _log_echo(look: Look) -> Evidence | None:

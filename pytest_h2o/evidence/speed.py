@@ -8,7 +8,7 @@ from statistics import median
 from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
 from pytest_h2o.evidence.look import Look, looks_at, settle
 from pytest_h2o.evidence.lossless import TIMED, decode_seconds
-from pytest_h2o.evidence.settings import cells_echo, config_used
+from pytest_h2o.evidence.settings import cells_echo, config_used, cores_used
 from pytest_h2o.gating import Evidence
 from pytest_h2o.parsers.demo import generated_text
 from pytest_h2o.parsers.rows import ParseError
@@ -73,7 +73,7 @@ def _each_pair(baseline: Look, candidate: Look) -> Iterator[Evidence]:
 
 def _each_launch(look: Look) -> Iterator[Evidence]:
     checks: Sequence[Callable[[Look], Evidence | None]] = (
-        config_used, cells_echo, _clock, _repeats, _kv_of_tokens, _text_of_tokens, _no_more_than_asked,
+        config_used, cells_echo, cores_used, _clock, _repeats, _kv_of_tokens, _text_of_tokens, _no_more_than_asked,
     )  # fmt: skip
     yield from (item for check in checks if (item := check(look)))
     yield from leftovers(look)

@@ -19,7 +19,9 @@ from pytest_h2o.evidence import (
     settings_evidence,
     spans_evidence,
 )
+from pytest_h2o.evidence.look import looks_at
 from pytest_h2o.evidence.perplexity import perplexity_increase, quality_evidence
+from pytest_h2o.evidence.settings import cores_used
 from pytest_h2o.evidence.speed import ANEW, PLAIN
 from pytest_h2o.gating import Evidence
 from pytest_h2o.knobs import resolve
@@ -124,6 +126,17 @@ def test_blocks_of_another_length(tmp_path: Path) -> None:
         record.stdout.write_text(record.stdout.read_text().replace(" tokens=128 ", " tokens=100 "))
     found = said(spans_evidence(read_run("full", asked)), "contradicted")
     assert "first blocks of 100 tokens, asked for 128; later blocks of 100" in found
+
+
+@pytest.mark.parametrize(("cpu_seconds", "standing"), [(40.0, "supported"), (47.0, "contradicted")])
+def test_more_cores_than_threads(cpu_seconds: float, standing: str, tmp_path: Path) -> None:
+    """Two threads, an encode worker and one core to spare cannot use 47 seconds of CPU time in 10."""
+    record = replace(bench_records("bench_full", tmp_path)[0], argv=("llm_bench",), seconds=10.0)
+    spec = replace(record.spec, threads=2, config={"kv_lossless_async_threads": 1})
+    (look,) = looks_at(read_run("full", [replace(record, spec=spec, cpu_seconds=cpu_seconds)]))
+    evidence = cores_used(look)
+    assert evidence
+    assert f"{cpu_seconds / 10} cores were busy on average" in said([evidence], standing)
 
 
 def test_nothing_left_to_evict(tmp_path: Path) -> None:

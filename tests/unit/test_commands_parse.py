@@ -54,6 +54,26 @@ def test_agrees_with_the_original(tmp_path: Path, log: str) -> None:
     assert columns == known + sorted(set(columns) - set(COLUMNS))
 
 
+def test_json(tmp_path: Path) -> None:
+    """The JSON file of a launch and its table give the same speeds, each under its own column."""
+    run = RUNS / "bench_json"
+    code, (from_table, from_json), columns = parse(tmp_path, run / "log.md", run / "out.json")
+    assert (code, "llm_demo" in columns) == (0, True)
+    prefill, decode = (float(from_json[f"{kind}_tps"]) for kind in ("prefill", "decode"))
+    speeds = [float(part.partition(" ± ")[0]) for part in from_table["speed(tok/s)"].split("<br>")]
+    assert speeds == pytest.approx([prefill, decode], abs=0.005)
+
+
+def test_json_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another JSON file, or one without results, is named."""
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "empty.json").write_text('{"results": []}')
+    assert parse(tmp_path, tmp_path / "other.json", tmp_path / "empty.json")[0] == 1
+    said = capsys.readouterr().err
+    assert "no list of results" in said
+    assert "empty.json: holds no result" in said
+
+
 def test_appended_log(tmp_path: Path) -> None:
     """Of a log with two launches both rows are data; the repeated header, a row in the original, is not."""
     log = RUNS / "bench_appended" / "log.md"
