@@ -168,5 +168,9 @@ def baseline_of(candidate: LaunchSpec, paired_with: str = "") -> LaunchSpec:
 def dump_launch(case: Case, knobs: Knobs, prompt: Path) -> LaunchSpec:
     """A launch with H2O and lossless off that writes its KV to ``kv_dump`` in its launch directory."""
     (launch,) = launches(case, knobs, [prompt])
-    env = {"MNN_KV_DUMP_DIR": "{directory}/kv_dump", "MNN_KV_DUMP_RUN_ID": prompt.stem, "MNN_KV_DUMP_STAGE": "both"}
-    return replace(baseline_of(launch), arm="kv_dump", gen_tokens=DUMP_TOKENS, env=env)
+    return replace(baseline_of(launch), arm="kv_dump", gen_tokens=DUMP_TOKENS, env=dump_environment(prompt.stem))
+
+
+def dump_environment(name: str) -> dict[str, str]:
+    """The variables that make a program write its KV to ``kv_dump`` in its launch directory."""
+    return {"MNN_KV_DUMP_DIR": "{directory}/kv_dump", "MNN_KV_DUMP_RUN_ID": name, "MNN_KV_DUMP_STAGE": "both"}

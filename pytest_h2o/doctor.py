@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.cases import launches
+from pytest_h2o.cases import dump_environment, launches
 from pytest_h2o.knobs import KNOBS, misspelt
 from pytest_h2o.lab import Lab
 from pytest_h2o.metrics import H2O_COLUMNS
@@ -95,13 +95,17 @@ def _launches(lab: Lab, root: Path, runtime: Runtime) -> Iterator[Finding]:
     demo = launches(lab.cases["candidate"], lab.knobs, [prompt])[0]
     specs = [
         replace(bench, arm="doctor", gen_tokens=GEN_TOKENS, prompt_tokens=PROMPT_TOKENS, repeat=1),
-        replace(demo, arm="doctor", gen_tokens=GEN_TOKENS),
+        replace(demo, arm="doctor", gen_tokens=GEN_TOKENS, env=dump_environment("doctor")),
     ]
     keys = overridden_keys(runtime, specs)
     yield Finding("config", None, f"launches replace these keys of yours: {', '.join(keys) or 'none'}")
     strict = lab.knobs.on("STRICT_RUNTIME_METRIC_COLUMNS")
     for spec in specs:
         yield _launch(spec, store.get(spec), strict=strict)
+    if not lab.knobs.text("DUMP_DIR"):
+        dumped = any((store.get(specs[-1]).directory / "kv_dump").rglob("meta_*.json"))
+        none = "llm_demo wrote none: the offline gates need a build with the KV dump switch, or DUMP_DIR"
+        yield Finding("KV dump", dumped, "written when asked for" if dumped else none)
     yield Finding("kept", None, f"what the launches printed: {root}")
 
 

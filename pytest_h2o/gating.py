@@ -113,6 +113,8 @@ def compare(measured: Measured, operator: Operator, target: float) -> Verdict:
 
 def _margin(value: float, operator: Operator, target: float) -> float:
     """By how much a requirement is met, negative if it is not; without the last digits, which are rounding errors."""
+    if math.isclose(value, target, rel_tol=1e-12):
+        return 0.0
     return float(f"{target - value if operator == '<=' else value - target:.9g}")
 
 

@@ -151,7 +151,11 @@ class Lab:
         if not self.prompts.prompts:
             return None, "no prompt to dump KV from: " + self.prompts.describe_problems()
         records = [self.get(spec) for spec in self._dump_launches()]
-        reasons = [reason for record in records if (reason := _no_dump(record))]
+        without: dict[str, list[LaunchRecord]] = {}
+        for record in records:
+            without.setdefault(_no_dump(record), []).append(record)
+        without.pop("", None)
+        reasons = [located(why, alike[0].directory, *(each.name for each in alike)) for why, alike in without.items()]
         return (None, "; ".join(reasons)) if reasons else (records[0].directory.parent, "")
 
     def once(self, name: str, compute: Callable[[], dict[str, object]]) -> dict[str, object]:
@@ -317,8 +321,7 @@ def in_order(order: str, baseline: Sequence[LaunchSpec], candidate: Sequence[Lau
 def _no_dump(record: LaunchRecord) -> str:
     """Why a launch left no KV dump; empty if it did."""
     if record.status != "ok":
-        return located(record.reason, record.directory, record.name)
+        return record.reason
     if not any((record.directory / "kv_dump").rglob("meta_*.json")):
-        text = "the program wrote no KV dump; use a build with the KV dump switch, or give DUMP_DIR"
-        return located(text, record.directory, record.name)
+        return "the program wrote no KV dump; use a build with the KV dump switch, or give DUMP_DIR"
     return ""

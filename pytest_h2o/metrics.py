@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 MIB = 1 / 1048576
 
@@ -23,7 +22,6 @@ class Metric:
 
     Attributes:
         name: canonical name.
-        better: direction of improvement, None where there is none.
         bench: header of its column in the ``llm_bench`` table, None if it has no column of its own.
         demo: its key in the ``llm_demo`` metrics record, None if it has none.
         demo_scale: factor from the record's unit to ``unit``.
@@ -31,7 +29,6 @@ class Metric:
 
     name: str
     unit: str
-    better: Literal["higher", "lower"] | None
     doc: str
     bench: str | None = None
     demo: str | None = None
@@ -40,84 +37,84 @@ class Metric:
 
 _COMMON = (
     # Speeds share a column or are computed from token counts and times; the parsers name them.
-    Metric("prefill_tps", "tok/s", "higher", "prompt tokens per second of prefill"),
-    Metric("decode_tps", "tok/s", "higher", "generated tokens per second of decode, sampling time excluded"),
-    Metric("combined_tps", "tok/s", "higher", "tokens per second over prefill and decode (ppN+tgM rows)"),
-    Metric("load_s", "s", "lower", "time to load the model", bench="loadingTime(s)"),
-    Metric("h2o_keep", "ratio", "lower", "kept over present tokens at the last eviction of one layer",
+    Metric("prefill_tps", "tok/s", "prompt tokens per second of prefill"),
+    Metric("decode_tps", "tok/s", "generated tokens per second of decode, sampling time excluded"),
+    Metric("combined_tps", "tok/s", "tokens per second over prefill and decode (ppN+tgM rows)"),
+    Metric("load_s", "s", "time to load the model", bench="loadingTime(s)"),
+    Metric("h2o_keep", "ratio", "kept over present tokens at the last eviction of one layer",
            bench="h2o_keep", demo="h2o_keep_ratio"),
-    Metric("h2o_lossy", "ratio", "higher", "KV bytes before over after the last eviction of one layer",
+    Metric("h2o_lossy", "ratio", "KV bytes before over after the last eviction of one layer",
            bench="h2o_lossy", demo="h2o_lossy_ratio"),
-    Metric("h2o_lossless", "ratio", "higher", "raw over encoded bytes of all encoded blocks",
+    Metric("h2o_lossless", "ratio", "raw over encoded bytes of all encoded blocks",
            bench="h2o_lossless", demo="h2o_lossless_ratio"),
-    Metric("h2o_target_keep_effective", "ratio", "lower", "larger of target and floor over present tokens",
+    Metric("h2o_target_keep_effective", "ratio", "larger of target and floor over present tokens",
            bench="h2o_target_keep_effective"),
-    Metric("h2o_floor_keep", "ratio", "lower", "sink and recent tokens over present tokens", bench="h2o_floor_keep"),
-    Metric("h2o_quantized_keep", "ratio", "lower", "keep rounded up to whole blocks over present tokens",
+    Metric("h2o_floor_keep", "ratio", "sink and recent tokens over present tokens", bench="h2o_floor_keep"),
+    Metric("h2o_quantized_keep", "ratio", "keep rounded up to whole blocks over present tokens",
            bench="h2o_quantized_keep"),
-    Metric("h2o_evict_us", "µs", "lower", "planning time of the last eviction", bench="h2o_evict_us"),
-    Metric("h2o_codec_us", "µs", "lower", "encode time of the last block", bench="h2o_codec_us"),
-    Metric("h2o_lossless_raw_mb", "MiB", None, "bytes given to the encoder",
+    Metric("h2o_evict_us", "µs", "planning time of the last eviction", bench="h2o_evict_us"),
+    Metric("h2o_codec_us", "µs", "encode time of the last block", bench="h2o_codec_us"),
+    Metric("h2o_lossless_raw_mb", "MiB", "bytes given to the encoder",
            bench="h2o_lossless_raw_mb", demo="h2o_lossless_raw_bytes", demo_scale=MIB),
-    Metric("h2o_lossless_comp_mb", "MiB", None, "bytes accounted after encoding",
+    Metric("h2o_lossless_comp_mb", "MiB", "bytes accounted after encoding",
            bench="h2o_lossless_comp_mb", demo="h2o_lossless_compressed_bytes", demo_scale=MIB),
-    Metric("h2o_lossless_comp_us", "µs", "lower", "encode time, summed",
+    Metric("h2o_lossless_comp_us", "µs", "encode time, summed",
            bench="h2o_lossless_comp_us", demo="h2o_lossless_compress_us"),
-    Metric("h2o_lossless_decomp_us", "µs", "lower", "decode time of blocks, summed",
+    Metric("h2o_lossless_decomp_us", "µs", "decode time of blocks, summed",
            bench="h2o_lossless_decomp_us", demo="h2o_lossless_decompress_us"),
-    Metric("h2o_lossless_queue_peak", "blocks", "lower", "most blocks queued or retained in a layer",
+    Metric("h2o_lossless_queue_peak", "blocks", "most blocks queued or retained in a layer",
            bench="h2o_lossless_queue_peak", demo="h2o_lossless_queue_depth_peak"),
-    Metric("h2o_lossless_fallback", "blocks", "lower", "blocks that could not be encoded or decoded",
+    Metric("h2o_lossless_fallback", "blocks", "blocks that could not be encoded or decoded",
            bench="h2o_lossless_fallback", demo="h2o_lossless_fallback_count"),
-    Metric("h2o_lossless_backpressure_skip", "blocks", "lower", "blocks not encoded because the queue was full",
+    Metric("h2o_lossless_backpressure_skip", "blocks", "blocks not encoded because the queue was full",
            bench="h2o_lossless_backpressure_skip", demo="h2o_lossless_backpressure_skip"),
-    Metric("h2o_lossless_async_queue_peak", "tasks", None, "most encode tasks queued and running",
+    Metric("h2o_lossless_async_queue_peak", "tasks", "most encode tasks queued and running",
            bench="h2o_lossless_async_queue_peak", demo="h2o_lossless_async_queue_peak"),
-    Metric("h2o_lossless_async_wait_us", "µs", "lower", "time decode waited for encode tasks, summed",
+    Metric("h2o_lossless_async_wait_us", "µs", "time decode waited for encode tasks, summed",
            bench="h2o_lossless_async_wait_us", demo="h2o_lossless_async_wait_us"),
-    Metric("h2o_lossless_decode_cache_hit", "lookups", "higher", "decoded blocks found in the cache",
+    Metric("h2o_lossless_decode_cache_hit", "lookups", "decoded blocks found in the cache",
            bench="h2o_lossless_decode_cache_hit", demo="h2o_lossless_decode_cache_hit"),
-    Metric("h2o_lossless_decode_cache_miss", "lookups", "lower", "decoded blocks not found in the cache",
+    Metric("h2o_lossless_decode_cache_miss", "lookups", "decoded blocks not found in the cache",
            bench="h2o_lossless_decode_cache_miss", demo="h2o_lossless_decode_cache_miss"),
-    Metric("prefill_us", "µs", "lower", "time of the prefill", demo="prefill_us"),
-    Metric("decode_us", "µs", "lower", "time of all decode steps, sampling excluded", demo="decode_us"),
-    Metric("sample_us", "µs", "lower", "time of sampling", demo="sample_us"),
-    Metric("h2o_lossless_decompressed_mb", "MiB", None, "bytes decoded",
+    Metric("prefill_us", "µs", "time of the prefill", demo="prefill_us"),
+    Metric("decode_us", "µs", "time of all decode steps, sampling excluded", demo="decode_us"),
+    Metric("sample_us", "µs", "time of sampling", demo="sample_us"),
+    Metric("h2o_lossless_decompressed_mb", "MiB", "bytes decoded",
            demo="h2o_lossless_decompressed_bytes", demo_scale=MIB),
-    Metric("h2o_last_evict_tokens", "tokens", None, "tokens dropped by the last plan, 0 if the floor dominated",
+    Metric("h2o_last_evict_tokens", "tokens", "tokens dropped by the last plan, 0 if the floor dominated",
            demo="h2o_last_evict_tokens"),
-    Metric("h2o_total_evict_tokens", "tokens", None, "tokens dropped by all plans, later cancelled ones included",
+    Metric("h2o_total_evict_tokens", "tokens", "tokens dropped by all plans, later cancelled ones included",
            demo="h2o_total_evict_tokens"),
 )  # fmt: skip
 # The columns of an llm_bench table that the gates rest on.
 H2O_COLUMNS = tuple(metric.name for metric in _COMMON if metric.bench and metric.name.startswith("h2o_"))
 # Only the embedded runtime reports these, after everything else.
 _EMBEDDED = (
-    Metric("h2o_evictions_planned", "plans", None, "eviction plans made",
+    Metric("h2o_evictions_planned", "plans", "eviction plans made",
            bench="h2o_evictions_planned", demo="h2o_evictions_planned"),
-    Metric("h2o_evictions_applied", "plans", "higher", "eviction plans applied to the cache",
+    Metric("h2o_evictions_applied", "plans", "eviction plans applied to the cache",
            bench="h2o_evictions_applied", demo="h2o_evictions_applied"),
-    Metric("h2o_evictions_dropped", "plans", "lower", "eviction plans dropped before they were applied",
+    Metric("h2o_evictions_dropped", "plans", "eviction plans dropped before they were applied",
            bench="h2o_evictions_dropped", demo="h2o_evictions_dropped"),
-    Metric("h2o_kv_tokens_end", "tokens", "lower", "mean KV length over all layers after the response",
+    Metric("h2o_kv_tokens_end", "tokens", "mean KV length over all layers after the response",
            bench="h2o_kv_tokens_end", demo="h2o_kv_tokens_end"),
-    Metric("h2o_kv_resident_mb", "MiB", "lower", "fp16 KV bytes held at the end, encoded blocks included",
+    Metric("h2o_kv_resident_mb", "MiB", "fp16 KV bytes held at the end, encoded blocks included",
            bench="h2o_kv_resident_mb", demo="h2o_kv_resident_mb"),
-    Metric("h2o_kv_peak_mb", "MiB", "lower", "most fp16 KV bytes held at any time",
+    Metric("h2o_kv_peak_mb", "MiB", "most fp16 KV bytes held at any time",
            bench="h2o_kv_peak_mb", demo="h2o_kv_peak_mb"),
-    Metric("h2o_effective_ratio", "ratio", "higher", "full-cache over held KV bytes of the H2O layers at the end",
+    Metric("h2o_effective_ratio", "ratio", "full-cache over held KV bytes of the H2O layers at the end",
            bench="h2o_effective_ratio", demo="h2o_effective_ratio"),
-    Metric("h2o_effective_ratio_mean", "ratio", "higher", "like h2o_effective_ratio, mean over decode steps",
+    Metric("h2o_effective_ratio_mean", "ratio", "like h2o_effective_ratio, mean over decode steps",
            bench="h2o_effective_ratio_mean", demo="h2o_effective_ratio_mean"),
-    Metric("h2o_lossless_blocks", "blocks", None, "blocks encoded",
+    Metric("h2o_lossless_blocks", "blocks", "blocks encoded",
            bench="h2o_lossless_blocks", demo="h2o_lossless_blocks"),
-    Metric("h2o_lossless_cold_share", "share", "higher", "encoded over all cold tokens",
+    Metric("h2o_lossless_cold_share", "share", "encoded over all cold tokens",
            bench="h2o_lossless_cold_share", demo="h2o_lossless_cold_share"),
-    Metric("h2o_lossless_roundtrips", "blocks", "higher", "blocks decoded and compared equal",
+    Metric("h2o_lossless_roundtrips", "blocks", "blocks decoded and compared equal",
            bench="h2o_lossless_roundtrips", demo="h2o_lossless_roundtrips"),
-    Metric("h2o_lossless_encode_overlap", "share", "higher", "share of encode time that ran while decode ran",
+    Metric("h2o_lossless_encode_overlap", "share", "share of encode time that ran while decode ran",
            bench="h2o_lossless_encode_overlap", demo="h2o_lossless_encode_overlap"),
-    Metric("decode_cost", "yardsticks", "lower", "time of a decoded token over that of a fixed calculation beside it",
+    Metric("decode_cost", "yardsticks", "time of a decoded token over that of a fixed calculation beside it",
            bench="decode_cost", demo="decode_cost"),
 )  # fmt: skip
 METRICS: tuple[Metric, ...] = (*_COMMON, *_EMBEDDED)

@@ -44,7 +44,7 @@ class Pair:
         return math.log(self.baseline_cost) - math.log(self.candidate_cost)
 
     def __str__(self) -> str:
-        speeds = f"{self.baseline:.1f} -> {self.candidate:.1f} tok/s"
+        speeds = f"{self.baseline:.2f} -> {self.candidate:.2f} tok/s"
         if self.baseline_cost is None or self.candidate_cost is None:
             return speeds
         return f"{speeds}, {self.baseline_cost:.3f} -> {self.candidate_cost:.3f} yardsticks a token"

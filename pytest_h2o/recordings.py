@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise, product
 from math import prod
@@ -40,7 +40,7 @@ OPTIONS = {
     "-n": "gens", "--n-gen": "gens", "-rep": "repeat", "--n-repeat": "repeat", "-kv": "demo", "--kv-cache": "demo",
     "-fp": "table", "--file-print": "table", "-m": "config", "--model": "config",
 }  # fmt: skip
-VARIANTS = ("backend", "precision", "threads", "memory", "power", "dynamic", "ratio", "cores", "attention")
+VARIANTS = ("config", "backend", "precision", "threads", "memory", "power", "dynamic", "ratio", "cores", "attention")
 
 
 class RecordingError(ValueError):
@@ -198,9 +198,10 @@ def _logs(directory: Path) -> list[Path]:
 
 
 def _from_argv(directory: Path, entry: Entry) -> Recorded:
-    if Path(entry.argv[0] if entry.argv else "").name.startswith("llm_demo"):
-        return _demo(directory, entry)
-    options = _options(entry.argv)
+    argv = _without_launcher(entry.argv)
+    if Path(argv[0] if argv else "").name.startswith("llm_demo"):
+        return _demo(directory, entry, argv)
+    options = _options(argv)
     prompts = [length for length in _integers(options.get("prompts", ["512"])) if length]  # 0 is skipped
     gens = [length for length in _integers(options.get("gens", ["128"])) if length]
     demo_table = options.get("demo", ["false"])[-1] == "true"
@@ -216,15 +217,23 @@ def _from_argv(directory: Path, entry: Entry) -> Recorded:
         gen_tokens=next(iter(gens), 0),
         repeat=next(iter(_integers(options.get("repeat", ["5"]))), None),
         threads=next(iter(_integers(options.get("threads", ["4"]))), 4),
+        backend=backend if (backend := options.get("backend", ["cpu"])[0]) in ("metal", "opencl") else "cpu",
     )
     printed = _find(directory, Path(options["table"][-1]).name) if "table" in options else None
     stdout = _find(directory, f"{stem}.stdout", "stdout")
     return Recorded(_record(spec, directory, entry, table=printed or stdout, stdout=stdout, stem=stem), labels)
 
 
-def _demo(directory: Path, entry: Entry) -> Recorded:
-    prompt = Path(entry.argv[2] if len(entry.argv) > 2 else "unnamed")
-    budget = _integers(entry.argv[3:4])
+def _without_launcher(argv: list[str]) -> list[str]:
+    """The words from the program on: ``taskset -c 0,1`` and the like have options that look like the program's."""
+    return next(
+        (argv[at:] for at, word in enumerate(argv) if Path(word).name.startswith(("llm_bench", "llm_demo"))), argv
+    )
+
+
+def _demo(directory: Path, entry: Entry, argv: list[str]) -> Recorded:
+    prompt = Path(argv[2] if len(argv) > 2 else "unnamed")
+    budget = _integers(argv[3:4])
     spec = LaunchSpec(
         program="llm_demo",
         arm=directory.name,
@@ -235,6 +244,9 @@ def _demo(directory: Path, entry: Entry) -> Recorded:
     )
     stdout = _find(directory, f"{prompt.stem}.stdout", "stdout")
     record = _record(spec, directory, entry, table=stdout, stdout=stdout, stem=prompt.stem)
+    pairs = [*pairwise(argv[3:]), *(word.split("=", 1) for word in argv[3:] if "=" in word)]
+    for metrics in [Path(value).name for word, value in pairs if word == "--metrics-jsonl"][-1:]:
+        record = replace(record, metrics=_find(directory, f"{prompt.stem}.metrics.jsonl", metrics))
     return Recorded(record, (prompt.stem,))
 
 
@@ -318,7 +330,8 @@ def _options(argv: Sequence[str]) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for word, value in pairwise(argv):
         if name := OPTIONS.get(word.replace("_", "-") if word.startswith("--") else word):
-            values.setdefault(name, []).extend(value.split(","))
+            parts = value.split(",")
+            values.setdefault(name, []).extend(parts[:1] if name in ("demo", "table") else parts)
     return values
 
 

@@ -254,9 +254,7 @@ def _cells(table: Table) -> list[dict[str, str]]:
 def _what_limits(floor: float, quantized: float) -> str:
     """Which knobs keep a share ``quantized`` of the cache, of which ``floor`` is protected whatever is asked for."""
     if floor >= 1:
-        return (
-            "H2O_RECENT_TOKENS and H2O_SINK_TOKENS protect all of the cache, or H2O_TRIGGER_MIN_TOKENS was not reached"
-        )
+        return "H2O_RECENT_TOKENS and H2O_SINK_TOKENS protect all of the cache, or H2O_TRIGGER_MIN was not reached"
     if quantized - floor < ROUNDING:
         return f"H2O_RECENT_TOKENS and H2O_SINK_TOKENS, in blocks of H2O_BLOCK_TOKENS, protect {floor:.1%} of the cache"
     return (

@@ -15,6 +15,7 @@ from pytest_h2o.data import bundled
 from pytest_h2o.defaults import defaults_for
 from pytest_h2o.knobs import KNOBS, KnobError, Knobs, check_together, parse_assignments, resolve
 from pytest_h2o.recordings import is_own
+from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError, find_runtime, named_by
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.runtimes.profile import Profile, find_profile, read_profile
@@ -70,7 +71,8 @@ def read_settings(config: pytest.Config) -> Settings:
         replay = config.getoption("h2o_replay")
         # What made a recording of something else is not known.
         foreign = replay and not is_own(Path(replay), sweep=bool(config.getoption("h2o_preset")))
-        defaults = defaults_for("" if foreign else runtime.name, config.getoption("h2o_kit"))
+        name = "" if foreign else _recorded_runtime(Path(replay)) if replay else ""
+        defaults = defaults_for("" if foreign else name or runtime.name, config.getoption("h2o_kit"))
         knobs = resolve(
             words, os.environ, ini["h2o_set"], defaults,
             suite=selected(config.getoption("markexpr")), profile=profile.knobs if profile else None,
@@ -82,6 +84,11 @@ def read_settings(config: pytest.Config) -> Settings:
         return Settings(placed(runtime, knobs), knobs, absolute(prompt_dir, directory), source)
     except (KnobError, RuntimeSetupError) as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _recorded_runtime(replay: Path) -> str:
+    """The name of the runtime that made an earlier run, whose defaults its launches have; empty if none is recorded."""
+    return next((record.runtime.partition(":")[0] for record in ReplayStore(replay).records()), "")
 
 
 def ini_values(config: pytest.Config) -> dict[str, Any]:

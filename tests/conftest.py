@@ -5,6 +5,10 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # examples take as long as the neighbours let them
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

@@ -19,6 +19,7 @@ from pytest_h2o.engine.kv_cache import Floats, KVCache
 from pytest_h2o.engine.threads import map_in_order
 
 PREFILL_CHUNK = 128
+TINY = 1e-30  # totals of softmax weights below which digits are lost
 
 
 class LayerWeights(NamedTuple):
@@ -178,14 +179,24 @@ class Model:
         weights: Floats = keys @ columns  # [G, L, d] @ [G, d, R T]
         if new > 1:
             weights.reshape(groups, cached, -1, new)[:, cached - new :] += self._future[:new, None, :new]
-        # Softmax is shift invariant, so one maximum per KV head will do for a single token, and is faster.
-        weights -= weights.max(axis=1 if new > 1 else (1, 2), keepdims=True)
-        np.exp(weights, out=weights)
-        totals: Floats = self._ones[:cached] @ weights  # [L] @ [G, L, R T]
+        # One maximum per KV head is faster, and does for a single token unless a head lies so far below another one
+        # of its group that all its weights underflow.
+        shift = weights.max(axis=1 if new > 1 else (1, 2), keepdims=True)
+        totals = self._softmax(weights, shift)
+        if new == 1 and totals.min() < TINY:
+            weights = keys @ columns
+            totals = self._softmax(weights, weights.max(axis=1, keepdims=True))
         mixed: Floats = weights.transpose(0, 2, 1) @ values  # [G, R T, L] @ [G, L, d]
         mixed /= totals[..., None]
         attended: Floats = mixed.reshape(groups, -1, new, dim).transpose(2, 0, 1, 3).reshape(new, -1)
         return attended, Attention(weights, totals)
+
+    def _softmax(self, weights: Floats, shift: Floats) -> Floats:
+        """Turn scores [G, L, R T] into unnormalised weights, in place; returns their totals [G, R T]."""
+        weights -= shift
+        np.exp(weights, out=weights)
+        totals: Floats = self._ones[: weights.shape[1]] @ weights  # [L] @ [G, L, R T]
+        return totals
 
 
 def _repeat(rows: Floats, times: int) -> Floats:

@@ -32,6 +32,7 @@ def eviction_evidence(run: Run) -> list[Evidence]:
 
 def _never_triggered(looks: Sequence[Look]) -> Evidence:
     config = looks[0].spec.config
+    interval, decoded = int(config.get("kv_h2o_update_interval", 0)), max(look.row.decode_tokens or 0 for look in looks)
     trigger, longest = config.get("kv_h2o_trigger_min_tokens"), max(look.tokens for look in looks)
     if isinstance(trigger, int) and trigger > longest:
         cause = f"H2O_TRIGGER_MIN is {trigger}, the longest response has {longest} tokens"
@@ -39,6 +40,10 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
         cause = "sink and recent tokens leave nothing to evict (floor-keep dominates target); lower H2O_RECENT_TOKENS"
     elif looks[0].spec.attention_option:
         cause = f"ATTENTION_OPTION={looks[0].spec.attention_option} quantises KV, which switches H2O off"
+    elif config.get("kv_h2o_target_mode") == "adaptive" and float(config.get("kv_h2o_target_lossy_ratio", 3)) <= 1:
+        cause = "H2O_TARGET_LOSSY_RATIO of 1 keeps everything"
+    elif interval > decoded:
+        cause = f"H2O_UPDATE_INTERVAL is {interval} executions of layers, and {decoded} tokens were decoded; lower it"
     else:
         cause = "does the program read the kv_h2o_* keys of the config it was given?"
     return Evidence(claim=TRIGGERED, standing="contradicted", text=f"H2O never triggered in any launch; {cause}")
@@ -177,7 +182,7 @@ def leftovers(look: Look) -> Iterator[Evidence]:
 
 def _conserved(looks: Sequence[Look]) -> Iterator[Evidence]:
     """Needs ``[H2O]`` lines and the number of responses: a layer cannot drop and hold more tokens than it was given."""
-    given = dropped = 0
+    given = dropped = cancelled = 0
     for look in looks:
         if look.responses is None:
             continue
@@ -186,10 +191,11 @@ def _conserved(looks: Sequence[Look]) -> Iterator[Evidence]:
             if layer.plans:
                 given += most
                 dropped += layer.evicted + (layer.last_kv or 0) - (layer.last_evict or 0)
+                cancelled += layer.cancelled
     if not given or dropped <= given:
         return
     text = f"the plans drop or keep {dropped} tokens of layers that were given {given}"
-    if dropped > COUNTED_AGAIN * given:
+    if dropped - cancelled > COUNTED_AGAIN * given:
         yield Evidence(claim=APPLIED, standing="contradicted", text=f"{text}: plans were made and not applied")
     else:
         yield Evidence(claim=APPLIED, standing="doubtful", text=f"{text}: some were cancelled and made again")

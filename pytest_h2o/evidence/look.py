@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -72,9 +73,11 @@ class Look:
         return absent if value is None else value
 
     def spread(self, metric: str) -> float:
-        """Standard deviation over mean, at most 1000."""
+        """Standard deviation over mean, at most 1000; of values that are nearly equal programs may print nan."""
         sample = self.row.samples.get(metric)
-        return min(sample.std / sample.mean, 1e3) if sample and sample.std and sample.mean else 0.0
+        if not sample or not sample.std or not sample.mean or math.isnan(sample.std):
+            return 0.0
+        return min(sample.std / sample.mean, 1e3)
 
     def says(self, claim: str, holds: bool, text: str) -> Evidence:
         """An observation of this launch."""

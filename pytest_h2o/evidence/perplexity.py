@@ -17,6 +17,10 @@ WORTH = "what H2O keeps is worth more than what is recent"
 EVICTED = "H2O held as little as it was asked to, and no more than the window"
 # At the end of a response the tokens decoded since the last eviction are held as well; honest ratios come to 0.74.
 LEAST, HALF = 0.95, 0.5
+NOTHING_EVICTED = (
+    "neither policy evicted anything of the text, which is read in windows of 912 tokens: there is nothing to compare; "
+    "lower H2O_TRIGGER_MIN, H2O_RECENT_TOKENS or H2O_SINK_TOKENS, or leave this gate out with REQUIRE_QUALITY=0"
+)
 SIZE_LIMIT = 1 << 20
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=0)]
 
@@ -61,7 +65,10 @@ def read_quality(record: LaunchRecord) -> tuple[Mapping[str, Row], str]:
     asked = _asked(record)
     found = {row.policy: row for row in rows if row.policy == "full" or abs(row.target - asked) < 0.01}
     absent = [policy for policy in ("full", "h2o", "window") if policy not in found]
-    return found, f"{path} has no row {', '.join(absent)} at the lossy ratio {asked:g}" if absent else ""
+    if absent:
+        return found, f"{path} has no row {', '.join(absent)} at the lossy ratio {asked:g}"
+    evicted = any(found[policy].effective_ratio > 1 for policy in ("h2o", "window"))
+    return found, "" if evicted else f"{path}: {NOTHING_EVICTED}"
 
 
 def _asked(record: LaunchRecord) -> float:

@@ -156,7 +156,7 @@ def _spans(look: Look) -> Evidence | None:
     # The cold region begins behind the hot sink, in store mode with an overlap of an eighth: a block may lack these.
     sink = int(config.get("kv_lossless_hot_sink_tokens", 0))
     overlap = 0.125 if config.get("kv_lossless_runtime_mode") == "store" else 0.0
-    seen = {"first": (look.facts.bootstrap_spans, sink), "later": (look.facts.periodic_spans, 0)}
+    seen = {"first": (look.facts.bootstrap_spans, sink), "later": (look.facts.periodic_spans, sink)}
     wrong = [
         f"{kind} blocks of {', '.join(map(str, sorted(spans)[:5]))} tokens, asked for {expected}"
         for (kind, (spans, lacking)), expected in zip(seen.items(), _expected_spans(look), strict=True)

@@ -35,6 +35,7 @@ CLOCK_SLACK = 1.02
 HIDDEN_SHARE, HIDDEN_S, HIDDEN_PAIRS = 0.25, 0.1, 6
 FEWER = 0.5
 CHANCE = 0.01
+FINE_TPS = 50.0  # from here on ± 0.00 means that repeats agree to 0.01 %
 Pairs = Sequence[tuple[LaunchRecord, LaunchRecord]]
 Side = tuple[Look, Look]
 
@@ -128,6 +129,8 @@ def _repeats(look: Look) -> Evidence | None:
         return None
     spread = any(sample.std for sample in samples if sample)
     text = "the repeats differ" if spread else f"± 0 in both speeds: {look.spec.repeat} repeats were asked for"
+    if not spread and max(sample.mean for sample in samples if sample) < FINE_TPS:
+        return look.doubts(REPEATS, f"{text}, but speeds this low are printed too coarsely to tell")
     return look.says(REPEATS, spread, text)
 
 

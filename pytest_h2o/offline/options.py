@@ -112,7 +112,7 @@ def online_sim_options(
 
 
 def upper_bound_options(front_n: int) -> OfflineOptions:
-    """What coding whole tensors at once could reach, prefill and decode apart: a bound for any runtime."""
+    """Whole tensors coded at once, prefill and decode apart; seldom less than what chunks of both together reach."""
     return OfflineOptions(front_n=front_n, entry_mode="aggregate", aggregate_by_stage=True)
 
 

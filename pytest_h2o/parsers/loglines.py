@@ -39,6 +39,8 @@ LOSSLESS_ERRORS = (
 SHRINKS = ("shrink: discarding ", "shrink(store): discarding ")
 UNREADABLE = "unreadable line"
 EVENT_CHARS = 1024
+# A plan that the engine cancels for its lossless blocks is made again so many tokens later, at most so often in a row.
+AGAIN_TOKENS, AGAIN_TIMES = 64, 2
 MAX_LAYERS = 1024
 MAX_DISTINCT = 256
 TELLING_CHARS = 300
@@ -66,6 +68,8 @@ class LayerFacts:
     followed_by_smaller_kv: int = 0
     restore_us: int = 0
     last_restore_us: int = 0
+    cancelled: int = 0
+    made_again: int = 0
 
     def update(self, restore_us: int, *, first: bool) -> None:
         """Count an encoded block; ``restore_us`` is a running sum that begins with the ``first`` one of a response."""
@@ -75,6 +79,10 @@ class LayerFacts:
     def plan(self, kv: int, evict: int) -> None:
         """Count a plan that drops ``evict`` of ``kv`` tokens."""
         self.followed_by_smaller_kv += self.last_kv is not None and kv < self.last_kv
+        again = self.last_kv is not None and 0 <= kv - self.last_kv <= AGAIN_TOKENS
+        self.made_again = self.made_again + 1 if again else 0
+        if 0 < self.made_again <= AGAIN_TIMES:
+            self.cancelled += self.last_evict or 0
         self.plans += 1
         self.evicted += evict
         self.last_kv, self.last_evict = kv, evict

@@ -110,4 +110,5 @@ def baseline_of(verdict: Verdict | None) -> tuple[float | None, str, int]:
     if stored := _STORED.search(verdict.evidence):
         return float(stored[1]), stored[2], int(stored[3])
     speeds = [float(pair[1]) for _, text in verdict.rows if (pair := _PAIR.search(text))]
-    return (median(speeds), "paired", len(speeds)) if speeds else (None, "", 0)
+    source = "same_batch" if verdict.evidence.startswith("same_batch") else "paired"
+    return (median(speeds), source, len(speeds)) if speeds else (None, "", 0)

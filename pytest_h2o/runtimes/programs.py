@@ -66,7 +66,9 @@ class Programs:
         values = launch_values(spec)
         table = directory / TABLE_FILE if spec.program == "llm_bench" else None
         metrics = directory / METRICS_FILE if spec.program == "llm_demo" else None
-        env = {name: text.replace("{directory}", str(directory)) for name, text in spec.env.items()}
+        # A build with the KV dump switch dumps every prompt below its directory, unless it is told not to.
+        env = {"MNN_KV_DUMP_DIR": "0", **spec.env}
+        env = {name: text.replace("{directory}", str(directory)) for name, text in env.items()}
         if metrics:
             env["LLM_DEMO_METRICS_JSONL"] = str(metrics)
         return Command(

@@ -58,7 +58,7 @@ rules_strategy = st.builds(
 
 
 @given(data=st.data(), kv=st.integers(1, 400), rules=rules_strategy)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_selection_equals_brute_force(data: st.DataObject, kv: int, rules: H2OSettings) -> None:
     """Every decision equals a token-by-token version of the rules, score ties included."""
     blocks = -(-kv // rules.block_tokens)
@@ -90,21 +90,21 @@ def test_ties_break_by_position() -> None:
 class Rig:
     """An evictor on a cache whose values are token numbers, driven by made-up attention."""
 
-    def __init__(self, rules: H2OSettings, layers: int, prompt: int) -> None:
+    def __init__(self, rules: H2OSettings, layers: int, prompt: int, heads: int = 1) -> None:
         self.lines: list[str] = []
         self.metrics = Metrics()
-        self.cache = KVCache(KVShape(1, 2, np.dtype(np.float16)), layers, 1024)
+        self.cache = KVCache(KVShape(heads, 2, np.dtype(np.float16)), layers, 1024)
         self.evictor = Evictor(rules, self.cache, self.metrics, self.lines.append)
         for layer in self.cache.layers:
-            layer.append(np.repeat(np.arange(prompt, dtype=np.float32)[:, None], 4, axis=1))
+            layer.append(np.repeat(np.arange(prompt, dtype=np.float32)[:, None], 4 * heads, axis=1))
         self.cache.position = prompt
 
     def step(self, draw: Callable[[int, int], np.ndarray]) -> None:
-        """One decode token; ``draw(layer, length)`` gives the unnormalised weights [1, length, 2]."""
+        """One decode token; ``draw(layer, length)`` gives the unnormalised weights [kv_heads, length, 2]."""
         token = self.cache.position
         self.cache.position += 1
         for index, layer in enumerate(self.cache.layers):
-            layer.append(np.full((1, 4), token, np.float32))
+            layer.append(np.full((1, 4 * self.cache.shape.heads), token, np.float32))
             weights = draw(index, layer.length)
             self.evictor.after_attention(index, Attention(weights, weights.sum(axis=1)))
 
@@ -114,21 +114,26 @@ class Rig:
 
 
 @given(seed=st.integers(0, 2**32 - 1), prompt=st.integers(20, 90), interval=st.integers(1, 9), alpha=st.floats(0, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_eviction_equals_brute_force(seed: int, prompt: int, interval: int, alpha: float) -> None:
     """Over many tokens and layers, scores and kept tokens equal a simulation that knows nothing of arrays or moves."""
     rules = replace(
         GATE, block_tokens=8, sink_tokens=8, recent_tokens=16, target_lossy_ratio=2.0, update_interval=interval,
         trigger_min_tokens=40, ema_alpha=alpha, layer_start=1,
     )  # fmt: skip
-    rig, rng = Rig(rules, 3, prompt), np.random.default_rng(seed)
+    rig, rng = Rig(rules, 3, prompt, heads=2), np.random.default_rng(seed)
     held = {layer: list(range(prompt)) for layer in range(3)}
-    scores: dict[int, list[float]] = {1: [], 2: []}
+    scores: dict[int, list[float]] = {}
+    for layer in (1, 2):
+        seen = rng.gamma(0.3, 1, (2, prompt, 6)).astype(np.float32) + np.float32(1e-3)
+        rig.evictor.after_prompt(layer, Attention(seen, seen.sum(axis=1)))
+        mass = (seen / seen.sum(1, keepdims=True)).mean((0, 2))
+        scores[layer] = [float(mass[begin : begin + 8].sum()) for begin in range(0, prompt, 8)]
     for step in range(1, 30):
         drawn = {}
 
         def draw(layer: int, length: int, drawn: dict[int, np.ndarray] = drawn) -> np.ndarray:
-            drawn[layer] = rng.gamma(0.3, 1, (1, length, 2)).astype(np.float32) + np.float32(1e-3)
+            drawn[layer] = rng.gamma(0.3, 1, (2, length, 2)).astype(np.float32) + np.float32(1e-3)
             return drawn[layer]
 
         rig.step(draw)
@@ -136,7 +141,7 @@ def test_eviction_equals_brute_force(seed: int, prompt: int, interval: int, alph
             tokens.append(prompt + step - 1)
             if layer == 0:
                 continue
-            mass = (drawn[layer][0] / drawn[layer][0].sum(0)).mean(1)
+            mass = (drawn[layer] / drawn[layer].sum(1, keepdims=True)).mean((0, 2))
             current = [float(mass[begin : begin + 8].sum()) for begin in range(0, len(tokens), 8)]
             old = scores[layer] + [0.0] * (len(current) - len(scores[layer]))
             scores[layer] = [alpha * before + (1 - alpha) * now for before, now in zip(old, current, strict=True)]

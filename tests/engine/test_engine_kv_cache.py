@@ -19,7 +19,7 @@ def filled(head_dim: int) -> LayerCache:
 
 @pytest.mark.parametrize("head_dim", [8, 24, 32, 64])  # 128, 42 and two thirds, 32 and 16 tokens on a page
 @given(begin=st.integers(0, TOKENS), count=st.integers(0, TOKENS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_drop_and_restore(head_dim: int, begin: int, count: int) -> None:
     """Pages that begin or end within the span lose only the span, whatever the size of a token."""
     layer, end = filled(head_dim), min(begin + count, TOKENS)
@@ -35,7 +35,7 @@ def test_drop_and_restore(head_dim: int, begin: int, count: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 90)), max_size=6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_keep(steps: list[tuple[int, int]]) -> None:
     """Kept ranges move to the front in order; the account holds what is left."""
     layer, begin, ranges = filled(32), 0, []

@@ -67,6 +67,18 @@ def test_cached_equals_uncached(make_engine: Callable[..., Engine], prompt_token
     np.testing.assert_allclose(actual, expected[prompt_tokens - 1 :], rtol=1e-3, atol=2e-4)
 
 
+def test_heads_of_a_group_far_apart(make_engine: Callable[..., Engine]) -> None:
+    """A head whose scores are hundreds below those of its group's other head still attends as it does in a prompt."""
+    engine = make_engine(precision="high")
+    tokens = random_tokens(30)
+    for layer in engine.model.layers:
+        layer.qkv[:, :8] *= 1e4  # the first query head
+    whole = engine.model.prefill(tokens, engine.cache)
+    engine.cache.clear()
+    engine.model.prefill(tokens[:-1], engine.cache)
+    np.testing.assert_allclose(engine.model.forward(tokens[-1:], engine.cache), whole, rtol=1e-3, atol=2e-4)
+
+
 def test_fp16_values(make_engine: Callable[..., Engine]) -> None:
     """With low precision the cache holds fp16 values, and the logits are those of a model whose KV is rounded."""
     engine = make_engine(precision="low")

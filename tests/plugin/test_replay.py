@@ -163,7 +163,7 @@ def test_full_eval_of_a_recording(pytester: pytest.Pytester, tmp_path: Path) -> 
     ("run", "reason"),
     [
         ("bench_full", "31.8% of the cache are kept for H2O_TARGET_LOSSY_RATIO*by H2O_BLOCK_TOKENS*protect 22.8%"),
-        ("bench_never_triggered", "H2O_RECENT_TOKENS and H2O_SINK_TOKENS*or H2O_TRIGGER_MIN_TOKENS was not reached"),
+        ("bench_never_triggered", "H2O_RECENT_TOKENS and H2O_SINK_TOKENS*or H2O_TRIGGER_MIN was not reached"),
     ],
 )
 def test_what_limits_the_lossy_ratio(pytester: pytest.Pytester, run: str, reason: str) -> None:

@@ -127,9 +127,8 @@ def blocks_without_trace(launch: Launch) -> None:
 
 
 def restore_not_timed(launch: Launch) -> None:
-    """Decode time stops while blocks are restored."""
-    if not launch.is_baseline:
-        launch.record["seconds"] += 0.4
+    """Decode time stops while blocks are restored. The times are given: those of a busy machine may hide as much."""
+    launch.record["seconds"] = 0.2 if launch.is_baseline else 0.6
 
 
 def restore_longer_than_decode(launch: Launch) -> None:

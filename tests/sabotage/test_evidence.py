@@ -179,3 +179,14 @@ def test_quality_of_what_is_kept(h2o: tuple[float, ...], increase: float, standi
     assert perplexity_increase(record).value == pytest.approx(increase, abs=0.001)
     standings = [item.standing for item in quality_evidence(record)]
     assert (standing in standings, set(standings) <= {standing, "supported"}) == (True, True)
+
+
+def test_quality_without_any_eviction(tmp_path: Path) -> None:
+    """Settings under which nothing goes from windows of the text: not evaluated, and nobody is accused."""
+    (record, *_) = bench_records("bench_full", tmp_path)
+    target = record.spec.config["kv_h2o_target_lossy_ratio"]
+    row = {"perplexity": 14.049, "divergence": 0.0, "recall_perplexity": 21.882, "effective_ratio": 1.0}
+    report = [{"policy": name, "target": target} | row for name in ("full", "h2o", "window")]
+    (record.directory / "quality.json").write_text(json.dumps({"quality": report}))
+    assert "lower H2O_TRIGGER_MIN" in perplexity_increase(record).missing
+    assert quality_evidence(record) == []

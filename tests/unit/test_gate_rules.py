@@ -91,7 +91,7 @@ def original(rows: list[dict[str, float]], limits: dict[str, float]) -> dict[str
     return passed
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(TABLE, SETTINGS)
 def test_bench_gates_agree(rows: list[dict[str, float]], limits: dict[str, float]) -> None:
     """Gate by gate, the decision on any table of numbers is the original's."""
@@ -104,7 +104,7 @@ def test_bench_gates_agree(rows: list[dict[str, float]], limits: dict[str, float
         assert (verdict.outcome in ("pass", "skipped")) == expected, (gate, verdict)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(TABLE, SETTINGS, st.sampled_from(sorted(COLUMNS)), st.sampled_from([None, math.nan, math.inf, -math.inf]))
 def test_what_is_not_a_number_never_passes(
     rows: list[dict[str, float]], limits: dict[str, float], column: str, value: float | None
@@ -127,7 +127,7 @@ def test_what_is_not_a_number_never_passes(
     assert column in verdict.reason
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(TABLE, SETTINGS)
 def test_all_rows_is_the_worst_of_single_rows(rows: list[dict[str, float]], limits: dict[str, float]) -> None:
     """With REQUIRE_ALL_ROWS a gate passes exactly when each row alone would."""
@@ -143,7 +143,7 @@ def test_all_rows_is_the_worst_of_single_rows(rows: list[dict[str, float]], limi
         assert outcomes[0] == all(outcomes[1:]), name
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(0.5, 50), st.floats(0.5, 50), st.integers(1, 500)), min_size=1, max_size=6))
 def test_prompts_agree(prompts: list[tuple[float, float, int]]) -> None:
     """The drop over all prompts and that of each bucket; the original averaged speeds instead of adding up time."""
@@ -161,7 +161,7 @@ def test_prompts_agree(prompts: list[tuple[float, float, int]]) -> None:
         assert verdict.value == pytest.approx((baseline - candidate) / baseline, abs=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(TABLE, TABLE, st.floats(0, 0.9))
 def test_same_batch_agrees(candidate: list[dict[str, float]], baseline: list[dict[str, float]], target: float) -> None:
     """The fastest row against the fastest of the same rows in the baseline; without a speed there it is none."""

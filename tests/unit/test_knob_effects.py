@@ -121,7 +121,8 @@ def offline(function: Callable[..., None], **values: object) -> Effect:
     """What an offline gate decides on a result."""
     evaluation = Evaluation({"verified": True, "lossless": True, **values})
     fixture = "upper_bound" if "upper" in function.__name__ else "online_sim"
-    more = {"tensor": "k"} if "tensor" in function.__name__ else {}
+    more: dict[str, object] = {"tensor": "k"} if "tensor" in function.__name__ else {}
+    more |= {"online_sim": evaluation} if fixture == "upper_bound" else {}
     return lambda settings, _: judge(function, resolve(settings), **{fixture: evaluation}, **more).outcome
 
 

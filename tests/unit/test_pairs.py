@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.decode_study import LOOKS
+from pytest_h2o.gating import Verdict
 from pytest_h2o.pairs import OpenStudy, Pair, look, read_pair, study_pairs
+from pytest_h2o.report.judged import baseline_of
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.specs import LaunchSpec
 
@@ -94,8 +96,8 @@ def test_a_pair_says_what_it_is() -> None:
     pair = Pair("p", 100, 90, 1.0, 1.25)
     assert pair.difference == pytest.approx(math.log(0.9))
     assert pair.relative == pytest.approx(math.log(0.8))
-    assert str(pair) == "100.0 -> 90.0 tok/s, 1.000 -> 1.250 yardsticks a token"
-    assert str(Pair("p", 100, 90)) == "100.0 -> 90.0 tok/s"
+    assert str(pair) == "100.00 -> 90.00 tok/s, 1.000 -> 1.250 yardsticks a token"
+    assert str(Pair("p", 100, 90)) == "100.00 -> 90.00 tok/s"
 
 
 def launch(directory: Path, arm: str, cost: str | None) -> LaunchRecord:
@@ -130,3 +132,10 @@ def test_read_pair(
     else:
         assert pair is not None
         assert (pair.baseline_cost, pair.candidate_cost) == costs
+
+
+@pytest.mark.parametrize(("detail", "source"), [("same_batch, row by row; KV shrank", "same_batch"), ("", "paired")])
+def test_reports_name_the_baseline_of_rows(detail: str, source: str) -> None:
+    """Speeds row by row are of launches in pairs or of this session's, and keep their digits."""
+    verdict = Verdict(outcome="pass", evidence=detail, rows=(("p512_g128", str(Pair("p512_g128", 2.34, 2.26))),))
+    assert baseline_of(verdict) == (2.34, source, 1)

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.metrics import BY_BENCH, Sample
@@ -206,7 +206,6 @@ cell_number = st.floats(allow_nan=False, width=32).map(lambda value: f"{value:.4
 cell_sample = st.tuples(cell_number, cell_number).map(" ± ".join)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_rendered_table_reads_to_the_same_numbers(data: st.DataObject) -> None:
     """Any columns in any order, with unknown ones among them, give each metric the number in its own cell."""
@@ -235,7 +234,6 @@ noise = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(noise, min_size=4, max_size=12), st.integers(0, 3))
 def test_noise_between_lines_changes_nothing(lines: list[str], offset: int) -> None:
     """Log lines, colour codes, NUL bytes and progress displays around a table leave its rows as they are."""
@@ -248,7 +246,6 @@ def test_noise_between_lines_changes_nothing(lines: list[str], offset: int) -> N
     assert table.problems == ()
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("|-: \n\r\x00\x1b[m±<br>modelh2o_y1.5nae\ufffd"), max_size=400))
 def test_random_text_never_crashes(text: str) -> None:
     """Any text gives tables or none."""
@@ -256,7 +253,6 @@ def test_random_text_never_crashes(text: str) -> None:
         assert table.columns
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(TEXT)))
 def test_a_table_cut_anywhere_gives_whole_rows_or_a_problem(end: int) -> None:
     """A row that is not complete is said, and never read."""
@@ -427,7 +423,6 @@ def test_json_values_that_are_no_numbers_are_problems(tmp_path: Path) -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_random_bytes_are_json_or_an_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """No bytes make the JSON reader crash."""

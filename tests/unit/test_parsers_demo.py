@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.metrics import METRICS, Sample
@@ -248,7 +248,6 @@ def test_missing_stdout_is_a_problem(tmp_path: Path) -> None:
     assert row.problems[0].startswith(f"{tmp_path}/absent: cannot be read")
 
 
-@settings(deadline=None)
 @given(stdout=st.binary(max_size=200), metrics=st.binary(max_size=200))
 def test_random_bytes_never_crash(tmp_path_factory: pytest.TempPathFactory, stdout: bytes, metrics: bytes) -> None:
     """Any output gives a row, with a problem unless it is what the program prints."""
@@ -272,7 +271,6 @@ def test_long_generated_text_is_bounded() -> None:
     assert len(generated_text("prompt file is x\n" + "word " * (MAX_TEXT_CHARS // 2))) == MAX_TEXT_CHARS
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.text(st.characters(exclude_characters="[#DCIK\x00\x1b\n"), max_size=20), st.booleans()),

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.parsers import lines
@@ -185,7 +185,6 @@ def test_numbers_cut_off_by_the_end_are_not_read() -> None:
     assert read_log_facts(PLAN[: PLAN.index("6 keep")] + "\n").layers[3].plans == 0
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.text(st.characters(exclude_characters="\x1b\x00[DCIK"), max_size=30), max_size=12), st.integers(1, 3000)
 )
@@ -202,7 +201,6 @@ def test_glued_lines_are_found_at_any_piece_border(texts: list[str], piece: int)
     assert plain == "".join(texts).encode(errors="replace").decode()
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("[H2O]-LS layer=kv13.evict\n\x1b\x00"), max_size=300))
 def test_random_text_never_crashes(text: str) -> None:
     """Any text gives facts and telling lines that are safe to print."""

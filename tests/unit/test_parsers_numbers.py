@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_h2o.metrics import Sample
@@ -50,7 +50,6 @@ def test_anything_else_is_no_number(text: str) -> None:
     assert parse_number(text) is None
 
 
-@settings(deadline=None)
 @given(st.floats())
 def test_every_float_survives_its_own_text(value: float) -> None:
     """What Python prints for a float is read back as that float."""
@@ -58,7 +57,6 @@ def test_every_float_survives_its_own_text(value: float) -> None:
     assert parsed == value or (parsed is not None and math.isnan(parsed) and math.isnan(value))
 
 
-@settings(deadline=None)
 @given(st.text())
 @example("0\x1f")
 def test_no_text_crashes_the_readers(text: str) -> None:

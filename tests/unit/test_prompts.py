@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.knobs import resolve
@@ -64,7 +64,6 @@ def test_natural_order() -> None:
     assert sorted(names, key=natural_key) == ["a", "prompt_128_2", "prompt_128_10", "prompt_512_1", "prompt_2048_1"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=20)))
 def test_any_names_can_be_sorted(names: list[str]) -> None:
     """Names with digits, without, or empty, all compare."""
@@ -108,7 +107,6 @@ def test_sampling(options: dict[str, object], expected: str) -> None:
     assert " ".join(prompt.stem for prompt in sample(SIX, **options)) == expected  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(SIX), unique=True), st.integers(0, 4), st.integers(0, 7), st.booleans())
 def test_sampling_keeps_order_and_limits(prompts: list[Prompt], per_bucket: int, total: int, stratified: bool) -> None:
     """Each bucket gives its first prompts in order, and no limit is exceeded or left unused."""
@@ -232,7 +230,6 @@ def test_a_missing_manifest_is_said(tmp_path: Path) -> None:
     assert selection.describe_problems() == f"{tmp_path}/absent: cannot be read: No such file or directory"
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_random_manifests_never_crash(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """Any bytes give a selection."""

@@ -57,7 +57,7 @@ def test_bench_arguments(mnn: MnnRuntime, build: Path, tmp_path: Path) -> None:
     command = mnn.command(BENCH, tmp_path)
     assert " ".join(command.argv) == BENCH_ARGV.format(bin=build / "bin", dir=tmp_path)
     assert (command.table, command.metrics, command.cwd) == (tmp_path / "log.md", None, tmp_path)
-    assert command.env == {}
+    assert command.env == {"MNN_KV_DUMP_DIR": "0"}
 
 
 def test_demo_arguments(mnn: MnnRuntime, build: Path, tmp_path: Path) -> None:
@@ -65,7 +65,8 @@ def test_demo_arguments(mnn: MnnRuntime, build: Path, tmp_path: Path) -> None:
     command = mnn.command(demo(tmp_path / "p.txt"), tmp_path)
     assert " ".join(command.argv) == DEMO_ARGV.format(bin=build / "bin", dir=tmp_path, prompt=tmp_path / "p.txt")
     assert (command.table, command.metrics) == (None, tmp_path / "metrics.jsonl")
-    assert command.env == {"LLM_DEMO_METRICS_JSONL": str(tmp_path / "metrics.jsonl")}
+    metrics = str(tmp_path / "metrics.jsonl")
+    assert command.env == {"MNN_KV_DUMP_DIR": "0", "LLM_DEMO_METRICS_JSONL": metrics}
 
 
 def test_embedded_gets_the_same_arguments(mnn: MnnRuntime, tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_commas_in_paths(mnn: MnnRuntime, tmp_path: Path) -> None:
 def test_environment_names_the_launch_directory(mnn: MnnRuntime, tmp_path: Path) -> None:
     """``{directory}`` stands for the directory of the launch."""
     command = mnn.command(replace(BENCH, env={"DUMP": "{directory}/kv", "A": "{b}"}), tmp_path)
-    assert command.env == {"DUMP": f"{tmp_path}/kv", "A": "{b}"}
+    assert command.env == {"MNN_KV_DUMP_DIR": "0", "DUMP": f"{tmp_path}/kv", "A": "{b}"}
 
 
 def test_base_config_is_untouched(mnn: MnnRuntime, tmp_path: Path) -> None:
