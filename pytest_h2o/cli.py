@@ -64,11 +64,6 @@ that makes itself a daemon there is out of reach. What srun leaves on a node is 
 """
 # The plugin's package is loaded before pytest, by this command.
 IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
-# Where pytest looks for its configuration, and what the file must contain.
-INI_FILES = {
-    "pytest.toml": "", ".pytest.toml": "", "pytest.ini": "", ".pytest.ini": "", "pyproject.toml": "[tool.pytest",
-    "tox.ini": "[pytest]", "setup.cfg": "[tool:pytest]",
-}  # fmt: skip
 # A project may collect other names; the gates have these.
 NAMES = ("-o", "python_files=test_*.py", "-o", "python_functions=test_*")
 # Each is a module of pytest_h2o.commands.
@@ -169,22 +164,12 @@ def run_pytest(chosen: Sequence[str], arguments: Sequence[str]) -> int:
     """Run the bundled gates from the working directory: its ini file counts, and the cache lies there."""
     import pytest  # noqa: PLC0415
 
-    from pytest_h2o.data import bundled  # noqa: PLC0415
+    from pytest_h2o.data import bundled, project_ini  # noqa: PLC0415
 
     ini = project_ini(Path.cwd())
     ours = [str(bundled("gates")), *chosen, "--strict-markers", "--rootdir=.", "-W", IMPORTED]
     ours += [*NAMES, "-c", str(ini)] if ini else []
     return int(pytest.main([*ours, *arguments]))
-
-
-def project_ini(directory: Path) -> Path | None:
-    """The file that pytest takes its configuration from in ``directory``; beside the bundled gates it finds none."""
-    for folder in (directory, *directory.parents):
-        for name, mark in INI_FILES.items():
-            path = folder / name
-            if path.is_file() and mark in path.read_text("utf-8", errors="replace"):
-                return path
-    return None
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def _pieces_of(path: Path, min_chars: int) -> Iterable[str]:
     if path.stat().st_size > SIZE_LIMIT:
         raise CorpusError(f"{path}: larger than 256 MiB; split it")
     text = path.read_text(encoding="utf-8", errors="replace")
-    if path.suffix == ".txt":
+    if path.suffix not in (".json", ".jsonl"):
         return paragraphs(text, min_chars)
     try:
         rows = (

@@ -123,6 +123,8 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
 
     The verdict's ``standing`` is the worst of all claims.
     """
+    if verdict.target is not None and verdict.value is None:  # where nothing was measured nothing is claimed
+        evidence = [item for item in evidence if item.standing != "not evidenced"]
     if not evidence:
         return verdict
     said = {standing: [item for item in evidence if item.standing == standing] for standing in STANDINGS}

@@ -81,7 +81,8 @@ class Lab:
             for spec in self._batch(case) if name in self.studied else ():
                 self.get(spec)
             records = [self._get_in_place(case, spec) for spec in self._launches(case, case.replicate)]
-            self._runs[name] = read_run(name, records)
+            run = read_run(name, records)
+            self._runs[name] = run if records else replace(run, problems=(self._nothing_to_run(),))
         return self._part(self._runs[name], bucket)
 
     def baseline_run(self, name: str, bucket: str = "") -> Run:
@@ -149,7 +150,7 @@ class Lab:
         if self.recording:
             return None, f"no KV dump in {self.recording.directory}; give DUMP_DIR"
         if not self.prompts.prompts:
-            return None, "no prompt to dump KV from: " + self.prompts.describe_problems()
+            return None, self._nothing_to_run()
         records = [self.get(spec) for spec in self._dump_launches()]
         without: dict[str, list[LaunchRecord]] = {}
         for record in records:
@@ -168,6 +169,11 @@ class Lab:
                 partial.replace(path)
         result: dict[str, object] = json.loads(path.read_text())
         return result
+
+    def _nothing_to_run(self, bucket: str = "") -> str:
+        """Why there is no launch of real prompts: what was wrong with them, or with where they were looked for."""
+        of = f" in bucket {bucket}" if bucket else ""
+        return f"no prompt to run{of}: {self.prompts.describe_problems() or f'none was found in {self.prompt_dir}'}"
 
     @property
     def _paired(self) -> list[str]:
@@ -265,7 +271,7 @@ class Lab:
 
     def _add_pairs(self, study: OpenStudy, case: Case, replicate: int, bucket: str) -> None:
         records = self._pair_records(case, replicate, bucket)
-        study.problems += [] if records else [f"no prompts in bucket {bucket}"]
+        study.problems += [] if records else [self._nothing_to_run(bucket)]
         for pair in records:
             # Of the launches themselves: what the machine did between them is not to change what is decided.
             self._spent_s += sum(record.seconds or 0.0 for record in pair) if study.study else 0.0

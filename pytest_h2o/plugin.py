@@ -78,6 +78,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def session_of(config: pytest.Config) -> Session:
     """The plugin's state of this process, made on first use; raises UsageError for wrong settings."""
+    if not hasattr(config.option, "h2o_replay"):
+        raise pytest.UsageError("gates need the plugin h2o; leave out -p no:h2o")
     if SESSION_KEY not in config.stash:
         from pytest_h2o.session import Session  # noqa: PLC0415
 

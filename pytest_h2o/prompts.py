@@ -75,7 +75,8 @@ def missing_buckets(present: Sequence[str], knobs: Knobs) -> list[PromptProblem]
     if any(knobs.with_source(name)[1] != "default" for name in ("PROMPT_PATTERN", "PROMPT_MANIFEST", "MAX_PROMPTS")):
         return []
     listed = [name.strip() for name in knobs.text("PROMPT_BUCKET_LIST").split(",")]
-    reason = "PROMPT_BUCKET_LIST names it, and no prompt is in it"
+    there = ",".join(dict.fromkeys(present))
+    reason = f"PROMPT_BUCKET_LIST names it, and no prompt is in it; add some, or set PROMPT_BUCKET_LIST={there}"
     return [PromptProblem(f"bucket {name}", reason) for name in listed if present and name and name not in present]
 
 

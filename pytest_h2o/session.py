@@ -20,7 +20,7 @@ from pytest_h2o.decode import keep_history
 from pytest_h2o.gate import Gate, suites_of
 from pytest_h2o.gating import Verdict
 from pytest_h2o.history import FILE
-from pytest_h2o.knobs import NEEDS_BASELINE, KnobError, Knobs, misspelt
+from pytest_h2o.knobs import KNOBS, NEEDS_BASELINE, KnobError, Knobs, misspelt
 from pytest_h2o.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.presets import PresetError, combinations, distinct, preset_names
@@ -29,7 +29,7 @@ from pytest_h2o.recordings import Recording, RecordingError, is_own, read_record
 from pytest_h2o.report.files import judged_summary, write_reports
 from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.pareto import LEGEND, comparison
-from pytest_h2o.report.text import aligned, clean, summary_rows
+from pytest_h2o.report.text import LONG, aligned, clean, fitted, summary_rows
 from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.session import check_room, point_latest
@@ -43,6 +43,9 @@ STUDIES = {"decode_study", "demo_study", "bucket_study"}
 COLLECTED = "h2o_collected"
 # How sessions end in which every selected gate was judged, if it was not -x that ended them.
 DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+# What a preset decides, so that setting it for a sweep would be recorded and change nothing.
+DECIDED = ("PROMPTS", "GENS", "REPEAT", *(knob.name for knob in KNOBS.values() if knob.key))
+TYPED = "command line"
 OFFLINE = {"online_sim", "full_eval_sim", "upper_bound"}
 
 
@@ -55,7 +58,7 @@ class Session:
         self.knobs = settings.knobs
         self.kit: Kit = config.getoption("h2o_kit")
         self.root = session_root(config, self.knobs.text("OUT"))
-        self.replay = Path(config.getoption("h2o_replay")) if config.getoption("h2o_replay") else None
+        self.replay = _settled(Path(given)) if (given := config.getoption("h2o_replay")) else None
         self.is_worker = hasattr(config, "workerinput")
         self.unwritten = ""
         self.failed: set[str] = set()
@@ -210,7 +213,9 @@ class Session:
             except OSError as error:
                 self.unwritten = f"NOT ALL REPORTS ARE WRITTEN: {error.strerror}"
                 session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
-        if self.root.is_dir() and self.root.parent == _base(self.config) and not self.is_worker:
+        # A replay holds no launches: the last session that does stays the one to judge again, or to go on with.
+        launched = self.root.is_dir() and not self.replay
+        if launched and self.root.parent == _base(self.config) and not self.is_worker:
             point_latest(self.root)
 
     def _write_reports(self, *, complete: bool) -> None:
@@ -239,7 +244,8 @@ class Session:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         if self.verdicts and not self.is_worker:
             terminalreporter.section("h2o gates")
-            for line in aligned(summary_rows(list(self.verdicts.values()))):
+            columns = self.config.get_terminal_writer().fullwidth
+            for line in fitted(summary_rows(list(self.verdicts.values()), LONG), columns):
                 terminalreporter.write_line(line)
             if rows := self.combinations():
                 terminalreporter.section("h2o sweep")
@@ -283,6 +289,11 @@ def session_root(config: pytest.Config, given: str) -> Path:
     return next(path for path in chain([root], later) if not path.exists())
 
 
+def _settled(path: Path) -> Path:
+    """``path``, or what it points to if it is a link such as ``latest``, which may point elsewhere tomorrow."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def _left_out(case: str) -> str:
     """How the part of an acceptance that a case makes up is left out."""
     return "".join(f"; {knob}=0 leaves it out" for knob, part in CASE_PARTS.items() if part == case)
@@ -319,7 +330,10 @@ def _combinations(config: pytest.Config, knobs: Knobs) -> list[LaunchSpec]:
     name = config.getoption("h2o_preset")
     if name is None and re.search(r"\bsweep\b", config.getoption("markexpr")):
         raise PresetError(f"-m sweep needs --h2o-preset NAME; there are {', '.join(preset_names())}")
-    return combinations(name, knobs) if name else []
+    specs = combinations(name, knobs) if name else []
+    if idle := [knob for knob in DECIDED if specs and knobs.suite == "sweep" and knobs.with_source(knob)[1] == TYPED]:
+        raise PresetError(f"{', '.join(idle)} on the command line: decided by the preset {name}; correct it there")
+    return specs
 
 
 def label_of(item: pytest.Item) -> str:

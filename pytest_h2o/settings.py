@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pytest_h2o.data import bundled
+from pytest_h2o.data import bundled, project_ini
 from pytest_h2o.defaults import defaults_for
 from pytest_h2o.knobs import KNOBS, KnobError, Knobs, check_together, parse_assignments, resolve
 from pytest_h2o.recordings import is_own
@@ -20,7 +21,7 @@ from pytest_h2o.runtimes import Runtime, RuntimeSetupError, find_runtime, named_
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.runtimes.profile import Profile, find_profile, read_profile
 from pytest_h2o.runtimes.programs import absolute
-from pytest_h2o.suites import selected
+from pytest_h2o.suites import named, selected
 
 # Only a conftest.py is read before the workers start, so only it can tell that there will be gates.
 OWN_GATES = """gates of your own run in workers if a conftest.py beside them, or above, has these lines:
@@ -30,6 +31,7 @@ OWN_GATES = """gates of your own run in workers if a conftest.py beside them, or
 SETUP = ("llm_bench", "llm_demo", "model_config")
 INI_PATHS = (*SETUP, "prompt_dir")
 INI_NAMES = (*INI_PATHS, "h2o_profile", "h2o_set")
+OURS = re.compile(rf"^[ \t]*({'|'.join(INI_NAMES)})[ \t]*=", re.MULTILINE)
 # What a command that repeats one gate must repeat as well.
 OPTIONS = (
     *INI_PATHS, "h2o_profile", "h2o_launcher", "h2o_runtime", "h2o_kit", "h2o_preset", "h2o_set", "h2o_replay",
@@ -98,6 +100,7 @@ def ini_values(config: pytest.Config) -> dict[str, Any]:
             raise pytest.UsageError(OWN_GATES)
         return dict(config.workerinput["h2o_ini"])
     _check_names(config)
+    _check_nearest(config)
     folder = config.inipath.parent if config.inipath else config.rootpath
     values: dict[str, Any] = {name: config.getini(name) for name in INI_PATHS}
     paths = {name: str(absolute(value, folder)) if value else "" for name, value in values.items()}
@@ -115,6 +118,22 @@ def _check_paths(knobs: Knobs) -> None:
         raise KnobError(f"PROMPT_MANIFEST={given}: not a file; give a list of prompt files")
 
 
+def _check_nearest(config: pytest.Config) -> None:
+    """Raise UsageError if the ini file of the working directory has settings of ours and pytest reads another, or none.
+
+    It looks beside the gates, which lie elsewhere when they are an installed package's, or another checkout's.
+    """
+    near = project_ini(config.invocation_params.dir)
+    if near is None or config.getoption("inifilename") or (config.inipath and near.samefile(config.inipath)):
+        return
+    if named := OURS.search(near.read_text("utf-8", errors="replace")):
+        read = config.inipath or "no ini file"
+        raise pytest.UsageError(
+            f"{near} sets {named[1]}, but pytest read {read}, since it looks beside the gates; add -c {near}, "
+            "or run pytest-h2o SUITE"
+        )
+
+
 def _check_names(config: pytest.Config) -> None:
     """Raise UsageError for a name of ours, or of a knob, that pytest passes over in the ini file."""
     # pytest has no public way to names that nobody declared; it keeps them as one or the other of these.
@@ -130,6 +149,8 @@ def rerun_command(config: pytest.Config, item: pytest.Item) -> str:
     directory = config.invocation_params.dir
     path = item.path.relative_to(directory) if item.path.is_relative_to(directory) else item.path
     words = ["pytest", f"{path}::{item.nodeid.partition('::')[2]}"]
+    if suite := named(config.getoption("markexpr")):  # it has defaults of its own
+        words += ["-m", suite]
     inipath = Path(config.workerinput["h2o_inipath"]) if hasattr(config, "workerinput") else config.inipath
     if inipath and inipath.is_file() and not item.path.is_relative_to(inipath.parent):
         words += ["-c", str(inipath)]

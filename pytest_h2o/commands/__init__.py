@@ -7,7 +7,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def fail(reason: object) -> int:
@@ -33,3 +38,31 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     from pytest_h2o.report.text import aligned  # noqa: PLC0415
 
     return "\n".join(aligned([tuple(clean(cell, 200) for cell in row) for row in rows]))
+
+
+def from_ini() -> dict[str, Any]:
+    """This package's values in the ini file that pytest reads in the working directory; nothing is collected."""
+    import pytest  # noqa: PLC0415
+
+    class Reader:
+        values: dict[str, Any] = {"h2o_set": []}  # noqa: RUF012  read once
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_cmdline_main(self, config: pytest.Config) -> int:
+            from pytest_h2o.settings import ini_values  # noqa: PLC0415
+
+            self.values = ini_values(config)
+            return 0
+
+    reader = Reader()
+    if pytest.main([str(Path())], plugins=[reader]):
+        raise SystemExit(1)  # pytest said what is wrong
+    return reader.values
+
+
+def programs(ini: Mapping[str, Any]) -> dict[str, str]:
+    """The paths among the values of an ini file, those in ``h2o_set`` included, as ``find_runtime`` takes them."""
+    from pytest_h2o.knobs import parse_assignments  # noqa: PLC0415
+
+    in_set = parse_assignments(ini["h2o_set"])
+    return {name: ini.get(name) or in_set.get(name.upper(), "") for name in ("llm_bench", "llm_demo", "model_config")}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_h2o.commands import fail, table
+from pytest_h2o.commands import fail, from_ini, programs, table
 
 if TYPE_CHECKING:
     from pytest_h2o.knobs import Knob, Knobs, KnobValue
@@ -58,34 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
 def in_force(arguments: argparse.Namespace) -> Knobs:
     """The knobs as a session of pytest in this directory would have them."""
     from pytest_h2o.defaults import defaults_for  # noqa: PLC0415
-    from pytest_h2o.knobs import parse_assignments, resolve  # noqa: PLC0415
+    from pytest_h2o.knobs import resolve  # noqa: PLC0415
     from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
 
-    ini = ini_assignments()
-    named = {**{name.lower(): text for name, text in parse_assignments(ini["h2o_set"]).items()}, **ini}
-    runtime = find_runtime(ini={name: str(named.get(name, "")) for name in ("llm_bench", "llm_demo", "model_config")})
+    ini = from_ini()
+    runtime = find_runtime(ini=programs(ini))
     defaults = defaults_for(runtime.name, arguments.h2o_kit)
     return resolve(arguments.h2o_set, os.environ, ini["h2o_set"], defaults, suite=arguments.suite)
-
-
-def ini_assignments() -> dict[str, Any]:
-    """What pytest reads from the ini file of the working directory; nothing is collected."""
-    import pytest  # noqa: PLC0415
-
-    class Reader:
-        values: dict[str, Any] = {"h2o_set": []}  # noqa: RUF012  read once
-
-        @pytest.hookimpl(tryfirst=True)
-        def pytest_cmdline_main(self, config: pytest.Config) -> int:
-            names = ("h2o_set", "llm_bench", "llm_demo", "model_config")
-            self.values = {name: value for name in names if (value := config.getini(name))} | {
-                "h2o_set": config.getini("h2o_set")
-            }
-            return 0
-
-    reader = Reader()
-    pytest.main([str(Path())], plugins=[reader])
-    return reader.values
 
 
 def described(knob: Knob, knobs: Knobs) -> dict[str, object]:

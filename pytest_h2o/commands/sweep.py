@@ -7,13 +7,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_h2o.commands import clean, fail, note, table
+from pytest_h2o.commands import clean, fail, from_ini, note, programs, table
 from pytest_h2o.commands.parse import read_lines
 
 if TYPE_CHECKING:
@@ -86,8 +86,9 @@ def plan(arguments: argparse.Namespace) -> Sweep:
     from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
     from pytest_h2o.runtimes.placement import placed  # noqa: PLC0415
 
-    runtime = find_runtime(arguments.llm_bench, None, arguments.model_config)
-    knobs = launch_knobs(arguments, runtime.name)
+    ini = from_ini()
+    runtime = find_runtime(arguments.llm_bench, None, arguments.model_config, ini=programs(ini))
+    knobs = launch_knobs(arguments, runtime.name, ini["h2o_set"])
     runtime, specs = placed(runtime, knobs), launches(arguments, knobs)
     resume = check_directories(arguments)
     configs = {spec.arm: runtime.command(spec, Path()).config for spec in specs}
@@ -98,14 +99,14 @@ def plan(arguments: argparse.Namespace) -> Sweep:
     return Sweep(out, runtime, specs, distinct(specs), arguments.disable_lossless, resume)
 
 
-def launch_knobs(arguments: argparse.Namespace, runtime: str) -> Knobs:
-    """The options of a launch: command line, environment, the runtime's default."""
+def launch_knobs(arguments: argparse.Namespace, runtime: str, in_ini: Iterable[str]) -> Knobs:
+    """The options of a launch: command line, environment, ini file, the runtime's default."""
     from pytest_h2o.defaults import defaults_for  # noqa: PLC0415
     from pytest_h2o.knobs import resolve  # noqa: PLC0415
 
     given = {name.upper(): getattr(arguments, name) for name in OPTION_KNOBS}
     texts = [f"{name}={text}" for name, text in given.items() if text is not None]
-    return resolve(texts, os.environ, runtime_defaults=defaults_for(runtime))
+    return resolve(texts, os.environ, in_ini, defaults_for(runtime))
 
 
 def launches(arguments: argparse.Namespace, knobs: Knobs) -> list[LaunchSpec]:

@@ -23,9 +23,11 @@ def clean(text: object, limit: int = LONG) -> str:
 
 def failure_table(verdict: Verdict) -> str:
     """What was measured, what was required, by how much it missed, the log to open and the command to rerun."""
-    lines = details(verdict)
+    lines = [("gate", f"{verdict.gate} [{verdict.case}]"), *details(verdict)]
     width = max(len(name) for name, _ in lines)
-    head = f"{verdict.gate} [{verdict.case}]: {WORDS[verdict.outcome]}"
+    # The first line is all that pytest's short summary, and many a viewer of JUnit files, shows beside the test's name.
+    reason = clean(verdict.reason.partition("\n")[0], NOTE * 2) or f"{verdict.gate} [{verdict.case}]"
+    head = reason if verdict.outcome == "fail" else f"{WORDS[verdict.outcome]}: {reason}"
     return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in lines)])
 
 
@@ -90,6 +92,12 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows as lines with aligned columns; the last column is left as it is."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def fitted(rows: Sequence[tuple[str, ...]], columns: int) -> list[str]:
+    """:func:`aligned` lines, the last cell cut at the edge of a wide screen, and to ``NOTE`` characters on others."""
+    used = max(len(line) for line in aligned([(*cells, "|") for *cells, _ in rows])) - 1
+    return aligned([(*cells, clean(last, max(NOTE, columns - used))) for *cells, last in rows])
 
 
 def markdown_text(text: object) -> str:

@@ -26,6 +26,10 @@ def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
         (["--h2o-replay", "nowhere"], "*--h2o-replay nowhere: not a directory*"),
         (["--llm-bench", "missing/llm_bench", "--model-config", "config.json"], "*missing/llm_bench*"),
         (["--model-config", "config.json"], "*config.json*"),
+        (
+            ["-m", "sweep", "--h2o-preset", "target_ratio", "--h2o-set", "REPEAT=1"],
+            "*REPEAT on the command line: decided by the preset target_ratio*",
+        ),
         (["-m", "sweep"], "*-m sweep needs --h2o-preset NAME; there are target_core_gate_v5, *"),
         (["--h2o-preset", "nothing"], "*nothing.json: no such preset*"),
         (["--h2o-set", "DUMP_DIR=nowhere"], "DUMP_DIR=nowhere: not a directory; *"),

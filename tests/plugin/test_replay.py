@@ -34,7 +34,7 @@ def verdicts(
         str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist",
         "--h2o-replay", str(recording), "--h2o-out", "runs", *arguments,
     )  # fmt: skip
-    [summary] = pytester.path.glob("runs/latest/summary.json")
+    [summary] = pytester.path.glob("runs/[0-9]*/summary.json")
     gates = json.loads(summary.read_text())["gates"]
     return {gate[by]: gate for gate in gates if gate["outcome"] != "skipped"}
 
@@ -145,6 +145,14 @@ def test_output_of_sweep(pytester: pytest.Pytester, tmp_path: Path, monkeypatch:
     assert "see " not in str(found["every_launch_usable"]["reason"])
 
 
+@pytest.mark.parametrize(("select", "shown"), [(["-m", "runtime"], "-m runtime "), (["-k", "test_lossy"], "")])
+def test_rerun_line_names_the_suite(pytester: pytest.Pytester, select: list[str], shown: str) -> None:
+    """A suite has defaults and knobs of its own: without its name the rerun would judge in another way."""
+    failing = ["-k", "test_lossy", "--h2o-set", "LOSSY_TARGET=9"]
+    found = verdicts(pytester, GOLDEN / "bench_full", *select, *failing)
+    assert f"::test_lossy[bench_full]' {shown}--h2o-set=LOSSY_TARGET=9" in str(found["lossy"]["rerun"])
+
+
 def test_full_eval_of_a_recording(pytester: pytest.Pytester, tmp_path: Path) -> None:
     """What `run_full_eval.sh` did: the recorded table is judged, and a KV dump in v5's chunks."""
     with tarfile.open(ROOT / "tests" / "data" / "offline" / "kv_dump.tar.gz") as dump:
@@ -155,7 +163,7 @@ def test_full_eval_of_a_recording(pytester: pytest.Pytester, tmp_path: Path) -> 
     )  # fmt: skip
     assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
     assert {"online_sim_lossless", "offline_complete", "lossy"} <= found.keys()
-    [result] = pytester.path.glob("runs/latest/offline_lossless_full_eval.json")
+    [result] = pytester.path.glob("runs/[0-9]*/offline_lossless_full_eval.json")
     assert json.loads(result.read_text())["online_chunk_seq"] == 128
 
 

@@ -159,6 +159,36 @@ def test_prompt_directory_without_prompts(pytester: pytest.Pytester, setup: Path
     assert not setup.joinpath("launches.txt").exists()
 
 
+@pytest.mark.parametrize("gate", ["launches", "settings", "eviction_active", "decode_drop"])
+def test_no_prompt_fails_every_prompt_gate(pytester: pytest.Pytester, setup: Path, gate: str) -> None:
+    """Without a launch no prompt gate passes, and each names the directory and what is wrong with it."""
+    arguments = ["-m", "llm_demo", "-k", f"test_{gate}", "--prompt-dir", "absent"]
+    result = run(pytester, "honest", *arguments, "--llm-demo", str(setup / "llm_bench"))
+    assert result.parseoutcomes()["failed"] == 1
+    result.stdout.fnmatch_lines(["*no prompt to run: */absent: cannot be read: No such file or directory*"])
+
+
+def test_ini_file_that_pytest_passes_over(pytester: pytest.Pytester, setup: Path) -> None:
+    """Gates that lie elsewhere make pytest pass over the ini file here; a setting in it is not lost in silence."""
+    setup.joinpath("pytest.ini").write_text("[pytest]\nllm_bench = mine\n")
+    result = pytester.runpytest_subprocess(str(ROOT / "gates"), "-m", "runtime", "-k", "lossy", "--co")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: */pytest.ini sets llm_bench, but pytest read */pyproject.toml,* add -c *"])
+
+
+def test_latest_can_be_judged_again_and_again(pytester: pytest.Pytester, setup: Path) -> None:
+    """A replay is no session that could be judged again, so `latest` stays on the one that launched."""
+    run(pytester, "honest")
+    (launched,) = setup.glob("h2o-runs/[0-9]*")
+    for peak in (8, 0):
+        result = run(
+            pytester, "honest", "--h2o-replay", "h2o-runs/latest", "--h2o-set", f"MAX_LOSSLESS_QUEUE_PEAK={peak}"
+        )
+        assert result.parseoutcomes().get("failed", 0) == (peak == 0)
+        result.stdout.fnmatch_lines([f"h2o: replay of {launched}"])
+    result.stdout.fnmatch_lines(["h2o_lossless_queue_peak 1 is not <= 0 blocks", f"*open*{launched}/*"])
+
+
 def test_replay_of_a_run_directory(pytester: pytest.Pytester, setup: Path) -> None:
     """An earlier run directory is judged again with other thresholds, launching nothing."""
     run(pytester, "honest")

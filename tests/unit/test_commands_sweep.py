@@ -251,6 +251,21 @@ def test_wrong_usage(
     assert set(kit.root.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("llm_bench = mine", "/mine does not exist"),
+        ("h2o_set = THREADZ=1", "unknown knob THREADZ; did you mean THREADS?"),
+    ],
+)
+def test_the_ini_file_counts(kit: Kit, line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program or a knob in the ini file is what gates take; no other is launched in its place."""
+    kit.root.joinpath("pytest.ini").write_text(f"[pytest]\n{line}\n")
+    assert main(["bench", "--prompts", "64", "--gens", "8", "--repeat", "1", "--model-config", "config.json"]) == 1
+    assert message in capsys.readouterr().err
+    assert kit.launched == []
+
+
 def test_default_directory(kit: Kit) -> None:
     """Without --out the sweep has a new directory, which the link `latest` names, also while that one is resumed."""
     arguments = kit.arguments(h2o_target_lossy_ratios=[3])

@@ -144,7 +144,13 @@ def test_unusable_prompts_are_said(tmp_path: Path) -> None:
         ("prompt_128_2.txt", "is empty"),
         ("prompt_128_3.txt", "is empty"),
         ("prompt_128_5.txt", "cannot be read: Is a directory"),
-        *((f"bucket {size}", "PROMPT_BUCKET_LIST names it, and no prompt is in it") for size in (512, 2048)),
+        *(
+            (
+                f"bucket {size}",
+                "PROMPT_BUCKET_LIST names it, and no prompt is in it; add some, or set PROMPT_BUCKET_LIST=128",
+            )
+            for size in (512, 2048)
+        ),
     ]
     assert "prompt_128_2.txt: is empty; " in selection.describe_problems()
 
