@@ -156,7 +156,7 @@ def launches(
     if case.program == "llm_demo":
         return [replace(common, prompt_file=prompt) for prompt in prompts]
     common = replace(common, repeat=repeat or knobs.integer("REPEAT"))
-    lengths = product(knobs.integers("PROMPTS"), knobs.integers("GENS"))
+    lengths = dict.fromkeys(product(knobs.integers("PROMPTS"), knobs.integers("GENS")))
     return [replace(common, prompt_tokens=prompt, gen_tokens=gen) for prompt, gen in lengths]
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from pytest_h2o.decode_study import LOOKS, Study
+from pytest_h2o.decode_study import ALPHA, LOOKS, Study
 from pytest_h2o.metrics import number, quantity
 
 Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
@@ -167,7 +167,7 @@ def judge_study(study: Study, target: float, plain: Study | None = None, seed: i
 
 
 def _interval(study: Study) -> str:
-    return f"drop {study.drop:+.1%}, surely between {study.drop_low:+.1%} and {study.drop_high:+.1%}"
+    return f"drop {study.drop:+.1%}, {1 - 2 * ALPHA:.0%} interval {study.drop_low:+.1%} to {study.drop_high:+.1%}"
 
 
 def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MIB = 1 / 1048576
+MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ _COMMON = (
     Metric("h2o_evict_us", "µs", "planning time of the last eviction", bench="h2o_evict_us"),
     Metric("h2o_codec_us", "µs", "encode time of the last block", bench="h2o_codec_us"),
     Metric("h2o_lossless_raw_mb", "MiB", "bytes given to the encoder",
-           bench="h2o_lossless_raw_mb", demo="h2o_lossless_raw_bytes", demo_scale=MIB),
+           bench="h2o_lossless_raw_mb", demo="h2o_lossless_raw_bytes", demo_scale=1 / MIB),
     Metric("h2o_lossless_comp_mb", "MiB", "bytes accounted after encoding",
-           bench="h2o_lossless_comp_mb", demo="h2o_lossless_compressed_bytes", demo_scale=MIB),
+           bench="h2o_lossless_comp_mb", demo="h2o_lossless_compressed_bytes", demo_scale=1 / MIB),
     Metric("h2o_lossless_comp_us", "µs", "encode time, summed",
            bench="h2o_lossless_comp_us", demo="h2o_lossless_compress_us"),
     Metric("h2o_lossless_decomp_us", "µs", "decode time of blocks, summed",
@@ -80,7 +80,7 @@ _COMMON = (
     Metric("decode_us", "µs", "time of all decode steps, sampling excluded", demo="decode_us"),
     Metric("sample_us", "µs", "time of sampling", demo="sample_us"),
     Metric("h2o_lossless_decompressed_mb", "MiB", "bytes decoded",
-           demo="h2o_lossless_decompressed_bytes", demo_scale=MIB),
+           demo="h2o_lossless_decompressed_bytes", demo_scale=1 / MIB),
     Metric("h2o_last_evict_tokens", "tokens", "tokens dropped by the last plan, 0 if the floor dominated",
            demo="h2o_last_evict_tokens"),
     Metric("h2o_total_evict_tokens", "tokens", "tokens dropped by all plans, later cancelled ones included",

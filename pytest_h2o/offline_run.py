@@ -110,7 +110,15 @@ def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_boun
         values = lab.once(name, lambda: evaluate(dump, _options(lab, kind)).to_json())
     except OfflineError as error:
         return Evaluation({}, dump, str(error))
-    return Evaluation(values, lab.root / name, "" if values["raw_bytes"] else f"nothing in {dump} could be evaluated")
+    missing = "" if values["raw_bytes"] else f"nothing in {dump} could be evaluated"
+    return Evaluation(values, lab.root / name, missing or absent_layers(lab, dump, values))
+
+
+def absent_layers(lab: Lab, dump: Path, values: Mapping[str, Any]) -> str:
+    """Which front layers a program left out of the dump that it was launched for; one that is given may be a part."""
+    front = range(0 if lab.knobs.text("DUMP_DIR") else lab.knobs.integer("KV_LOSSLESS_FRONT_N"))
+    absent = [str(layer) for layer in front if layer not in values["selected_layers"]]
+    return f"{dump} holds nothing of layer {', '.join(absent)}; the program must dump every layer" if absent else ""
 
 
 def read_results(directory: Path, kind: str) -> Evaluation | None:

@@ -171,6 +171,8 @@ def usable(paths: Iterable[Path], problems: list[PromptProblem]) -> Iterator[Pro
 def _unusable(path: Path) -> str:
     """Why a file cannot be run as a prompt, or nothing."""
     try:
+        if not (path.is_file() or path.is_dir() or not path.exists()):  # a pipe would be waited for
+            return "is no regular file"
         with path.open("rb") as stream:
             start = stream.read(1)
             while start and not start.strip():

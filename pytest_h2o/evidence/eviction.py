@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pytest_h2o.evidence.look import TUNING_TOKENS, Look, looks_at, settle
 from pytest_h2o.gating import Evidence
+from pytest_h2o.parsers.loglines import INTEGRITY_KINDS, STALE_PLAN
 from pytest_h2o.results import Run
 
 APPLIED = "evictions were applied"
@@ -19,15 +20,27 @@ NEEDS = {
 }
 # Plans that the runtime cancels and makes again are counted twice; more than this is no longer that.
 COUNTED_AGAIN = 1.25
+BROKEN = [kind for kind in INTEGRITY_KINDS if kind not in (STALE_PLAN, "Clamp invalid meta remove")]
 
 
 def eviction_evidence(run: Run) -> list[Evidence]:
     """Whether the KV that a lossy ratio says is gone is gone."""
     looks = looks_at(run)
+    if several := [] if run.problems else list(_of_several_rows(run, looks)):
+        return settle(several, NEEDS)
     claiming = [look for look in looks if look.claims_eviction]
     if not claiming:
         return [_never_triggered(looks)] if looks else [] if run.problems else settle([], NEEDS)
     return settle([*_each(claiming), *_conserved(claiming)], NEEDS)
+
+
+def _of_several_rows(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
+    """Needs the lines of a launch that printed several rows, whoever they are of: most plans were dropped."""
+    seen = {look.record.stdout for look in looks}
+    for record, facts in zip(run.launches, run.facts, strict=True):
+        if record.stdout not in seen and facts.stale_plans * 2 > facts.plans:
+            text = f"{facts.stale_plans} of {facts.plans} eviction plans were dropped as stale, see {record.stdout}"
+            yield Evidence.of(APPLIED, False, f"{text} ({record.name})")
 
 
 def _never_triggered(looks: Sequence[Look]) -> Evidence:
@@ -159,6 +172,13 @@ def _ratio_of_plans(look: Look) -> Evidence | None:
     return look.says(RATIO, lossy <= 1.01 * best, f"lossy ratio {lossy:g}, the plan that kept least kept 1/{best:.4g}")
 
 
+def _intact(look: Look) -> Evidence | None:
+    """Needs the KV integrity lines; the clamped removals that baselines print as well say nothing."""
+    found = look.facts.findings
+    seen = [f"{found[kind].count} lines {kind!r}" for kind in BROKEN if kind in found]
+    return look.doubts(APPLIED, f"the program prints {', '.join(seen)}") if seen else None
+
+
 def _protected(look: Look) -> Evidence | None:
     """Needs ``floor=``, ``sink=`` and ``recent=`` of ``[H2O]`` lines."""
     plans, bare = look.facts.plans, look.facts.unprotected
@@ -168,7 +188,7 @@ def _protected(look: Look) -> Evidence | None:
 
 CHECKS = (
     _counters, _counted, _stale, _shrank, _kv_at_end, _resident, _effective, _ratio_of_keep, _ratio_of_plans,
-    _protected,
+    _protected, _intact,
 )  # fmt: skip
 
 

@@ -72,6 +72,11 @@ class Look:
         value = self.value(metric)
         return absent if value is None else value
 
+    def setting(self, key: str, absent: int = 0) -> int:
+        """A whole number of the launch's config; ``absent`` where it has none: a recorded config may hold anything."""
+        value = self.spec.config.get(key, absent)
+        return int(value) if isinstance(value, int | float) and math.isfinite(value) else absent
+
     def spread(self, metric: str) -> float:
         """Standard deviation over mean, at most 1000; of values that are nearly equal programs may print nan."""
         sample = self.row.samples.get(metric)

@@ -15,6 +15,7 @@ DECODED = "encoded blocks were decoded"
 EQUAL = "decoding gave back what was encoded"
 TIMED = "decode time covers restoring"
 COUNTED = "failed and skipped blocks are counted"
+FASTEST = 1e12  # bytes a second
 NEEDS = {
     RATIO: "h2o_lossless_raw_mb and _comp_mb above 0.00, or [H2O-LOSSLESS] lines",
     DECODED: "h2o_lossless_decompressed_bytes, h2o_lossless_decomp_us or decode cache counts",
@@ -26,7 +27,7 @@ def lossless_evidence(run: Run) -> list[Evidence]:
     """Whether a lossless ratio stands for bytes that were encoded and decoded again."""
     looks = [look for look in looks_at(run) if look.claims_blocks]
     checks: list[Callable[[Look], Evidence | None]] = [
-        _bytes, _logged, _recorded, _decoded, _equal, _counted, _timed, _clocked,
+        _bytes, _logged, _recorded, _decoded, _equal, _counted, _timed, _clocked, _possible,
     ]  # fmt: skip
     found = [item for look in looks for check in checks if (item := check(look))]
     return settle(found, NEEDS) if looks else []
@@ -51,7 +52,7 @@ def _logged(look: Look) -> Evidence | None:
         return look.says(RATIO, False, f"ratio {ratio:g}, and no [H2O-LOSSLESS] line was printed though others were")
     if not facts.comp_bytes:
         return None
-    logged, mib = facts.raw_bytes / facts.comp_bytes, facts.raw_bytes * MIB
+    logged, mib = facts.raw_bytes / facts.comp_bytes, facts.raw_bytes / MIB
     measured = look.number("h2o_lossless_raw_mb") * (look.spec.repeat or 1)
     holds = 0.75 <= ratio / logged <= 1.33 and measured <= 1.05 * mib + 0.01 * (look.responses or 1)
     return look.says(RATIO, holds, f"ratio {ratio:g}; the log's {facts.updates} blocks: {mib:.3g} MiB, {logged:.4g}")
@@ -62,7 +63,7 @@ def _recorded(look: Look) -> Evidence | None:
     if look.spec.program != "llm_demo" or not look.facts.updates:
         return None
     recorded = [look.number(f"h2o_lossless_{name}_mb") for name in ("raw", "comp")]
-    logged = [look.facts.raw_bytes * MIB, look.facts.comp_bytes * MIB]
+    logged = [look.facts.raw_bytes / MIB, look.facts.comp_bytes / MIB]
     holds = all(abs(one - other) <= 0.1 * other for one, other in zip(recorded, logged, strict=True))
     text = "{:.3g} MiB raw and {:.3g} encoded are recorded".format(*recorded)
     return look.says(RATIO, holds, f"{text}, the lines have {logged[0]:.3g} and {logged[1]:.3g}")
@@ -121,6 +122,15 @@ def _clocked(look: Look) -> Evidence | None:
     least = (0.5 if look.spec.program == "llm_demo" else 0.1) * logged / responses
     text = f"h2o_lossless_decomp_us is {column:g}, by the lines decoding took {logged / responses:g} in a response"
     return look.says(TIMED, column >= least, text)
+
+
+def _possible(look: Look) -> Evidence | None:
+    """Needs decoded bytes and their time: no memory moves that many in a second."""
+    decoded, us = look.value("h2o_lossless_decompressed_mb"), look.value("h2o_lossless_decomp_us")
+    if not decoded or us is None or look.number("h2o_lossless_decode_cache_hit"):
+        return None
+    holds = decoded * MIB <= FASTEST * us / 1e6
+    return None if holds else look.says(TIMED, False, f"{decoded:.3g} MiB were decoded in {us:g} µs")
 
 
 def _timed(look: Look) -> Evidence | None:

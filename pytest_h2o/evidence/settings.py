@@ -10,6 +10,7 @@ from pytest_h2o.evidence.look import Look, looks_at, settle
 from pytest_h2o.gating import Evidence
 from pytest_h2o.results import Run
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runtimes.config import SIZE_LIMIT
 from pytest_h2o.runtimes.programs import launch_values
 
 CONFIG = "the launch had the generated config"
@@ -51,7 +52,7 @@ def config_used(look: Look) -> Evidence | None:
     """Needs ``config.json``: it must still hold every value of the launch."""
     written = read_config(look.record)
     if written is None:
-        gone = f"{look.record.config_path.name} is gone or is no JSON object"
+        gone = f"{look.record.config_path.name} is gone, is no JSON object or is larger than 16 MiB"
         return look.says(CONFIG, False, gone) if look.record.inputs else None
     # A launch that somebody else recorded has no settings but those in its config.
     asked = launch_values(look.spec) if look.record.inputs else look.spec.config
@@ -66,7 +67,9 @@ def config_used(look: Look) -> Evidence | None:
 def read_config(record: LaunchRecord) -> dict[str, object] | None:
     """The config of a launch, None if it cannot be read."""
     try:
-        config = json.loads(record.config_path.read_bytes()) if record.config_path.is_file() else None
+        if not record.config_path.is_file() or record.config_path.stat().st_size > SIZE_LIMIT:
+            return None
+        config = json.loads(record.config_path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
     return config if isinstance(config, dict) else None
@@ -88,7 +91,7 @@ def cores_used(look: Look) -> Evidence | None:
     wall, cpu = look.record.seconds, look.record.cpu_seconds
     if not wall or cpu is None or look.spec.backend != "cpu" or not look.record.argv:
         return None
-    workers = int(look.spec.config.get("kv_lossless_async_threads", 0))
+    workers = look.setting("kv_lossless_async_threads")
     allowed, used = look.spec.threads + workers + SPARE_CORES, cpu / wall
     text = f"{used:.1f} cores were busy on average, asked for {look.spec.threads} threads and {workers} encode workers"
     return look.says(ECHO, used <= allowed, text)
@@ -111,7 +114,7 @@ def _log_echo(look: Look) -> Evidence | None:
 
 def _layers(look: Look) -> Evidence | None:
     """Needs ``layer=`` of plan lines: only layers of the H2O range lose tokens, if the model is as deep as that."""
-    start, end = (int(look.spec.config.get(f"kv_h2o_layer_{name}", -1)) for name in ("start", "end"))
+    start, end = (look.setting(f"kv_h2o_layer_{name}", -1) for name in ("start", "end"))
     planned = [layer for layer, facts in look.facts.layers.items() if facts.plans]
     if not planned or max(look.facts.layers) < start:
         return None
@@ -154,7 +157,7 @@ def _spans(look: Look) -> Evidence | None:
         return None
     config = look.spec.config
     # The cold region begins behind the hot sink, in store mode with an overlap of an eighth: a block may lack these.
-    sink = int(config.get("kv_lossless_hot_sink_tokens", 0))
+    sink = look.setting("kv_lossless_hot_sink_tokens")
     overlap = 0.125 if config.get("kv_lossless_runtime_mode") == "store" else 0.0
     seen = {"first": (look.facts.bootstrap_spans, sink), "later": (look.facts.periodic_spans, sink)}
     wrong = [
@@ -167,11 +170,11 @@ def _spans(look: Look) -> Evidence | None:
 
 def _expected_spans(look: Look) -> tuple[int, int]:
     config = look.spec.config
-    block = int(config.get("kv_lossless_block_tokens", 0))
+    block = look.setting("kv_lossless_block_tokens")
     if config.get("kv_lossless_runtime_mode") != "store":
         return (min(block, 32) if config.get("kv_lossless_runtime_mode") == "probe" else block), block
-    bootstrap = int(config.get("kv_lossless_store_bootstrap_tokens", 0))
-    step = int(config.get("kv_lossless_store_grouped_step_tokens", 0))
+    bootstrap = look.setting("kv_lossless_store_bootstrap_tokens")
+    step = look.setting("kv_lossless_store_grouped_step_tokens")
     return bootstrap if bootstrap > 0 else max(16, block // 2), step if step > 0 else 3 * block
 
 
@@ -189,7 +192,7 @@ def _cache(look: Look) -> Evidence | None:
     hits, misses = (look.value(f"h2o_lossless_decode_cache_{word}") for word in ("hit", "miss"))
     if hits is None or misses is None or not hits + misses:
         return None
-    size = int(look.spec.config.get("kv_lossless_decode_cache_blocks", 0))
+    size = look.setting("kv_lossless_decode_cache_blocks")
     blocks = look.value("h2o_lossless_blocks") or (look.facts.updates / look.responses if look.responses else 0)
     asked = f"{hits:g} hits and {misses:g} misses"
     if not look.claims_blocks or (look.logs and not look.facts.updates):

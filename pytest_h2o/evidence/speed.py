@@ -34,6 +34,7 @@ CLOCK_SLACK = 1.02
 # Time outside the reported times is start-up; candidates that have this much more of it, all of them, hide decoding.
 HIDDEN_SHARE, HIDDEN_S, HIDDEN_PAIRS = 0.25, 0.1, 6
 FEWER = 0.5
+FASTER_PREFILL = 1.6  # honest ones come to 1.3
 CHANCE = 0.01
 FINE_TPS = 50.0  # from here on ± 0.00 means that repeats agree to 0.01 %
 Pairs = Sequence[tuple[LaunchRecord, LaunchRecord]]
@@ -49,7 +50,8 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
         return []
     found = [item for side in sides for item in _each_pair(*side)]
     found += [item for side in sides for look in side for item in _each_launch(look)]
-    found += [*_anew([look for side in sides for look in side]), *_hidden(sides), *_fewer_tokens(sides)]
+    found += [*_anew([look for side in sides for look in side]), *_hidden(sides), *_elsewhere(sides)]
+    found += _fewer_tokens(sides)
     return settle(found, NEEDS)
 
 
@@ -236,6 +238,31 @@ def _hidden(sides: Sequence[Side]) -> Iterator[Evidence]:
     if hidden > max(HIDDEN_SHARE * decode, HIDDEN_S):
         text = f"every candidate spends {hidden:.2g} s more than any baseline outside the times it reports"
         yield sides[0][1].says(TIMED, False, f"{text}, which add up to {decode:.2g} s of decoding")
+
+
+def _elsewhere(sides: Sequence[Side]) -> Iterator[Evidence]:
+    """Needs the times of ``llm_demo``: sampling costs the same with H2O, and the first tokens cannot be read faster."""
+    times = [[_shares(look) for look in pair] for pair in sides]
+    known = [(one, other) for one, other in times if one and other]
+    if len(known) < HIDDEN_PAIRS or len(known) != len(sides):
+        return
+    look = sides[0][1]
+    hidden = min(other[0] - one[0] for one, other in known)
+    if hidden > HIDDEN_SHARE * median(other[1] for _, other in known):
+        yield look.says(TIMED, False, f"every candidate samples {hidden * 1e6:.3g} µs a token longer than its baseline")
+    faster = min(one[2] / other[2] for one, other in known)
+    if faster > FASTER_PREFILL:
+        text = f"every candidate reads its prompt {faster:.2g} times as fast as its baseline, before any eviction"
+        yield look.says(WORK, False, text)
+
+
+def _shares(look: Look) -> tuple[float, float, float] | None:
+    """Seconds of sampling and of decoding per token, and of the prefill."""
+    sample, decode, prefill = (look.value(f"{name}_us") for name in ("sample", "decode", "prefill"))
+    tokens = look.row.decode_tokens
+    if sample is None or decode is None or not prefill or not tokens:
+        return None
+    return sample / tokens / 1e6, decode / tokens / 1e6, prefill / 1e6
 
 
 def _outside(look: Look) -> float | None:

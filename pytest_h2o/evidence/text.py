@@ -91,6 +91,7 @@ def _observations(found: Sequence[Answer], baseline: list[str], candidate: list[
     yield Evidence.of(SOUND, holds, text if holds else f"the text repeats itself: it {text}")
     yield from _prompt_by_prompt(found, letters, usual)
     yield from _same_answer(found)
+    yield from _answer_of_another(found)
 
 
 def _prompt_by_prompt(found: Sequence[Answer], letters: _Letters, usual: float) -> Iterator[Evidence]:
@@ -110,6 +111,15 @@ def _same_answer(found: Sequence[Answer]) -> Iterator[Evidence]:
     written = [answer.candidate for answer in found if len(answer.candidate) >= LONG_ANSWER]
     if len(written) > 1 and len(set(written)) == 1 and len({answer.baseline for answer in found}) > 1:
         yield Evidence.of(SOUND, False, f"the same answer to {len(written)} prompts")
+
+
+def _answer_of_another(found: Sequence[Answer]) -> Iterator[Evidence]:
+    """What the baseline answers to another prompt, and not to this one: a cache that serves the wrong request."""
+    given = {answer.baseline: answer.label for answer in found if len(answer.baseline) >= LONG_ANSWER}
+    for answer in found:
+        other = given.get(answer.candidate)
+        if other and answer.baseline != answer.candidate:
+            yield Evidence.of(SOUND, False, f"{answer.label}: the answer that the baseline gives to {other}")
 
 
 class _Letters:

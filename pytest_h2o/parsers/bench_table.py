@@ -14,11 +14,12 @@ from pathlib import Path
 from pytest_h2o.metrics import BY_BENCH, Sample
 from pytest_h2o.parsers.lines import Piece, printable, read_pieces
 from pytest_h2o.parsers.numbers import parse_count, parse_sample
-from pytest_h2o.parsers.rows import Row
+from pytest_h2o.parsers.rows import ParseError, Row
 
 SPEEDS = "speed(tok/s)"
 HEADERS = {"model", "modelSize", "backend", "threads", "precision", "llm_demo", "test", SPEEDS, "t/s", *BY_BENCH}
 MAX_ROWS = 4096
+MAX_FILE_ROWS = 16 * MAX_ROWS
 MAX_PROBLEMS = 64
 _DEMO = re.compile(r"prompt=([0-9]+)<br>decode=([0-9]+)")
 _TEST = re.compile(r"(?:pp([0-9]+))?\+?(?:tg([0-9]+))?")
@@ -92,7 +93,13 @@ def read_tables(path: Path, n: int | None = None) -> tuple[Table, ...]:
     ``n`` is the number of measured repeats, which the table does not print. Raises :class:`ParseError` if the file
     cannot be read; a file without a table gives none.
     """
-    return tuple(tables(read_pieces(path), path, n))
+    found, size = list[Table](), 0
+    for table in tables(read_pieces(path), path, n):
+        found.append(table)
+        size += 1 + len(table.rows)
+        if size > MAX_FILE_ROWS:
+            raise ParseError(f"{path}: more than {MAX_FILE_ROWS} rows and headers; give one log per launch")
+    return tuple(found)
 
 
 def tables(pieces: Iterable[Piece], source: Path, n: int | None = None) -> Iterator[Table]:

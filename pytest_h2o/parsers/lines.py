@@ -44,6 +44,10 @@ def read_pieces(source: Path | str) -> Iterator[Piece]:
     if isinstance(source, str):
         yield from _pieces(io.BytesIO(source.encode(errors="replace")))
         return
+    if source.exists() and not (
+        source.is_file() or source.is_dir()
+    ):  # a pipe would be waited for, a device read for ever
+        raise ParseError(f"{source}: is no regular file")
     try:
         with source.open("rb") as stream:
             yield from _pieces(stream)

@@ -95,8 +95,10 @@ class LaunchRecord:
 
     def sealed(self) -> LaunchRecord:
         """This record with the hashes of its outputs; one of them that is no file fails the launch."""
+        if self.status != "ok":  # nothing of it is read as a measurement, and what wrote too much may be endless
+            return self
         strange = [path.name for path in self._read if path.exists() and not path.is_file()]
-        if strange and self.status == "ok":
+        if strange:
             reason = f"{' and '.join(strange)} is no regular file; the program must write its own"
             return replace(self, status="failed", reason=reason)
         return replace(self, outputs={path.name: digest(path) for path in self._read})
@@ -140,11 +142,13 @@ def save_record(record: LaunchRecord) -> None:
 def load_record(path: Path) -> LaunchRecord:
     """Read a ``launch.json``, wherever its directory was moved to; raises :class:`RecordError`."""
     try:
-        if path.stat().st_size > SIZE_LIMIT:
-            raise ValueError("larger than 16 MiB")
+        if path.stat().st_size > SIZE_LIMIT or not path.is_file():
+            raise ValueError("larger than 16 MiB, or no regular file")
         content = json.loads(path.read_bytes())
         if content["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {content['schema_version']}, expected {SCHEMA_VERSION}")
+        if content.get("status") == "ok" and content.get("returncode"):
+            raise ValueError(f"status ok with exit code {content['returncode']}")
         spec = _build(LaunchSpec, content["spec"], Path())
         return _build(LaunchRecord, {**standard_paths(path.parent), **content, "spec": spec}, path.parent)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

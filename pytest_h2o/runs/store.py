@@ -96,9 +96,12 @@ class RunStore:
         return _records(self._launches)
 
     def _index(self) -> dict[str, str]:
-        """Directory name by spec key."""
+        """Directory name by spec key; none where a program wrote over the file, so that all is launched again."""
         path = self._launches / "index.json"
-        return dict(json.loads(path.read_text())) if path.is_file() else {}
+        try:
+            return dict(json.loads(path.read_bytes())) if path.is_file() else {}
+        except (ValueError, TypeError):
+            return {}
 
     def _reserve(self, spec: LaunchSpec) -> Path:
         """The empty directory of ``spec``; what an interrupted launch left there is put aside."""
@@ -164,7 +167,7 @@ class RunStore:
             return self._fingerprint
         return {**self._fingerprint, "prompt": digest(prompt)[:16]}
 
-    @cached_property
+    @property  # each time: somebody may build while a session runs
     def _fingerprint(self) -> dict[str, str]:
         try:
             return {**self.runtime.fingerprint(), "machine": machine()}

@@ -201,9 +201,29 @@ def test_wrong_setup_is_a_usage_error(pytester: pytest.Pytester, arguments: list
     assert not pytester.path.joinpath("h2o-runs").exists()
 
 
+# A build with the KV dump switch dumps unless it is told not to.
+DUMPS = """
+folder = os.environ.get("MNN_KV_DUMP_DIR", "dumps")
+if folder != "0":
+    os.makedirs(folder, exist_ok=True)
+    open(os.path.join(folder, "meta_prefill_l0.json"), "w").close()
+"""
+
+
+def test_doctor_on_a_build_without_dumps(pytester: pytest.Pytester) -> None:
+    """The offline gates would fail, so not every gate can be evaluated."""
+    install(pytester.path)
+    profile(pytester.path, "server", "[knobs]\nTHREADS = 3\n")
+    result = command(pytester, "doctor", "--h2o-profile", "server")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["FAIL  KV dump     llm_demo wrote none: *a build with the KV dump switch, or DUMP_DIR"]
+    )
+
+
 def test_doctor_on_a_good_setup(pytester: pytest.Pytester) -> None:
     """Each program is launched once, and what would be used is said with its source."""
-    install(pytester.path)
+    install(pytester.path, DUMPS)
     profile(pytester.path, "server", "[knobs]\nTHREADS = 3\n")
     result = command(pytester, "doctor", "--h2o-profile", "server")
     assert result.ret == 0
@@ -215,10 +235,12 @@ def test_doctor_on_a_good_setup(pytester: pytest.Pytester) -> None:
             "-     config      launches replace these keys of yours: none",
             "ok    llm_bench   ended well after *, all 19 H2O columns are there",
             "ok    llm_demo    ended well after *",
+            "ok    KV dump     written when asked for",
             "usable: every gate can be evaluated",
         ]
     )
     assert len(launches(pytester.path)) == 2
+    assert [path.parent.name for path in pytester.path.rglob("meta_*.json")] == ["kv_dump"]  # none of llm_bench
 
 
 def test_doctor_names_the_defaults_of_the_embedded_runtime(pytester: pytest.Pytester) -> None:

@@ -139,5 +139,9 @@ SABOTEURS = [
     bench(defects.quantised_attention_in_table, "decode_drop", "attentionOption is Int8 Q,K,V"),
     demo(defects.more_tokens_than_asked, "decode_drop", "120 decoded tokens, asked for 64"),
     bench(defects.rewrites_the_baseline, "decode_drop", "log.md changed after the launch had ended", form="launched"),
+    demo(defects.samples_while_it_decodes, "decode_drop", "a token longer than its baseline"),
+    demo(defects.reads_a_third, "decode_drop", "times as fast as its baseline, before any eviction"),
+    demo(defects.answers_another_prompt, "greedy_agreement", "the answer that the baseline gives to prompt_2048_1"),
+    demo(defects.decodes_faster_than_memory, "decompression_active", "MiB were decoded in 0.001"),
     demo(defects.record_is_a_pipe, "launches", "metrics.jsonl is no regular file", form="launched"),
 ]

@@ -116,14 +116,63 @@ def test_equal_speeds(factor: float, standing: str, tmp_path: Path) -> None:
     assert "as bench-" in said(evidence, standing)
 
 
+def rewritten(tmp_path: Path, *changes: tuple[str, str]) -> Run:
+    """The run ``bench_full`` with regular expressions replaced in its tables."""
+    records = bench_records("bench_full", tmp_path)
+    for record in records:
+        text = record.table.read_text()
+        for pattern, text_there in changes:
+            text = re.sub(pattern, text_there, text)
+        record.table.write_text(text)
+    return read_run("full", records)
+
+
+def test_deviations_of_equal_repeats(tmp_path: Path) -> None:
+    """The root of a rounding error below zero is printed as -nan: the repeats were equal, and nothing contradicts."""
+    run = rewritten(tmp_path, (r"(0\.3\d{3}) ± 0\.\d{4}", r"\1 ± -nan"))
+    assert "-nan" in run.launches[0].table.read_text()
+    assert said(eviction_evidence(run), "contradicted") == ""
+
+
+@pytest.mark.parametrize(("speed", "standing"), [("0.71", "doubtful"), ("71.00", "contradicted")])
+def test_repeats_without_a_spread(speed: str, standing: str, tmp_path: Path) -> None:
+    """Two decimals of less than a token a second cannot show how repeats differ; those of many can."""
+    run = rewritten(tmp_path, (r"\d+\.\d\d ± \d+\.\d\d<br>\d+\.\d\d ± \d+\.\d\d", f"{speed} ± 0.00<br>{speed} ± 0.00"))
+    assert "± 0 in both speeds: 3 repeats were asked for" in said(launches_evidence([run]), standing)
+
+
+@pytest.mark.parametrize(
+    ("words", "backend", "rows"),
+    [
+        ("llm_bench -kv true -fp log.md -a opencl", "opencl", 1),
+        ("llm_bench -kv true -fp log.md -a vulkan", "cpu", 1),  # unknown words run on the CPU
+        ("taskset -c 0,1 nice -n 5 /opt/mnn/llm_bench -kv true -fp log.md", "cpu", 1),
+        ("llm_bench -kv true -fp log.md -m a.json,b.json", "cpu", 2),
+        ("llm_bench -kv true,false -fp log.md,other.md", "cpu", 1),
+    ],
+)
+def test_recorded_command_lines(words: str, backend: str, rows: int, tmp_path: Path) -> None:
+    """Launchers have options of their own, lists of models print a row each, and only names are cut at a comma."""
+    argv = [*words.split(), "-p", "512", "-n", "128", "-rep", "3"]
+    (tmp_path / "launch.json").write_text(json.dumps({"argv": argv, "returncode": 0}))
+    lines = (RUNS / "bench_full/logs/run_0001_p512_g128.log").read_text().splitlines()
+    (tmp_path / "log.md").write_text("\n".join([*lines, lines[-1]][: len(lines) + rows - 1]) + "\n")
+    found = read_recording(tmp_path)
+    run = found.run(next(iter(found.cases(resolve()).values())))
+    assert (run.problems, len(run.rows), run.launches[0].spec.backend) == ((), rows, backend)
+
+
 def test_blocks_of_another_length(tmp_path: Path) -> None:
-    """Only the first block may lack the hot sink; all blocks of 100 tokens are not the 128 asked for."""
+    """Blocks may lack the hot sink; all blocks of 100 tokens are not the 128 asked for."""
     records = bench_records("bench_full_coverage", tmp_path)
     config = {"kv_lossless_runtime_mode": "full", "kv_lossless_block_tokens": 128, "kv_lossless_hot_sink_tokens": 16}
     asked = [replace(record, spec=replace(record.spec, config=config)) for record in records]
     assert said(spans_evidence(read_run("full", asked)), "contradicted") == ""
     for record in asked:
-        record.stdout.write_text(record.stdout.read_text().replace(" tokens=128 ", " tokens=100 "))
+        record.stdout.write_text(record.stdout.read_text().replace(" tokens=128 ", " tokens=112 "))
+    assert said(spans_evidence(read_run("full", asked)), "contradicted") == ""  # later ones may lack the sink as well
+    for record in asked:
+        record.stdout.write_text(record.stdout.read_text().replace(" tokens=112 ", " tokens=100 "))
     found = said(spans_evidence(read_run("full", asked)), "contradicted")
     assert "first blocks of 100 tokens, asked for 128; later blocks of 100" in found
 

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_h2o.knobs import resolve
 from pytest_h2o.lab import Lab
+from pytest_h2o.offline_run import absent_layers
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.specs import LaunchSpec
 
@@ -194,3 +195,12 @@ def test_no_prompts_means_no_study(tmp_path: Path) -> None:
     lab, _ = make_lab(tmp_path)
     assert lab.study("candidate").study is None
     assert lab.kv_dump()[0] is None
+
+
+def test_layers_that_a_dump_lacks(tmp_path: Path) -> None:
+    """A program that leaves the layer out that codes badly is named; a dump that the user gives may be a part."""
+    lab, _ = make_lab(tmp_path, by_arm(), "KV_LOSSLESS_FRONT_N=3")
+    assert "nothing of layer 1;" in absent_layers(lab, tmp_path, {"selected_layers": [0, 2]})
+    assert absent_layers(lab, tmp_path, {"selected_layers": [0, 1, 2]}) == ""
+    given = Lab(tmp_path, resolve([f"DUMP_DIR={tmp_path}"]), lab.get, tmp_path)
+    assert absent_layers(given, tmp_path, {"selected_layers": [0]}) == ""

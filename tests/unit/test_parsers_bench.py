@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_h2o.metrics import BY_BENCH, Sample
 from pytest_h2o.parsers.bench_json import read_bench_json
-from pytest_h2o.parsers.bench_table import MAX_ROWS, Table, read_tables, tables
+from pytest_h2o.parsers.bench_table import MAX_FILE_ROWS, MAX_ROWS, Table, read_tables, tables
 from pytest_h2o.parsers.lines import PIECE_CHARS, read_pieces
 from pytest_h2o.parsers.rows import ParseError
 
@@ -430,3 +430,11 @@ def test_random_bytes_are_json_or_an_error(tmp_path_factory: pytest.TempPathFact
     path.write_bytes(data)
     with pytest.raises(ParseError):
         read_bench_json(path)
+
+
+def test_a_file_of_endless_tables_is_refused(tmp_path: Path) -> None:
+    """Memory is bounded however many tables a program appends."""
+    path = tmp_path / "log.md"
+    path.write_text("|model|threads|\n|a|b|\n" * MAX_FILE_ROWS)
+    with pytest.raises(ParseError, match=r"log\.md: more than 65536 rows and headers"):
+        read_tables(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import tracemalloc
@@ -325,3 +326,6 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     """A directory or an absent file is an error in words."""
     with pytest.raises(ParseError, match="cannot be read: Is a directory"):
         read_log_facts(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ParseError, match="pipe: is no regular file"):
+        read_log_facts(tmp_path / "pipe")

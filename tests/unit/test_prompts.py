@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,7 @@ def test_unusable_prompts_are_said(tmp_path: Path) -> None:
     make(tmp_path, "prompt_128_3.txt", text="\r\n \n" * 20_000)
     make(tmp_path, "prompt_128_4.txt", text="\n# second line")
     (tmp_path / "prompt_128_5.txt").mkdir()
+    os.mkfifo(tmp_path / "prompt_128_6.txt")
     selection = select(tmp_path)
     assert stems(selection) == ["prompt_128_4"]
     assert [(Path(problem.entry).name, problem.reason) for problem in selection.problems] == [
@@ -144,6 +146,7 @@ def test_unusable_prompts_are_said(tmp_path: Path) -> None:
         ("prompt_128_2.txt", "is empty"),
         ("prompt_128_3.txt", "is empty"),
         ("prompt_128_5.txt", "cannot be read: Is a directory"),
+        ("prompt_128_6.txt", "is no regular file"),
         *(
             (
                 f"bucket {size}",

@@ -510,6 +510,7 @@ def test_replay_without_the_launch(tmp_path: Path) -> None:
         {"status": "fine"},
         {"seconds": "1"},
         {"argv": "x"},
+        {"returncode": -11},
         {"argv": [1]},
         {"inputs": {"a": 1}},
         {"stdout": None},
@@ -578,3 +579,27 @@ def test_no_room_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=65535 * 1024))
     with pytest.raises(RuntimeSetupError, match="63 MiB are free and 64 are needed"):
         check_room(tmp_path / "run")
+
+
+def test_inputs_are_those_of_each_launch(tmp_path: Path) -> None:
+    """What is rebuilt while a session runs is another program in the launches that follow."""
+    runtime = FakeRuntime("")
+    store = RunStore(tmp_path, runtime)
+    before = store.get(SPEC)
+    runtime.inputs = {**runtime.inputs, "program": "rebuilt"}
+    assert store.get(replace(SPEC, replicate=2)).inputs != before.inputs
+
+
+def test_a_program_that_writes_over_the_index(tmp_path: Path) -> None:
+    """What it spoils is launched again, and nothing of it is believed."""
+    runtime = FakeRuntime("")
+    RunStore(tmp_path, runtime).get(SPEC)
+    (tmp_path / "launches" / "index.json").write_text("{")
+    assert RunStore(tmp_path, runtime).get(SPEC).status == "ok"
+
+
+def test_endless_output_is_not_hashed(tmp_path: Path) -> None:
+    """A sparse file of 8 TiB ends its launch, and nobody reads it through."""
+    store = RunStore(tmp_path, FakeRuntime("import os; os.truncate(1, 1 << 43)"))
+    record = store.get(SPEC)
+    assert (record.status, record.outputs) == ("failed", {})
