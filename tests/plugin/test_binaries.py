@@ -95,6 +95,15 @@ def test_options_and_environment_come_before_the_profile(
     assert (arguments[5], arguments[15]) == ("5", "1")
 
 
+def test_a_replay_has_the_defaults_of_the_runtime_that_was_recorded(pytester: pytest.Pytester) -> None:
+    """Without a program the embedded runtime would be meant, whose defaults launch other lengths and repeats."""
+    options = install(pytester.path)
+    assert run_gates(pytester, *options).ret == 0
+    result = run_gates(pytester, "--h2o-replay", "h2o-runs/latest")
+    assert result.ret == 0
+    assert len(launches(pytester.path)) == 1
+
+
 def test_base_config_is_never_touched_and_replaced_keys_are_said(pytester: pytest.Pytester) -> None:
     """The launch reads a copy; the header names the keys of the base config that it gives other values."""
     options = install(pytester.path)
