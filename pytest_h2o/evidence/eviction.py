@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pytest_h2o.evidence.look import TUNING_TOKENS, Look, looks_at, settle
 from pytest_h2o.gating import Evidence
-from pytest_h2o.parsers.loglines import INTEGRITY_KINDS, STALE_PLAN
+from pytest_h2o.parsers.loglines import INTEGRITY_KINDS, STALE_PLAN, LogFacts
 from pytest_h2o.results import Run
 
 APPLIED = "evictions were applied"
@@ -38,22 +38,22 @@ def _of_several_rows(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
     """Needs the lines of a launch that printed several rows, whoever they are of: most plans were dropped."""
     seen = {look.record.stdout for look in looks}
     for record, facts in zip(run.launches, run.facts, strict=True):
-        if record.stdout not in seen and facts.stale_plans * 2 > facts.plans:
-            text = f"{facts.stale_plans} of {facts.plans} eviction plans were dropped as stale, see {record.stdout}"
-            yield Evidence.of(APPLIED, False, f"{text} ({record.name})")
+        if record.stdout not in seen and _mostly_stale(facts):
+            yield Evidence.of(APPLIED, False, f"{_dropped_plans(facts)}, see {record.stdout} ({record.name})")
 
 
 def _never_triggered(looks: Sequence[Look]) -> Evidence:
     config = looks[0].spec.config
-    interval, decoded = int(config.get("kv_h2o_update_interval", 0)), max(look.row.decode_tokens or 0 for look in looks)
-    trigger, longest = config.get("kv_h2o_trigger_min_tokens"), max(look.tokens for look in looks)
-    if isinstance(trigger, int) and trigger > longest:
+    interval, decoded = looks[0].setting("kv_h2o_update_interval"), max(look.row.decode_tokens or 0 for look in looks)
+    trigger, longest = looks[0].setting("kv_h2o_trigger_min_tokens"), max(look.tokens for look in looks)
+    ratio = config.get("kv_h2o_target_lossy_ratio")
+    if trigger > longest:
         cause = f"H2O_TRIGGER_MIN is {trigger}, the longest response has {longest} tokens"
     elif any(look.facts.floor_dominated for look in looks):
         cause = "sink and recent tokens leave nothing to evict (floor-keep dominates target); lower H2O_RECENT_TOKENS"
     elif looks[0].spec.attention_option:
         cause = f"ATTENTION_OPTION={looks[0].spec.attention_option} quantises KV, which switches H2O off"
-    elif config.get("kv_h2o_target_mode") == "adaptive" and float(config.get("kv_h2o_target_lossy_ratio", 3)) <= 1:
+    elif config.get("kv_h2o_target_mode") == "adaptive" and isinstance(ratio, int | float) and ratio <= 1:
         cause = "H2O_TARGET_LOSSY_RATIO of 1 keeps everything"
     elif interval > decoded:
         cause = f"H2O_UPDATE_INTERVAL is {interval} executions of layers, and {decoded} tokens were decoded; lower it"
@@ -90,11 +90,18 @@ def _counted(look: Look) -> Evidence | None:
 
 def _stale(look: Look) -> Evidence | None:
     """Needs the ``Drop stale per-layer pending plan`` lines."""
-    stale, plans = look.facts.stale_plans, look.facts.plans
-    text = f"{stale} of {plans} eviction plans were dropped as stale, and KV grew to {look.facts.max_kv} tokens"
-    if stale * 2 > plans:
+    text = f"{_dropped_plans(look.facts)}, and KV grew to {look.facts.max_kv} tokens"
+    if _mostly_stale(look.facts):
         return look.says(APPLIED, False, f"{text}, see {look.record.stdout}")
-    return look.doubts(APPLIED, text) if stale else None
+    return look.doubts(APPLIED, text) if look.facts.stale_plans else None
+
+
+def _mostly_stale(facts: LogFacts) -> bool:
+    return facts.stale_plans * 2 > facts.plans
+
+
+def _dropped_plans(facts: LogFacts) -> str:
+    return f"{facts.stale_plans} of {facts.plans} eviction plans were dropped as stale"
 
 
 def _shrank(look: Look) -> Evidence | None:

@@ -81,13 +81,11 @@ def _decoded(look: Look) -> Evidence | None:
     if us is None or hits is None:
         return None
     text = f"decoding took {us:g} µs, {hits:g} blocks came from the cache"
-    config = look.spec.config
-    if not us and not hits and config.get("kv_lossless_runtime_mode") == "store":
-        trigger = int(config.get("kv_h2o_trigger_min_tokens", 0))
-        if look.tokens <= trigger:  # what the last token encodes is restored at the next one, and there is none
-            return look.doubts(
-                DECODED, f"{text}: responses of {look.tokens} tokens end where encoding begins, {trigger}"
-            )
+    trigger = look.setting("kv_h2o_trigger_min_tokens")
+    store = look.spec.config.get("kv_lossless_runtime_mode") == "store"
+    if store and not us and not hits and look.tokens <= trigger:
+        # What the last token encodes would be restored at the next one, and there is none.
+        return look.doubts(DECODED, f"{text}: responses of {look.tokens} tokens end where encoding begins, {trigger}")
     return look.says(DECODED, us > 0 or hits > 0, text)
 
 

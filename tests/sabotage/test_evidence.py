@@ -188,6 +188,20 @@ def test_more_cores_than_threads(cpu_seconds: float, standing: str, tmp_path: Pa
     assert f"{cpu_seconds / 10} cores were busy on average" in said([evidence], standing)
 
 
+@pytest.mark.parametrize("value", ["x", float("inf")])
+@pytest.mark.parametrize("run", ["bench_never_triggered", "bench_store"])
+def test_recorded_configs_hold_anything(run: str, value: float | str, tmp_path: Path) -> None:
+    """A key whose value is no number is no reason for a traceback, in whatever check looks at it."""
+    keys = {
+        "kv_h2o_layer_start", "kv_h2o_update_interval", "kv_h2o_trigger_min_tokens", "kv_h2o_target_lossy_ratio",
+        "kv_lossless_hot_sink_tokens", "kv_lossless_block_tokens", "kv_lossless_decode_cache_blocks",
+    }  # fmt: skip
+    config = dict.fromkeys(keys, value) | {"kv_h2o_target_mode": "adaptive", "kv_lossless_runtime_mode": "store"}
+    records = [replace(each, spec=replace(each.spec, config=config)) for each in bench_records(run, tmp_path)]
+    found = read_run(run, records)
+    assert [item for about in (*ABOUT_RUNS, spans_evidence) for item in about(found)]
+
+
 def test_nothing_left_to_evict(tmp_path: Path) -> None:
     """Where protected tokens are all that is kept, the settings are blamed, not the program."""
     (record, *_) = bench_records("bench_never_triggered", tmp_path)
