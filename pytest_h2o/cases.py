@@ -174,3 +174,8 @@ def dump_launch(case: Case, knobs: Knobs, prompt: Path) -> LaunchSpec:
 def dump_environment(name: str) -> dict[str, str]:
     """The variables that make a program write its KV to ``kv_dump`` in its launch directory."""
     return {"MNN_KV_DUMP_DIR": "{directory}/kv_dump", "MNN_KV_DUMP_RUN_ID": name, "MNN_KV_DUMP_STAGE": "both"}
+
+
+def has_dump(directory: Path) -> bool:
+    """Whether a launch with :func:`dump_environment` left any KV in its ``directory``."""
+    return any((directory / "kv_dump").rglob("meta_*.json"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.cases import dump_environment, launches
+from pytest_h2o.cases import dump_environment, has_dump, launches
 from pytest_h2o.knobs import KNOBS, misspelt
 from pytest_h2o.lab import Lab
 from pytest_h2o.metrics import H2O_COLUMNS
@@ -103,7 +103,7 @@ def _launches(lab: Lab, root: Path, runtime: Runtime) -> Iterator[Finding]:
     for spec in specs:
         yield _launch(spec, store.get(spec), strict=strict)
     if not lab.knobs.text("DUMP_DIR"):
-        dumped = any((store.get(specs[-1]).directory / "kv_dump").rglob("meta_*.json"))
+        dumped = has_dump(store.get(specs[-1]).directory)
         none = "llm_demo wrote none: the offline gates need a build with the KV dump switch, or DUMP_DIR"
         yield Finding("KV dump", dumped, "written when asked for" if dumped else none)
     yield Finding("kept", None, f"what the launches printed: {root}")

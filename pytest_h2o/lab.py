@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pytest_h2o.cases import Case, all_cases, baseline_of, dump_launch, launches
+from pytest_h2o.cases import Case, all_cases, baseline_of, dump_launch, has_dump, launches
 from pytest_h2o.decode_study import LOOKS, launch_order
 from pytest_h2o.knobs import Knobs
 from pytest_h2o.pairs import OpenStudy, PairedStudy, look, row_pairs, row_problems, study_pairs
@@ -328,6 +328,6 @@ def _no_dump(record: LaunchRecord) -> str:
     """Why a launch left no KV dump; empty if it did."""
     if record.status != "ok":
         return record.reason
-    if not any((record.directory / "kv_dump").rglob("meta_*.json")):
+    if not has_dump(record.directory):
         return "the program wrote no KV dump; use a build with the KV dump switch, or give DUMP_DIR"
     return ""

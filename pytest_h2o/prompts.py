@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pytest_h2o.knobs import Knobs
+from pytest_h2o.parsers.lines import is_endless
 
 MANIFEST_KEYS = ("prompt_file", "prompt_path", "file", "path", "filename", "name")
 OTHER = "other"
@@ -171,7 +172,7 @@ def usable(paths: Iterable[Path], problems: list[PromptProblem]) -> Iterator[Pro
 def _unusable(path: Path) -> str:
     """Why a file cannot be run as a prompt, or nothing."""
     try:
-        if not (path.is_file() or path.is_dir() or not path.exists()):  # a pipe would be waited for
+        if is_endless(path):
             return "is no regular file"
         with path.open("rb") as stream:
             start = stream.read(1)

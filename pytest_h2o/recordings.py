@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from math import prod
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -244,9 +244,9 @@ def _demo(directory: Path, entry: Entry, argv: list[str]) -> Recorded:
     )
     stdout = _find(directory, f"{prompt.stem}.stdout", "stdout")
     record = _record(spec, directory, entry, table=stdout, stdout=stdout, stem=prompt.stem)
-    pairs = [*pairwise(argv[3:]), *(word.split("=", 1) for word in argv[3:] if "=" in word)]
-    for metrics in [Path(value).name for word, value in pairs if word == "--metrics-jsonl"][-1:]:
-        record = replace(record, metrics=_find(directory, f"{prompt.stem}.metrics.jsonl", metrics))
+    words = chain.from_iterable(word.split("=", 1) if word.startswith("--") else [word] for word in argv[3:])
+    named = [value for word, value in pairwise(words) if word == "--metrics-jsonl"]
+    record = replace(record, metrics=_find(directory, f"{prompt.stem}.metrics.jsonl", *named[-1:]))
     return Recorded(record, (prompt.stem,))
 
 

@@ -60,9 +60,8 @@ def read_settings(config: pytest.Config) -> Settings:
         profile = _profile(config, ini, directory)
         launcher = config.getoption("h2o_launcher")
         words = [*config.getoption("h2o_set"), *([] if launcher is None else [f"H2O_LAUNCHER={launcher}"])]
-        assigned, in_ini = parse_assignments(words), parse_assignments(ini["h2o_set"])
+        assigned, paths = parse_assignments(words), ini_paths(ini)
         options = {name: config.getoption(name) or assigned.get(name.upper()) for name in INI_PATHS}
-        paths = {name: ini[name] or in_ini.get(name.upper(), "") for name in INI_PATHS}
         runtime = find_runtime(
             *(options[name] for name in SETUP),
             choice=config.getoption("h2o_runtime"),
@@ -70,11 +69,7 @@ def read_settings(config: pytest.Config) -> Settings:
             ini=paths,
             directory=directory,
         )
-        replay = config.getoption("h2o_replay")
-        # What made a recording of something else is not known.
-        foreign = replay and not is_own(Path(replay), sweep=bool(config.getoption("h2o_preset")))
-        name = "" if foreign else _recorded_runtime(Path(replay)) if replay else ""
-        defaults = defaults_for("" if foreign else name or runtime.name, config.getoption("h2o_kit"))
+        defaults = defaults_for(_tested(config, runtime), config.getoption("h2o_kit"))
         knobs = resolve(
             words, os.environ, ini["h2o_set"], defaults,
             suite=selected(config.getoption("markexpr")), profile=profile.knobs if profile else None,
@@ -88,9 +83,14 @@ def read_settings(config: pytest.Config) -> Settings:
         raise pytest.UsageError(str(error)) from error
 
 
-def _recorded_runtime(replay: Path) -> str:
-    """The name of the runtime that made an earlier run, whose defaults its launches have; empty if none is recorded."""
-    return next((record.runtime.partition(":")[0] for record in ReplayStore(replay).records()), "")
+def _tested(config: pytest.Config, runtime: Runtime) -> str:
+    """The name of the runtime whose defaults hold: in a replay the recorded one's, empty where that is not known."""
+    if not (replay := config.getoption("h2o_replay")):
+        return runtime.name
+    if not is_own(Path(replay), sweep=bool(config.getoption("h2o_preset"))):
+        return ""
+    recorded = next((record.runtime for record in ReplayStore(Path(replay)).records()), "")
+    return recorded.partition(":")[0] or runtime.name
 
 
 def ini_values(config: pytest.Config) -> dict[str, Any]:
@@ -108,6 +108,12 @@ def ini_values(config: pytest.Config) -> dict[str, Any]:
     if "/" in profile or profile.endswith(".toml"):
         profile = str(absolute(profile, folder))
     return {**paths, "h2o_profile": profile, "h2o_set": list(config.getini("h2o_set"))}
+
+
+def ini_paths(ini: Mapping[str, Any]) -> dict[str, str]:
+    """The programs and directories among :func:`ini_values`, by their own names or as knobs in ``h2o_set``."""
+    in_set = parse_assignments(ini["h2o_set"])
+    return {name: ini.get(name) or in_set.get(name.upper(), "") for name in INI_PATHS}
 
 
 def _check_paths(knobs: Knobs) -> None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +58,3 @@ def from_ini() -> dict[str, Any]:
     if pytest.main([str(Path())], plugins=[reader]):
         raise SystemExit(1)  # pytest said what is wrong
     return reader.values
-
-
-def programs(ini: Mapping[str, Any]) -> dict[str, str]:
-    """The paths among the values of an ini file, those in ``h2o_set`` included, as ``find_runtime`` takes them."""
-    from pytest_h2o.knobs import parse_assignments  # noqa: PLC0415
-
-    in_set = parse_assignments(ini["h2o_set"])
-    return {name: ini.get(name) or in_set.get(name.upper(), "") for name in ("llm_bench", "llm_demo", "model_config")}

@@ -7,7 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from pytest_h2o.commands import fail, from_ini, programs, table
+from pytest_h2o.commands import fail, from_ini, table
 
 if TYPE_CHECKING:
     from pytest_h2o.knobs import Knob, Knobs, KnobValue
@@ -59,9 +59,10 @@ def in_force(arguments: argparse.Namespace) -> Knobs:
     from pytest_h2o.defaults import defaults_for  # noqa: PLC0415
     from pytest_h2o.knobs import resolve  # noqa: PLC0415
     from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
+    from pytest_h2o.settings import ini_paths  # noqa: PLC0415
 
     ini = from_ini()
-    runtime = find_runtime(ini=programs(ini))
+    runtime = find_runtime(ini=ini_paths(ini))
     defaults = defaults_for(runtime.name, arguments.h2o_kit)
     return resolve(arguments.h2o_set, os.environ, ini["h2o_set"], defaults, suite=arguments.suite)
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_h2o.commands import clean, fail, from_ini, note, programs, table
+from pytest_h2o.commands import clean, fail, from_ini, note, table
 from pytest_h2o.commands.parse import read_lines
 
 if TYPE_CHECKING:
@@ -85,9 +85,10 @@ def plan(arguments: argparse.Namespace) -> Sweep:
     from pytest_h2o.runs.session import create_session_dir  # noqa: PLC0415
     from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
     from pytest_h2o.runtimes.placement import placed  # noqa: PLC0415
+    from pytest_h2o.settings import ini_paths  # noqa: PLC0415
 
     ini = from_ini()
-    runtime = find_runtime(arguments.llm_bench, None, arguments.model_config, ini=programs(ini))
+    runtime = find_runtime(arguments.llm_bench, None, arguments.model_config, ini=ini_paths(ini))
     knobs = launch_knobs(arguments, runtime.name, ini["h2o_set"])
     runtime, specs = placed(runtime, knobs), launches(arguments, knobs)
     resume = check_directories(arguments)

@@ -79,8 +79,6 @@ def _read_summary(stdout: Path) -> _Summary:
 
 def _read_record(path: Path) -> tuple[dict[str, object], list[str]]:
     """The last record of a metrics file and what is wrong with it; an older one never replaces a broken last one."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        return {}, [f"no metrics record: {path} is no regular file"]
     count, last = 0, None
     try:
         for piece in read_pieces(path):

@@ -35,6 +35,11 @@ class Piece:
         return self.starts and self.ends
 
 
+def is_endless(path: Path) -> bool:
+    """Whether this is a pipe, a socket or a device: such a thing would be waited for, or read for ever."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
 def read_pieces(source: Path | str) -> Iterator[Piece]:
     """The lines of a file, or of a text given as str, without escape sequences and the NUL bytes around a line.
 
@@ -44,9 +49,7 @@ def read_pieces(source: Path | str) -> Iterator[Piece]:
     if isinstance(source, str):
         yield from _pieces(io.BytesIO(source.encode(errors="replace")))
         return
-    if source.exists() and not (
-        source.is_file() or source.is_dir()
-    ):  # a pipe would be waited for, a device read for ever
+    if is_endless(source):
         raise ParseError(f"{source}: is no regular file")
     try:
         with source.open("rb") as stream:
