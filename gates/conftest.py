@@ -1,20 +1,24 @@
-"""Which cases a gate runs on: ``run`` is parametrized over the bench cases, ``demo`` is the real-prompt case."""
+"""Which cases a gate runs on: ``run`` is parametrized over the bench cases, ``demo`` is the
+real-prompt case.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from pytest_h2o.decode import Comparison, held_against
-from pytest_h2o.lab import Lab
-from pytest_h2o.offline_run import Evaluation, evaluate_dump
-from pytest_h2o.pairs import PairedStudy
+from pytest_h2o.decode.pairs import PairedStudy
+from pytest_h2o.lab.decode import Comparison, held_against
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.offline import Evaluation, evaluate_dump
 from pytest_h2o.plugin import session_of
-from pytest_h2o.results import Run
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settle runtime and knobs before anything is collected, so that a wrong setting is a usage error."""
+    """Settle runtime and knobs before anything is collected, so that a wrong setting is a usage
+    error.
+    """
     session_of(config)
 
 
@@ -25,7 +29,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if "decode_study" in metafunc.fixturenames:  # a smoke test takes a launch, not a study
             cases = [case for case in cases if case.suite != "store_smoke"]
         metafunc.parametrize(
-            "bench_case", [pytest.param(case.name, marks=getattr(pytest.mark, case.suite)) for case in cases]
+            "bench_case",
+            [pytest.param(case.name, marks=getattr(pytest.mark, case.suite)) for case in cases],
         )
     if "bucket" in metafunc.fixturenames:
         metafunc.parametrize("bucket", lab.buckets or ["none"])

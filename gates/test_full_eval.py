@@ -1,11 +1,13 @@
-"""The offline half of ``full_eval``: the same KV dump in v5's chunks of 128 tokens with 16 bytes of framing."""
+"""The offline half of ``full_eval``: the same KV dump in v5's chunks of 128 tokens with 16 bytes of
+framing.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from pytest_h2o.gate import Gate
-from pytest_h2o.offline_run import Evaluation
+from pytest_h2o.lab.offline import Evaluation
+from pytest_h2o.session.gate import Gate
 
 pytestmark = pytest.mark.full_eval
 
@@ -15,7 +17,9 @@ def test_online_sim_lossless(full_eval_sim: Evaluation, gate: Gate) -> None:
 
     The original script ended with 0 whatever its gates said.
     """
-    gate.at_least(full_eval_sim.measure("lossless_ratio"), "LOSSLESS_TARGET", evidence=full_eval_sim.evidence)
+    gate.at_least(
+        full_eval_sim.measure("lossless_ratio"), "LOSSLESS_TARGET", evidence=full_eval_sim.evidence
+    )
 
 
 def test_offline_complete(full_eval_sim: Evaluation, gate: Gate) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_h2o.decode import Comparison
+from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.evidence import (
     agreement,
     answers,
@@ -15,43 +15,57 @@ from pytest_h2o.evidence import (
     settings_evidence,
     text_evidence,
 )
-from pytest_h2o.gate import Gate
-from pytest_h2o.lab import Lab
-from pytest_h2o.pairs import PairedStudy
-from pytest_h2o.results import Run
+from pytest_h2o.lab.decode import Comparison
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.runs.results import Run
+from pytest_h2o.session.gate import Gate
 
 pytestmark = pytest.mark.llm_demo
 
 
 def test_prompts(lab: Lab, gate: Gate) -> None:
-    """Every prompt asked for must be there and usable; the original dropped missing and `#` prompts silently."""
+    """Every prompt asked for must be there and usable; the original dropped missing and `#` prompts
+    silently.
+    """
     selection = lab.prompts
     reasons = [f"{problem.entry}: {problem.reason}" for problem in selection.problems]
-    gate.holds("prompts", reasons or ([] if selection.prompts else ["no prompt was found"]), source=lab.prompt_dir)
+    gate.holds(
+        "prompts",
+        reasons or ([] if selection.prompts else ["no prompt was found"]),
+        source=lab.prompt_dir,
+    )
 
 
 def test_launches(demo: Run, gate: Gate) -> None:
-    """Every prompt must have been run to the end and reported; a crashed one is not left out of an average."""
+    """Every prompt must have been run to the end and reported; a crashed one is not left out of an
+    average.
+    """
     gate.holds("launches", demo.problems, source=demo.source, evidence=launches_evidence([demo]))
 
 
 def test_settings(demo: Run, gate: Gate) -> None:
-    """Every prompt must have been run as asked: config, prompt file, blocks, workers, decode cache."""
+    """Every prompt must have been run as asked: config, prompt file, blocks, workers, decode
+    cache.
+    """
     gate.holds("settings", demo.problems, source=demo.source, evidence=settings_evidence(demo))
 
 
 def test_eviction_active(demo: Run, gate: Gate) -> None:
-    """Real text must have been evicted somewhere (short prompts may not trigger it), and nothing may contradict it."""
+    """Real text must have been evicted somewhere (short prompts may not trigger it), and nothing
+    may contradict it.
+    """
     gate.positive(demo.highest("h2o_total_evict_tokens"), evidence=eviction_evidence(demo))
 
 
 def test_decode_drop(demo_study: PairedStudy | Comparison, gate: Gate) -> None:
     """Over all real prompts, compression must not cost decode speed.
 
-    Outside paired studies, all tokens over all time are compared; the original averaged the speeds of the prompts,
-    left failed ones out, and passed without a baseline.
+    Outside paired studies, all tokens over all time are compared; the original averaged the speeds
+    of the prompts, left failed ones out, and passed without a baseline.
     """
-    gate.passes_study(demo_study, "LLM_DEMO_DECODE_DROP_TARGET", evidence=decode_evidence(demo_study.records))
+    gate.passes_study(
+        demo_study, "LLM_DEMO_DECODE_DROP_TARGET", evidence=decode_evidence(demo_study.records)
+    )
 
 
 def test_bucket_decode(bucket_study: PairedStudy | Comparison, gate: Gate) -> None:
@@ -60,21 +74,31 @@ def test_bucket_decode(bucket_study: PairedStudy | Comparison, gate: Gate) -> No
     The original did not judge a bucket whose prompts were missing on one side.
     """
     gate.needs("REQUIRE_BUCKET_DECODE_PASS")
-    gate.passes_study(bucket_study, "LLM_DEMO_DECODE_DROP_TARGET", evidence=decode_evidence(bucket_study.records))
+    gate.passes_study(
+        bucket_study, "LLM_DEMO_DECODE_DROP_TARGET", evidence=decode_evidence(bucket_study.records)
+    )
 
 
 def test_greedy_agreement(demo: Run, demo_baseline: Run, gate: Gate) -> None:
-    """Under eviction the model must still write text, and as far like the baseline as MIN_GREEDY_AGREEMENT asks."""
+    """Under eviction the model must still write text, and as far like the baseline as
+    MIN_GREEDY_AGREEMENT asks.
+    """
     beside = {record.label: record for record in demo_baseline.launches}
-    found = answers([(beside[record.label], record) for record in demo.launches if record.label in beside])
+    found = answers(
+        [(beside[record.label], record) for record in demo.launches if record.label in beside]
+    )
     measured = agreement(found, "; ".join((*demo.problems, *demo_baseline.problems)))
     gate.at_least(measured, "MIN_GREEDY_AGREEMENT", evidence=text_evidence(found))
 
 
 def test_decompression_active(demo: Run, gate: Gate) -> None:
-    """Encoded blocks must have been decoded on real text, with one prompt or, by REQUIRE_ALL_ROWS, with each."""
+    """Encoded blocks must have been decoded on real text, with one prompt or, by REQUIRE_ALL_ROWS,
+    with each.
+    """
     gate.needs("REQUIRE_RUNTIME_DECOMP")
-    decoded = demo.best_of("h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit", every_row=gate.every_row)
+    decoded = demo.best_of(
+        "h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit", every_row=gate.every_row
+    )
     gate.positive(decoded, evidence=lossless_evidence(demo))
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_h2o.gate import Gate
-from pytest_h2o.offline_run import Evaluation
+from pytest_h2o.lab.offline import Evaluation
+from pytest_h2o.session.gate import Gate
 
 pytestmark = [pytest.mark.offline, pytest.mark.runtime]
 
 
 def test_online_sim_lossless(online_sim: Evaluation, gate: Gate) -> None:
-    """The front layers' KV, cut into chunks as a runtime would see it, must shrink at least LOSSLESS_TARGET times.
+    """The front layers' KV, cut into chunks as a runtime would see it, must shrink at least
+    LOSSLESS_TARGET times.
 
-    The original fell back to the upper bound and then to the runtime's own estimate when this number was missing.
+    The original fell back to the upper bound and then to the runtime's own estimate when this
+    number was missing.
     """
-    gate.at_least(online_sim.measure("lossless_ratio"), "LOSSLESS_TARGET", evidence=online_sim.evidence)
+    gate.at_least(
+        online_sim.measure("lossless_ratio"), "LOSSLESS_TARGET", evidence=online_sim.evidence
+    )
 
 
 @pytest.mark.parametrize("tensor", ["k", "v"])
@@ -25,10 +29,11 @@ def test_tensor_lossless(online_sim: Evaluation, tensor: str, gate: Gate) -> Non
 
 
 def test_upper_bound_lossless(upper_bound: Evaluation, online_sim: Evaluation, gate: Gate) -> None:
-    """Whole sequences coded at once must reach what chunks are asked to, or this codec leaves the target out of reach.
+    """Whole sequences coded at once must reach what chunks are asked to, or this codec leaves the
+    target out of reach.
 
-    Where short stages make chunks the better cut, what they reach counts. The original computed this bound, and used it
-    only where the gated number was missing.
+    Where short stages make chunks the better cut, what they reach counts. The original computed
+    this bound, and used it only where the gated number was missing.
     """
     bound, chunks = upper_bound.measure("lossless_ratio"), online_sim.measure("lossless_ratio")
     better = not bound.missing and (chunks.value or 0.0) > (bound.value or 0.0)
@@ -36,12 +41,15 @@ def test_upper_bound_lossless(upper_bound: Evaluation, online_sim: Evaluation, g
 
 
 def test_offline_complete(online_sim: Evaluation, gate: Gate) -> None:
-    """The ratio must stand for the dump: the original counted failed groups as perfectly compressed."""
+    """The ratio must stand for the dump: the original counted failed groups as perfectly
+    compressed.
+    """
     gate.at_least(online_sim.share(), "EVALUATED_SHARE_TARGET")
 
 
 def test_offline_verified(online_sim: Evaluation, gate: Gate) -> None:
-    """Every container was decoded and compared with its source, and no value was altered before it was coded.
+    """Every container was decoded and compared with its source, and no value was altered before it
+    was coded.
 
     The original decoded nothing, and cast fp32 values to fp16 without a word.
     """

@@ -1,23 +1,29 @@
-"""What eviction may cost in quality: a held-out text, predicted with the full cache and with what H2O keeps."""
+"""What eviction may cost in quality: a held-out text, predicted with the full cache and with what
+H2O keeps.
+"""
 
 from __future__ import annotations
 
 import pytest
 
 from pytest_h2o.evidence.perplexity import perplexity_increase, quality_evidence
-from pytest_h2o.gate import Gate
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.session.gate import Gate
 
 pytestmark = pytest.mark.runtime
 
 
 def test_quality_under_eviction(quality: LaunchRecord | None, gate: Gate) -> None:
-    """At the tested lossy ratio perplexity may rise only so much, and H2O must lose less than a window of its size.
+    """At the tested lossy ratio perplexity may rise only so much, and H2O must lose less than a
+    window of its size.
 
-    Programs that cannot report it leave REQUIRE_QUALITY off; their answers to real prompts are compared instead.
+    Programs that cannot report it leave REQUIRE_QUALITY off; their answers to real prompts are
+    compared instead.
     """
     gate.needs("REQUIRE_QUALITY")
     if quality is None:
         gate.holds("perplexity_increase", ["a recording holds no quality launch"])
         return
-    gate.at_most(perplexity_increase(quality), "MAX_PERPLEXITY_INCREASE", evidence=quality_evidence(quality))
+    gate.at_most(
+        perplexity_increase(quality), "MAX_PERPLEXITY_INCREASE", evidence=quality_evidence(quality)
+    )

@@ -1,8 +1,10 @@
-"""What every ``llm_bench`` case must meet: the ``runtime`` cases, and each launch of the ``m3`` cases."""
+"""What every ``llm_bench`` case must meet: the ``runtime`` cases, and each launch of the ``m3``
+cases.
+"""
 
 from __future__ import annotations
 
-from pytest_h2o.decode import Comparison
+from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.evidence import (
     decode_evidence,
     eviction_evidence,
@@ -11,9 +13,9 @@ from pytest_h2o.evidence import (
     settings_evidence,
     spans_evidence,
 )
-from pytest_h2o.gate import Gate
-from pytest_h2o.pairs import PairedStudy
-from pytest_h2o.results import Run
+from pytest_h2o.lab.decode import Comparison
+from pytest_h2o.runs.results import Run
+from pytest_h2o.session.gate import Gate
 
 COLUMNS = [
     "decode_tps",
@@ -31,10 +33,11 @@ COLUMNS = [
 
 
 def test_lossy(run: Run, gate: Gate) -> None:
-    """Eviction must shrink the KV cache of the H2O layers, and the log must not say that it did not.
+    """Eviction must shrink the KV cache of the H2O layers, and the log must not say that it did
+    not.
 
-    The best row counts, as in the original, where one good configuration hides all others; REQUIRE_ALL_ROWS takes the
-    worst one.
+    The best row counts, as in the original, where one good configuration hides all others;
+    REQUIRE_ALL_ROWS takes the worst one.
     """
     lossy = run.best("h2o_lossy", every_row=gate.every_row)
     gate.at_least(lossy, "LOSSY_TARGET", evidence=eviction_evidence(run))
@@ -43,20 +46,23 @@ def test_lossy(run: Run, gate: Gate) -> None:
 def test_keep_feasible(run: Run, gate: Gate) -> None:
     """The protected tokens and the block size must leave room for the lossy target.
 
-    ``1 / larger of floor and quantised keep`` is the most that an eviction can reach: a lossy gate that fails is the
-    settings' fault where this one fails too. The original printed it and went on.
+    ``1 / larger of floor and quantised keep`` is the most that an eviction can reach: a lossy gate
+    that fails is the settings' fault where this one fails too. The original printed it and went on.
     """
     gate.at_least(run.ceiling(every_row=gate.every_row), "LOSSY_TARGET")
 
 
 def test_lossless_active(run: Run, gate: Gate) -> None:
-    """Blocks must have been encoded to fewer bytes than they had; a ratio of exactly 1 means nothing was."""
+    """Blocks must have been encoded to fewer bytes than they had; a ratio of exactly 1 means
+    nothing was.
+    """
     lossless = run.best("h2o_lossless", every_row=gate.every_row)
     gate.positive(lossless, above=1.0, evidence=lossless_evidence(run))
 
 
 def test_lossless_accounted(run: Run, gate: Gate) -> None:
-    """A row that compressed must show what: bytes in, bytes out and the time that encoding took, all above 0.
+    """A row that compressed must show what: bytes in, bytes out and the time that encoding took,
+    all above 0.
 
     One such row is enough, as in the original, unless REQUIRE_ALL_ROWS asks for all.
     """
@@ -67,8 +73,9 @@ def test_lossless_accounted(run: Run, gate: Gate) -> None:
 def test_block_spans(run: Run, gate: Gate) -> None:
     """Blocks must be as long as the settings say: the first one of a layer, and the later ones.
 
-    The original only warned of a wrong first block, refused blocks of 192 tokens even where they were asked for, and
-    took another length than the engine's where a setting of 0 leaves it to the engine.
+    The original only warned of a wrong first block, refused blocks of 192 tokens even where they
+    were asked for, and took another length than the engine's where a setting of 0 leaves it to the
+    engine.
     """
     gate.holds("block_spans", run.problems, source=run.source, evidence=spans_evidence(run))
 
@@ -76,24 +83,32 @@ def test_block_spans(run: Run, gate: Gate) -> None:
 def test_decode_drop(decode_study: PairedStudy | Comparison, gate: Gate) -> None:
     """Compression must not cost decode speed against what DECODE_BASELINE_MODE names.
 
-    ``paired`` measures launches with H2O off beside the candidate's; ``same_batch``, ``rolling`` and ``fixed`` compare
-    the fastest row, as the original did, which took the constant of one machine where no baseline was given, passed
-    without a baseline, and let failed runs lower the rolling one.
+    ``paired`` measures launches with H2O off beside the candidate's; ``same_batch``, ``rolling``
+    and ``fixed`` compare the fastest row, as the original did, which took the constant of one
+    machine where no baseline was given, passed without a baseline, and let failed runs lower the
+    rolling one.
     """
-    gate.passes_study(decode_study, "DECODE_DROP_TARGET", evidence=decode_evidence(decode_study.records))
+    gate.passes_study(
+        decode_study, "DECODE_DROP_TARGET", evidence=decode_evidence(decode_study.records)
+    )
 
 
 def test_decompression_active(run: Run, gate: Gate) -> None:
     """Encoded blocks must really have been decoded: a codec that is never read back proves nothing.
 
-    Decoded blocks that the cache gave back count too: they cost no time, for which the original failed such runs.
+    Decoded blocks that the cache gave back count too: they cost no time, for which the original
+        failed such runs.
     """
-    decoded = run.best_of("h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit", every_row=gate.every_row)
+    decoded = run.best_of(
+        "h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit", every_row=gate.every_row
+    )
     gate.positive(decoded)
 
 
 def test_settings(run: Run, gate: Gate) -> None:
-    """Every launch must have run as it was asked to: config, threads, blocks, workers, decode cache, repeats."""
+    """Every launch must have run as it was asked to: config, threads, blocks, workers, decode
+    cache, repeats.
+    """
     evidence = [*settings_evidence(run), *launches_evidence([run])]
     gate.holds("settings", run.problems, source=run.source, evidence=evidence)
 
@@ -106,7 +121,8 @@ def test_decompression_budget(run: Run, gate: Gate) -> None:
 def test_queue_peak(run: Run, gate: Gate) -> None:
     """Encoding must keep up: the worst row's queue stays short.
 
-    Programs of the original count decoded blocks that they retain as well, up to KV_LOSSLESS_DECODE_CACHE_BLOCKS.
+    Programs of the original count decoded blocks that they retain as well, up to
+    KV_LOSSLESS_DECODE_CACHE_BLOCKS.
     """
     gate.at_most(run.highest("h2o_lossless_queue_peak"), "MAX_LOSSLESS_QUEUE_PEAK")
 
@@ -138,7 +154,9 @@ def test_async_activity(run: Run, gate: Gate) -> None:
 def test_decode_cache_activity(run: Run, gate: Gate) -> None:
     """The decode cache must have been asked at least once: a hit or a miss."""
     gate.needs("REQUIRE_DECODE_CACHE_ACTIVITY")
-    asked = run.best_sum("h2o_lossless_decode_cache_hit", "h2o_lossless_decode_cache_miss", every_row=gate.every_row)
+    asked = run.best_sum(
+        "h2o_lossless_decode_cache_hit", "h2o_lossless_decode_cache_miss", every_row=gate.every_row
+    )
     gate.positive(asked)
 
 
@@ -149,6 +167,8 @@ def test_decode_cache_hit(run: Run, gate: Gate) -> None:
 
 
 def test_metric_columns(run: Run, gate: Gate) -> None:
-    """Every column that a gate reads must be there: the original read a missing one as 0, which meets any limit."""
+    """Every column that a gate reads must be there: the original read a missing one as 0, which
+    meets any limit.
+    """
     gate.needs("STRICT_RUNTIME_METRIC_COLUMNS")
     gate.holds("columns", run.missing_columns(COLUMNS), source=run.source)

@@ -1,4 +1,6 @@
-"""The ``pytest-h2o`` command: imports the module of the command that was asked for, and no other."""
+"""The ``pytest-h2o`` command: imports the module of the command that was asked for, and no
+other.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pytest_h2o.commands import fail
-from pytest_h2o.suites import SUITES
+from pytest_h2o.plan.suites import SUITES
 
 EXAMPLES = """examples:
   pytest-h2o final --junitxml=report.xml          the whole acceptance, from an installed package
@@ -81,7 +83,8 @@ COMMANDS = {
     "report": "print the summary of an earlier run directory",
 }
 
-# Where a suite and a command have one name, the command has it here and the suite is `pytest gates -m NAME`.
+# Where a suite and a command have one name, the command has it here and the suite is `pytest gates
+# -m NAME`.
 GATE_SUITES = {name: text for name, text in SUITES.items() if name not in COMMANDS}
 
 
@@ -103,7 +106,9 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=raw,
     )
-    parser.add_argument("--version", action="version", version=_version() if chosen == "--version" else "")
+    parser.add_argument(
+        "--version", action="version", version=_version() if chosen == "--version" else ""
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for suite, text in GATE_SUITES.items():
         commands.add_parser(
@@ -123,7 +128,9 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", formatter_class=raw)
+        command = commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", formatter_class=raw
+        )
         if name == chosen:
             module = import_module(f"pytest_h2o.commands.{name}")
             module.add_arguments(command)
@@ -132,7 +139,9 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit code is 0 when all went well, 1 for wrong usage or input, pytest's own for a suite."""
+    """Entry point; the exit code is 0 when all went well, 1 for wrong usage or input, pytest's own
+    for a suite.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     first = words[0].replace("-", "_") if words else ""
     if first in (*GATE_SUITES, *COMMANDS):
@@ -161,7 +170,9 @@ def _version() -> str:
 
 
 def run_pytest(chosen: Sequence[str], arguments: Sequence[str]) -> int:
-    """Run the bundled gates from the working directory: its ini file counts, and the cache lies there."""
+    """Run the bundled gates from the working directory: its ini file counts, and the cache lies
+    there.
+    """
     import pytest  # noqa: PLC0415
 
     from pytest_h2o.data import bundled, project_ini  # noqa: PLC0415

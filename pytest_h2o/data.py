@@ -1,4 +1,6 @@
-"""Where the gates, presets and prompts that ship are: in the package of a wheel, beside it in a checkout."""
+"""Where the gates, presets and prompts that ship are: in the package of a wheel, beside it in a
+checkout.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ INI_FILES = {
 
 
 def bundled(name: str) -> Path:
-    """The directory ``gates``, ``presets`` or ``prompts``; raises FileNotFoundError when the installation lacks it."""
+    """The directory ``gates``, ``presets`` or ``prompts``; raises FileNotFoundError when the
+    installation lacks it.
+    """
     for candidate in (PACKAGE / name, PACKAGE.parent / name):
         if candidate.is_dir():
             return candidate
@@ -22,7 +26,9 @@ def bundled(name: str) -> Path:
 
 
 def project_ini(directory: Path) -> Path | None:
-    """The file that pytest takes its configuration from in ``directory``; beside the bundled gates it finds none."""
+    """The file that pytest takes its configuration from in ``directory``; beside the bundled gates
+    it finds none.
+    """
     for folder in (directory, *directory.parents):
         for name, mark in INI_FILES.items():
             path = folder / name

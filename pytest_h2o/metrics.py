@@ -1,4 +1,6 @@
-"""Every number a launch can report: one row of :data:`METRICS` each, the only place to add a column."""
+"""Every number a launch can report: one row of :data:`METRICS` each, the only place to add a
+column.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Mean, sample standard deviation and repeats of one metric in one row; what was not printed is None."""
+    """Mean, sample standard deviation and repeats of one metric in one row; what was not printed is
+    None.
+    """
 
     mean: float
     std: float | None = None
@@ -49,7 +53,8 @@ _COMMON = (
            bench="h2o_lossless", demo="h2o_lossless_ratio"),
     Metric("h2o_target_keep_effective", "ratio", "larger of target and floor over present tokens",
            bench="h2o_target_keep_effective"),
-    Metric("h2o_floor_keep", "ratio", "sink and recent tokens over present tokens", bench="h2o_floor_keep"),
+    Metric("h2o_floor_keep", "ratio", "sink and recent tokens over present "
+                                      "tokens", bench="h2o_floor_keep"),
     Metric("h2o_quantized_keep", "ratio", "keep rounded up to whole blocks over present tokens",
            bench="h2o_quantized_keep"),
     Metric("h2o_evict_us", "µs", "planning time of the last eviction", bench="h2o_evict_us"),
@@ -66,7 +71,8 @@ _COMMON = (
            bench="h2o_lossless_queue_peak", demo="h2o_lossless_queue_depth_peak"),
     Metric("h2o_lossless_fallback", "blocks", "blocks that could not be encoded or decoded",
            bench="h2o_lossless_fallback", demo="h2o_lossless_fallback_count"),
-    Metric("h2o_lossless_backpressure_skip", "blocks", "blocks not encoded because the queue was full",
+    Metric("h2o_lossless_backpressure_skip", "blocks", "blocks not encoded because the queue was "
+                                                       "full",
            bench="h2o_lossless_backpressure_skip", demo="h2o_lossless_backpressure_skip"),
     Metric("h2o_lossless_async_queue_peak", "tasks", "most encode tasks queued and running",
            bench="h2o_lossless_async_queue_peak", demo="h2o_lossless_async_queue_peak"),
@@ -81,13 +87,17 @@ _COMMON = (
     Metric("sample_us", "µs", "time of sampling", demo="sample_us"),
     Metric("h2o_lossless_decompressed_mb", "MiB", "bytes decoded",
            demo="h2o_lossless_decompressed_bytes", demo_scale=1 / MIB),
-    Metric("h2o_last_evict_tokens", "tokens", "tokens dropped by the last plan, 0 if the floor dominated",
+    Metric("h2o_last_evict_tokens", "tokens", "tokens dropped by the last plan, 0 if the floor "
+                                              "dominated",
            demo="h2o_last_evict_tokens"),
-    Metric("h2o_total_evict_tokens", "tokens", "tokens dropped by all plans, later cancelled ones included",
+    Metric("h2o_total_evict_tokens", "tokens", "tokens dropped by all plans, later cancelled "
+                                               "ones included",
            demo="h2o_total_evict_tokens"),
 )  # fmt: skip
 # The columns of an llm_bench table that the gates rest on.
-H2O_COLUMNS = tuple(metric.name for metric in _COMMON if metric.bench and metric.name.startswith("h2o_"))
+H2O_COLUMNS = tuple(
+    metric.name for metric in _COMMON if metric.bench and metric.name.startswith("h2o_")
+)
 # Only the embedded runtime reports these, after everything else.
 _EMBEDDED = (
     Metric("h2o_evictions_planned", "plans", "eviction plans made",
@@ -102,7 +112,8 @@ _EMBEDDED = (
            bench="h2o_kv_resident_mb", demo="h2o_kv_resident_mb"),
     Metric("h2o_kv_peak_mb", "MiB", "most fp16 KV bytes held at any time",
            bench="h2o_kv_peak_mb", demo="h2o_kv_peak_mb"),
-    Metric("h2o_effective_ratio", "ratio", "full-cache over held KV bytes of the H2O layers at the end",
+    Metric("h2o_effective_ratio", "ratio", "full-cache over held KV bytes of the H2O layers at "
+                                           "the end",
            bench="h2o_effective_ratio", demo="h2o_effective_ratio"),
     Metric("h2o_effective_ratio_mean", "ratio", "like h2o_effective_ratio, mean over decode steps",
            bench="h2o_effective_ratio_mean", demo="h2o_effective_ratio_mean"),
@@ -114,7 +125,8 @@ _EMBEDDED = (
            bench="h2o_lossless_roundtrips", demo="h2o_lossless_roundtrips"),
     Metric("h2o_lossless_encode_overlap", "share", "share of encode time that ran while decode ran",
            bench="h2o_lossless_encode_overlap", demo="h2o_lossless_encode_overlap"),
-    Metric("decode_cost", "yardsticks", "time of a decoded token over that of a fixed calculation beside it",
+    Metric("decode_cost", "yardsticks", "time of a decoded token over that of a fixed "
+                                        "calculation beside it",
            bench="decode_cost", demo="decode_cost"),
 )  # fmt: skip
 METRICS: tuple[Metric, ...] = (*_COMMON, *_EMBEDDED)
@@ -133,4 +145,6 @@ def number(value: float | None, unit: str = "", digits: int = 4) -> str:
 
 def quantity(value: float | None, unit: str = "", digits: int = 4) -> str:
     """:func:`number` with its unit, where it has one."""
-    return number(value, unit, digits) + ("" if value is None or unit in ("", "share", "ratio") else f" {unit}")
+    return number(value, unit, digits) + (
+        "" if value is None or unit in ("", "share", "ratio") else f" {unit}"
+    )

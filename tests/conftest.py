@@ -1,4 +1,6 @@
-"""What all tests begin with, and the score of the sabotage suite, from test reports, which workers send as well."""
+"""What all tests begin with, and the score of the sabotage suite, from test reports, which workers
+send as well.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,16 @@ import signal
 import pytest
 from hypothesis import settings
 
-settings.register_profile("any machine", deadline=None)  # examples take as long as the neighbours let them
+settings.register_profile(
+    "any machine", deadline=None
+)  # examples take as long as the neighbours let them
 settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
-    """Let tests press Ctrl-C: in the background of a script it is ignored, also by all that is started."""
+    """Let tests press Ctrl-C: in the background of a script it is ignored, also by all that is
+    started.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -22,11 +28,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     properties = [pair for report in reports for pair in getattr(report, "user_properties", ())]
     scores = [value for name, value in properties if name == "sabotage"]
-    gates, original = ({k: v for each in scores for k, v in each[rules].items()} for rules in ("gates", "original"))
+    gates, original = (
+        {k: v for each in scores for k, v in each[rules].items()} for rules in ("gates", "original")
+    )
     if gates:
         missed = ", ".join(name for name, caught in gates.items() if not caught)
         terminalreporter.section("sabotage")
-        terminalreporter.write_line(f"saboteurs caught: {_of(gates)}" + (f" (missed: {missed})" if missed else ""))
+        terminalreporter.write_line(
+            f"saboteurs caught: {_of(gates)}" + (f" (missed: {missed})" if missed else "")
+        )
         terminalreporter.write_line(f"original rules: {_of(original)}")
 
 

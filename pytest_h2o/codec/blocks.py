@@ -1,4 +1,6 @@
-"""One encoded KV block, as the runtime's lossless store holds it: two blobs of a block codec, and their hashes."""
+"""One encoded KV block, as the runtime's lossless store holds it: two blobs of a block codec, and
+their hashes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ from pytest_h2o.codec.planes import Words
 
 @dataclass(frozen=True, slots=True)
 class EncodedBlock:
-    """Encoded K and V of a block of ``shape`` (kv_heads, tokens, head_dim); ``raw_hash`` is None unless asked for."""
+    """Encoded K and V of a block of ``shape`` (kv_heads, tokens, head_dim); ``raw_hash`` is None
+    unless asked for.
+    """
 
     k: bytes
     v: bytes
@@ -31,8 +35,8 @@ class EncodedBlock:
 
 
 def hash64(*parts: bytes | memoryview) -> int:
-    """64-bit identity of the concatenated ``parts``, the same in every process (BLAKE2b: FNV-1a would cost more than
-    decoding does).
+    """64-bit identity of the concatenated ``parts``, the same in every process (BLAKE2b: FNV-1a
+    would cost more than decoding does).
     """
     digest = blake2b(digest_size=8)
     for part in parts:
@@ -49,14 +53,21 @@ def encode_block(  # noqa: PLR0913 - keyword-only settings of one call
     codec: str = "fp16_gear_predictive_v3",
     hash_raw: bool = False,
 ) -> EncodedBlock:
-    """Encode the C-contiguous bit patterns ``k`` and ``v`` [kv_heads, tokens, head_dim] (uint16 or uint32).
+    """Encode the C-contiguous bit patterns ``k`` and ``v`` [kv_heads, tokens, head_dim] (uint16 or
+    uint32).
 
-    Whether the result is smaller than the input is for the caller to judge. Raises CodecError on other shapes or types,
-    ValueError on an unknown predictor or codec.
+    Whether the result is smaller than the input is for the caller to judge. Raises CodecError on
+    other shapes or types, ValueError on an unknown predictor or codec.
     """
-    if k.shape != v.shape or k.ndim != 3 or k.dtype != v.dtype or k.dtype not in (np.uint16, np.uint32):
+    if (
+        k.shape != v.shape
+        or k.ndim != 3
+        or k.dtype != v.dtype
+        or k.dtype not in (np.uint16, np.uint32)
+    ):
         raise CodecError(
-            f"a block takes two 3-D uint16 or uint32 arrays, got {k.dtype}{k.shape} and {v.dtype}{v.shape}"
+            f"a block takes two 3-D uint16 or uint32 arrays, got {k.dtype}{k.shape} and "
+            f"{v.dtype}{v.shape}"
         )
     encode = block_codecs.load(codec).encode
     blobs = [encode(k, predictors_k), encode(v, predictors_v)]

@@ -1,7 +1,7 @@
 """Words of a block as one frame per byte plane, each with its own predictor and payload codec.
 
-A blob is ``u32 word count`` followed by the frames, least significant plane first: ``u8 predictor mode, u8 payload
-codec, u32 raw length, u32 payload length, payload`` (little endian).
+A blob is ``u32 word count`` followed by the frames, least significant plane first: ``u8 predictor
+mode, u8 payload codec, u32 raw length, u32 payload length, payload`` (little endian).
 """
 
 import struct
@@ -23,8 +23,9 @@ _Shape = tuple[int, int, int]  # kv_heads, tokens, head_dim
 class FrameCoder:
     """How planes are coded.
 
-    ``axis`` is the one predictors run along, None means the flat stream. Unless ``ranked``, every predictor is tried
-    with every payload codec; otherwise only the one whose residual has the least entropy (estimated on a third of it).
+    ``axis`` is the one predictors run along, None means the flat stream. Unless ``ranked``, every
+    predictor is tried with every payload codec; otherwise only the one whose residual has the least
+    entropy (estimated on a third of it).
     """
 
     axis: int | None
@@ -32,15 +33,20 @@ class FrameCoder:
     ranked: bool = False
 
     def encode(self, words: Words, predictors: Sequence[str]) -> bytes:
-        """Each plane by the smallest of all predictors (in mode order, ``raw`` when none is named) and payload codecs;
-        the first wins a tie. ValueError on an unknown predictor.
+        """Each plane by the smallest of all predictors (in mode order, ``raw`` when none is named)
+        and payload codecs; the first wins a tie. ValueError on an unknown predictor.
         """
-        chosen = sorted((PREDICTORS[name] for name in check_predictors(predictors or ("raw",))), key=lambda p: p.mode)
+        chosen = sorted(
+            (PREDICTORS[name] for name in check_predictors(predictors or ("raw",))),
+            key=lambda p: p.mode,
+        )
         frames = (self._encode_plane(plane, chosen) for plane in split(words))
         return b"".join((_COUNT.pack(words.size), *frames))
 
     def decode(self, blob: bytes, shape: _Shape, elem_bytes: int) -> Words:
-        """Words of ``shape``, exactly as they were encoded; CodecError when ``blob`` does not hold them."""
+        """Words of ``shape``, exactly as they were encoded; CodecError when ``blob`` does not hold
+        them.
+        """
         if len(blob) < _COUNT.size or _COUNT.unpack_from(blob)[0] != prod(shape):
             raise CodecError(f"tensor blob does not hold {prod(shape)} words")
         position, planes = _COUNT.size, []
@@ -57,7 +63,9 @@ class FrameCoder:
 
     def _encode_plane(self, plane: Plane, predictors: Sequence[Predictor]) -> bytes:
         source, axis = self._view(plane)
-        residuals = {predictor.mode: predictor.encode(source, axis).reshape(-1) for predictor in predictors}
+        residuals = {
+            predictor.mode: predictor.encode(source, axis).reshape(-1) for predictor in predictors
+        }
         if self.ranked and len(residuals) > 1:
             mode = min(residuals, key=lambda mode: entropy(histogram(residuals[mode][::3])))
             residuals = {mode: residuals[mode]}
@@ -71,15 +79,21 @@ class FrameCoder:
         begin = position + _FRAME.size
         end = begin + stored
         if mode not in BY_MODE or number not in PAYLOADS or size != prod(shape) or end > len(blob):
-            raise CodecError(f"bad frame: mode {mode}, codec {number}, {size} raw bytes, {stored} payload bytes")
+            raise CodecError(
+                f"bad frame: mode {mode}, codec {number}, {size} raw bytes, {stored} payload bytes"
+            )
         residual, axis = self._view(PAYLOADS[number].decode(blob[begin:end], size).reshape(shape))
         return BY_MODE[mode].decode(residual, axis).reshape(shape), end
 
 
 def _smallest_frame(residuals: Mapping[int, Plane], payloads: Sequence[PayloadCodec]) -> bytes:
     best, limit = b"", float("inf")
-    for mode, residual in reversed(list(residuals.items())):  # backwards, so that the first wins a tie ...
-        for payload in reversed(payloads):  # ... and RLE, seldom the best, knows early what it has to beat
+    for mode, residual in reversed(
+        list(residuals.items())
+    ):  # backwards, so that the first wins a tie ...
+        for payload in reversed(
+            payloads
+        ):  # ... and RLE, seldom the best, knows early what it has to beat
             blob = payload.encode(residual, limit)
             if blob is not None:
                 limit = len(blob)

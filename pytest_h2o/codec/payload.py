@@ -1,7 +1,7 @@
 """Payload codecs: a flat byte stream to fewer bytes and back.
 
-Both directions are vectorised or run in C, so worker threads overlap. Decoders are told the size to expect and never
-allocate more.
+Both directions are vectorised or run in C, so worker threads overlap. Decoders are told the size to
+expect and never allocate more.
 """
 
 import threading
@@ -27,7 +27,8 @@ _MIN_RUN, _MAX_RUN, _MAX_LITERAL = 4, 131, 128
 class PayloadCodec:
     """One codec: name, number in encoded data, ``encode(plane, limit)`` and ``decode(blob, size)``.
 
-    ``encode`` returns None when the result would be larger than ``limit`` bytes. ``decode`` raises CodecError.
+    ``encode`` returns None when the result would be larger than ``limit`` bytes. ``decode`` raises
+    CodecError.
     """
 
     name: str
@@ -45,7 +46,9 @@ class _Contexts(threading.local):
 
     def compressor(self, level: int) -> zstandard.ZstdCompressor:
         if level not in self._compressors:
-            self._compressors[level] = zstandard.ZstdCompressor(level, write_content_size=True, write_checksum=False)
+            self._compressors[level] = zstandard.ZstdCompressor(
+                level, write_content_size=True, write_checksum=False
+            )
         return self._compressors[level]
 
 
@@ -58,9 +61,10 @@ def zstd_compress(plane: Plane, level: int = 3) -> bytes:
 
 
 def zstd_frames(streams: Sequence[Plane], bounds: IntArray, level: int = 3) -> list[list[Frame]]:
-    """What :func:`zstd_compress` makes of each part of each of the equally shaped ``streams`` [rows, width]; parts lie
-    between consecutive rows of ``bounds``. One call for all, because threads that give up and regain the interpreter
-    for each part spend much of their time waiting for it.
+    """What :func:`zstd_compress` makes of each part of each of the equally shaped ``streams``
+    [rows, width]; parts lie between consecutive rows of ``bounds``. One call for all, because
+    threads that give up and regain the interpreter for each part spend much of their time waiting
+    for it.
     """
     places = bounds * streams[0].shape[1]
     segments = np.stack([places[:-1], np.diff(places)], axis=1).astype(np.uint64).tobytes()
@@ -111,10 +115,14 @@ def _literals(repeats: Spans, size: int) -> Spans:
 
 
 def _rle_encode(plane: Plane, limit: float) -> bytes | None:
-    """Control c < 128: c+1 literals follow; otherwise the next byte stands for c-128+4 equal ones."""
+    """Control c < 128: c+1 literals follow; otherwise the next byte stands for c-128+4 equal
+    ones.
+    """
     same = plane[1:] == plane[:-1]
     inside = same[:-2] & same[1:-1] & same[2:]
-    if plane.size - 2 * np.count_nonzero(inside) > limit:  # no run saves more than its `inside` count plus one
+    if (
+        plane.size - 2 * np.count_nonzero(inside) > limit
+    ):  # no run saves more than its `inside` count plus one
         return None
     repeats = _repeats(inside)
     literals = _literals(repeats, plane.size)
@@ -134,7 +142,9 @@ def _interleave(controls: IntArray, carried: IntArray, plane: Plane, starts: Int
     is_control[after - carried + np.arange(controls.size)] = True
     out = np.empty(is_control.size, np.uint8)
     out[is_control] = controls
-    out[~is_control] = plane[np.repeat(starts - after + carried, carried) + np.arange(carried.sum())]
+    out[~is_control] = plane[
+        np.repeat(starts - after + carried, carried) + np.arange(carried.sum())
+    ]
     return out.tobytes()
 
 

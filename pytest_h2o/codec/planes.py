@@ -12,7 +12,9 @@ Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 
 def split(words: Words) -> list[Plane]:
-    """Byte planes of ``words``, least significant first, each C-contiguous and of the same shape."""
+    """Byte planes of ``words``, least significant first, each C-contiguous and of the same
+    shape.
+    """
     planes = [np.empty(words.shape, np.uint8) for _ in range(words.itemsize)]
     for lane, plane in enumerate(planes):
         np.right_shift(words, 8 * lane, out=plane, casting="unsafe")
@@ -57,7 +59,9 @@ def _information(size: int) -> npt.NDArray[np.float64]:
 
 
 def bitshuffle(plane: Plane) -> Plane:
-    """Bit-plane transpose: all bits 0 of the plane, then all bits 1, ... (little bit order), as a flat plane."""
+    """Bit-plane transpose: all bits 0 of the plane, then all bits 1, ... (little bit order), as a
+    flat plane.
+    """
     bits = np.unpackbits(plane.reshape(-1, 1), axis=1, bitorder="little")
     return np.packbits(bits.T, bitorder="little")
 

@@ -1,7 +1,9 @@
-"""Reversible transforms that leave smaller residuals in a byte plane, in one registry for online and offline coding.
+"""Reversible transforms that leave smaller residuals in a byte plane, in one registry for online
+and offline coding.
 
-Arithmetic is modulo 256 and the state starts at zero for each array. ``axis`` is the axis neighbours are taken along:
-the sequence axis of a plane, or 0 of a flattened plane. Pairs always lie on the last axis.
+Arithmetic is modulo 256 and the state starts at zero for each array. ``axis`` is the axis
+neighbours are taken along: the sequence axis of a plane, or 0 of a flattened plane. Pairs always
+lie on the last axis.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +33,9 @@ def _delta(plane: Plane, axis: int) -> Plane:
 
 
 def _doubling(length: int) -> Iterator[int]:
-    """Steps of a running sum in log2(length) whole-array passes, which is faster than one pass down the columns."""
+    """Steps of a running sum in log2(length) whole-array passes, which is faster than one pass down
+    the columns.
+    """
     return (1 << bit for bit in range(max(0, length - 1).bit_length()))
 
 
@@ -89,7 +93,9 @@ BY_MODE = {predictor.mode: predictor for predictor in _ALL}
 
 
 def parse_predictors(text: str) -> tuple[str, ...]:
-    """Names in a comma list, blanks trimmed, duplicates dropped, order kept; ValueError on a name nobody registered."""
+    """Names in a comma list, blanks trimmed, duplicates dropped, order kept; ValueError on a name
+    nobody registered.
+    """
     return check_predictors(name for part in text.split(",") if (name := part.strip()))
 
 

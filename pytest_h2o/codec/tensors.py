@@ -1,9 +1,12 @@
-"""Container of a K or V tensor [seq, kv_heads, head_dim] of 16-bit words, coded along the sequence axis.
+"""Container of a K or V tensor [seq, kv_heads, head_dim] of 16-bit words, coded along the sequence
+axis.
 
-Little endian: ``u16 kv_heads, u16 head_dim, u32 parts, u32 rows of each part``, then one stream for the high and one
-for the low byte plane: ``u32 payload length, u32 rows per block, u8 predictor mode of each block, zstd frame``. The top
-bit of the rows per block says that the residuals were bit-shuffled, each block by itself. A part is a stretch of rows
-that the reader can tell apart, such as one dump entry in a group.
+Little endian: ``u16 kv_heads, u16 head_dim, u32 parts, u32 rows of each part``, then one stream for
+the high and one
+for the low byte plane: ``u32 payload length, u32 rows per block, u8 predictor mode of each block,
+zstd frame``. The top bit of the rows per block says that the residuals were bit-shuffled, each
+block by itself. A part is a stretch of rows that the reader can tell apart, such as one dump entry
+in a group.
 """
 
 import struct
@@ -26,21 +29,27 @@ _STREAM = struct.Struct("<II")
 _SHUFFLED = 1 << 31
 _RAW = PREDICTORS["raw"].mode
 
-_STRETCH_BYTES = 1 << 20  # of a plane are tried at a time, because all candidates of it are held at once
+_STRETCH_BYTES = (
+    1 << 20
+)  # of a plane are tried at a time, because all candidates of it are held at once
 _SAMPLED_ROWS = 12
 _CLEAR_GAIN = 0.1  # bits per byte
 
 MAX_WIDTH = 0xFFFF  # kv_heads and head_dim
 MAX_ROWS = _SHUFFLED - 1
 
-Choice: TypeAlias = tuple[IntArray, list[Frame]]  # index of the predictor of each block, frame of each tensor
+Choice: TypeAlias = tuple[
+    IntArray, list[Frame]
+]  # index of the predictor of each block, frame of each tensor
 
 
 @dataclass(frozen=True, slots=True)
 class PlaneCoding:
-    """How to code one plane: the candidate predictors of each block of ``block_rows`` rows (0: a single block).
+    """How to code one plane: the candidate predictors of each block of ``block_rows`` rows (0: a
+    single block).
 
-    Each block takes the candidate that compresses best. If ``ranked``, all of a stack take the same, chosen by samples.
+    Each block takes the candidate that compresses best. If ``ranked``, all of a stack take the
+    same, chosen by samples.
     """
 
     predictors: tuple[str, ...]
@@ -52,7 +61,9 @@ class PlaneCoding:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPlane:
-    """A coded plane: the predictor mode of each block, the rows of a block, and one zstd frame of all residuals."""
+    """A coded plane: the predictor mode of each block, the rows of a block, and one zstd frame of
+    all residuals.
+    """
 
     modes: bytes
     block_rows: int
@@ -76,12 +87,16 @@ class EncodedTensor:
 
     def to_bytes(self) -> bytes:
         """The container."""
-        header = _HEADER.pack(*self.width, len(self.parts)) + struct.pack(f"<{len(self.parts)}I", *self.parts)
+        header = _HEADER.pack(*self.width, len(self.parts)) + struct.pack(
+            f"<{len(self.parts)}I", *self.parts
+        )
         return header + self.hi.to_bytes() + self.lo.to_bytes()
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> "EncodedTensor":
-        """The tensor of a container; CodecError when it is damaged. Payloads are not looked into."""
+        """The tensor of a container; CodecError when it is damaged. Payloads are not looked
+        into.
+        """
         if len(blob) < _HEADER.size:
             raise CodecError("tensor container ends inside its header")
         heads, dim, count = _HEADER.unpack_from(blob)
@@ -90,7 +105,9 @@ class EncodedTensor:
             raise CodecError(f"tensor container ends inside its list of {count} parts")
         parts = struct.unpack_from(f"<{count}I", blob, _HEADER.size)
         if not heads or not dim or not sum(parts):
-            raise CodecError(f"tensor container declares {sum(parts)} rows of {heads} heads of {dim}")
+            raise CodecError(
+                f"tensor container declares {sum(parts)} rows of {heads} heads of {dim}"
+            )
         hi, position = _read_plane(blob, position, sum(parts))
         lo, position = _read_plane(blob, position, sum(parts))
         if position != len(blob):
@@ -113,8 +130,8 @@ def _read_plane(blob: bytes, position: int, tensor_rows: int) -> tuple[EncodedPl
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
-    """Where stacked tensors lie, and their blocks: the row that each of ``tensors`` and of ``blocks`` begins at, the
-    index of each tensor's ``first`` block, and in all three the end.
+    """Where stacked tensors lie, and their blocks: the row that each of ``tensors`` and of
+    ``blocks`` begins at, the index of each tensor's ``first`` block, and in all three the end.
     """
 
     tensors: IntArray
@@ -124,7 +141,9 @@ class _Stack:
 
 @lru_cache(maxsize=8)
 def _stack(lengths: tuple[int, ...], block_rows: tuple[int, ...]) -> _Stack:
-    """The stack of tensors of ``lengths`` rows, in blocks of ``block_rows`` each; the planes of a batch share it."""
+    """The stack of tensors of ``lengths`` rows, in blocks of ``block_rows`` each; the planes of a
+    batch share it.
+    """
     rows = np.array(block_rows, np.intp)
     counts = -(-np.array(lengths, np.intp) // rows)
     tensors, first = (np.append(0, np.cumsum(each)) for each in (lengths, counts))
@@ -136,22 +155,37 @@ def _stack(lengths: tuple[int, ...], block_rows: tuple[int, ...]) -> _Stack:
 def encode_tensors(
     words: Words, parts: Sequence[Sequence[int]], hi: PlaneCoding, lo: PlaneCoding
 ) -> list[EncodedTensor]:
-    """Code tensors that are stacked along the sequence in ``words`` [seq, kv_heads, head_dim] (uint16), one for each of
-    ``parts``, the rows of its parts. A container does not depend on the tensors beside it unless a coding is ranked.
+    """Code tensors that are stacked along the sequence in ``words`` [seq, kv_heads, head_dim]
+    (uint16), one for each of ``parts``, the rows of its parts. A container does not depend on the
+    tensors beside it unless a coding is ranked.
     """
     rows, heads, dim = words.shape
     lengths = tuple(sum(each) for each in parts)
-    if words.dtype != np.uint16 or sum(lengths) != rows or not 0 < min(lengths, default=0) <= max(lengths) <= MAX_ROWS:
-        raise CodecError(f"cannot code {words.dtype}{words.shape} as {len(lengths)} tensors of {sum(lengths)} rows")
+    if (
+        words.dtype != np.uint16
+        or sum(lengths) != rows
+        or not 0 < min(lengths, default=0) <= max(lengths) <= MAX_ROWS
+    ):
+        raise CodecError(
+            f"cannot code {words.dtype}{words.shape} as {len(lengths)} tensors of {sum(lengths)} "
+            f"rows"
+        )
     if not 0 < min(heads, dim) <= max(heads, dim) <= MAX_WIDTH:
         raise CodecError(f"cannot code {heads} heads of {dim}")
     low, high = split(words)
     planes = _encode_planes(high, lengths, hi), _encode_planes(low, lengths, lo)
-    return [EncodedTensor((heads, dim), tuple(each), *pair) for each, *pair in zip(parts, *planes, strict=True)]
+    return [
+        EncodedTensor((heads, dim), tuple(each), *pair)
+        for each, *pair in zip(parts, *planes, strict=True)
+    ]
 
 
-def _encode_planes(plane: Plane, lengths: tuple[int, ...], coding: PlaneCoding) -> list[EncodedPlane]:
-    """Code the planes of ``lengths`` rows that are stacked in ``plane`` [seq, kv_heads, head_dim]."""
+def _encode_planes(
+    plane: Plane, lengths: tuple[int, ...], coding: PlaneCoding
+) -> list[EncodedPlane]:
+    """Code the planes of ``lengths`` rows that are stacked in ``plane`` [seq, kv_heads,
+    head_dim].
+    """
     block_rows = tuple(coding.block_rows or length for length in lengths)
     stack = _stack(lengths, block_rows)
     names = _likeliest(plane, coding) if coding.ranked else coding.predictors
@@ -166,15 +200,21 @@ def _encode_planes(plane: Plane, lengths: tuple[int, ...], coding: PlaneCoding) 
     ]
 
 
-def _try_tensors(plane: Plane, stack: _Stack, predictors: Sequence[Predictor], coding: PlaneCoding) -> Choice:
+def _try_tensors(
+    plane: Plane, stack: _Stack, predictors: Sequence[Predictor], coding: PlaneCoding
+) -> Choice:
     """Give all blocks of a tensor the predictor that is best for it, the first on a tie."""
     streams = [_residual(plane, stack.blocks, predictor, coding) for predictor in predictors]
     frames = zstd_frames(streams, stack.tensors, coding.level)
     best = _smallest(frames)
-    return np.repeat(best, np.diff(stack.first)), [frames[index][at] for at, index in enumerate(best)]
+    return np.repeat(best, np.diff(stack.first)), [
+        frames[index][at] for at, index in enumerate(best)
+    ]
 
 
-def _try_blocks(plane: Plane, stack: _Stack, predictors: Sequence[Predictor], coding: PlaneCoding) -> Choice:
+def _try_blocks(
+    plane: Plane, stack: _Stack, predictors: Sequence[Predictor], coding: PlaneCoding
+) -> Choice:
     """Give each block the predictor that compresses it best alone, the first on a tie."""
     chosen, residuals = [], []
     for blocks in _stretches(stack.blocks, _STRETCH_BYTES // prod(plane.shape[1:])):
@@ -188,7 +228,9 @@ def _try_blocks(plane: Plane, stack: _Stack, predictors: Sequence[Predictor], co
 
 
 def _stretches(blocks: IntArray, rows: int) -> Iterator[IntArray]:
-    """``blocks`` in runs of at most ``rows`` rows, or of a single block; a run ends where the next begins."""
+    """``blocks`` in runs of at most ``rows`` rows, or of a single block; a run ends where the next
+    begins.
+    """
     first = 0
     while first < len(blocks) - 1:
         last = max(first + 1, int(np.searchsorted(blocks, blocks[first] + rows, "right")) - 1)
@@ -197,13 +239,17 @@ def _stretches(blocks: IntArray, rows: int) -> Iterator[IntArray]:
 
 
 def _residual(plane: Plane, blocks: IntArray, predictor: Predictor, coding: PlaneCoding) -> Plane:
-    """What is to be compressed of ``plane``, [seq, kv_heads * head_dim]; the state starts anew at each block."""
+    """What is to be compressed of ``plane``, [seq, kv_heads * head_dim]; the state starts anew at
+    each block.
+    """
     residual = predictor.encode(plane, 0)
     if residual is not plane:
         starts = blocks[:-1]
         residual[starts] = predictor.encode(plane[starts][:, None], 1)[:, 0]
     if coding.shuffle:
-        residual = np.concatenate([bitshuffle(residual[slice(*block)]) for block in pairwise(blocks)])
+        residual = np.concatenate(
+            [bitshuffle(residual[slice(*block)]) for block in pairwise(blocks)]
+        )
     return residual.reshape(len(plane), -1)
 
 
@@ -223,43 +269,56 @@ def _pick(streams: Sequence[Plane], index: IntArray) -> Plane:
 
 
 def _likeliest(plane: Plane, coding: PlaneCoding) -> tuple[str, ...]:
-    """The candidate to code all of ``plane`` with: the first, or that whose residual has the least entropy in a sample
-    of the rows if it is clearly less and a block in the middle compresses better with it. It may not: what repeats
-    compresses well whatever its entropy, and residuals of equal rows may differ.
+    """The candidate to code all of ``plane`` with: the first, or that whose residual has the least
+    entropy in a sample of the rows if it is clearly less and a block in the middle compresses
+    better with it. It may not: what repeats compresses well whatever its entropy, and residuals of
+    equal rows may differ.
     """
     names = coding.predictors
     first = np.arange(_SAMPLED_ROWS) * (len(plane) - 1) // _SAMPLED_ROWS
     pairs = plane[np.minimum(first[:, None] + (0, 1), len(plane) - 1)]
-    bits = entropies(np.stack([PREDICTORS[name].encode(pairs, 1)[:, 1].reshape(-1) for name in names]))
+    bits = entropies(
+        np.stack([PREDICTORS[name].encode(pairs, 1)[:, 1].reshape(-1) for name in names])
+    )
     best = int(bits.argmin())
     if bits[0] - bits[best] <= _CLEAR_GAIN:
         return names[:1]
     rows = min(len(plane), coding.block_rows or len(plane))
     block = plane[(len(plane) - rows) // 2 :][:rows]
-    choice, _ = _try_tensors(block, _stack((rows,), (rows,)), [PREDICTORS[names[0]], PREDICTORS[names[best]]], coding)
+    choice, _ = _try_tensors(
+        block, _stack((rows,), (rows,)), [PREDICTORS[names[0]], PREDICTORS[names[best]]], coding
+    )
     return (names[best],) if choice[0] else names[:1]
 
 
 def decode_tensors(tensors: Sequence[EncodedTensor], max_bytes: int) -> Words:
-    """Words [seq, kv_heads, head_dim] of ``tensors`` of one width, stacked along the sequence; CodecError on damage or
-    when they declare more than ``max_bytes``.
+    """Words [seq, kv_heads, head_dim] of ``tensors`` of one width, stacked along the sequence;
+    CodecError on damage or when they declare more than ``max_bytes``.
     """
-    widths, lengths = {tensor.width for tensor in tensors}, tuple(sum(tensor.parts) for tensor in tensors)
+    widths, lengths = (
+        {tensor.width for tensor in tensors},
+        tuple(sum(tensor.parts) for tensor in tensors),
+    )
     if len(widths) > 1:
         raise CodecError(f"tensors have different widths: {widths}")
     ((heads, dim),) = widths
     if (nbytes := 2 * sum(lengths) * heads * dim) > max_bytes:
         raise CodecError(f"tensors declare {nbytes} bytes, more than {max_bytes}")
     low, high = (
-        _decode_planes([getattr(tensor, name) for tensor in tensors], lengths, (heads, dim)) for name in ("lo", "hi")
+        _decode_planes([getattr(tensor, name) for tensor in tensors], lengths, (heads, dim))
+        for name in ("lo", "hi")
     )
     return join([low, high])
 
 
-def _decode_planes(planes: Sequence[EncodedPlane], lengths: tuple[int, ...], width: tuple[int, int]) -> Plane:
+def _decode_planes(
+    planes: Sequence[EncodedPlane], lengths: tuple[int, ...], width: tuple[int, int]
+) -> Plane:
     """The planes of ``lengths`` rows, stacked along the sequence."""
     stack = _stack(lengths, tuple(plane.block_rows for plane in planes))
-    residuals = [_decompress(each, rows, prod(width)) for each, rows in zip(planes, lengths, strict=True)]
+    residuals = [
+        _decompress(each, rows, prod(width)) for each, rows in zip(planes, lengths, strict=True)
+    ]
     plane = np.concatenate(residuals).reshape(-1, *width)
     modes = b"".join(each.modes for each in planes)
     alike: dict[tuple[int, int], list[int]] = {}
@@ -277,4 +336,6 @@ def _decompress(plane: EncodedPlane, rows: int, width: int) -> Plane:
     residual, block = zstd_decompress(plane.payload, rows * width), plane.block_rows * width
     if not plane.shuffled:
         return residual
-    return np.concatenate([bitunshuffle(residual[at : at + block]) for at in range(0, residual.size, block)])
+    return np.concatenate(
+        [bitunshuffle(residual[at : at + block]) for at in range(0, residual.size, block)]
+    )

@@ -1,7 +1,8 @@
-"""The commands of ``pytest-h2o``: each module has ``EXAMPLES``, ``add_arguments(parser)`` and ``run(arguments)``.
+"""The commands of ``pytest-h2o``: each module has ``EXAMPLES``, ``add_arguments(parser)`` and
+``run(arguments)``.
 
-``run`` returns the exit code. What a module needs beyond the standard library is imported in ``run``, so that
-``--help`` costs nothing.
+``run`` returns the exit code. What a module needs beyond the standard library is imported in
+``run``, so that ``--help`` costs nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def from_ini() -> dict[str, Any]:
-    """This package's values in the ini file that pytest reads in the working directory; nothing is collected."""
+    """This package's values in the ini file that pytest reads in the working directory; nothing is
+    collected.
+    """
     import pytest  # noqa: PLC0415
 
     class Reader:
@@ -49,7 +52,7 @@ def from_ini() -> dict[str, Any]:
 
         @pytest.hookimpl(tryfirst=True)
         def pytest_cmdline_main(self, config: pytest.Config) -> int:
-            from pytest_h2o.settings import ini_values  # noqa: PLC0415
+            from pytest_h2o.session.settings import ini_values  # noqa: PLC0415
 
             self.values = ini_values(config)
             return 0

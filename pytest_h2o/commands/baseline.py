@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_h2o.commands import fail, table
 
 if TYPE_CHECKING:
-    from pytest_h2o.history import Entry
+    from pytest_h2o.decode.history import Entry
 
 EXAMPLES = """examples:
   pytest-h2o baseline                                  the history of this directory's run directories
@@ -25,9 +25,15 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the file, the window and ``--json``."""
     parser.add_argument(
-        "history", nargs="?", type=Path, metavar="FILE.jsonl", help="default: DECODE_BASELINE_HISTORY, else in h2o-runs"
+        "history",
+        nargs="?",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="default: DECODE_BASELINE_HISTORY, else in h2o-runs",
     )
-    parser.add_argument("--window", type=int, default=8, metavar="N", help="latest sessions that count (default: 8)")
+    parser.add_argument(
+        "--window", type=int, default=8, metavar="N", help="latest sessions that count (default: 8)"
+    )
     parser.add_argument("--json", action="store_true", help="print the entries that can be read")
 
 
@@ -35,9 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Print one line per key, machine, model and settings; 1 if there is no entry."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from pytest_h2o.history import FILE, read_history  # noqa: PLC0415
+    from pytest_h2o.decode.history import FILE, read_history  # noqa: PLC0415
 
-    path = arguments.history or Path(os.environ.get("DECODE_BASELINE_HISTORY") or Path("h2o-runs") / FILE)
+    path = arguments.history or Path(
+        os.environ.get("DECODE_BASELINE_HISTORY") or Path("h2o-runs") / FILE
+    )
     if arguments.window < 1:
         return fail("--window: expected at least 1")
     entries = list(read_history(path))
@@ -51,15 +59,30 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def rows(entries: Iterable[Entry], window: int) -> list[tuple[str, ...]]:
-    """Header and one row per group of entries that may be compared: count, passed, latest, median of the window."""
+    """Header and one row per group of entries that may be compared: count, passed, latest, median
+    of the window.
+    """
     groups: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
         identity = (entry.identity.get(name, "") for name in ("machine", "model", "settings"))
         groups.setdefault((entry.key, *identity), []).append(entry)
-    lines: list[tuple[str, ...]] = [("key", "settings", "case", "entries", "passed", "latest", "median", "machine")]
+    lines: list[tuple[str, ...]] = [
+        ("key", "settings", "case", "entries", "passed", "latest", "median", "machine")
+    ]
     for (key, machine, _, settings), group in groups.items():
         passed = [entry.decode_best for entry in group if entry.overall_pass]
         middle = f"{median(passed[-window:]):.4g} tok/s" if passed else "-"
         latest = f"{group[-1].decode_best:.4g} tok/s"
-        lines.append((key, settings, group[-1].case, str(len(group)), str(len(passed)), latest, middle, machine))
+        lines.append(
+            (
+                key,
+                settings,
+                group[-1].case,
+                str(len(group)),
+                str(len(passed)),
+                latest,
+                middle,
+                machine,
+            )
+        )
     return lines

@@ -28,17 +28,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default = key["default"]
             shown = ",".join(map(str, default)) if isinstance(default, list) else default
             option = f"--{name.replace('_', '-')}"
-            group.add_argument(option, dest=f"preset_{name}", metavar="VALUE", help=f"default: {shown}")
+            group.add_argument(
+                option, dest=f"preset_{name}", metavar="VALUE", help=f"default: {shown}"
+            )
     sweep.add_launch_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Sweep over the values; 1 if one of them is wrong or a list is empty."""
-    from pytest_h2o.presets import PresetError, preset_of  # noqa: PLC0415
+    from pytest_h2o.plan.presets import PresetError, preset_of  # noqa: PLC0415
 
-    given = {name: text for name, text in vars(arguments).items() if name.startswith("preset_") and text is not None}
+    given = {
+        name: text
+        for name, text in vars(arguments).items()
+        if name.startswith("preset_") and text is not None
+    }
     try:
-        arguments.preset = preset_of({name.removeprefix("preset_"): text for name, text in given.items()})
+        arguments.preset = preset_of(
+            {name.removeprefix("preset_"): text for name, text in given.items()}
+        )
     except PresetError as error:
         return fail(error)
     return sweep.run(arguments)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_h2o.commands import fail, from_ini, table
 
 if TYPE_CHECKING:
-    from pytest_h2o.knobs import Knob, Knobs, KnobValue
+    from pytest_h2o.plan.knobs import Knob, Knobs, KnobValue
 
 EXAMPLES = """examples:
   pytest-h2o knobs
@@ -22,22 +22,31 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the format, and what the values in force depend on."""
-    from pytest_h2o.suites import SUITES  # noqa: PLC0415
+    from pytest_h2o.plan.suites import SUITES  # noqa: PLC0415
 
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--json", action="store_true", help="print JSON, with each value in force and its source")
+    formats.add_argument(
+        "--json", action="store_true", help="print JSON, with each value in force and its source"
+    )
     formats.add_argument("--markdown", action="store_true", help="print a Markdown table")
-    parser.add_argument("--suite", choices=SUITES, default="final", help="whose values in force (default: final)")
-    parser.add_argument("--h2o-set", action="append", default=[], metavar="NAME=VALUE", help="set a knob")
-    parser.add_argument("--h2o-kit", choices=("v5", "v6"), default="v6", help="version of the kit (default: v6)")
+    parser.add_argument(
+        "--suite", choices=SUITES, default="final", help="whose values in force (default: final)"
+    )
+    parser.add_argument(
+        "--h2o-set", action="append", default=[], metavar="NAME=VALUE", help="set a knob"
+    )
+    parser.add_argument(
+        "--h2o-kit", choices=("v5", "v6"), default="v6", help="version of the kit (default: v6)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the knobs; 1 if a value in force was asked for and cannot be had.
 
-    A list looks at nothing but the table, so that a wrong name in the environment can be looked up in it.
+    A list looks at nothing but the table, so that a wrong name in the environment can be looked up
+    in it.
     """
-    from pytest_h2o.knobs import KNOBS, KnobError  # noqa: PLC0415
+    from pytest_h2o.plan.knobs import KNOBS, KnobError  # noqa: PLC0415
     from pytest_h2o.runtimes import RuntimeSetupError  # noqa: PLC0415
 
     if arguments.markdown:
@@ -56,10 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def in_force(arguments: argparse.Namespace) -> Knobs:
     """The knobs as a session of pytest in this directory would have them."""
-    from pytest_h2o.defaults import defaults_for  # noqa: PLC0415
-    from pytest_h2o.knobs import resolve  # noqa: PLC0415
+    from pytest_h2o.plan.defaults import defaults_for  # noqa: PLC0415
+    from pytest_h2o.plan.knobs import resolve  # noqa: PLC0415
     from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
-    from pytest_h2o.settings import ini_paths  # noqa: PLC0415
+    from pytest_h2o.session.settings import ini_paths  # noqa: PLC0415
 
     ini = from_ini()
     runtime = find_runtime(ini=ini_paths(ini))
@@ -77,22 +86,25 @@ def described(knob: Knob, knobs: Knobs) -> dict[str, object]:
 
 def markdown() -> str:
     """The table of knobs in Markdown."""
-    from pytest_h2o.knobs import KNOBS  # noqa: PLC0415
+    from pytest_h2o.plan.knobs import KNOBS  # noqa: PLC0415
 
     rows = [("knob", "default", "accepts", "meaning", "kit"), ("---",) * 5]
     for knob in KNOBS.values():
         rows.append((f"`{knob.name}`", default_text(knob), knob.accepts, knob.doc, knob.kit))
     return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows
+        "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |"
+        for row in rows
     )
 
 
 def default_text(knob: Knob) -> str:
     """The default, and those of single suites and of the embedded runtime."""
-    from pytest_h2o.defaults import EMBEDDED  # noqa: PLC0415
+    from pytest_h2o.plan.defaults import EMBEDDED  # noqa: PLC0415
 
     others = {**knob.suites, **({"embedded": EMBEDDED[knob.name]} if knob.name in EMBEDDED else {})}
-    return "; ".join([_text(knob.default), *(f"{where}: {_text(value)}" for where, value in others.items())])
+    return "; ".join(
+        [_text(knob.default), *(f"{where}: {_text(value)}" for where, value in others.items())]
+    )
 
 
 def _text(value: KnobValue) -> str:

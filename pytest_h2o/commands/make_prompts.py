@@ -19,21 +19,50 @@ or with text, prompt or input).
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the original generator takes."""
-    parser.add_argument("--corpus", nargs="+", type=Path, required=True, metavar="PATH", help="files and directories")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="config.json of the model")
     parser.add_argument(
-        "--targets", type=_targets, default="128,512,2048", metavar="N,...", help="token counts (128,512,2048)"
+        "--corpus",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="files and directories",
     )
-    parser.add_argument("--per-target", type=int, default=3, metavar="N", help="files of each token count (3)")
     parser.add_argument(
-        "--tolerance", type=float, default=0.05, metavar="SHARE", help="tokens above target left (0.05)"
+        "--config", type=Path, required=True, metavar="FILE", help="config.json of the model"
     )
-    parser.add_argument("--seed", type=int, default=42, metavar="N", help="of the order of the pieces (42)")
     parser.add_argument(
-        "--min-piece-chars", type=int, default=200, metavar="N", help="shorter paragraphs are joined (200)"
+        "--targets",
+        type=_targets,
+        default="128,512,2048",
+        metavar="N,...",
+        help="token counts (128,512,2048)",
     )
-    parser.add_argument("--strict", action="store_true", help="fail where words would be counted instead of tokens")
-    parser.add_argument("--out-dir", type=Path, default=Path("my_prompts"), metavar="DIR", help="(my_prompts)")
+    parser.add_argument(
+        "--per-target", type=int, default=3, metavar="N", help="files of each token count (3)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="tokens above target left (0.05)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=42, metavar="N", help="of the order of the pieces (42)"
+    )
+    parser.add_argument(
+        "--min-piece-chars",
+        type=int,
+        default=200,
+        metavar="N",
+        help="shorter paragraphs are joined (200)",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="fail where words would be counted instead of tokens"
+    )
+    parser.add_argument(
+        "--out-dir", type=Path, default=Path("my_prompts"), metavar="DIR", help="(my_prompts)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
@@ -41,28 +70,53 @@ def _targets(text: str) -> list[int]:
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected token counts, comma separated") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected token counts, comma separated"
+        ) from None
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files and their manifest; 1 if a text is not as long as asked for."""
-    from pytest_h2o.corpus import CorpusError, compose, read_pieces, token_counter, write_prompts  # noqa: PLC0415
+    from pytest_h2o.commands.corpus import (  # noqa: PLC0415
+        CorpusError,
+        compose,
+        read_pieces,
+        token_counter,
+        write_prompts,
+    )
     from pytest_h2o.runtimes import RuntimeSetupError  # noqa: PLC0415
 
     try:
         if min([*arguments.targets, arguments.per_target]) < 1 or arguments.tolerance < 0:
-            raise CorpusError("--targets and --per-target must be at least 1, --tolerance at least 0")
+            raise CorpusError(
+                "--targets and --per-target must be at least 1, --tolerance at least 0"
+            )
         name, tokens = token_counter(arguments.config, strict=arguments.strict)
         pieces = read_pieces(arguments.corpus, arguments.min_piece_chars)
         made = compose(
-            pieces, arguments.targets, arguments.per_target, tokens, tolerance=arguments.tolerance, seed=arguments.seed
+            pieces,
+            arguments.targets,
+            arguments.per_target,
+            tokens,
+            tolerance=arguments.tolerance,
+            seed=arguments.seed,
         )
-        entries = write_prompts(arguments.out_dir, made, name, tokens, overwrite=arguments.overwrite)
+        entries = write_prompts(
+            arguments.out_dir, made, name, tokens, overwrite=arguments.overwrite
+        )
     except (CorpusError, RuntimeSetupError, ValueError) as error:
         return fail(error)
-    off = [abs(each.actual_tokens - each.target_tokens) > arguments.tolerance * each.target_tokens for each in entries]
+    off = [
+        abs(each.actual_tokens - each.target_tokens) > arguments.tolerance * each.target_tokens
+        for each in entries
+    ]
     rows = [
-        (each.file, str(each.target_tokens), str(each.actual_tokens), "not as long as asked for" if wrong else "")
+        (
+            each.file,
+            str(each.target_tokens),
+            str(each.actual_tokens),
+            "not as long as asked for" if wrong else "",
+        )
         for each, wrong in zip(entries, off, strict=True)
     ]
     print(table([("file", "target", f"tokens ({name})", ""), *rows]))

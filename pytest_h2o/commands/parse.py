@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the logs and the output."""
     logs = "a log, a .json file, or a directory of *.log and *.md"
     parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help=logs)
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE.csv", help="write here instead of to stdout")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.csv", help="write here instead of to stdout"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     files = log_files(arguments.logs)
     lines = list(read_lines(files))
     if not lines:
-        return fail(f"no rows in {len(files)} files; give logs that llm_bench wrote with -fp, or its stdout")
+        return fail(
+            f"no rows in {len(files)} files; give logs that llm_bench wrote with -fp, or its stdout"
+        )
     write_csv(lines, arguments.output)
     if arguments.output:
         note(f"{len(lines)} rows written to {arguments.output}")
@@ -47,10 +51,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def log_files(paths: Iterable[Path]) -> list[Path]:
-    """The paths, a directory replaced by the logs in it (sorted, not those below it), each file once."""
+    """The paths, a directory replaced by the logs in it (sorted, not those below it), each file
+    once.
+    """
     found: dict[str, Path] = {}
     for path in paths:
-        inside = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES) if path.is_dir() else [path]
+        inside = (
+            sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
+            if path.is_dir()
+            else [path]
+        )
         if not inside:
             note(f"{path}: holds no *.log or *.md; those of a run are in its launches/*/ or logs/")
         for file in inside:
@@ -59,7 +69,9 @@ def log_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_lines(files: Iterable[Path]) -> Iterator[Line]:
-    """Every row by column, with its ``log_file``; a header is never a row, wherever it is repeated."""
+    """Every row by column, with its ``log_file``; a header is never a row, wherever it is
+    repeated.
+    """
     from pytest_h2o.parsers.rows import ParseError  # noqa: PLC0415
 
     for file in files:

@@ -19,17 +19,23 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the directory, the manifest and the knobs."""
     parser.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="prompt directory")
-    parser.add_argument("--manifest", metavar="FILE", help="list of prompt files, one per line, plain or JSON")
     parser.add_argument(
-        "--h2o-set", action="append", default=[], metavar="NAME=VALUE", help="set a knob such as PROMPT_PATTERN"
+        "--manifest", metavar="FILE", help="list of prompt files, one per line, plain or JSON"
+    )
+    parser.add_argument(
+        "--h2o-set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a knob such as PROMPT_PATTERN",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List the prompts in the order of a run; 1 if any cannot be run or there is none."""
     from pytest_h2o.data import bundled  # noqa: PLC0415
-    from pytest_h2o.knobs import KnobError, resolve  # noqa: PLC0415
-    from pytest_h2o.prompts import select_prompts  # noqa: PLC0415
+    from pytest_h2o.plan.knobs import KnobError, resolve  # noqa: PLC0415
+    from pytest_h2o.plan.prompts import select_prompts  # noqa: PLC0415
 
     manifest = [f"PROMPT_MANIFEST={arguments.manifest}"] if arguments.manifest else []
     try:
@@ -38,10 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
         return fail(error)
     directory = Path(arguments.directory or os.environ.get("PROMPT_DIR") or bundled("prompts"))
     selection = select_prompts(directory, knobs)
-    rows = [(prompt.bucket, str(_size(prompt.path)), str(prompt.path)) for prompt in selection.prompts]
+    rows = [
+        (prompt.bucket, str(_size(prompt.path)), str(prompt.path)) for prompt in selection.prompts
+    ]
     print(table([("bucket", "bytes", "prompt"), *rows]))
     counts = Counter(prompt.bucket for prompt in selection.prompts)
-    print(f"{len(rows)} prompts" + "".join(f", {count} in bucket {bucket}" for bucket, count in counts.items()))
+    print(
+        f"{len(rows)} prompts"
+        + "".join(f", {count} in bucket {bucket}" for bucket, count in counts.items())
+    )
     for problem in selection.problems:
         note(f"{problem.entry}: {problem.reason}")
     return 1 if selection.problems or not rows else 0

@@ -17,11 +17,11 @@ from pytest_h2o.commands import clean, fail, from_ini, note, table
 from pytest_h2o.commands.parse import read_lines
 
 if TYPE_CHECKING:
-    from pytest_h2o.knobs import Knobs
     from pytest_h2o.parsers.rows import Row
+    from pytest_h2o.plan.knobs import Knobs
+    from pytest_h2o.plan.specs import LaunchSpec
     from pytest_h2o.runs.store import LaunchRecord
     from pytest_h2o.runtimes import Runtime
-    from pytest_h2o.specs import LaunchSpec
 
 EXAMPLES = """examples:
   pytest-h2o sweep --preset target_core_gate_v6
@@ -37,25 +37,52 @@ OPTION_KNOBS = ("threads", "backend", "attention_option", "launch_timeout_s")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the preset and the options of its launches."""
-    parser.add_argument("--preset", required=True, metavar="NAME|FILE.json", help="pytest-h2o presets lists the names")
+    parser.add_argument(
+        "--preset",
+        required=True,
+        metavar="NAME|FILE.json",
+        help="pytest-h2o presets lists the names",
+    )
     add_launch_arguments(parser)
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the original takes beside a preset, and how the runtime is named."""
     parser.add_argument("--llm-bench", metavar="PATH", help="binary (environment: LLM_BENCH)")
-    parser.add_argument("--model-config", metavar="PATH", help="config.json of the model (environment: MODEL_CONFIG)")
-    parser.add_argument("--threads", metavar="N", help="threads of the runtime (environment: THREADS)")
-    parser.add_argument("--backend", metavar="B", help="backend of the runtime (environment: BACKEND)")
-    parser.add_argument("--attention-option", metavar="N", help="llm_bench -qatten (environment: ATTENTION_OPTION)")
     parser.add_argument(
-        "--launch-timeout-s", metavar="S", help="end a launch that takes longer (environment: LAUNCH_TIMEOUT_S)"
+        "--model-config",
+        metavar="PATH",
+        help="config.json of the model (environment: MODEL_CONFIG)",
     )
-    parser.add_argument("--disable-h2o", action="store_true", help="run without eviction, and so without lossless")
-    parser.add_argument("--disable-lossless", action="store_true", help="run without lossless compression")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write here (default: a new directory in h2o-runs)")
-    parser.add_argument("--resume", type=Path, metavar="DIR", help="take over what an earlier sweep finished")
-    parser.add_argument("--dry-run", action="store_true", help="write configs and manifest, launch nothing")
+    parser.add_argument(
+        "--threads", metavar="N", help="threads of the runtime (environment: THREADS)"
+    )
+    parser.add_argument(
+        "--backend", metavar="B", help="backend of the runtime (environment: BACKEND)"
+    )
+    parser.add_argument(
+        "--attention-option", metavar="N", help="llm_bench -qatten (environment: ATTENTION_OPTION)"
+    )
+    parser.add_argument(
+        "--launch-timeout-s",
+        metavar="S",
+        help="end a launch that takes longer (environment: LAUNCH_TIMEOUT_S)",
+    )
+    parser.add_argument(
+        "--disable-h2o", action="store_true", help="run without eviction, and so without lossless"
+    )
+    parser.add_argument(
+        "--disable-lossless", action="store_true", help="run without lossless compression"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write here (default: a new directory in h2o-runs)"
+    )
+    parser.add_argument(
+        "--resume", type=Path, metavar="DIR", help="take over what an earlier sweep finished"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="write configs and manifest, launch nothing"
+    )
 
 
 class SweepError(ValueError):
@@ -64,8 +91,8 @@ class SweepError(ValueError):
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan the sweep and, unless it is a dry run, launch it and compare what came out."""
-    from pytest_h2o.knobs import KnobError  # noqa: PLC0415
-    from pytest_h2o.presets import PresetError  # noqa: PLC0415
+    from pytest_h2o.plan.knobs import KnobError  # noqa: PLC0415
+    from pytest_h2o.plan.presets import PresetError  # noqa: PLC0415
     from pytest_h2o.runtimes import RuntimeSetupError  # noqa: PLC0415
 
     try:
@@ -80,12 +107,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def plan(arguments: argparse.Namespace) -> Sweep:
-    """The sweep that the command line asks for, with its configs written; nothing is written when it cannot be made."""
-    from pytest_h2o.presets import distinct  # noqa: PLC0415
-    from pytest_h2o.runs.session import create_session_dir  # noqa: PLC0415
+    """The sweep that the command line asks for, with its configs written; nothing is written when
+    it cannot be made.
+    """
+    from pytest_h2o.plan.presets import distinct  # noqa: PLC0415
+    from pytest_h2o.runs.directory import create_session_dir  # noqa: PLC0415
     from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
     from pytest_h2o.runtimes.placement import placed  # noqa: PLC0415
-    from pytest_h2o.settings import ini_paths  # noqa: PLC0415
+    from pytest_h2o.session.settings import ini_paths  # noqa: PLC0415
 
     ini = from_ini()
     runtime = find_runtime(arguments.llm_bench, None, arguments.model_config, ini=ini_paths(ini))
@@ -102,8 +131,8 @@ def plan(arguments: argparse.Namespace) -> Sweep:
 
 def launch_knobs(arguments: argparse.Namespace, runtime: str, in_ini: Iterable[str]) -> Knobs:
     """The options of a launch: command line, environment, ini file, the runtime's default."""
-    from pytest_h2o.defaults import defaults_for  # noqa: PLC0415
-    from pytest_h2o.knobs import resolve  # noqa: PLC0415
+    from pytest_h2o.plan.defaults import defaults_for  # noqa: PLC0415
+    from pytest_h2o.plan.knobs import resolve  # noqa: PLC0415
 
     given = {name.upper(): getattr(arguments, name) for name in OPTION_KNOBS}
     texts = [f"{name}={text}" for name, text in given.items() if text is not None]
@@ -112,18 +141,26 @@ def launch_knobs(arguments: argparse.Namespace, runtime: str, in_ini: Iterable[s
 
 def launches(arguments: argparse.Namespace, knobs: Knobs) -> list[LaunchSpec]:
     """The preset's combinations."""
-    from pytest_h2o.presets import combinations  # noqa: PLC0415
+    from pytest_h2o.plan.presets import combinations  # noqa: PLC0415
 
     disabled = {name: getattr(arguments, name) for name in ("disable_h2o", "disable_lossless")}
     return combinations(arguments.preset, knobs, **disabled)
 
 
 def check_directories(arguments: argparse.Namespace) -> Path | None:
-    """The sweep to resume, if any, without symlinks; raises :class:`SweepError` if a directory cannot serve."""
+    """The sweep to resume, if any, without symlinks; raises :class:`SweepError` if a directory
+    cannot serve.
+    """
     if arguments.out and (arguments.out / "launches").exists():
-        raise SweepError(f"{arguments.out} holds launches already; give another --out, and --resume to take them over")
+        raise SweepError(
+            f"{arguments.out} holds launches already; give another --out, and --resume to take "
+            f"them over"
+        )
     if arguments.resume and not (arguments.resume / "launches").is_dir():
-        raise SweepError(f"--resume {arguments.resume}: holds no launches; give the directory of an earlier sweep")
+        raise SweepError(
+            f"--resume {arguments.resume}: holds no launches; give the directory of an earlier "
+            f"sweep"
+        )
     return arguments.resume.resolve() if arguments.resume else None
 
 
@@ -141,8 +178,9 @@ def write_configs(out: Path, configs: Mapping[str, Mapping[str, object]]) -> Non
 class Sweep:
     """The combinations of a preset and what their launches showed.
 
-    ``first`` names for each run id the combination that is launched for it. Of finished launches, by run id,
-    ``return_codes`` are the programs', ``rows`` the measurements, ``failed`` the reasons why there are none.
+    ``first`` names for each run id the combination that is launched for it. Of finished launches,
+    by run id, ``return_codes`` are the programs', ``rows`` the measurements, ``failed`` the reasons
+    why there are none.
     """
 
     out: Path
@@ -171,7 +209,9 @@ class Sweep:
         return self.out / "logs" / f"{self.first[run_id].arm}.log"
 
     def launch(self) -> int:
-        """Launch what is distinct, keep each result as soon as it is there, and compare; returns the exit code."""
+        """Launch what is distinct, keep each result as soon as it is there, and compare; returns
+        the exit code.
+        """
         from pytest_h2o.runs.store import RunStore  # noqa: PLC0415
 
         note(f"{self.size}; {self.runtime.describe()}")
@@ -188,7 +228,9 @@ class Sweep:
         return 2 if self.failed else 0
 
     def write_manifest(self, return_codes: Mapping[str, int | None]) -> None:
-        """Write ``manifest.json``: every combination whose launch has a return code, in the original's format."""
+        """Write ``manifest.json``: every combination whose launch has a return code, in the
+        original's format.
+        """
         from pytest_h2o.report.manifest import manifest_entry  # noqa: PLC0415
         from pytest_h2o.runs.records import write_atomically  # noqa: PLC0415
 
@@ -206,9 +248,11 @@ class Sweep:
         write_atomically(self.out / "manifest.json", json.dumps(entries, indent=2) + "\n")
 
     def _keep(self, record: LaunchRecord) -> None:
-        """Take in a launch that ended: its table into ``logs``, its row, its line in the manifest and on the screen."""
+        """Take in a launch that ended: its table into ``logs``, its row, its line in the manifest
+        and on the screen.
+        """
         from pytest_h2o.report.pareto import brief  # noqa: PLC0415
-        from pytest_h2o.results import read_launch  # noqa: PLC0415
+        from pytest_h2o.runs.results import read_launch  # noqa: PLC0415
 
         run_id = record.spec.arm
         if record.table.is_file():
@@ -233,12 +277,17 @@ class Sweep:
             write_csv(lines, self.out / "h2o_metrics.csv")
             print(table(comparison(self.rows)))
             print(LEGEND)
-        print(f"{len(self.rows)} of {len(self.launches)} launches ended well; written to {clean(self.out)}")
+        print(
+            f"{len(self.rows)} of {len(self.launches)} launches ended well; written to "
+            f"{clean(self.out)}"
+        )
         for run_id, reason in self.failed.items():
             print(f"failed: {run_id}: {clean(reason)}")
 
     def _show(self, kind: str, spec: LaunchSpec, seconds: float) -> None:
-        """A progress line, now and then while nothing ends; the end of a launch is told with its result."""
+        """A progress line, now and then while nothing ends; the end of a launch is told with its
+        result.
+        """
         texts = {
             "start": "",
             "tick": f": running for {seconds:.0f} s",

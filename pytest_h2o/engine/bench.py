@@ -27,7 +27,9 @@ PRECISION_WORDS = {0: "normal", 1: "high", 2: "low"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (255 for bad arguments, 1 for anything that cannot be loaded)."""
+    """Run the command; returns the exit code (255 for bad arguments, 1 for anything that cannot be
+    loaded).
+    """
     usage = command_line.USAGE.format(program=Path(sys.argv[0]).name)
     try:
         options = command_line.parse(sys.argv[1:] if argv is None else argv)
@@ -45,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(BANNER, flush=True)
         _run(options) if options.quality is None else _run_quality(options)
     except (ConfigError, OSError) as error:
-        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+        reason = (
+            f"{error.filename}: {error.strerror}"
+            if isinstance(error, OSError) and error.filename
+            else error
+        )
         print(f"error: {reason}", file=sys.stderr)
         return 1
     print(flush=True)
@@ -71,7 +77,9 @@ def _run(options: Options) -> None:
 
 
 def _run_quality(options: Options) -> None:
-    """Print, and write where ``-j`` says, how well a text is predicted under each eviction policy."""
+    """Print, and write where ``-j`` says, how well a text is predicted under each eviction
+    policy.
+    """
     from pytest_h2o.engine import quality  # noqa: PLC0415
     from pytest_h2o.engine.config import SHIPPED, ConfigError  # noqa: PLC0415
     from pytest_h2o.engine.tokenizer import Tokenizer  # noqa: PLC0415
@@ -86,7 +94,9 @@ def _run_quality(options: Options) -> None:
     rows = quality.measure(engine, tokens)
     print(*quality.table_lines(rows), sep="\n")
     if options.json_file:
-        Path(options.json_file).write_text(json.dumps({"quality": [row.record() for row in rows]}) + "\n", "utf-8")
+        Path(options.json_file).write_text(
+            json.dumps({"quality": [row.record() for row in rows]}) + "\n", "utf-8"
+        )
 
 
 def _open(stack: ExitStack, name: str, mode: str) -> TextIO:
@@ -114,14 +124,18 @@ def _load(setup: Setup, times: int) -> tuple[Engine, list[float]]:
     for _ in range(times):
         started = perf_counter()
         config = load_config(Path(setup.model) if setup.model else SHIPPED / "h2o.json")
-        words = {"precision": PRECISION_WORDS.get(setup.precision, "low"), "quantised": setup.quantised}
+        words = {
+            "precision": PRECISION_WORDS.get(setup.precision, "low"),
+            "quantised": setup.quantised,
+        }
         engine = Engine(override(config, **words), threads=setup.threads)
         seconds.append(perf_counter() - started)
     return engine, seconds
 
 
 def _repeat(engine: Engine, instance: Instance) -> list[Response]:
-    """The responses of one repeat: one in demo mode, else one for the prompt and one for the decoding.
+    """The responses of one repeat: one in demo mode, else one for the prompt and one for the
+    decoding.
 
     The whole budget is decoded: an end-of-text token does not cut a measurement short.
     """
@@ -129,7 +143,9 @@ def _repeat(engine: Engine, instance: Instance) -> list[Response]:
     if instance.kind == "demo":
         return [engine.respond(prompt, instance.gen)]
     read = [engine.respond(prompt, 1, measured=False)] if prompt else []
-    return read + ([engine.respond([PROMPT_TOKEN], instance.gen, measured=False)] if instance.gen else [])
+    return read + (
+        [engine.respond([PROMPT_TOKEN], instance.gen, measured=False)] if instance.gen else []
+    )
 
 
 if __name__ == "__main__":

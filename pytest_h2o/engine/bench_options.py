@@ -65,7 +65,9 @@ def _pair(value: str) -> list[tuple[int, int]]:
 
 
 class Flag(NamedTuple):
-    """One flag: the field it fills, how a value is read, whether occurrences append or the last one wins."""
+    """One flag: the field it fills, how a value is read, whether occurrences append or the last one
+    wins.
+    """
 
     field: str
     read: Callable[[str], Any]
@@ -163,7 +165,9 @@ class Instance:
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """Options in ``argv``; ArgumentsError names the first argument that is unknown or lacks its value."""
+    """Options in ``argv``; ArgumentsError names the first argument that is unknown or lacks its
+    value.
+    """
     options, given, words = Options(), set(), list(argv)
     while words:
         word = words.pop(0)
@@ -173,7 +177,9 @@ def parse(argv: Sequence[str]) -> Options:
             return options
         if name in _OPTIONAL:
             target, default = _OPTIONAL[name]
-            setattr(options, target, words.pop(0) if words and not words[0].startswith("-") else default)
+            setattr(
+                options, target, words.pop(0) if words and not words[0].startswith("-") else default
+            )
             continue
         flag = _BY_WORD.get(name)
         if flag is None or not words:

@@ -44,10 +44,14 @@ class Result:
     def total_speed(self) -> tuple[float, float]:
         """Tokens per second where prompt and decode are timed as one."""
         tokens = self.instance.prompt + self.instance.gen
-        microseconds = [sum(r.prefill_us + r.decode_us for r in responses) for responses in self.repeats]
+        microseconds = [
+            sum(r.prefill_us + r.decode_us for r in responses) for responses in self.repeats
+        ]
         return mean_and_std([tokens * 1e6 / us for us in microseconds if us > 0])
 
-    def _rates(self, tokens: Callable[[Response], int], time: Callable[[Response], float]) -> tuple[float, float]:
+    def _rates(
+        self, tokens: Callable[[Response], int], time: Callable[[Response], float]
+    ) -> tuple[float, float]:
         last = [responses[-1] for responses in self.repeats]
         return mean_and_std([tokens(r) * 1e6 / time(r) for r in last if time(r) > 0])
 
@@ -95,15 +99,26 @@ def table_columns(options: Options) -> list[TableColumn]:
         return lambda result: words.get(getattr(result.instance.setup, name), other)
 
     optional = (
-        (len(options.memories) > 1, TableColumn("memory", 10, True, word("memory", _PRECISIONS, "High"))),
-        (len(options.dynamic_options) > 1, TableColumn("dynamicOption", 13, True, setup("dynamic_option"))),
+        (
+            len(options.memories) > 1,
+            TableColumn("memory", 10, True, word("memory", _PRECISIONS, "High")),
+        ),
+        (
+            len(options.dynamic_options) > 1,
+            TableColumn("dynamicOption", 13, True, setup("dynamic_option")),
+        ),
         (options.ratios != [41], TableColumn("divisionRatioSme2Neon", 21, True, setup("ratio"))),
-        (options.quantised[0] != 0, TableColumn("attentionOption", 15, True, word("quantised", _QUANTISED, ""))),
+        (
+            options.quantised[0] != 0,
+            TableColumn("attentionOption", 15, True, word("quantised", _QUANTISED, "")),
+        ),
         (options.core_numbers != [2], TableColumn("smeCoreNum", 10, True, setup("core_number"))),
         (options.mmap, TableColumn("mmap", 4, False, lambda result: "true")),
     )
     demo = options.kv != "false"
-    load = TableColumn("loadingTime(s)", 14, True, lambda result: plus_minus(mean_and_std(result.load_seconds), 2))
+    load = TableColumn(
+        "loadingTime(s)", 14, True, lambda result: plus_minus(mean_and_std(result.load_seconds), 2)
+    )
     return [
         TableColumn("model", 30, True, lambda result: result.model),
         TableColumn("modelSize", 10, False, lambda result: _size(result.weight_bytes)),
@@ -118,7 +133,9 @@ def table_columns(options: Options) -> list[TableColumn]:
 
 
 def _demo_columns(columns: Sequence[Column]) -> list[TableColumn]:
-    lengths = TableColumn("llm_demo", 10, True, lambda r: f"prompt={r.instance.prompt}<br>decode={r.instance.gen}")
+    lengths = TableColumn(
+        "llm_demo", 10, True, lambda r: f"prompt={r.instance.prompt}<br>decode={r.instance.gen}"
+    )
     return [lengths, TableColumn("speed(tok/s)", 12, True, _speed), *_metric_columns(columns)]
 
 
@@ -126,7 +143,10 @@ def _metric_columns(columns: Sequence[Column]) -> list[TableColumn]:
     def cell(column: Column) -> Callable[[Result], str]:
         return lambda result: plus_minus(result.column(column), column.decimals)
 
-    return [TableColumn(column.header, max(len(column.header), 10), False, cell(column)) for column in columns]
+    return [
+        TableColumn(column.header, max(len(column.header), 10), False, cell(column))
+        for column in columns
+    ]
 
 
 def _speed(result: Result) -> str:
@@ -153,7 +173,10 @@ def _size(count: int) -> str:
 
 def header_lines(columns: Sequence[TableColumn]) -> list[str]:
     """Header and separator."""
-    return [_line(column.pad(column.header) for column in columns), _line(column.rule for column in columns)]
+    return [
+        _line(column.pad(column.header) for column in columns),
+        _line(column.rule for column in columns),
+    ]
 
 
 def row_line(columns: Sequence[TableColumn], result: Result) -> str:
@@ -199,7 +222,9 @@ def _json_kind(result: Result) -> dict[str, Any]:
     prompt, gen = result.instance.prompt, result.instance.gen
     if result.instance.kind in ("prefill", "decode"):
         mean, std = result.total_speed()
-        length = {"prompt_len": prompt} if result.instance.kind == "prefill" else {"generate_len": gen}
+        length = (
+            {"prompt_len": prompt} if result.instance.kind == "prefill" else {"generate_len": gen}
+        )
         return {"type": result.instance.kind, **length, "tps": mean, "std": std}
     record = {"type": "prefill_and_decode", "prompt_len": prompt, "generate_len": gen}
     if result.instance.kind == "demo":

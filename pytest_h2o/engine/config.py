@@ -1,7 +1,9 @@
-"""Settings of the engine: strict, typed reading of one JSON config and of the model description it points to.
+"""Settings of the engine: strict, typed reading of one JSON config and of the model description it
+points to.
 
-A key has one obvious field below. Unknown ``kv_*`` keys, wrong types, unknown words and settings that contradict each
-other are errors that name the key; numbers out of range are clamped as the key reference says.
+A key has one obvious field below. Unknown ``kv_*`` keys, wrong types, unknown words and settings
+that contradict each other are errors that name the key; numbers out of range are clamped as the key
+reference says.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ Section = TypeVar("Section", "H2OSettings", "LosslessSettings", "EngineSettings"
 
 
 class ConfigError(ValueError):
-    """A config or model file that cannot be used; the text names the file, the key and what to do."""
+    """A config or model file that cannot be used; the text names the file, the key and what to
+    do.
+    """
 
 
 def at_least(default: Any, low: float, high: float | None = None) -> Any:
@@ -64,10 +68,14 @@ class H2OSettings:
 
 @dataclass(frozen=True)
 class LosslessSettings:
-    """The ``kv_lossless_*`` keys: which cold blocks are encoded, how, and what happens to the raw values."""
+    """The ``kv_lossless_*`` keys: which cold blocks are encoded, how, and what happens to the raw
+    values.
+    """
 
     enable: bool = False
-    scope: str = one_of("front_n", "none", "front_n", "h2o_kept", "front_n_and_h2o_kept", "front_n+h2o_kept")
+    scope: str = one_of(
+        "front_n", "none", "front_n", "h2o_kept", "front_n_and_h2o_kept", "front_n+h2o_kept"
+    )
     front_n: int = at_least(2, 0)
     codec: str = one_of("none", "none", "gear_delta")
     runtime_enable: bool = False
@@ -107,7 +115,9 @@ class LosslessSettings:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """The engine keys without a prefix that have a meaning here; others (of other engines) are left alone."""
+    """The engine keys without a prefix that have a meaning here; others (of other engines) are left
+    alone.
+    """
 
     base_dir: str = ""
     llm_config: str = "config.json"
@@ -141,7 +151,9 @@ class Config:
     @property
     def weights(self) -> Path:
         """The safetensors file."""
-        return self.directory / (self.engine.llm_weight or self.engine.llm_model or "model.safetensors")
+        return self.directory / (
+            self.engine.llm_weight or self.engine.llm_model or "model.safetensors"
+        )
 
     @property
     def tokenizer(self) -> Path:
@@ -173,11 +185,17 @@ class Architecture:
 
     @classmethod
     def parse(cls, model: Json, path: Path) -> Architecture:
-        """Read and check ``model``; ConfigError names the key that does not describe a model this engine can run."""
+        """Read and check ``model``; ConfigError names the key that does not describe a model this
+        engine can run.
+        """
 
         def number(key: str, default: float | None = None, high: float = 2**20) -> Any:
             value = model.get(key, default)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= high:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not 0 < value <= high
+            ):
                 raise ConfigError(f"{path}: {key}: {value!r} is not a number in (0, {high:g}]")
             return value
 
@@ -189,18 +207,23 @@ class Architecture:
         ):
             if model.get(key, wanted) != wanted:
                 raise ConfigError(
-                    f"{path}: {key}: {model[key]!r} is not supported; this engine runs {key} = {wanted!r}"
+                    f"{path}: {key}: {model[key]!r} is not supported; this engine runs {key} = "
+                    f"{wanted!r}"
                 )
         sizes = {name: int(number(key)) for name, key in _SIZES.items()}
         heads = sizes["heads"]
         kv_heads = int(number("num_key_value_heads", heads))
         head_dim = int(number("head_dim", sizes["hidden"] // heads))
         if heads % kv_heads or head_dim % 2:
-            raise ConfigError(f"{path}: num_key_value_heads: {heads} heads over {kv_heads} KV heads of {head_dim}")
+            raise ConfigError(
+                f"{path}: num_key_value_heads: {heads} heads over {kv_heads} KV heads of {head_dim}"
+            )
         eos = model.get("eos_token_id", 2)
         ids = [model.get("bos_token_id", 1), *(eos if isinstance(eos, list) else [eos])]
         if any(type(number) is not int or not 0 <= number < sizes["vocab"] for number in ids):
-            raise ConfigError(f"{path}: bos_token_id, eos_token_id: {ids} are not tokens below vocab_size")
+            raise ConfigError(
+                f"{path}: bos_token_id, eos_token_id: {ids} are not tokens below vocab_size"
+            )
         return cls(
             **sizes,
             kv_heads=kv_heads,
@@ -223,9 +246,11 @@ _SIZES = {
 
 
 def load_config(path: Path) -> Config:
-    """Read the config at ``path`` and the model description it names, whose keys hold where the config has none.
+    """Read the config at ``path`` and the model description it names, whose keys hold where the
+    config has none.
 
-    A config without any model key runs the shipped weights. ConfigError names the file, the key and the cause.
+    A config without any model key runs the shipped weights. ConfigError names the file, the key and
+    the cause.
     """
     main = _read_json(path, "config")
     paths = _section(EngineSettings, "", main, path)
@@ -265,7 +290,9 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
             raise ConfigError(f"{path}: {what} is larger than 4 MiB; give a JSON config")
         value = json.loads(path.read_bytes(), parse_constant=_reject_constant)
     except OSError as error:
-        raise ConfigError(f"Unable to open config file: {path} ({error.strerror}); check the {what} path") from None
+        raise ConfigError(
+            f"Unable to open config file: {path} ({error.strerror}); check the {what} path"
+        ) from None
     except (ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -283,7 +310,9 @@ def _section(cls: type[Section], prefix: str, raw: Json, path: Path) -> Section:
     """The fields of ``cls`` found in ``raw`` under ``prefix``."""
     known = {prefix + f.name: f for f in fields(cls)}
     values = {
-        f.name: _value(raw[key], f.default, f.metadata, f"{path}: {key}") for key, f in known.items() if key in raw
+        f.name: _value(raw[key], f.default, f.metadata, f"{path}: {key}")
+        for key, f in known.items()
+        if key in raw
     }
     return cls(**values)
 
@@ -298,7 +327,9 @@ def _value(value: Any, default: Any, rule: Mapping[str, Any], where: str) -> Any
     if wanted is int and abs(value) >= 2**31:
         raise ConfigError(f"{where}: {value} does not fit into 32 bits")
     if "words" in rule and value not in rule["words"]:
-        raise ConfigError(f"{where}: {value!r} is unknown; choose one of {', '.join(rule['words'])}")
+        raise ConfigError(
+            f"{where}: {value!r} is unknown; choose one of {', '.join(rule['words'])}"
+        )
     if "low" in rule:
         value = max(value, wanted(rule["low"]))
         value = value if rule["high"] is None else min(value, wanted(rule["high"]))
@@ -314,7 +345,9 @@ def _reject_unknown(settings: Json, path: Path) -> None:
         from difflib import get_close_matches  # noqa: PLC0415 - only needed for the message
 
         near = get_close_matches(key, known, 1)
-        raise ConfigError(f"{path}: {key}: unknown setting{f'; did you mean {near[0]}?' if near else ''}")
+        raise ConfigError(
+            f"{path}: {key}: unknown setting{f'; did you mean {near[0]}?' if near else ''}"
+        )
 
 
 _SECTIONS: dict[Literal["h2o", "lossless"], type[H2OSettings | LosslessSettings]] = {
@@ -334,8 +367,10 @@ def _reject_contradictions(config: Config, raw: Json) -> None:
         and lossless.runtime_enable
         and lossless.codec == "none"
         and "contradicts kv_lossless_runtime_enable; set gear_delta or disable lossless",
-        "layer_nums": raw.get("layer_nums", layers) != layers and f"contradicts num_hidden_layers {layers}",
-        "reuse_kv": config.engine.reuse_kv and "is not supported: every response starts with an empty cache",
+        "layer_nums": raw.get("layer_nums", layers) != layers
+        and f"contradicts num_hidden_layers {layers}",
+        "reuse_kv": config.engine.reuse_kv
+        and "is not supported: every response starts with an empty cache",
     }
     for key, problem in problems.items():
         if problem:
@@ -345,7 +380,9 @@ def _reject_contradictions(config: Config, raw: Json) -> None:
         ("kv_lossless_codec_runtime", lossless.codec_runtime, block_codecs.names()),
     ):
         if word not in known:
-            raise ConfigError(f"{config.path}: {key}: {word!r} is unknown; choose one of {', '.join(known)}")
+            raise ConfigError(
+                f"{config.path}: {key}: {word!r} is unknown; choose one of {', '.join(known)}"
+            )
     for key in ("predictors_k", "predictors_v"):
         try:
             parse_predictors(getattr(lossless, key))

@@ -1,4 +1,6 @@
-"""Decoded blocks kept for a while, the least recently used going first; lives as long as one response."""
+"""Decoded blocks kept for a while, the least recently used going first; lives as long as one
+response.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,11 @@ from pytest_h2o.engine.kv_cache import Floats
 
 
 class DecodeCache:
-    """At most ``capacity`` decoded blocks, found by their encoded bytes; safe to use from several threads.
+    """At most ``capacity`` decoded blocks, found by their encoded bytes; safe to use from several
+    threads.
 
-    Their values are ready to be written back; ``nbytes`` counts them at the KV precision, as the cache's account does.
+    Their values are ready to be written back; ``nbytes`` counts them at the KV precision, as the
+    cache's account does.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -25,7 +29,9 @@ class DecodeCache:
         return (block.k, block.v) in self._blocks
 
     def get(self, block: EncodedBlock) -> Floats | None:
-        """The decoded ``block``, now the newest entry; counts a hit or a miss unless the cache is off."""
+        """The decoded ``block``, now the newest entry; counts a hit or a miss unless the cache is
+        off.
+        """
         if not self._capacity:
             return None
         key = (block.k, block.v)

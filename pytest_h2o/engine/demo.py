@@ -26,7 +26,9 @@ PROMPT_LIMIT = 16 * 2**20
 
 @dataclass
 class Arguments:
-    """``CONFIG [PROMPT_FILE [MAX_TOKENS [EXTRA...]]]``; ``max_tokens`` is None when it was left out."""
+    """``CONFIG [PROMPT_FILE [MAX_TOKENS [EXTRA...]]]``; ``max_tokens`` is None when it was left
+    out.
+    """
 
     config: Path
     prompt_file: Path | None = None
@@ -66,7 +68,9 @@ def _read_extra(arguments: Arguments, word: str, rest: list[str]) -> None:
 
 
 def read_prompts(path: Path, *, whole: bool) -> list[str]:
-    """Prompts of a file: the whole text, or one per line that is not empty. OSError or ValueError if it has none."""
+    """Prompts of a file: the whole text, or one per line that is not empty. OSError or ValueError
+    if it has none.
+    """
     if path.stat().st_size > PROMPT_LIMIT:
         raise ValueError("larger than 16 MiB; give a text")
     text = path.read_bytes().decode("utf-8", errors="replace")
@@ -97,7 +101,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Arguments) -> int:
     engine, tokenizer = _start(arguments)
-    budget = engine.config.engine.max_new_tokens if arguments.max_tokens is None else arguments.max_tokens
+    budget = (
+        engine.config.engine.max_new_tokens
+        if arguments.max_tokens is None
+        else arguments.max_tokens
+    )
     if arguments.prompt_file is None:
         return _chat(engine, tokenizer, budget)
     print(f"prompt file is {arguments.prompt_file}", flush=True)
@@ -109,7 +117,9 @@ def _run(arguments: Arguments) -> int:
     responses = []
     for index, prompt in enumerate(prompts):
         if not prompt.startswith("#"):
-            responses.append(_answer(engine, tokenizer, prompt, budget, measured=arguments.metrics is not None))
+            responses.append(
+                _answer(engine, tokenizer, prompt, budget, measured=arguments.metrics is not None)
+            )
             _record(arguments.metrics, index, responses[-1])
     print(*summary_lines(responses), sep="\n", flush=True)
     return 0
@@ -142,7 +152,9 @@ def _print_cost(started: float) -> None:
     print(f"main, {line}, cost time: {(perf_counter() - started) * 1e3:.6f} ms", flush=True)
 
 
-def _answer(engine: Engine, tokenizer: Tokenizer, prompt: str, budget: int, *, measured: bool = False) -> Response:
+def _answer(
+    engine: Engine, tokenizer: Tokenizer, prompt: str, budget: int, *, measured: bool = False
+) -> Response:
     """Answer one prompt, its text streamed to stdout token by token as raw bytes."""
     stop, out = engine.config.architecture.eos, sys.stdout.buffer
 

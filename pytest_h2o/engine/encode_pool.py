@@ -48,20 +48,26 @@ class Job(Generic[Value]):
 
 
 class EncodePool:
-    """``threads`` workers on one first-in-first-out queue of at most ``capacity`` jobs; 0 threads run jobs at once."""
+    """``threads`` workers on one first-in-first-out queue of at most ``capacity`` jobs; 0 threads
+    run jobs at once.
+    """
 
     def __init__(self, threads: int, capacity: int) -> None:
         self.threads, self.peak = threads, 0
         self._capacity, self._pending = capacity, 0
         self._change = threading.Condition()
         self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        if threads:  # by default one thread may keep the interpreter for 5 ms, the time of a whole token
+        if (
+            threads
+        ):  # by default one thread may keep the interpreter for 5 ms, the time of a whole token
             sys.setswitchinterval(5e-4)
         for number in range(threads):
             threading.Thread(target=self._work, name=f"encode-{number}", daemon=True).start()
 
     def submit(self, job: Job[Value], done: Callable[[Job[Value]], None]) -> bool:
-        """Queue ``job``; ``done`` is called with it, on the worker, when it has run. False if the queue is full."""
+        """Queue ``job``; ``done`` is called with it, on the worker, when it has run. False if the
+        queue is full.
+        """
         if not self.threads:
             job.run()
             done(job)

@@ -56,10 +56,12 @@ class Engine:
         emit: Callable[[int], None] | None = None,
         measured: bool = True,
     ) -> Response:
-        """Answer ``prompt`` with up to ``budget`` greedy tokens, fewer when one of ``stop`` is sampled.
+        """Answer ``prompt`` with up to ``budget`` greedy tokens, fewer when one of ``stop`` is
+        sampled.
 
-        ``emit`` sees every token; its time counts as decoding, sampling is timed apart. Unless ``measured`` is false,
-        the yardstick runs between tokens. ConfigError when the tokens cannot be held.
+        ``emit`` sees every token; its time counts as decoding, sampling is timed apart. Unless
+        ``measured`` is false, the yardstick runs between tokens. ConfigError when the tokens cannot
+        be held.
         """
         self._check(prompt, budget)
         self.cache.clear()
@@ -87,26 +89,38 @@ class Engine:
             self._run_yardstick(clock)
             metrics.decode_cost = self._decode_cost(clock, len(tokens))
         self._close(metrics)
-        prefill_us, sample_us, decode_us = (clock.microseconds[name] for name in ("prefill", "sample", "decode"))
+        prefill_us, sample_us, decode_us = (
+            clock.microseconds[name] for name in ("prefill", "sample", "decode")
+        )
         return Response(len(prompt), tuple(tokens), prefill_us, decode_us, sample_us, metrics)
 
-    def force(self, prompt: Sequence[int], trials: Sequence[tuple[Sequence[int], H2OSettings]]) -> Iterator[Floats]:
-        """Decode given tokens after ``prompt`` under given settings, trial by trial, the prompt being read only once.
+    def force(
+        self, prompt: Sequence[int], trials: Sequence[tuple[Sequence[int], H2OSettings]]
+    ) -> Iterator[Floats]:
+        """Decode given tokens after ``prompt`` under given settings, trial by trial, the prompt
+        being read only once.
 
-        Yields the logits before each of the tokens of a trial [T, V]; until the next is asked for, the cache is as that
-        trial left it. Lossless coding changes no value and is left out.
+        Yields the logits before each of the tokens of a trial [T, V]; until the next is asked for,
+        the cache is as that trial left it. Lossless coding changes no value and is left out.
         """
         self._check(prompt, max(len(tokens) for tokens, _ in trials))
         self.cache.clear()
-        evictors = [Evictor(h2o, self.cache, Metrics(), self._log) if h2o.enable else None for _, h2o in trials]
-        first = self.model.prefill(prompt, self.cache, self._threads, [evictor for evictor in evictors if evictor])
+        evictors = [
+            Evictor(h2o, self.cache, Metrics(), self._log) if h2o.enable else None
+            for _, h2o in trials
+        ]
+        first = self.model.prefill(
+            prompt, self.cache, self._threads, [evictor for evictor in evictors if evictor]
+        )
         after_prompt = self.cache.save()
         for (tokens, _), evictor in zip(trials, evictors, strict=True):
             self.cache.load(after_prompt)
             yield np.concatenate([first[None], *self._follow(tokens[:-1], evictor)])
 
     def _follow(self, tokens: Sequence[int], evictor: Evictor | None) -> Iterator[Floats]:
-        """Logits after each of ``tokens``; where nothing can be evicted any more, many are read in one pass."""
+        """Logits after each of ``tokens``; where nothing can be evicted any more, many are read in
+        one pass.
+        """
         while tokens and evictor and evictor.may_evict(len(tokens)):
             yield self.model.forward(tokens[:1], self.cache, [evictor])[None]
             tokens = tokens[1:]
@@ -114,12 +128,16 @@ class Engine:
             yield self.model.forward_all(tokens[begin : begin + PREFILL_CHUNK], self.cache)
 
     def _hooks(self, metrics: Metrics, tokens: int) -> list[Hook]:
-        """What watches the decoding of a response of up to ``tokens`` tokens, in the order it acts."""
+        """What watches the decoding of a response of up to ``tokens`` tokens, in the order it
+        acts.
+        """
         config, hooks = self.config, list[Hook]()
         if self._dump:
             hooks.append(DecodeDump(self._dump, self.cache))
         if tokens < config.h2o.trigger_min_tokens:
-            return hooks  # too short for anything to be evicted or encoded: scores would never be read
+            return (
+                hooks  # too short for anything to be evicted or encoded: scores would never be read
+            )
         if config.h2o.enable and not config.engine.quantised:
             hooks.append(Evictor(config.h2o, self.cache, metrics, self._log))
         if self._pool:
@@ -137,10 +155,12 @@ class Engine:
 
     def _decode_cost(self, clock: _Clock, tokens: int) -> float:
         """Time per token in runs of the yardstick, without the time that other programs took."""
-        # With more encode workers than other cores, decoding may have waited for one of ours: then all of it counts.
+        # With more encode workers than other cores, decoding may have waited for one of ours: then
+        # all of it counts.
         ours = self._pool is not None and self._pool.threads >= available_cores()
         decode, yardstick = (
-            clock.microseconds[name] - (0 if ours else clock.waited[name]) for name in ("decode", "yardstick")
+            clock.microseconds[name] - (0 if ours else clock.waited[name])
+            for name in ("decode", "yardstick")
         )
         return decode / tokens / (yardstick / clock.runs["yardstick"])
 
@@ -148,20 +168,28 @@ class Engine:
         """Read what the response leaves in the cache."""
         layers = self.cache.layers
         metrics.kv_tokens_end = sum(layer.length for layer in layers) / len(layers)
-        metrics.kv_resident_bytes, metrics.kv_peak_bytes = self.cache.account.held, self.cache.account.peak
+        metrics.kv_resident_bytes, metrics.kv_peak_bytes = (
+            self.cache.account.held,
+            self.cache.account.peak,
+        )
 
     def _check(self, prompt: Sequence[int], budget: int) -> None:
         if not prompt or max(prompt) >= self.model.shape.vocab:
             raise ConfigError(
-                f"a prompt takes at least one token, all below the vocabulary of {self.model.shape.vocab}"
+                f"a prompt takes at least one token, all below the vocabulary of "
+                f"{self.model.shape.vocab}"
             )
         if len(prompt) + budget > self.cache.capacity:
             asked = f"{len(prompt)} prompt tokens and {budget} new ones"
-            raise ConfigError(f"{asked} exceed the model's context of {self.cache.capacity}; ask for fewer")
+            raise ConfigError(
+                f"{asked} exceed the model's context of {self.cache.capacity}; ask for fewer"
+            )
 
 
 class _Clock:
-    """By name: wall microseconds, those of them that were spent ready without a core, and how often it ran."""
+    """By name: wall microseconds, those of them that were spent ready without a core, and how often
+    it ran.
+    """
 
     def __init__(self) -> None:
         self.microseconds: defaultdict[str, float] = defaultdict(float)

@@ -1,6 +1,7 @@
 """H2O eviction: block scores, when a layer evicts, which blocks stay, and the move itself.
 
-:func:`select` is the whole decision and pure. :class:`Evictor` feeds it from attention and applies its plan at once.
+:func:`select` is the whole decision and pure. :class:`Evictor` feeds it from attention and applies
+its plan at once.
 """
 
 from __future__ import annotations
@@ -55,12 +56,18 @@ def target_tokens(kv: int, settings: H2OSettings) -> int:
     """Tokens the configured ratio keeps of ``kv``, in 32-bit arithmetic, at least one."""
     one = np.float32(1)
     adaptive = settings.target_mode == "adaptive"
-    ratio = one / np.float32(settings.target_lossy_ratio) if adaptive else np.float32(settings.target_keep_ratio)
+    ratio = (
+        one / np.float32(settings.target_lossy_ratio)
+        if adaptive
+        else np.float32(settings.target_keep_ratio)
+    )
     return min(max(math.ceil(ratio * np.float32(kv)), 1), kv)
 
 
 def select(kv: int, scores: Floats, settings: H2OSettings) -> Selection:
-    """Which of ``kv`` tokens stay: sink and recent blocks, then the best ``scores`` (per block; ties by position)."""
+    """Which of ``kv`` tokens stay: sink and recent blocks, then the best ``scores`` (per block;
+    ties by position).
+    """
     size = settings.block_tokens
     count = -(-kv // size)
     marked = np.zeros(count, np.bool_)
@@ -90,8 +97,12 @@ def _ranges(marked: np.ndarray, size: int, kv: int) -> Ranges:
 
 
 def _keep(scores: Floats, selection: Selection) -> None:
-    """Move the scores of the tokens that stay down to the front, as the cache does with the tokens."""
-    kept = np.concatenate([scores[:, begin : begin + length] for begin, length in selection.ranges], axis=1)
+    """Move the scores of the tokens that stay down to the front, as the cache does with the
+    tokens.
+    """
+    kept = np.concatenate(
+        [scores[:, begin : begin + length] for begin, length in selection.ranges], axis=1
+    )
     scores[:, : selection.kv] = 0
     scores[:, : selection.final] = kept
 
@@ -108,25 +119,34 @@ class _LayerState:
 
 
 class Evictor:
-    """The hook that evicts: every H2O layer once per update interval of decode tokens, its plan applied at once.
+    """The hook that evicts: every H2O layer once per update interval of decode tokens, its plan
+    applied at once.
 
     The layers' turns are spread over the interval, so that no token pays for all of them.
     """
 
-    def __init__(self, settings: H2OSettings, cache: KVCache, metrics: Metrics, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: H2OSettings, cache: KVCache, metrics: Metrics, log: Callable[[str], None]
+    ) -> None:
         layers = settings.layers(len(cache.layers))
         self._settings, self._cache, self._metrics, self._log = settings, cache, metrics, log
         self._update = policies.load(settings.policy)
         interval = settings.update_interval
-        phases = [math.ceil(turn * interval / len(layers)) % interval for turn in range(1, len(layers) + 1)]
+        phases = [
+            math.ceil(turn * interval / len(layers)) % interval
+            for turn in range(1, len(layers) + 1)
+        ]
         size = (cache.shape.heads, cache.capacity)
         self._states = {
-            layer: _LayerState(phase, np.zeros(size, np.float32)) for layer, phase in zip(layers, phases, strict=True)
+            layer: _LayerState(phase, np.zeros(size, np.float32))
+            for layer, phase in zip(layers, phases, strict=True)
         }
         self._last = layers[-1]
 
     def after_prompt(self, layer: int, attention: Attention) -> None:
-        """Begin with the scores that the end of the prompt gives: a layer may evict a few tokens later."""
+        """Begin with the scores that the end of the prompt gives: a layer may evict a few tokens
+        later.
+        """
         if state := self._states.get(layer):
             self._update(state.scores[:, : self._cache.layers[layer].length], attention, 0.0)
 
@@ -153,11 +173,14 @@ class Evictor:
     def may_evict(self, tokens: int) -> bool:
         """Whether a layer can reach the trigger within so many tokens."""
         return any(
-            self._cache.layers[index].length + tokens >= self._settings.trigger_min_tokens for index in self._states
+            self._cache.layers[index].length + tokens >= self._settings.trigger_min_tokens
+            for index in self._states
         )
 
     def _observe_ratio(self, tokens: int) -> None:
-        """Tokens a full cache would hold over tokens held, after this token and as the mean over all so far."""
+        """Tokens a full cache would hold over tokens held, after this token and as the mean over
+        all so far.
+        """
         held = sum(self._cache.layers[layer].length for layer in self._states)
         ratio = self._cache.position * len(self._states) / held
         self._metrics.effective_ratio = ratio
@@ -165,7 +188,9 @@ class Evictor:
 
     def _trigger(self, layer: int, state: _LayerState, cache: LayerCache) -> None:
         started = perf_counter_ns()
-        selection = select(cache.length, self._block_scores(state.scores, cache.length), self._settings)
+        selection = select(
+            cache.length, self._block_scores(state.scores, cache.length), self._settings
+        )
         microseconds = (perf_counter_ns() - started) / 1e3
         state.last = selection
         if not selection.dominated:
@@ -180,11 +205,15 @@ class Evictor:
             self._log_floor(selection)
 
     def _block_scores(self, scores: Floats, kv: int) -> Floats:
-        summed: Floats = np.add.reduceat(scores[:, :kv].sum(axis=0), np.arange(0, kv, self._settings.block_tokens))
+        summed: Floats = np.add.reduceat(
+            scores[:, :kv].sum(axis=0), np.arange(0, kv, self._settings.block_tokens)
+        )
         return summed
 
     def _publish(self, selection: Selection, microseconds: float) -> None:
-        """Ratios as byte-weighted sums over the H2O layers; a layer that never evicted counts as kept whole."""
+        """Ratios as byte-weighted sums over the H2O layers; a layer that never evicted counts as
+        kept whole.
+        """
         metrics = self._metrics
         metrics.evict_us = microseconds
         metrics.last_evict_tokens = selection.evicted
@@ -211,16 +240,20 @@ class Evictor:
         settings, kv = self._settings, plan.kv
         self._log(
             f"[H2O] layer={layer} kv={kv} keep_ratio={plan.final / kv:.4f} evict={plan.evicted}"
-            f" lossy_ratio={kv * token_bytes / plan.held_bytes(token_bytes):.4f} evict_us={microseconds:.0f}"
+            f" lossy_ratio={kv * token_bytes / plan.held_bytes(token_bytes):.4f} "
+            f"evict_us={microseconds:.0f}"
             f" reserve_pairs={len(plan.ranges)} target={settings.target_keep_ratio:.3f}"
             f" effective={max(plan.target, plan.floor) / kv:.3f} floor={plan.floor / kv:.3f}"
-            f" quantized={plan.quantised / kv:.3f} recent={settings.recent_tokens} sink={settings.sink_tokens}"
+            f" quantized={plan.quantised / kv:.3f} recent={settings.recent_tokens} "
+            f"sink={settings.sink_tokens}"
             f" block={settings.block_tokens}"
         )
 
     def _log_floor(self, plan: Selection) -> None:
         settings = self._settings
         self._log(
-            f"[H2O] floor-keep dominates target: kv={plan.kv} target={plan.target} floor={plan.floor}"
-            f" (sink={settings.sink_tokens} recent={settings.recent_tokens} block={settings.block_tokens})"
+            f"[H2O] floor-keep dominates target: kv={plan.kv} target={plan.target} "
+            f"floor={plan.floor}"
+            f" (sink={settings.sink_tokens} recent={settings.recent_tokens} "
+            f"block={settings.block_tokens})"
         )

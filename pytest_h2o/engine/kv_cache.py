@@ -1,7 +1,9 @@
-"""The KV cache: per layer one block of memory holding keys and values, and exact accounts of the bytes it holds.
+"""The KV cache: per layer one block of memory holding keys and values, and exact accounts of the
+bytes it holds.
 
-Values are rounded to the KV precision (fp16 unless the config asks for fp32) when written; attention reads an fp32
-working copy of them. Accounts count *values held* at the KV precision, so the working copy itself is not in them.
+Values are rounded to the KV precision (fp16 unless the config asks for fp32) when written;
+attention reads an fp32 working copy of them. Accounts count *values held* at the KV precision, so
+the working copy itself is not in them.
 """
 
 from __future__ import annotations
@@ -56,11 +58,22 @@ class LayerCache:
 
     def __init__(self, shape: KVShape, capacity: int, account: Account) -> None:
         self.shape, self.capacity, self.account = shape, capacity, account
-        self.length = self.epoch = 0  # the epoch counts compactions: positions of one mean nothing in another
+        self.length = self.epoch = (
+            0  # the epoch counts compactions: positions of one mean nothing in another
+        )
         self._row = 4 * shape.head_dim
-        rows = math.lcm(self._row, mmap.PAGESIZE) // self._row  # with a multiple of these every head begins a page
-        planes = (2, shape.heads, -(-capacity // rows) * rows, shape.head_dim)  # K and V; a head's tokens in one piece
-        self._memory = mmap.mmap(-1, 4 * math.prod(planes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        rows = (
+            math.lcm(self._row, mmap.PAGESIZE) // self._row
+        )  # with a multiple of these every head begins a page
+        planes = (
+            2,
+            shape.heads,
+            -(-capacity // rows) * rows,
+            shape.head_dim,
+        )  # K and V; a head's tokens in one piece
+        self._memory = mmap.mmap(
+            -1, 4 * math.prod(planes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        )
         self._data: Floats = np.frombuffer(self._memory, np.float32).reshape(planes)
 
     def read(self) -> tuple[Floats, Floats]:
@@ -73,7 +86,9 @@ class LayerCache:
         return data[0], data[1]
 
     def append(self, kv: Floats) -> None:
-        """Add K and V of new tokens ``kv`` [tokens, 2 * kv_heads * head_dim], rounded to the KV precision."""
+        """Add K and V of new tokens ``kv`` [tokens, 2 * kv_heads * head_dim], rounded to the KV
+        precision.
+        """
         begin, shape = self.length, self.shape
         self.length = end = begin + len(kv)
         rounded = kv.astype(shape.dtype, copy=False).reshape(-1, 2, shape.heads, shape.head_dim)
@@ -129,7 +144,8 @@ class LayerCache:
     def _give_back(self, begin: int, end: int) -> tuple[int, int]:
         """Return the pages that lie wholly inside tokens [begin, end) of every head.
 
-        The tokens that are lost with them are first to last of what this returns; (end, end) if there are none.
+        The tokens that are lost with them are first to last of what this returns; (end, end) if
+        there are none.
         """
         page, row = mmap.PAGESIZE, self._row
         first, last = -(-begin * row // page) * page, end * row // page * page
@@ -151,7 +167,8 @@ def from_bits(bits: Bits) -> Floats:
         return bits.view(np.float32)
     if not bits.size or (bits & 0x7FFF).max() >= 0x7C00:  # an infinity or NaN
         return bits.view(np.float16).astype(np.float32)
-    # A finite fp16 number shifted to the place of an fp32 one lacks only the larger exponent bias. Three times faster.
+    # A finite fp16 number shifted to the place of an fp32 one lacks only the larger exponent bias.
+    # Three times faster.
     words = bits.view(np.int16).astype(np.int32)  # extends the sign
     words <<= 13
     words &= np.int32(-0x70000001)  # clears the copies of the sign
@@ -163,18 +180,27 @@ def from_bits(bits: Bits) -> Floats:
 def _int8_grid(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """``values`` [..., head_dim] rounded to 255 steps of the largest magnitude in each vector."""
     scale = np.abs(values).max(axis=-1, keepdims=True).astype(np.float32) / 127
-    rounded: npt.NDArray[Any] = np.round(values / np.maximum(scale, np.finfo(np.float32).tiny)) * scale
+    rounded: npt.NDArray[Any] = (
+        np.round(values / np.maximum(scale, np.finfo(np.float32).tiny)) * scale
+    )
     return rounded
 
 
 class KVCache:
-    """The caches of all layers. ``position`` is the absolute position of the next token, whatever was evicted."""
+    """The caches of all layers. ``position`` is the absolute position of the next token, whatever
+    was evicted.
+    """
 
     def __init__(self, shape: KVShape, layers: int, capacity: int) -> None:
         self.shape, self.capacity, self.position = shape, capacity, 0
         self.account = Account()
-        self.turn, self.broken = threading.Condition(), False  # of forward passes that run side by side
-        self.layers: Sequence[LayerCache] = [LayerCache(shape, capacity, self.account) for _ in range(layers)]
+        self.turn, self.broken = (
+            threading.Condition(),
+            False,
+        )  # of forward passes that run side by side
+        self.layers: Sequence[LayerCache] = [
+            LayerCache(shape, capacity, self.account) for _ in range(layers)
+        ]
 
     def window(self, begin: int, end: int) -> CacheWindow:
         """What the forward pass of prompt tokens [begin, end) sees while others run beside it."""
@@ -208,7 +234,9 @@ class KVCache:
 
 @dataclass(slots=True)
 class CacheWindow:
-    """A cache that ends at some token; the counterpart of :class:`KVCache` for one chunk of a prompt."""
+    """A cache that ends at some token; the counterpart of :class:`KVCache` for one chunk of a
+    prompt.
+    """
 
     layers: Sequence[LayerWindow]
     position: int
@@ -216,7 +244,9 @@ class CacheWindow:
 
 @dataclass(frozen=True, slots=True)
 class LayerWindow:
-    """One layer up to token ``end``; :meth:`append` waits until everything before ``begin`` is there."""
+    """One layer up to token ``end``; :meth:`append` waits until everything before ``begin`` is
+    there.
+    """
 
     cache: KVCache
     layer: LayerCache

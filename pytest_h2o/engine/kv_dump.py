@@ -1,8 +1,8 @@
 """KV dumps for the offline evaluator, switched on by the environment variable ``MNN_KV_DUMP_DIR``.
 
-Every layer gets ``ROOT/RUN_ID/layer_<id>/`` with ``k_t<S>_<E>.bin``, ``v_t<S>_<E>.bin`` and ``meta_t<S>_<E>.json`` for
-tokens [S, E), those of the prompt or of one decode step: dense little-endian [tokens, kv_heads, head_dim], keys after
-RoPE.
+Every layer gets ``ROOT/RUN_ID/layer_<id>/`` with ``k_t<S>_<E>.bin``, ``v_t<S>_<E>.bin`` and
+``meta_t<S>_<E>.json`` for tokens [S, E), those of the prompt or of one decode step: dense
+little-endian [tokens, kv_heads, head_dim], keys after RoPE.
 """
 
 from __future__ import annotations
@@ -34,13 +34,20 @@ class KVDump:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> KVDump | None:
-        """The dump that ``environ`` asks for; None without ``MNN_KV_DUMP_DIR``. ConfigError names a bad variable."""
+        """The dump that ``environ`` asks for; None without ``MNN_KV_DUMP_DIR``. ConfigError names a
+        bad variable.
+        """
         root = environ.get("MNN_KV_DUMP_DIR", "")
         if root.lower() in ("", "0", "false", "off"):
             return None
-        stage, limit = environ.get("MNN_KV_DUMP_STAGE", "prefill"), environ.get("MNN_KV_DUMP_MAX_TOKENS", "0")
+        stage, limit = (
+            environ.get("MNN_KV_DUMP_STAGE", "prefill"),
+            environ.get("MNN_KV_DUMP_MAX_TOKENS", "0"),
+        )
         if stage not in STAGES:
-            raise ConfigError(f"MNN_KV_DUMP_STAGE: {stage!r} is unknown; choose one of {', '.join(STAGES)}")
+            raise ConfigError(
+                f"MNN_KV_DUMP_STAGE: {stage!r} is unknown; choose one of {', '.join(STAGES)}"
+            )
         if not limit.isdecimal():
             raise ConfigError(f"MNN_KV_DUMP_MAX_TOKENS: {limit!r} is not a number of tokens")
         run_id = environ.get("MNN_KV_DUMP_RUN_ID") or f"run_{int(time.time())}_{os.getpid()}"
@@ -49,7 +56,9 @@ class KVDump:
         return cls(Path(root), run_id, stage, int(limit))
 
     def write_prompt(self, cache: KVCache) -> None:
-        """Dump what the prompt left in every layer, unless only decoding is wanted. OSError if that fails."""
+        """Dump what the prompt left in every layer, unless only decoding is wanted. OSError if that
+        fails.
+        """
         if self.stage != "decode":
             for index, layer in enumerate(cache.layers):
                 self.write(index, layer, layer.length)
@@ -61,7 +70,9 @@ class KVDump:
         begin = layer.length - added
         count = min(added, self.max_tokens) if self.max_tokens else added
         name = f"t{begin}_{begin + count}"
-        for letter, bits in zip("kv", to_bits(layer.copy(begin, count), layer.shape.dtype), strict=True):
+        for letter, bits in zip(
+            "kv", to_bits(layer.copy(begin, count), layer.shape.dtype), strict=True
+        ):
             _token_major(bits).tofile(folder / f"{letter}_{name}.bin")
         meta = {
             "layer_id": index,

@@ -1,8 +1,11 @@
-"""Lossless coding of cold KV while decoding: which span of which layer, when, and what happens to the raw values.
+"""Lossless coding of cold KV while decoding: which span of which layer, when, and what happens to
+the raw values.
 
-:func:`cold_region`, :func:`is_covered` and :meth:`Schedule.next_span` are the schedule and pure. :class:`LosslessStore`
-carries it out: in ``full`` and ``probe`` mode blocks are encoded and checked beside the raw values; in ``store`` mode
-the raw values of an encoded block are dropped whenever its layer does not attend, and restored before it does.
+:func:`cold_region`, :func:`is_covered` and :meth:`Schedule.next_span` are the schedule and pure.
+:class:`LosslessStore`
+carries it out: in ``full`` and ``probe`` mode blocks are encoded and checked beside the raw values;
+in ``store`` mode the raw values of an encoded block are dropped whenever its layer does not attend,
+and restored before it does.
 """
 
 from __future__ import annotations
@@ -51,36 +54,50 @@ def cold_region(tokens: int, settings: LosslessSettings) -> Span:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How far the encoding of one layer has come. ``watermark``: tokens before it are done or passed over."""
+    """How far the encoding of one layer has come. ``watermark``: tokens before it are done or
+    passed over.
+    """
 
     updates: int = 0
     watermark: int = 0
     last: int = 0  # token of the last update
 
     def due_length(self, settings: LosslessSettings) -> int:
-        """The least number of tokens at which a layer can have a next span; a cheap test before :meth:`next_span`."""
+        """The least number of tokens at which a layer can have a next span; a cheap test before
+        :meth:`next_span`.
+        """
         sizes = _span_sizes(settings)
         growth = sizes.step - sizes.overlap if self.updates else sizes.bootstrap
-        return max(self.watermark + growth, settings.hot_sink_tokens + 1) + settings.hot_recent_tokens
+        return (
+            max(self.watermark + growth, settings.hot_sink_tokens + 1) + settings.hot_recent_tokens
+        )
 
     def next_span(
         self, tokens: int, token: int, interval: int, settings: LosslessSettings
     ) -> tuple[Span, Schedule] | None:
-        """The span to encode at decode token ``token`` of a layer holding ``tokens``, and the schedule after it."""
+        """The span to encode at decode token ``token`` of a layer holding ``tokens``, and the
+        schedule after it.
+        """
         cold = cold_region(tokens, settings)
         growth = cold.end - self.watermark
         sizes = _span_sizes(settings)
         if not cold.size:
             return None
         if not self.updates:
-            return self._bootstrap(cold, token, sizes.bootstrap, settings) if growth >= sizes.bootstrap else None
+            return (
+                self._bootstrap(cold, token, sizes.bootstrap, settings)
+                if growth >= sizes.bootstrap
+                else None
+            )
         if token - self.last < interval or growth + sizes.overlap < sizes.step:
             return None
         begin = max(max(self.watermark, cold.begin) - sizes.overlap, cold.begin)
         span = Span(begin, min(sizes.step, cold.end - begin))
         return span, Schedule(self.updates + 1, span.end, token)
 
-    def _bootstrap(self, cold: Span, token: int, size: int, settings: LosslessSettings) -> tuple[Span, Schedule]:
+    def _bootstrap(
+        self, cold: Span, token: int, size: int, settings: LosslessSettings
+    ) -> tuple[Span, Schedule]:
         count = min(size, cold.size)
         if settings.runtime_mode == "probe":
             return Span(cold.begin, count), Schedule(1, cold.end, token)
@@ -102,9 +119,17 @@ class _Sizes(NamedTuple):
 def _span_sizes(settings: LosslessSettings) -> _Sizes:
     block = settings.block_tokens
     if settings.runtime_mode != "store":
-        return _Sizes(min(block, PROBE_SPAN) if settings.runtime_mode == "probe" else block, block, 0)
-    bootstrap = settings.store_bootstrap_tokens if settings.store_bootstrap_tokens > 0 else max(16, block // 2)
-    step = settings.store_grouped_step_tokens if settings.store_grouped_step_tokens > 0 else 3 * block
+        return _Sizes(
+            min(block, PROBE_SPAN) if settings.runtime_mode == "probe" else block, block, 0
+        )
+    bootstrap = (
+        settings.store_bootstrap_tokens
+        if settings.store_bootstrap_tokens > 0
+        else max(16, block // 2)
+    )
+    step = (
+        settings.store_grouped_step_tokens if settings.store_grouped_step_tokens > 0 else 3 * block
+    )
     return _Sizes(bootstrap, step, step // 8)
 
 
@@ -119,7 +144,10 @@ def is_covered(layer: int, token: int, kept_layers: range, settings: LosslessSet
     if front:
         return _sampled(token, settings.front_sample_token_interval)
     if kept and settings.runtime_mode == "full":
-        chosen = not settings.kept_sample_layers or layer - kept_layers.start < settings.kept_sample_layers
+        chosen = (
+            not settings.kept_sample_layers
+            or layer - kept_layers.start < settings.kept_sample_layers
+        )
         return chosen and _sampled(token, settings.kept_sample_token_interval)
     return kept
 
@@ -142,7 +170,9 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 
 def covered_tokens(spans: Iterable[Span], within: Span) -> int:
     """Tokens of ``within`` that lie in at least one of ``spans``."""
-    return sum(max(0, min(span.end, within.end) - max(span.begin, within.begin)) for span in joined(spans))
+    return sum(
+        max(0, min(span.end, within.end) - max(span.begin, within.begin)) for span in joined(spans)
+    )
 
 
 class Stored(NamedTuple):
@@ -190,13 +220,27 @@ class LosslessStore:
     """The hook that encodes; one per response. Results are applied on the decode thread only."""
 
     def __init__(
-        self, config: Config, cache: KVCache, pool: EncodePool, metrics: Metrics, log: Callable[[str], None]
+        self,
+        config: Config,
+        cache: KVCache,
+        pool: EncodePool,
+        metrics: Metrics,
+        log: Callable[[str], None],
     ) -> None:
         settings = config.lossless
-        self._settings, self._cache, self._pool, self._metrics, self._log = settings, cache, pool, metrics, log
+        self._settings, self._cache, self._pool, self._metrics, self._log = (
+            settings,
+            cache,
+            pool,
+            metrics,
+            log,
+        )
         self._interval, self._trigger = config.h2o.update_interval, config.h2o.trigger_min_tokens
         self._kept_layers = config.h2o.layers(len(cache.layers))
-        self._predictors = parse_predictors(settings.predictors_k), parse_predictors(settings.predictors_v)
+        self._predictors = (
+            parse_predictors(settings.predictors_k),
+            parse_predictors(settings.predictors_v),
+        )
         self._states = [_LayerState(epoch=layer.epoch) for layer in cache.layers]
         self._decoded = DecodeCache(settings.decode_cache_blocks)
         self._finished: deque[Job[Encoded]] = deque()
@@ -220,7 +264,9 @@ class LosslessStore:
             self._prefetch((layer + 1) % len(self._states))
 
     def after_attention(self, layer: int, attention: Attention) -> None:
-        """Schedule the layer's next span, apply what the workers have finished, drop raw values again."""
+        """Schedule the layer's next span, apply what the workers have finished, drop raw values
+        again.
+        """
         state, cache = self._states[layer], self._cache.layers[layer]
         state.tokens += 1
         if state.epoch != cache.epoch:
@@ -240,9 +286,13 @@ class LosslessStore:
         self._apply_finished()
         metrics = self._metrics
         metrics.async_queue_peak = self._pool.peak
-        metrics.async_wait_us = sum(end - begin for begin, end in self._waits) / 1e3 if self._pool.threads else 0.0
+        metrics.async_wait_us = (
+            sum(end - begin for begin, end in self._waits) / 1e3 if self._pool.threads else 0.0
+        )
         metrics.cache_hit, metrics.cache_miss = self._decoded.hits, self._decoded.misses
-        metrics.encode_overlap = overlap_share(self._work, self._waits) if self._pool.threads else 0.0
+        metrics.encode_overlap = (
+            overlap_share(self._work, self._waits) if self._pool.threads else 0.0
+        )
         metrics.cold_share = self._cold_share()
 
     def _cold_share(self) -> float:
@@ -256,7 +306,9 @@ class LosslessStore:
         return held / cold if cold else 0.0
 
     def _set_schedule(self, layer: int, schedule: Schedule) -> None:
-        """Also work out when to look at the layer again: never, if no token's sampling covers it."""
+        """Also work out when to look at the layer again: never, if no token's sampling covers
+        it.
+        """
         state = self._states[layer]
         state.schedule = schedule
         covered = is_covered(layer, 1, self._kept_layers, self._settings)
@@ -272,7 +324,9 @@ class LosslessStore:
             return
         span, schedule = due
         values = cache.copy(span.begin, span.size)
-        task = Encoded(layer, state.epoch, schedule.updates, span, span.size * cache.shape.token_bytes)
+        task = Encoded(
+            layer, state.epoch, schedule.updates, span, span.size * cache.shape.token_bytes
+        )
         if not self._pool.submit(Job(lambda: self._encode(task, values)), self._finished.append):
             self._metrics.backpressure_skip += 1
             return
@@ -281,7 +335,9 @@ class LosslessStore:
         self._metrics.queue_peak = max(self._metrics.queue_peak, self._in_flight)
 
     def _encode(self, task: Encoded, values: Floats) -> Encoded:
-        """Encode, decode and compare. Runs on a worker; touches nothing but ``task`` and the decode cache."""
+        """Encode, decode and compare. Runs on a worker; touches nothing but ``task`` and the decode
+        cache.
+        """
         begin = perf_counter_ns()
         try:
             bits = to_bits(values, self._cache.shape.dtype)
@@ -297,10 +353,14 @@ class LosslessStore:
     def _encode_block(self, k: Bits, v: Bits) -> EncodedBlock:
         names_k, names_v = self._predictors
         codec, strict = self._settings.codec_runtime, self._settings.strict_roundtrip_check
-        return encode_block(k, v, predictors_k=names_k, predictors_v=names_v, codec=codec, hash_raw=strict)
+        return encode_block(
+            k, v, predictors_k=names_k, predictors_v=names_v, codec=codec, hash_raw=strict
+        )
 
     def _check(self, block: EncodedBlock, bits: Bits, values: Floats) -> bool:
-        """Whether ``block`` decodes to ``bits``, unless equal bytes have before; if so, their values will be needed."""
+        """Whether ``block`` decodes to ``bits``, unless equal bytes have before; if so, their
+        values will be needed.
+        """
         if self._decoded.get(block) is None:
             if not np.array_equal(decode_block(block), bits):
                 return False
@@ -308,7 +368,9 @@ class LosslessStore:
         return True
 
     def _decode(self, block: EncodedBlock) -> Floats:
-        """Values of ``block`` [2, kv_heads, tokens, head_dim], from the decode cache if it has them."""
+        """Values of ``block`` [2, kv_heads, tokens, head_dim], from the decode cache if it has
+        them.
+        """
         decoded = self._decoded.get(block)
         if decoded is None:
             decoded = from_bits(np.stack(decode_block(block)))
@@ -331,7 +393,9 @@ class LosslessStore:
         failed = task.error is not None or (task.gain and not task.verified)
         metrics.blocks += task.block is not None
         metrics.raw_bytes += task.raw_bytes
-        metrics.comp_bytes += task.block.nbytes if task.block and task.gain and not failed else task.raw_bytes
+        metrics.comp_bytes += (
+            task.block.nbytes if task.block and task.gain and not failed else task.raw_bytes
+        )
         metrics.fallback += failed
         metrics.codec_us = task.encode_us
         metrics.comp_us += task.encode_us
@@ -415,7 +479,8 @@ class LosslessStore:
             f" attempt_ratio={task.raw_bytes / attempt if attempt else 0:.4f}"
             f" eff_ratio={task.raw_bytes / accounted:.4f}"
             f" comp_us={task.encode_us:.0f} decomp_us={state.decode_us:.0f} updates={task.updates}"
-            f" fallback={failed:d} backpressure=0 queue={self._in_flight} async_q_peak={self._pool.peak}"
+            f" fallback={failed:d} backpressure=0 queue={self._in_flight} "
+            f"async_q_peak={self._pool.peak}"
             f" async_wait_us={sum(end - begin for begin, end in self._waits) // 1000}"
             f" mode={MODES[self._settings.runtime_mode]} zstd=1"
         )

@@ -10,7 +10,8 @@ MIB = 2**20
 
 @dataclass(slots=True)
 class Metrics:
-    """All numbers of one response; a fresh one is made for each. Ratios are 1 and counters 0 until something happens.
+    """All numbers of one response; a fresh one is made for each. Ratios are 1 and counters 0 until
+    something happens.
 
     Unit by suffix: ``_us`` microseconds, ``_bytes`` bytes; the rest are ratios or counts.
     """
@@ -61,7 +62,9 @@ class Metrics:
 
 
 class Column(NamedTuple):
-    """One column of the bench table: header, where its value is, how many decimals it prints, key in the JSON file."""
+    """One column of the bench table: header, where its value is, how many decimals it prints, key
+    in the JSON file.
+    """
 
     header: str
     attribute: str
@@ -100,7 +103,8 @@ COLUMNS = (
     Column("h2o_lossless_decode_cache_hit", "cache_hit", 2),
     Column("h2o_lossless_decode_cache_miss", "cache_miss", 2),
 )
-# What the original programs do not print: last in the table and in the demo record, under the same names.
+# What the original programs do not print: last in the table and in the demo record, under the same
+# names.
 EXTRA_COLUMNS = (
     Column("h2o_evictions_planned", "evictions_planned", 2),
     Column("h2o_evictions_applied", "evictions_applied", 2),
@@ -116,7 +120,11 @@ EXTRA_COLUMNS = (
     Column("h2o_lossless_encode_overlap", "encode_overlap", 4),
     Column("decode_cost", "decode_cost", 4),
 )
-_DEMO_RATIOS = {"h2o_keep_ratio": "keep", "h2o_lossy_ratio": "lossy", "h2o_lossless_ratio": "lossless"}
+_DEMO_RATIOS = {
+    "h2o_keep_ratio": "keep",
+    "h2o_lossy_ratio": "lossy",
+    "h2o_lossless_ratio": "lossless",
+}
 _DEMO_COUNTS = {
     "h2o_lossless_raw_bytes": "raw_bytes",
     "h2o_lossless_compressed_bytes": "comp_bytes",
@@ -137,7 +145,9 @@ _DEMO_COUNTS = {
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answered prompt. Times are wall microseconds; ``tokens`` holds what was sampled, a stop token included."""
+    """One answered prompt. Times are wall microseconds; ``tokens`` holds what was sampled, a stop
+    token included.
+    """
 
     prompt_tokens: int
     tokens: tuple[int, ...]

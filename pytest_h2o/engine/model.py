@@ -1,7 +1,7 @@
 """The model: Llama weights and the forward pass (RMSNorm, RoPE, grouped-query attention, SwiGLU).
 
-Letters in shape comments: T new tokens, D hidden size, H heads, G KV heads, R = H / G heads per KV head, d head
-dimension, F intermediate size, L cached tokens, V vocabulary.
+Letters in shape comments: T new tokens, D hidden size, H heads, G KV heads, R = H / G heads per KV
+head, d head dimension, F intermediate size, L cached tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ TINY = 1e-30  # totals of softmax weights below which digits are lost
 
 
 class LayerWeights(NamedTuple):
-    """Matrices of one layer, ready to multiply from the right; norm weights and the softmax scale are folded in."""
+    """Matrices of one layer, ready to multiply from the right; norm weights and the softmax scale
+    are folded in.
+    """
 
     qkv: Floats  # [D, (H + 2G) d]
     out: Floats  # [H d, D]
@@ -32,7 +34,9 @@ class LayerWeights(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """What one layer's attention paid to every cached token: weights [G, L, R T] over totals [G, R T]."""
+    """What one layer's attention paid to every cached token: weights [G, L, R T] over totals [G, R
+    T].
+    """
 
     weights: Floats
     totals: Floats
@@ -100,19 +104,29 @@ class Model:
         self.shape = shape
         read = _Reader(weights)
         norm = read.tensor("model.norm.weight", shape.hidden)
-        self.embedding = read.tensor("model.embed_tokens.weight", shape.vocab, shape.hidden)  # [V, D]
+        self.embedding = read.tensor(
+            "model.embed_tokens.weight", shape.vocab, shape.hidden
+        )  # [V, D]
         head = (
-            read.tensor("lm_head.weight", shape.vocab, shape.hidden) if read.has("lm_head.weight") else self.embedding
+            read.tensor("lm_head.weight", shape.vocab, shape.hidden)
+            if read.has("lm_head.weight")
+            else self.embedding
         )
         self.head = np.ascontiguousarray((head * norm).T)  # [D, V]
-        self.layers = _side_by_side([_layer(read, f"model.layers.{index}.", shape) for index in range(shape.layers)])
+        self.layers = _side_by_side(
+            [_layer(read, f"model.layers.{index}.", shape) for index in range(shape.layers)]
+        )
         self.cos, self.sin = _rope_tables(shape)  # [context, d] each
         self.partner = _partners(shape.heads + shape.kv_heads, shape.head_dim)
-        self._future = np.triu(np.full((PREFILL_CHUNK, PREFILL_CHUNK), -np.inf, np.float32), 1).T  # key after query
+        self._future = np.triu(
+            np.full((PREFILL_CHUNK, PREFILL_CHUNK), -np.inf, np.float32), 1
+        ).T  # key after query
         self._ones = np.ones(shape.context + PREFILL_CHUNK, np.float32)
 
     def forward(self, tokens: Sequence[int], cache: Cache, hooks: Sequence[Hook] = ()) -> Floats:
-        """Append up to PREFILL_CHUNK ``tokens`` to ``cache``; returns the logits after the last one [V]."""
+        """Append up to PREFILL_CHUNK ``tokens`` to ``cache``; returns the logits after the last one
+        [V].
+        """
         logits: Floats = self._logits(self._hidden(tokens, cache, hooks)[-1:])[0]
         return logits
 
@@ -129,7 +143,10 @@ class Model:
         shape, position = self.shape, cache.position
         cache.position = end = position + len(tokens)
         queries, rotated = shape.heads * shape.head_dim, len(self.partner)
-        cos, sin = (_repeat(table[position:end], rotated // shape.head_dim) for table in (self.cos, self.sin))
+        cos, sin = (
+            _repeat(table[position:end], rotated // shape.head_dim)
+            for table in (self.cos, self.sin)
+        )
         x = self.embedding[tokens]  # [T, D]
         for index, (weights, layer) in enumerate(zip(self.layers, cache.layers, strict=True)):
             for hook in hooks:
@@ -145,12 +162,15 @@ class Model:
                 hook.after_attention(index, attention)
         return x
 
-    def prefill(self, tokens: Sequence[int], cache: KVCache, threads: int = 1, hooks: Sequence[Hook] = ()) -> Floats:
+    def prefill(
+        self, tokens: Sequence[int], cache: KVCache, threads: int = 1, hooks: Sequence[Hook] = ()
+    ) -> Floats:
         """Append a prompt of any length to an empty cache; logits after the last token.
 
-        It is read in chunks, so that memory stays bounded, and by several threads if asked: each chunk follows the one
-        before it a layer behind, since all it needs of it are the keys and values of the layer. The first chunk is the
-        short one, and ``hooks`` see the last.
+        It is read in chunks, so that memory stays bounded, and by several threads if asked: each
+            chunk follows the one
+        before it a layer behind, since all it needs of it are the keys and values of the layer. The
+        first chunk is the short one, and ``hooks`` see the last.
         """
         ends = range(len(tokens) % PREFILL_CHUNK or PREFILL_CHUNK, len(tokens) + 1, PREFILL_CHUNK)
 
@@ -168,19 +188,25 @@ class Model:
         hidden, eps = self.shape.hidden, self.shape.eps
         if len(x) == 1:  # same value, fewer calls
             return x * (1 / math.sqrt(x[0].dot(x[0]) / hidden + eps))
-        scale: Floats = np.sqrt(np.add.reduce(x * x, axis=1, keepdims=True) / np.float32(hidden) + np.float32(eps))
+        scale: Floats = np.sqrt(
+            np.add.reduce(x * x, axis=1, keepdims=True) / np.float32(hidden) + np.float32(eps)
+        )
         return x / scale
 
     def _attend(self, q: Floats, keys: Floats, values: Floats) -> tuple[Floats, Attention]:
-        """Causal softmax attention of q [T, H d] over keys and values [G, L, d]; returns [T, H d]."""
+        """Causal softmax attention of q [T, H d] over keys and values [G, L, d]; returns [T, H
+        d].
+        """
         new, (groups, cached, dim) = len(q), keys.shape
         heads = q.reshape(new, groups, -1, dim).transpose(1, 3, 2, 0)  # [G, d, R, T]
         columns = np.ascontiguousarray(heads).reshape(groups, dim, -1)
         weights: Floats = keys @ columns  # [G, L, d] @ [G, d, R T]
         if new > 1:
-            weights.reshape(groups, cached, -1, new)[:, cached - new :] += self._future[:new, None, :new]
-        # One maximum per KV head is faster, and does for a single token unless a head lies so far below another one
-        # of its group that all its weights underflow.
+            weights.reshape(groups, cached, -1, new)[:, cached - new :] += self._future[
+                :new, None, :new
+            ]
+        # One maximum per KV head is faster, and does for a single token unless a head lies so far
+        # below another one of its group that all its weights underflow.
         shift = weights.max(axis=1 if new > 1 else (1, 2), keepdims=True)
         totals = self._softmax(weights, shift)
         if new == 1 and totals.min() < TINY:
@@ -188,11 +214,15 @@ class Model:
             totals = self._softmax(weights, weights.max(axis=1, keepdims=True))
         mixed: Floats = weights.transpose(0, 2, 1) @ values  # [G, R T, L] @ [G, L, d]
         mixed /= totals[..., None]
-        attended: Floats = mixed.reshape(groups, -1, new, dim).transpose(2, 0, 1, 3).reshape(new, -1)
+        attended: Floats = (
+            mixed.reshape(groups, -1, new, dim).transpose(2, 0, 1, 3).reshape(new, -1)
+        )
         return attended, Attention(weights, totals)
 
     def _softmax(self, weights: Floats, shift: Floats) -> Floats:
-        """Turn scores [G, L, R T] into unnormalised weights, in place; returns their totals [G, R T]."""
+        """Turn scores [G, L, R T] into unnormalised weights, in place; returns their totals [G, R
+        T].
+        """
         weights -= shift
         np.exp(weights, out=weights)
         totals: Floats = self._ones[: weights.shape[1]] @ weights  # [L] @ [G, L, R T]
@@ -205,7 +235,9 @@ def _repeat(rows: Floats, times: int) -> Floats:
 
 
 def _rotate(qk: Floats, cos: Floats, sin: Floats, partner: npt.NDArray[np.intp]) -> None:
-    """RoPE in place on the heads of q and k [T, n]: halves (a, b) of a head become (a cos - b sin, b cos + a sin)."""
+    """RoPE in place on the heads of q and k [T, n]: halves (a, b) of a head become (a cos - b sin,
+    b cos + a sin).
+    """
     turned = qk.take(partner, axis=1)
     turned *= sin
     qk *= cos
@@ -224,7 +256,9 @@ def _swiglu(gate_up: Floats) -> Floats:
 
 
 def _rope_tables(shape: Architecture) -> tuple[Floats, Floats]:
-    """Cosines and sines [context, d] of one head; the first half's sines are negative, as rotation asks."""
+    """Cosines and sines [context, d] of one head; the first half's sines are negative, as rotation
+    asks.
+    """
     exponents = np.arange(0, shape.head_dim, 2, dtype=np.float32) / np.float32(shape.head_dim)
     frequencies = np.float32(1) / np.float32(shape.rope_theta) ** exponents
     angles = np.outer(np.arange(shape.context, dtype=np.float32), frequencies)  # [context, d/2]
@@ -250,7 +284,9 @@ class _Reader:
         except FileNotFoundError:
             raise ConfigError(f"File not exist: {path}; check llm_weight and base_dir") from None
         except (OSError, SafetensorError, ValueError) as error:
-            raise ConfigError(f"{path}: not a safetensors file ({error}); check llm_weight") from None
+            raise ConfigError(
+                f"{path}: not a safetensors file ({error}); check llm_weight"
+            ) from None
 
     def has(self, name: str) -> bool:
         """Whether the file holds ``name``."""
@@ -262,7 +298,8 @@ class _Reader:
         if found is None or found.shape != shape or found.dtype.kind != "f":
             held = "nothing" if found is None else f"{found.dtype}{list(found.shape)}"
             raise ConfigError(
-                f"{self._path}: {name}: the model needs a float tensor {list(shape)}, the file holds {held}"
+                f"{self._path}: {name}: the model needs a float tensor {list(shape)}, the file "
+                f"holds {held}"
             )
         return found.astype(np.float32)
 
@@ -272,7 +309,10 @@ def _layer(read: _Reader, prefix: str, shape: Architecture) -> LayerWeights:
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
 
     def stack(norm: str, *parts: tuple[str, int, float]) -> Floats:
-        rows = [read.tensor(f"{prefix}{name}.weight", size, hidden) * np.float32(scale) for name, size, scale in parts]
+        rows = [
+            read.tensor(f"{prefix}{name}.weight", size, hidden) * np.float32(scale)
+            for name, size, scale in parts
+        ]
         weight = read.tensor(f"{prefix}{norm}.weight", hidden)
         return np.ascontiguousarray((np.concatenate(rows) * weight).T)
 
@@ -284,14 +324,20 @@ def _layer(read: _Reader, prefix: str, shape: Architecture) -> LayerWeights:
             (attention.format("k"), keys, 1),
             (attention.format("v"), keys, 1),
         ),
-        out=np.ascontiguousarray(read.tensor(f"{prefix}self_attn.o_proj.weight", hidden, queries).T),
-        gate_up=stack("post_attention_layernorm", ("mlp.gate_proj", inner, 1), ("mlp.up_proj", inner, 1)),
+        out=np.ascontiguousarray(
+            read.tensor(f"{prefix}self_attn.o_proj.weight", hidden, queries).T
+        ),
+        gate_up=stack(
+            "post_attention_layernorm", ("mlp.gate_proj", inner, 1), ("mlp.up_proj", inner, 1)
+        ),
         down=np.ascontiguousarray(read.tensor(f"{prefix}mlp.down_proj.weight", hidden, inner).T),
     )
 
 
 def _side_by_side(layers: Sequence[LayerWeights]) -> list[LayerWeights]:
-    """The same matrices in one allocation: large enough for huge pages, which every token streams through faster."""
+    """The same matrices in one allocation: large enough for huge pages, which every token streams
+    through faster.
+    """
     block: Floats = np.empty(sum(matrix.size for layer in layers for matrix in layer), np.float32)
     begin, placed = 0, []
     for layer in layers:

@@ -1,16 +1,21 @@
-"""What eviction costs: how well a held-out text is predicted with the full cache, with H2O, and with a sliding window.
+"""What eviction costs: how well a held-out text is predicted with the full cache, with H2O, and
+with a sliding window.
 
-The text is cut into windows, each begun as prompts are, with the begin-of-text token. The first part of a window is the
-prompt; the rest is forced through decoding, and the model is asked how likely each of its tokens was. Three numbers per
-policy, in nats per token:
+The text is cut into windows, each begun as prompts are, with the begin-of-text token. The first
+part of a window is the prompt; the rest is forced through decoding, and the model is asked how
+likely each of its tokens was. Three numbers per policy, in nats per token:
 
 - the loss, whose exponential is the perplexity;
-- the divergence of the predicted distribution from that of the full cache (Kullback-Leibler). It tells two policies
+- the divergence of the predicted distribution from that of the full cache (Kullback-Leibler). It
+tells two policies
   apart with far fewer tokens, since what makes a text hard for any cache cancels out;
-- the recall loss, when the prompt is followed by a passage of its own beginning instead. A small model predicts most of
-  a text equally well without its distant part; a passage that returns is what it needs a distant part for.
+- the recall loss, when the prompt is followed by a passage of its own beginning instead. A small
+model predicts most of
+  a text equally well without its distant part; a passage that returns is what it needs a distant
+  part for.
 
-A sliding window of the same size is the yardstick: what H2O keeps must be worth more than what is merely recent.
+A sliding window of the same size is the yardstick: what H2O keeps must be worth more than what is
+merely recent.
 """
 
 from __future__ import annotations
@@ -30,7 +35,9 @@ from pytest_h2o.engine.kv_cache import Floats
 PROMPT_TOKENS, SCORED_TOKENS, WINDOWS = 832, 80, 15
 RECALLED = 64  # where the passage that returns begins: behind what is kept as sink
 LOSSY_RATIOS = (3.0, 3.2)
-DEFAULTS = H2OSettings(enable=True, block_tokens=32, sink_tokens=16, recent_tokens=96, trigger_min_tokens=384)
+DEFAULTS = H2OSettings(
+    enable=True, block_tokens=32, sink_tokens=16, recent_tokens=96, trigger_min_tokens=384
+)
 
 
 @dataclass(slots=True)
@@ -70,15 +77,22 @@ class Quality:
 
 
 def measure(engine: Engine, tokens: Sequence[int], windows: int = WINDOWS) -> list[Quality]:
-    """Quality of the full cache, then of H2O and of the sliding window at each target ratio, the config's included."""
+    """Quality of the full cache, then of H2O and of the sliding window at each target ratio, the
+    config's included.
+    """
     config = engine.config
     targets = sorted({*LOSSY_RATIOS, *configured_ratio(config.h2o)})
-    rows = [Quality("full", 1.0), *(Quality(name, target) for target in targets for name in ("h2o", "window"))]
+    rows = [
+        Quality("full", 1.0),
+        *(Quality(name, target) for target in targets for name in ("h2o", "window")),
+    ]
     settings = [policy_settings(config.h2o, row.policy, row.target) for row in rows]
     for window in cut(tokens, windows, config.architecture.bos):
         prompt, expected = window[:PROMPT_TOKENS], window[PROMPT_TOKENS:]
         passage = prompt[RECALLED : RECALLED + SCORED_TOKENS]
-        trials = engine.force(prompt, [(text, each) for text in (expected, passage) for each in settings])
+        trials = engine.force(
+            prompt, [(text, each) for text in (expected, passage) for each in settings]
+        )
         full: Floats | None = None
         for row, logits in zip(rows, islice(trials, len(rows)), strict=True):
             seen = log_softmax(logits)
@@ -92,7 +106,9 @@ def measure(engine: Engine, tokens: Sequence[int], windows: int = WINDOWS) -> li
 
 
 def cut(tokens: Sequence[int], windows: int, bos: int) -> list[Sequence[int]]:
-    """Up to ``windows`` evenly spaced pieces of prompt and scored tokens. ConfigError if the text is too short."""
+    """Up to ``windows`` evenly spaced pieces of prompt and scored tokens. ConfigError if the text
+    is too short.
+    """
     size = PROMPT_TOKENS + SCORED_TOKENS
     if len(tokens) < size:
         raise ConfigError(f"the text holds {len(tokens)} tokens; quality takes at least {size}")
@@ -114,7 +130,8 @@ def log_softmax(logits: Floats) -> Floats:
 
 
 def policy_settings(given: H2OSettings, policy: str, target: float) -> H2OSettings:
-    """Evicting to ``target`` with the ``given`` settings if they evict, else with those of the acceptance suite.
+    """Evicting to ``target`` with the ``given`` settings if they evict, else with those of the
+    acceptance suite.
 
     The sliding window protects no sink, since it is only what is recent.
     """
@@ -122,14 +139,22 @@ def policy_settings(given: H2OSettings, policy: str, target: float) -> H2OSettin
     if policy == "full":
         return replace(base, enable=False)
     sink = base.sink_tokens if policy == "h2o" else 0
-    return replace(base, policy=policy, target_mode="adaptive", target_lossy_ratio=target, sink_tokens=sink)
+    return replace(
+        base, policy=policy, target_mode="adaptive", target_lossy_ratio=target, sink_tokens=sink
+    )
 
 
 def configured_ratio(given: H2OSettings) -> list[float]:
-    """The target lossy ratio of a config that evicts; a static one asks for it by the share that is kept."""
+    """The target lossy ratio of a config that evicts; a static one asks for it by the share that is
+    kept.
+    """
     if not given.enable:
         return []
-    return [given.target_lossy_ratio if given.target_mode == "adaptive" else 1 / max(given.target_keep_ratio, 1e-3)]
+    return [
+        given.target_lossy_ratio
+        if given.target_mode == "adaptive"
+        else 1 / max(given.target_keep_ratio, 1e-3)
+    ]
 
 
 def _held_ratio(engine: Engine, h2o: H2OSettings) -> float:
@@ -142,11 +167,13 @@ def _held_ratio(engine: Engine, h2o: H2OSettings) -> float:
 def table_lines(rows: Sequence[Quality]) -> Iterator[str]:
     """The rows as a Markdown table; the first is what the others are compared with."""
     yield (
-        "| policy     | target lossy | perplexity | change   | divergence | recall perplexity | change   "
+        "| policy     | target lossy | perplexity | change   | divergence | recall perplexity | "
+        "change   "
         "| effective ratio |"
     )
     yield (
-        "| ---------- | -----------: | ---------: | -------: | ---------: | ----------------: | -------: "
+        "| ---------- | -----------: | ---------: | -------: | ---------: | ----------------: | "
+        "-------: "
         "| --------------: |"
     )
     for row in rows:
@@ -154,6 +181,7 @@ def table_lines(rows: Sequence[Quality]) -> Iterator[str]:
         recall_change = row.recall_perplexity / rows[0].recall_perplexity - 1
         yield (
             f"| {row.policy:<10} | {row.target:>12.1f} | {row.perplexity:>10.3f} | {change:>+8.2%}"
-            f" | {fmean(row.divergences):>10.5f} | {row.recall_perplexity:>17.3f} | {recall_change:>+8.2%}"
+            f" | {fmean(row.divergences):>10.5f} | {row.recall_perplexity:>17.3f} | "
+            f"{recall_change:>+8.2%}"
             f" | {fmean(row.ratios):>15.3f} |"
         )

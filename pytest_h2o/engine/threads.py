@@ -1,7 +1,8 @@
 """How many cores the engine uses.
 
-BLAS always gets one thread: its pools wait by spinning, which is slow for the small products of decoding and ruinous
-on a busy machine. A prompt is read by several Python threads instead, and the encode workers have cores to run on.
+BLAS always gets one thread: its pools wait by spinning, which is slow for the small products of
+decoding and ruinous on a busy machine. A prompt is read by several Python threads instead, and the
+encode workers have cores to run on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from typing import TypeVar, cast
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 def available_cores() -> int:
@@ -36,8 +43,8 @@ def map_in_order(
 ) -> list[Value]:
     """``work`` of every item, on up to ``threads`` threads (this one included), begun in order.
 
-    The first error is raised when all threads have ended; ``failed`` is called at once, to wake those that wait for
-    the item that failed.
+    The first error is raised when all threads have ended; ``failed`` is called at once, to wake
+    those that wait for the item that failed.
     """
     todo, values, errors = enumerate(items), dict[int, Value](), list[BaseException]()
     lock = threading.Lock()

@@ -18,9 +18,13 @@ class Tokenizer:
         try:
             self._pieces = SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
-            raise ConfigError(f"{path}: not a SentencePiece model ({error}); check tokenizer_file") from None
+            raise ConfigError(
+                f"{path}: not a SentencePiece model ({error}); check tokenizer_file"
+            ) from None
         if len(self._pieces) > shape.vocab:
-            raise ConfigError(f"{path}: {len(self._pieces)} pieces, but the model's vocab_size is {shape.vocab}")
+            raise ConfigError(
+                f"{path}: {len(self._pieces)} pieces, but the model's vocab_size is {shape.vocab}"
+            )
         self._bos = shape.bos
 
     def encode(self, text: str) -> list[int]:

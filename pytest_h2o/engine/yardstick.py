@@ -1,11 +1,13 @@
-"""Decode speed where other programs want the same cores: what was waited for, and a yardstick beside it.
+"""Decode speed where other programs want the same cores: what was waited for, and a yardstick
+beside it.
 
-Within a second the speed of a shared machine changes by tens of percent: other programs take the core, or the memory
-that weights stream from. Two measures tell that from a slow decoder. The kernel says how long a thread was ready to run
-while it had no core; that is no time of ours. And a fixed calculation, timed between tokens, is slowed by the same
-neighbours as the token before and after it. It streams the weights and does nothing else: it shares no code with
-decoding, and it never runs while encode workers are busy, so what decoding does, waits for or contends with shows in
-full. Sleeping and waiting for a lock are not being ready.
+Within a second the speed of a shared machine changes by tens of percent: other programs take the
+core, or the memory that weights stream from. Two measures tell that from a slow decoder. The kernel
+says how long a thread was ready to run while it had no core; that is no time of ours. And a fixed
+calculation, timed between tokens, is slowed by the same neighbours as the token before and after
+it. It streams the weights and does nothing else: it shares no code with decoding, and it never runs
+while encode workers are busy, so what decoding does, waits for or contends with shows in full.
+Sleeping and waiting for a lock are not being ready.
 """
 
 from __future__ import annotations
@@ -19,11 +21,15 @@ from pytest_h2o.engine.kv_cache import Floats
 from pytest_h2o.engine.model import Model
 
 EVERY = 4  # tokens from one run to the next: what disturbs lasts long enough to meet both
-SCHEDULE = Path("/proc/thread-self/schedstat")  # Linux: ns on a core, ns ready and waiting for one, turns
+SCHEDULE = Path(
+    "/proc/thread-self/schedstat"
+)  # Linux: ns on a core, ns ready and waiting for one, turns
 
 
 class Yardstick:
-    """The fixed calculation: one vector through every matrix of a model, without attention, cache or hooks."""
+    """The fixed calculation: one vector through every matrix of a model, without attention, cache
+    or hooks.
+    """
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -41,7 +47,8 @@ class Yardstick:
 
 
 class ReadyWait:
-    """How long the thread that made this has been ready to run without a core, in ns since some moment.
+    """How long the thread that made this has been ready to run without a core, in ns since some
+    moment.
 
     Always 0 where the system does not say.
     """

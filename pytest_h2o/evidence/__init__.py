@@ -1,6 +1,7 @@
 """Claims checked against what else a runtime printed. Pure but for reading the launches' own files.
 
-Every check says which output it needs; where a runtime does not print it, the claim is *not evidenced*.
+Every check says which output it needs; where a runtime does not print it, the claim is *not
+evidenced*.
 """
 
 from pytest_h2o.evidence.eviction import eviction_evidence

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pytest_h2o.evidence.look import TUNING_TOKENS, Look, looks_at, settle
-from pytest_h2o.gating import Evidence
 from pytest_h2o.parsers.loglines import INTEGRITY_KINDS, STALE_PLAN, LogFacts
-from pytest_h2o.results import Run
+from pytest_h2o.runs.results import Run
+from pytest_h2o.verdict import Evidence
 
 APPLIED = "evictions were applied"
 RATIO = "the lossy ratio is what the plans kept"
@@ -15,10 +15,12 @@ FRESH = "every response starts with an empty cache"
 TRIGGERED = "H2O was active"
 PROTECTED = "sink and recent tokens are kept"
 NEEDS = {
-    APPLIED: "[H2O] lines (kv_h2o_log_stats) of several plans per layer, h2o_evictions_applied or h2o_kv_tokens_end",
+    APPLIED: "[H2O] lines (kv_h2o_log_stats) of several plans per layer, h2o_evictions_applied "
+    "or h2o_kv_tokens_end",
     RATIO: "h2o_keep or [H2O] lines",
 }
-# Plans that the runtime cancels and makes again are counted twice; more than this is no longer that.
+# Plans that the runtime cancels and makes again are counted twice; more than this is no longer
+# that.
 COUNTED_AGAIN = 1.25
 BROKEN = [kind for kind in INTEGRITY_KINDS if kind not in (STALE_PLAN, "Clamp invalid meta remove")]
 
@@ -35,31 +37,56 @@ def eviction_evidence(run: Run) -> list[Evidence]:
 
 
 def _of_several_rows(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
-    """Needs the lines of a launch that printed several rows, whoever they are of: most plans were dropped."""
+    """Needs the lines of a launch that printed several rows, whoever they are of: most plans were
+    dropped.
+    """
     seen = {look.record.stdout for look in looks}
     for record, facts in zip(run.launches, run.facts, strict=True):
         if record.stdout not in seen and _mostly_stale(facts):
-            yield Evidence.of(APPLIED, False, f"{_dropped_plans(facts)}, see {record.stdout} ({record.name})")
+            yield Evidence.of(
+                APPLIED, False, f"{_dropped_plans(facts)}, see {record.stdout} ({record.name})"
+            )
 
 
 def _never_triggered(looks: Sequence[Look]) -> Evidence:
     config = looks[0].spec.config
-    interval, decoded = looks[0].setting("kv_h2o_update_interval"), max(look.row.decode_tokens or 0 for look in looks)
-    trigger, longest = looks[0].setting("kv_h2o_trigger_min_tokens"), max(look.tokens for look in looks)
+    interval, decoded = (
+        looks[0].setting("kv_h2o_update_interval"),
+        max(look.row.decode_tokens or 0 for look in looks),
+    )
+    trigger, longest = (
+        looks[0].setting("kv_h2o_trigger_min_tokens"),
+        max(look.tokens for look in looks),
+    )
     ratio = config.get("kv_h2o_target_lossy_ratio")
     if trigger > longest:
         cause = f"H2O_TRIGGER_MIN is {trigger}, the longest response has {longest} tokens"
     elif any(look.facts.floor_dominated for look in looks):
-        cause = "sink and recent tokens leave nothing to evict (floor-keep dominates target); lower H2O_RECENT_TOKENS"
+        cause = (
+            "sink and recent tokens leave nothing to evict (floor-keep dominates target); "
+            "lower H2O_RECENT_TOKENS"
+        )
     elif looks[0].spec.attention_option:
-        cause = f"ATTENTION_OPTION={looks[0].spec.attention_option} quantises KV, which switches H2O off"
-    elif config.get("kv_h2o_target_mode") == "adaptive" and isinstance(ratio, int | float) and ratio <= 1:
+        cause = (
+            f"ATTENTION_OPTION={looks[0].spec.attention_option} quantises KV, which switches "
+            f"H2O off"
+        )
+    elif (
+        config.get("kv_h2o_target_mode") == "adaptive"
+        and isinstance(ratio, int | float)
+        and ratio <= 1
+    ):
         cause = "H2O_TARGET_LOSSY_RATIO of 1 keeps everything"
     elif interval > decoded:
-        cause = f"H2O_UPDATE_INTERVAL is {interval} executions of layers, and {decoded} tokens were decoded; lower it"
+        cause = (
+            f"H2O_UPDATE_INTERVAL is {interval} executions of layers, and {decoded} tokens "
+            f"were decoded; lower it"
+        )
     else:
         cause = "does the program read the kv_h2o_* keys of the config it was given?"
-    return Evidence(claim=TRIGGERED, standing="contradicted", text=f"H2O never triggered in any launch; {cause}")
+    return Evidence(
+        claim=TRIGGERED, standing="contradicted", text=f"H2O never triggered in any launch; {cause}"
+    )
 
 
 def _each(looks: Sequence[Look]) -> Iterator[Evidence]:
@@ -74,14 +101,26 @@ def _counters(look: Look) -> Evidence | None:
     planned, applied = look.value("h2o_evictions_planned"), look.value("h2o_evictions_applied")
     if planned is None or applied is None:
         return None
-    return look.says(APPLIED, applied >= planned > 0, f"{applied:g} of {planned:g} planned evictions were applied")
+    return look.says(
+        APPLIED,
+        applied >= planned > 0,
+        f"{applied:g} of {planned:g} planned evictions were applied",
+    )
 
 
 def _counted(look: Look) -> Evidence | None:
     """Needs ``[H2O]`` lines beside evicted tokens of one response, or planned evictions of each."""
-    total, planned, facts = look.value("h2o_total_evict_tokens"), look.value("h2o_evictions_planned"), look.facts
+    total, planned, facts = (
+        look.value("h2o_total_evict_tokens"),
+        look.value("h2o_evictions_planned"),
+        look.facts,
+    )
     if total is not None and facts.plans and total > 1.1 * facts.evicted:
-        return look.says(APPLIED, False, f"{total:g} evicted tokens are counted, the plan lines drop {facts.evicted}")
+        return look.says(
+            APPLIED,
+            False,
+            f"{total:g} evicted tokens are counted, the plan lines drop {facts.evicted}",
+        )
     if planned and facts.plans and planned * (look.spec.repeat or 1) > facts.plans + 0.5:
         text = f"{planned:g} plans are counted in each of {look.spec.repeat or 1} responses"
         return look.says(APPLIED, False, f"{text}, the lines of all have {facts.plans}")
@@ -109,11 +148,17 @@ def _shrank(look: Look) -> Evidence | None:
     facts = look.facts
     if look.logs and not facts.plans:
         return look.says(
-            APPLIED, False, "an eviction is claimed, and no [H2O] plan line was printed though others were"
+            APPLIED,
+            False,
+            "an eviction is claimed, and no [H2O] plan line was printed though others were",
         )
     if not facts.plans_followed_by_smaller_kv:
         return None
-    return look.says(APPLIED, True, f"KV shrank after {facts.plans_followed_by_smaller_kv} of {facts.plans} plans")
+    return look.says(
+        APPLIED,
+        True,
+        f"KV shrank after {facts.plans_followed_by_smaller_kv} of {facts.plans} plans",
+    )
 
 
 def _kv_at_end(look: Look) -> Evidence | None:
@@ -124,22 +169,30 @@ def _kv_at_end(look: Look) -> Evidence | None:
     gone, expected = look.tokens - end, evicted_per_layer(look)
     holds = gone > 0.01 * look.tokens and gone >= 0.5 * expected
     planned = f", by plans {look.tokens - expected:.0f}" if expected else ""
-    return look.says(APPLIED, holds, f"KV holds {end:g} tokens per layer after {look.tokens}{planned}")
+    return look.says(
+        APPLIED, holds, f"KV holds {end:g} tokens per layer after {look.tokens}{planned}"
+    )
 
 
 def evicted_per_layer(look: Look) -> float:
-    """Tokens that the plans of one response drop, per layer of the model; 0 if that cannot be told."""
+    """Tokens that the plans of one response drop, per layer of the model; 0 if that cannot be
+    told.
+    """
     if look.spec.config.get("kv_h2o_layer_end") != -1 or not look.facts.plans:
         return 0.0
     dropped = look.value("h2o_total_evict_tokens")
     if dropped is None:
-        planned = look.number("h2o_evictions_planned", look.facts.plans / look.responses if look.responses else 0.0)
+        planned = look.number(
+            "h2o_evictions_planned", look.facts.plans / look.responses if look.responses else 0.0
+        )
         dropped = look.facts.evicted / look.facts.plans * planned
     return dropped / (max(look.facts.layers) + 1)
 
 
 def _resident(look: Look) -> Evidence | None:
-    """Needs ``h2o_kv_resident_mb``, its peak and ``h2o_kv_tokens_end``: the bytes go with the tokens."""
+    """Needs ``h2o_kv_resident_mb``, its peak and ``h2o_kv_tokens_end``: the bytes go with the
+    tokens.
+    """
     resident, peak, end = (
         look.value(f"h2o_kv_{name}") for name in ("resident_mb", "peak_mb", "tokens_end")
     )  # fmt: skip
@@ -147,16 +200,23 @@ def _resident(look: Look) -> Evidence | None:
         return None
     blocks = look.number("h2o_lossless_raw_mb") + look.number("h2o_lossless_comp_mb")
     most = 1.02 * (end * peak / look.row.prompt_tokens + blocks) + 0.01
-    return look.says(APPLIED, resident <= most, f"{resident:g} MiB are held for {end:g} tokens per layer")
+    return look.says(
+        APPLIED, resident <= most, f"{resident:g} MiB are held for {end:g} tokens per layer"
+    )
 
 
 def _effective(look: Look) -> Evidence | None:
-    """Needs ``h2o_effective_ratio`` and ``h2o_keep``: since the last eviction at most every decoded token was added."""
+    """Needs ``h2o_effective_ratio`` and ``h2o_keep``: since the last eviction at most every decoded
+    token was added.
+    """
     ratio, keep = look.value("h2o_effective_ratio"), look.value("h2o_keep")
     if ratio is None or keep is None or not look.tokens:
         return None
     least = 0.95 * look.tokens / (keep * look.tokens + (look.row.decode_tokens or 0))
-    text = f"the H2O layers hold 1/{ratio:.3g} of their tokens at the end, kept were {keep:.1%} at the last eviction"
+    text = (
+        f"the H2O layers hold 1/{ratio:.3g} of their tokens at the end, kept were {keep:.1%} "
+        f"at the last eviction"
+    )
     return look.says(APPLIED, ratio >= least, text)
 
 
@@ -167,7 +227,9 @@ def _ratio_of_keep(look: Look) -> Evidence | None:
         return None
     # The mean of ratios exceeds the ratio of means by about the squared relative deviation.
     slack = 1.01 + 2 * look.spread("h2o_keep") ** 2
-    return look.says(RATIO, lossy * keep <= slack, f"lossy ratio {lossy:g} with {keep:.1%} of the tokens kept")
+    return look.says(
+        RATIO, lossy * keep <= slack, f"lossy ratio {lossy:g} with {keep:.1%} of the tokens kept"
+    )
 
 
 def _ratio_of_plans(look: Look) -> Evidence | None:
@@ -176,11 +238,17 @@ def _ratio_of_plans(look: Look) -> Evidence | None:
     if lossy is None or not look.facts.plans:
         return None
     best = max(layer.best_ratio for layer in look.facts.layers.values())
-    return look.says(RATIO, lossy <= 1.01 * best, f"lossy ratio {lossy:g}, the plan that kept least kept 1/{best:.4g}")
+    return look.says(
+        RATIO,
+        lossy <= 1.01 * best,
+        f"lossy ratio {lossy:g}, the plan that kept least kept 1/{best:.4g}",
+    )
 
 
 def _intact(look: Look) -> Evidence | None:
-    """Needs the KV integrity lines; the clamped removals that baselines print as well say nothing."""
+    """Needs the KV integrity lines; the clamped removals that baselines print as well say
+    nothing.
+    """
     found = look.facts.findings
     seen = [f"{found[kind].count} lines {kind!r}" for kind in BROKEN if kind in found]
     return look.doubts(APPLIED, f"the program prints {', '.join(seen)}") if seen else None
@@ -203,12 +271,17 @@ def leftovers(look: Look) -> Iterator[Evidence]:
     """Needs ``kv=`` of any line: a cache longer than the request holds tokens of earlier ones."""
     longest = look.facts.max_kv or 0
     if longest > look.tokens + TUNING_TOKENS:
-        text = f"kv= reaches {longest} in a request of {look.tokens} tokens: KV of earlier requests was kept"
+        text = (
+            f"kv= reaches {longest} in a request of {look.tokens} tokens: KV of earlier "
+            f"requests was kept"
+        )
         yield look.doubts(FRESH, f"{text}, so speeds over repeats favour whoever evicts")
 
 
 def _conserved(looks: Sequence[Look]) -> Iterator[Evidence]:
-    """Needs ``[H2O]`` lines and the number of responses: a layer cannot drop and hold more tokens than it was given."""
+    """Needs ``[H2O]`` lines and the number of responses: a layer cannot drop and hold more tokens
+    than it was given.
+    """
     given = dropped = cancelled = 0
     for look in looks:
         if look.responses is None:
@@ -223,6 +296,10 @@ def _conserved(looks: Sequence[Look]) -> Iterator[Evidence]:
         return
     text = f"the plans drop or keep {dropped} tokens of layers that were given {given}"
     if dropped - cancelled > COUNTED_AGAIN * given:
-        yield Evidence(claim=APPLIED, standing="contradicted", text=f"{text}: plans were made and not applied")
+        yield Evidence(
+            claim=APPLIED, standing="contradicted", text=f"{text}: plans were made and not applied"
+        )
     else:
-        yield Evidence(claim=APPLIED, standing="doubtful", text=f"{text}: some were cancelled and made again")
+        yield Evidence(
+            claim=APPLIED, standing="doubtful", text=f"{text}: some were cancelled and made again"
+        )

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pytest_h2o.gating import Evidence
 from pytest_h2o.parsers.loglines import LogFacts
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.results import Run
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.specs import LaunchSpec
+from pytest_h2o.runs.results import Run
+from pytest_h2o.verdict import Evidence
 
 TUNING_TOKENS = 16  # single tokens that programs decode before the first request
 SHOWN = 3
@@ -37,7 +37,9 @@ class Look:
 
     @property
     def responses(self) -> int | None:
-        """Responses of the launch, None if unknown; ``llm_bench`` makes one more than it measures."""
+        """Responses of the launch, None if unknown; ``llm_bench`` makes one more than it
+        measures.
+        """
         if self.spec.program == "llm_demo":
             return 1
         return None if self.spec.repeat is None else self.spec.repeat + 1
@@ -73,12 +75,16 @@ class Look:
         return absent if value is None else value
 
     def setting(self, key: str, absent: int = 0) -> int:
-        """A whole number of the launch's config; ``absent`` where it has none: a recorded config may hold anything."""
+        """A whole number of the launch's config; ``absent`` where it has none: a recorded config
+        may hold anything.
+        """
         value = self.spec.config.get(key, absent)
         return int(value) if isinstance(value, int | float) and math.isfinite(value) else absent
 
     def spread(self, metric: str) -> float:
-        """Standard deviation over mean, at most 1000; of values that are nearly equal programs may print nan."""
+        """Standard deviation over mean, at most 1000; of values that are nearly equal programs may
+        print nan.
+        """
         sample = self.row.samples.get(metric)
         if not sample or not sample.std or not sample.mean or math.isnan(sample.std):
             return 0.0
@@ -94,7 +100,9 @@ class Look:
 
 
 def looks_at(run: Run) -> list[Look]:
-    """The launches of a run that printed one row each; none if any is unusable, since no gate passes then."""
+    """The launches of a run that printed one row each; none if any is unusable, since no gate
+    passes then.
+    """
     if run.problems:
         return []
     facts = {id(record): facts for record, facts in zip(run.launches, run.facts, strict=True)}
@@ -103,9 +111,11 @@ def looks_at(run: Run) -> list[Look]:
 
 
 def settle(observations: Iterable[Evidence], needs: Mapping[str, str]) -> list[Evidence]:
-    """What all observations together say about each claim; ``needs`` names the output that each claim needs.
+    """What all observations together say about each claim; ``needs`` names the output that each
+    claim needs.
 
-    Contradictions are all that is said where there are any; a claim nobody could look at is not evidenced.
+    Contradictions are all that is said where there are any; a claim nobody could look at is not
+    evidenced.
     """
     found = list(observations)
     settled: list[Evidence] = []
@@ -119,7 +129,9 @@ def settle(observations: Iterable[Evidence], needs: Mapping[str, str]) -> list[E
         else:
             settled += [_merged(items, 1) for items in (doubts, supports) if items]
         if not own:
-            settled.append(Evidence(claim=claim, standing="not evidenced", text=f"needs {needs[claim]}"))
+            settled.append(
+                Evidence(claim=claim, standing="not evidenced", text=f"needs {needs[claim]}")
+            )
     return settled
 
 

@@ -1,14 +1,16 @@
-"""Is a lossless ratio true, were the blocks decoded, and did decoding give back what was encoded?"""
+"""Is a lossless ratio true, were the blocks decoded, and did decoding give back what was
+encoded?
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from pytest_h2o.evidence.look import Look, looks_at, settle
-from pytest_h2o.gating import Evidence
 from pytest_h2o.metrics import MIB
 from pytest_h2o.parsers.loglines import LOSSLESS_ERRORS
-from pytest_h2o.results import Run
+from pytest_h2o.runs.results import Run
+from pytest_h2o.verdict import Evidence
 
 RATIO = "the lossless ratio is raw over encoded bytes"
 DECODED = "encoded blocks were decoded"
@@ -39,32 +41,53 @@ def _bytes(look: Look) -> Evidence | None:
     if ratio is None or raw is None or comp is None or not raw or not comp:
         return None
     rounding = 0.005 if look.spec.program == "llm_bench" else 0.0
-    slack = 1.03 + look.spread("h2o_lossless_raw_mb") ** 2 + look.spread("h2o_lossless_comp_mb") ** 2
-    least, most = (raw - rounding) / (comp + rounding), (raw + rounding) / max(comp - rounding, 1e-9)
+    slack = (
+        1.03 + look.spread("h2o_lossless_raw_mb") ** 2 + look.spread("h2o_lossless_comp_mb") ** 2
+    )
+    least, most = (
+        (raw - rounding) / (comp + rounding),
+        (raw + rounding) / max(comp - rounding, 1e-9),
+    )
     holds = least / slack <= ratio <= most * slack
-    return look.says(RATIO, holds, f"ratio {ratio:g} of {raw:.3g} MiB raw and {comp:.3g} MiB encoded")
+    return look.says(
+        RATIO, holds, f"ratio {ratio:g} of {raw:.3g} MiB raw and {comp:.3g} MiB encoded"
+    )
 
 
 def _logged(look: Look) -> Evidence | None:
-    """Needs ``[H2O-LOSSLESS]`` lines: their bytes over all responses make about the same ratio, and no fewer bytes."""
+    """Needs ``[H2O-LOSSLESS]`` lines: their bytes over all responses make about the same ratio, and
+    no fewer bytes.
+    """
     facts, ratio = look.facts, look.number("h2o_lossless", 1.0)
     if look.logs and not facts.updates:
-        return look.says(RATIO, False, f"ratio {ratio:g}, and no [H2O-LOSSLESS] line was printed though others were")
+        return look.says(
+            RATIO,
+            False,
+            f"ratio {ratio:g}, and no [H2O-LOSSLESS] line was printed though others were",
+        )
     if not facts.comp_bytes:
         return None
     logged, mib = facts.raw_bytes / facts.comp_bytes, facts.raw_bytes / MIB
     measured = look.number("h2o_lossless_raw_mb") * (look.spec.repeat or 1)
     holds = 0.75 <= ratio / logged <= 1.33 and measured <= 1.05 * mib + 0.01 * (look.responses or 1)
-    return look.says(RATIO, holds, f"ratio {ratio:g}; the log's {facts.updates} blocks: {mib:.3g} MiB, {logged:.4g}")
+    return look.says(
+        RATIO,
+        holds,
+        f"ratio {ratio:g}; the log's {facts.updates} blocks: {mib:.3g} MiB, {logged:.4g}",
+    )
 
 
 def _recorded(look: Look) -> Evidence | None:
-    """Needs ``[H2O-LOSSLESS]`` lines of ``llm_demo``, whose record is about the one response that they are about."""
+    """Needs ``[H2O-LOSSLESS]`` lines of ``llm_demo``, whose record is about the one response that
+    they are about.
+    """
     if look.spec.program != "llm_demo" or not look.facts.updates:
         return None
     recorded = [look.number(f"h2o_lossless_{name}_mb") for name in ("raw", "comp")]
     logged = [look.facts.raw_bytes / MIB, look.facts.comp_bytes / MIB]
-    holds = all(abs(one - other) <= 0.1 * other for one, other in zip(recorded, logged, strict=True))
+    holds = all(
+        abs(one - other) <= 0.1 * other for one, other in zip(recorded, logged, strict=True)
+    )
     text = "{:.3g} MiB raw and {:.3g} encoded are recorded".format(*recorded)
     return look.says(RATIO, holds, f"{text}, the lines have {logged[0]:.3g} and {logged[1]:.3g}")
 
@@ -75,7 +98,9 @@ def _decoded(look: Look) -> Evidence | None:
         raw = look.number("h2o_lossless_raw_mb")
         text = f"{decompressed:.3g} MiB were decoded of {raw:.3g}"
         return (
-            look.doubts(DECODED, text) if 0 < decompressed < 0.5 * raw else look.says(DECODED, decompressed > 0, text)
+            look.doubts(DECODED, text)
+            if 0 < decompressed < 0.5 * raw
+            else look.says(DECODED, decompressed > 0, text)
         )
     us, hits = look.value("h2o_lossless_decomp_us"), look.value("h2o_lossless_decode_cache_hit")
     if us is None or hits is None:
@@ -85,7 +110,10 @@ def _decoded(look: Look) -> Evidence | None:
     store = look.spec.config.get("kv_lossless_runtime_mode") == "store"
     if store and not us and not hits and look.tokens <= trigger:
         # What the last token encodes would be restored at the next one, and there is none.
-        return look.doubts(DECODED, f"{text}: responses of {look.tokens} tokens end where encoding begins, {trigger}")
+        return look.doubts(
+            DECODED,
+            f"{text}: responses of {look.tokens} tokens end where encoding begins, {trigger}",
+        )
     return look.says(DECODED, us > 0 or hits > 0, text)
 
 
@@ -96,29 +124,57 @@ def _equal(look: Look) -> Evidence | None:
         shrunk = look.facts.gains / look.facts.updates if look.facts.updates else 1.0
         failed = look.number("h2o_lossless_fallback")
         holds = trips + failed >= 0.98 * shrunk * blocks - 0.01
-        return look.says(EQUAL, holds, f"{trips:g} of {blocks:g} blocks were decoded and compared equal")
-    if look.spec.config.get("kv_lossless_strict_roundtrip_check") and look.value("h2o_lossless_fallback") is not None:
-        return look.says(EQUAL, True, "the runtime compared hashes, and failures are counted as fallback")
+        return look.says(
+            EQUAL, holds, f"{trips:g} of {blocks:g} blocks were decoded and compared equal"
+        )
+    if (
+        look.spec.config.get("kv_lossless_strict_roundtrip_check")
+        and look.value("h2o_lossless_fallback") is not None
+    ):
+        return look.says(
+            EQUAL, True, "the runtime compared hashes, and failures are counted as fallback"
+        )
     return None
 
 
 def _counted(look: Look) -> Evidence | None:
-    """Needs ``[H2O-LOSSLESS]`` lines: what they call a fallback, a failed restore or a full queue is counted."""
+    """Needs ``[H2O-LOSSLESS]`` lines: what they call a fallback, a failed restore or a full queue
+    is counted.
+    """
     facts, wrong = look.facts, list[str]()
-    failures = facts.fallbacks + sum(facts.findings[kind].count for kind in LOSSLESS_ERRORS if kind in facts.findings)
-    for seen, column in ((failures, "h2o_lossless_fallback"), (facts.backpressure, "h2o_lossless_backpressure_skip")):
+    failures = facts.fallbacks + sum(
+        facts.findings[kind].count for kind in LOSSLESS_ERRORS if kind in facts.findings
+    )
+    for seen, column in (
+        (failures, "h2o_lossless_fallback"),
+        (facts.backpressure, "h2o_lossless_backpressure_skip"),
+    ):
         if seen and look.value(column) == 0:
             wrong.append(f"{column} is 0, and {seen} lines say otherwise")
     return look.says(COUNTED, False, "; ".join(wrong)) if wrong else None
 
 
 def _clocked(look: Look) -> Evidence | None:
-    """Needs ``decomp_us=`` of lines; blocks of an earlier response, from the cache, cost nothing."""
-    column, logged, responses = look.value("h2o_lossless_decomp_us"), look.facts.restore_us, look.responses
-    if column is None or not logged or not responses or look.number("h2o_lossless_decode_cache_hit"):
+    """Needs ``decomp_us=`` of lines; blocks of an earlier response, from the cache, cost
+    nothing.
+    """
+    column, logged, responses = (
+        look.value("h2o_lossless_decomp_us"),
+        look.facts.restore_us,
+        look.responses,
+    )
+    if (
+        column is None
+        or not logged
+        or not responses
+        or look.number("h2o_lossless_decode_cache_hit")
+    ):
         return None
     least = (0.5 if look.spec.program == "llm_demo" else 0.1) * logged / responses
-    text = f"h2o_lossless_decomp_us is {column:g}, by the lines decoding took {logged / responses:g} in a response"
+    text = (
+        f"h2o_lossless_decomp_us is {column:g}, by the lines decoding took "
+        f"{logged / responses:g} in a response"
+    )
     return look.says(TIMED, column >= least, text)
 
 
@@ -128,16 +184,24 @@ def _possible(look: Look) -> Evidence | None:
     if not decoded or us is None or look.number("h2o_lossless_decode_cache_hit"):
         return None
     holds = decoded * MIB <= FASTEST * us / 1e6
-    return None if holds else look.says(TIMED, False, f"{decoded:.3g} MiB were decoded in {us:g} µs")
+    return (
+        None if holds else look.says(TIMED, False, f"{decoded:.3g} MiB were decoded in {us:g} µs")
+    )
 
 
 def _timed(look: Look) -> Evidence | None:
-    """Needs decode and decompression times in store mode, where the decoding thread waits for restored values."""
+    """Needs decode and decompression times in store mode, where the decoding thread waits for
+    restored values.
+    """
     decode, restore = decode_seconds(look), look.value("h2o_lossless_decomp_us")
     if look.spec.config.get("kv_lossless_runtime_mode") != "store" or not decode or restore is None:
         return None
     waited = (restore + look.number("h2o_lossless_async_wait_us")) / 1e6
-    return look.says(TIMED, waited <= 1.05 * decode, f"restoring took {waited:.3g} s, all decoding {decode:.3g} s")
+    return look.says(
+        TIMED,
+        waited <= 1.05 * decode,
+        f"restoring took {waited:.3g} s, all decoding {decode:.3g} s",
+    )
 
 
 def decode_seconds(look: Look) -> float | None:

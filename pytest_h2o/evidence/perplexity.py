@@ -8,18 +8,21 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from pytest_h2o.gating import Evidence, Measured
-from pytest_h2o.results import located
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import located
 from pytest_h2o.runtimes.base import QUALITY_FILE
+from pytest_h2o.verdict import Evidence, Measured
 
 WORTH = "what H2O keeps is worth more than what is recent"
 EVICTED = "H2O held as little as it was asked to, and no more than the window"
-# At the end of a response the tokens decoded since the last eviction are held as well; honest ratios come to 0.74.
+# At the end of a response the tokens decoded since the last eviction are held as well; honest
+# ratios come to 0.74.
 LEAST, HALF = 0.95, 0.5
 NOTHING_EVICTED = (
-    "neither policy evicted anything of the text, which is read in windows of 912 tokens: there is nothing to compare; "
-    "lower H2O_TRIGGER_MIN, H2O_RECENT_TOKENS or H2O_SINK_TOKENS, or leave this gate out with REQUIRE_QUALITY=0"
+    "neither policy evicted anything of the text, which is read in windows of 912 tokens: there "
+    "is nothing to compare; "
+    "lower H2O_TRIGGER_MIN, H2O_RECENT_TOKENS or H2O_SINK_TOKENS, or leave this gate out with "
+    "REQUIRE_QUALITY=0"
 )
 SIZE_LIMIT = 1 << 20
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=0)]
@@ -28,7 +31,8 @@ Finite = Annotated[float, Field(allow_inf_nan=False, ge=0)]
 class Row(BaseModel):
     """One policy at a target lossy ratio.
 
-    ``divergence`` is from the full cache, in nats per token; ``recall_perplexity`` is that of passages that return.
+    ``divergence`` is from the full cache, in nats per token; ``recall_perplexity`` is that of
+    passages that return.
     """
 
     policy: str
@@ -54,7 +58,9 @@ class Report(BaseModel):
 
 
 def read_quality(record: LaunchRecord) -> tuple[Mapping[str, Row], str]:
-    """The rows ``full``, ``h2o`` and ``window`` at the tested lossy ratio, or why there are none."""
+    """The rows ``full``, ``h2o`` and ``window`` at the tested lossy ratio, or why there are
+    none.
+    """
     path = record.directory / QUALITY_FILE
     if record.status != "ok":
         return {}, located(record.reason, record.directory, record.name)
@@ -63,7 +69,9 @@ def read_quality(record: LaunchRecord) -> tuple[Mapping[str, Row], str]:
     except (OSError, ValueError, ValidationError) as error:
         return {}, f"{path} holds no quality report: {str(error).splitlines()[0]}"
     asked = _asked(record)
-    found = {row.policy: row for row in rows if row.policy == "full" or abs(row.target - asked) < 0.01}
+    found = {
+        row.policy: row for row in rows if row.policy == "full" or abs(row.target - asked) < 0.01
+    }
     absent = [policy for policy in ("full", "h2o", "window") if policy not in found]
     if absent:
         return found, f"{path} has no row {', '.join(absent)} at the lossy ratio {asked:g}"
@@ -100,7 +108,8 @@ def perplexity_increase(record: LaunchRecord) -> Measured:
 def quality_evidence(record: LaunchRecord) -> list[Evidence]:
     """Whether H2O evicted, and loses less than a sliding window of the same size.
 
-    It is to stay nearer to the full cache, and to predict better what the beginning of the prompt said. The perplexity
+    It is to stay nearer to the full cache, and to predict better what the beginning of the prompt
+    said. The perplexity
     of plain text is not compared: a small model may predict that as well without its distant part.
     """
     rows, missing = read_quality(record)
@@ -109,9 +118,16 @@ def quality_evidence(record: LaunchRecord) -> list[Evidence]:
     h2o, window = rows["h2o"], rows["window"]
     less = h2o.divergence < window.divergence and h2o.recall_perplexity < window.recall_perplexity
     text = (
-        f"divergence from the full cache {h2o.divergence:.5f}, of a sliding window {window.divergence:.5f}; "
-        f"perplexity of passages that return {h2o.recall_perplexity:.3f}, {window.recall_perplexity:.3f}"
+        f"divergence from the full cache {h2o.divergence:.5f}, of a sliding window "
+        f"{window.divergence:.5f}; "
+        f"perplexity of passages that return {h2o.recall_perplexity:.3f}, "
+        f"{window.recall_perplexity:.3f}"
     )
-    as_little = h2o.effective_ratio >= LEAST * max(window.effective_ratio, 1 + HALF * (h2o.target - 1))
-    sizes = f"H2O held 1/{h2o.effective_ratio:.3g} of the tokens, the sliding window 1/{window.effective_ratio:.3g}"
+    as_little = h2o.effective_ratio >= LEAST * max(
+        window.effective_ratio, 1 + HALF * (h2o.target - 1)
+    )
+    sizes = (
+        f"H2O held 1/{h2o.effective_ratio:.3g} of the tokens, the sliding window "
+        f"1/{window.effective_ratio:.3g}"
+    )
     return [Evidence.of(WORTH, less, text), Evidence.of(EVICTED, as_little, sizes)]

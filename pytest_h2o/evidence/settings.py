@@ -1,4 +1,6 @@
-"""Did the program run with the settings it was given? Generated config, echoes, block spans, workers and cache."""
+"""Did the program run with the settings it was given? Generated config, echoes, block spans,
+workers and cache.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_h2o.evidence.look import Look, looks_at, settle
-from pytest_h2o.gating import Evidence
-from pytest_h2o.results import Run
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.config import SIZE_LIMIT
 from pytest_h2o.runtimes.programs import launch_values
+from pytest_h2o.verdict import Evidence
 
 CONFIG = "the launch had the generated config"
 ECHO = "the program used the settings it was given"
@@ -20,9 +22,17 @@ CACHE = "the decode cache works"
 QUEUE = "the queue peak is that of the log"
 SPANS = "blocks are as long as asked for"
 NEEDS_LINES = "[H2O-LOSSLESS] lines and the settings of the launch"
-NEEDS = {CONFIG: "the config.json of the launch", ECHO: "a table with threads and backend, or log lines"}
+NEEDS = {
+    CONFIG: "the config.json of the launch",
+    ECHO: "a table with threads and backend, or log lines",
+}
 MODES = {"probe": 0, "full": 1, "store": 2}
-ECHOED = {"target": "target_keep_ratio", "recent": "recent_tokens", "sink": "sink_tokens", "block": "block_tokens"}
+ECHOED = {
+    "target": "target_keep_ratio",
+    "recent": "recent_tokens",
+    "sink": "sink_tokens",
+    "block": "block_tokens",
+}
 HEAD_BYTES = 64 * 1024
 SPARE_CORES = 1  # what a program may keep busy beside its threads and encode workers, reading files for instance
 
@@ -36,7 +46,10 @@ def settings_evidence(run: Run) -> list[Evidence]:
 def spans_evidence(run: Run) -> list[Evidence]:
     """Whether each launch cut blocks of the length that its settings say."""
     looks = looks_at(run)
-    return settle([found for look in looks if look.spec.config and (found := _spans(look))], {SPANS: NEEDS_LINES})
+    return settle(
+        [found for look in looks if look.spec.config and (found := _spans(look))],
+        {SPANS: NEEDS_LINES},
+    )
 
 
 def _observations(look: Look) -> Iterator[Evidence]:
@@ -61,7 +74,9 @@ def config_used(look: Look) -> Evidence | None:
         for key, value in asked.items()
         if written.get(key) != value
     ]
-    return look.says(CONFIG, not wrong, "; ".join(wrong[:3]) or f"{look.record.config_path.name} has every key")
+    return look.says(
+        CONFIG, not wrong, "; ".join(wrong[:3]) or f"{look.record.config_path.name} has every key"
+    )
 
 
 def read_config(record: LaunchRecord) -> dict[str, object] | None:
@@ -93,7 +108,10 @@ def cores_used(look: Look) -> Evidence | None:
         return None
     workers = look.setting("kv_lossless_async_threads")
     allowed, used = look.spec.threads + workers + SPARE_CORES, cpu / wall
-    text = f"{used:.1f} cores were busy on average, asked for {look.spec.threads} threads and {workers} encode workers"
+    text = (
+        f"{used:.1f} cores were busy on average, asked for {look.spec.threads} threads and "
+        f"{workers} encode workers"
+    )
     return look.says(ECHO, used <= allowed, text)
 
 
@@ -103,7 +121,11 @@ def _log_echo(look: Look) -> Evidence | None:
     for word, key in ECHOED.items():
         asked, seen = config.get(f"kv_h2o_{key}"), look.facts.echo.get(word, set())
         if isinstance(asked, int | float):
-            wrong += [f"{word}={text}, asked for {asked:g}" for text in seen if not _same_number(text, asked)]
+            wrong += [
+                f"{word}={text}, asked for {asked:g}"
+                for text in seen
+                if not _same_number(text, asked)
+            ]
     asked_mode = str(config.get("kv_lossless_runtime_mode"))
     seen_modes = look.facts.modes - {MODES.get(asked_mode, -1)}
     wrong += [f"mode={mode}, asked for {asked_mode}" for mode in seen_modes]
@@ -113,18 +135,25 @@ def _log_echo(look: Look) -> Evidence | None:
 
 
 def _layers(look: Look) -> Evidence | None:
-    """Needs ``layer=`` of plan lines: only layers of the H2O range lose tokens, if the model is as deep as that."""
+    """Needs ``layer=`` of plan lines: only layers of the H2O range lose tokens, if the model is as
+    deep as that.
+    """
     start, end = (look.setting(f"kv_h2o_layer_{name}", -1) for name in ("start", "end"))
     planned = [layer for layer, facts in look.facts.layers.items() if facts.plans]
     if not planned or max(look.facts.layers) < start:
         return None
     outside = [str(layer) for layer in sorted(planned) if layer < start or 0 <= end < layer]
-    text = f"plans for layers {', '.join(outside[:5])}, asked for {start} to {end if end >= 0 else 'the last'}"
+    text = (
+        f"plans for layers {', '.join(outside[:5])}, asked for {start} to "
+        f"{end if end >= 0 else 'the last'}"
+    )
     return look.says(ECHO, not outside, text if outside else "plans for layers of the H2O range")
 
 
 def _queue(look: Look) -> Evidence | None:
-    """Needs ``queue=`` of lines: the column is the peak of the responses that are measured, the lines of all."""
+    """Needs ``queue=`` of lines: the column is the peak of the responses that are measured, the
+    lines of all.
+    """
     peak, seen = look.value("h2o_lossless_queue_peak"), look.facts.max_queue
     if peak is None or not seen or not look.responses:
         return None
@@ -145,10 +174,26 @@ def _started_with(look: Look) -> Evidence | None:
         return None
     with look.record.stdout.open("rb") as file:
         head = file.read(HEAD_BYTES).decode(errors="replace")
-    asked = {"config path is ": look.record.config_path.name, "prompt file is ": look.spec.prompt_file.name}
-    said = {mark: line.removeprefix(mark) for mark in asked for line in head.splitlines() if line.startswith(mark)}
-    wrong = [f"{mark}{path}, asked for {asked[mark]}" for mark, path in said.items() if Path(path).name != asked[mark]]
-    return look.says(ECHO, not wrong, "; ".join(wrong) or "config and prompt file as asked for") if said else None
+    asked = {
+        "config path is ": look.record.config_path.name,
+        "prompt file is ": look.spec.prompt_file.name,
+    }
+    said = {
+        mark: line.removeprefix(mark)
+        for mark in asked
+        for line in head.splitlines()
+        if line.startswith(mark)
+    }
+    wrong = [
+        f"{mark}{path}, asked for {asked[mark]}"
+        for mark, path in said.items()
+        if Path(path).name != asked[mark]
+    ]
+    return (
+        look.says(ECHO, not wrong, "; ".join(wrong) or "config and prompt file as asked for")
+        if said
+        else None
+    )
 
 
 def _spans(look: Look) -> Evidence | None:
@@ -156,35 +201,53 @@ def _spans(look: Look) -> Evidence | None:
     if not look.facts.updates:
         return None
     config = look.spec.config
-    # The cold region begins behind the hot sink, in store mode with an overlap of an eighth: a block may lack these.
+    # The cold region begins behind the hot sink, in store mode with an overlap of an eighth: a
+    # block may lack these.
     sink = look.setting("kv_lossless_hot_sink_tokens")
     overlap = 0.125 if config.get("kv_lossless_runtime_mode") == "store" else 0.0
     seen = {"first": (look.facts.bootstrap_spans, sink), "later": (look.facts.periodic_spans, sink)}
     wrong = [
         f"{kind} blocks of {', '.join(map(str, sorted(spans)[:5]))} tokens, asked for {expected}"
-        for (kind, (spans, lacking)), expected in zip(seen.items(), _expected_spans(look), strict=True)
+        for (kind, (spans, lacking)), expected in zip(
+            seen.items(), _expected_spans(look), strict=True
+        )
         if spans and not (1 - overlap) * expected - lacking <= max(spans) <= expected
     ]
-    return look.says(SPANS, not wrong, "; ".join(wrong) or f"first and later blocks of {_expected_spans(look)} tokens")
+    return look.says(
+        SPANS,
+        not wrong,
+        "; ".join(wrong) or f"first and later blocks of {_expected_spans(look)} tokens",
+    )
 
 
 def _expected_spans(look: Look) -> tuple[int, int]:
     config = look.spec.config
     block = look.setting("kv_lossless_block_tokens")
     if config.get("kv_lossless_runtime_mode") != "store":
-        return (min(block, 32) if config.get("kv_lossless_runtime_mode") == "probe" else block), block
+        return (
+            min(block, 32) if config.get("kv_lossless_runtime_mode") == "probe" else block
+        ), block
     bootstrap = look.setting("kv_lossless_store_bootstrap_tokens")
     step = look.setting("kv_lossless_store_grouped_step_tokens")
     return bootstrap if bootstrap > 0 else max(16, block // 2), step if step > 0 else 3 * block
 
 
 def _asynchronous(look: Look) -> Evidence | None:
-    """Needs ``h2o_lossless_async_queue_peak`` where encode workers are configured and blocks were encoded."""
+    """Needs ``h2o_lossless_async_queue_peak`` where encode workers are configured and blocks were
+    encoded.
+    """
     config, peak = look.spec.config, look.value("h2o_lossless_async_queue_peak")
     workers = config.get("kv_lossless_async_threads", 0)
-    if peak is None or not look.claims_blocks or not workers or config.get("kv_lossless_runtime_mode") == "probe":
+    if (
+        peak is None
+        or not look.claims_blocks
+        or not workers
+        or config.get("kv_lossless_runtime_mode") == "probe"
+    ):
         return None
-    return look.says(ASYNC, peak > 0, f"{workers} encode workers, most tasks queued or running: {peak:g}")
+    return look.says(
+        ASYNC, peak > 0, f"{workers} encode workers, most tasks queued or running: {peak:g}"
+    )
 
 
 def _cache(look: Look) -> Evidence | None:
@@ -193,12 +256,16 @@ def _cache(look: Look) -> Evidence | None:
     if hits is None or misses is None or not hits + misses:
         return None
     size = look.setting("kv_lossless_decode_cache_blocks")
-    blocks = look.value("h2o_lossless_blocks") or (look.facts.updates / look.responses if look.responses else 0)
+    blocks = look.value("h2o_lossless_blocks") or (
+        look.facts.updates / look.responses if look.responses else 0
+    )
     asked = f"{hits:g} hits and {misses:g} misses"
     if not look.claims_blocks or (look.logs and not look.facts.updates):
         return look.says(CACHE, False, f"{asked}, and no block was encoded")
     if hits and size <= 0:
         return look.says(CACHE, False, f"{asked} of a cache that is configured to hold nothing")
     if not hits and blocks and misses >= 2 * blocks + 2 and size >= blocks:
-        return look.says(CACHE, False, f"{misses:g} lookups of {blocks:g} blocks and no hit; it may hold {size}")
+        return look.says(
+            CACHE, False, f"{misses:g} lookups of {blocks:g} blocks and no hit; it may hold {size}"
+        )
     return look.says(CACHE, True, asked)

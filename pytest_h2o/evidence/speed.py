@@ -1,4 +1,6 @@
-"""Is a decode comparison fair? Both sides of each pair against each other, token counts, clocks and the H2O switch."""
+"""Is a decode comparison fair? Both sides of each pair against each other, token counts, clocks and
+the H2O switch.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
 from pytest_h2o.evidence.look import Look, looks_at, settle
 from pytest_h2o.evidence.lossless import TIMED, decode_seconds
 from pytest_h2o.evidence.settings import cells_echo, config_used, cores_used
-from pytest_h2o.gating import Evidence
 from pytest_h2o.parsers.demo import generated_text
 from pytest_h2o.parsers.rows import ParseError
-from pytest_h2o.results import Run, read_run
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run, read_run
+from pytest_h2o.verdict import Evidence
 
 BUILD = "both sides are the same program and model"
 WORK = "both sides did the same work"
@@ -31,7 +33,8 @@ NEEDS = {
     TIMED: "the wall time of the launches",
 }
 CLOCK_SLACK = 1.02
-# Time outside the reported times is start-up; candidates that have this much more of it, all of them, hide decoding.
+# Time outside the reported times is start-up; candidates that have this much more of it, all of
+# them, hide decoding.
 HIDDEN_SHARE, HIDDEN_S, HIDDEN_PAIRS = 0.25, 0.1, 6
 FEWER = 0.5
 FASTER_PREFILL = 1.6  # honest ones come to 1.3
@@ -42,15 +45,25 @@ Side = tuple[Look, Look]
 
 
 def decode_evidence(pairs: Pairs) -> list[Evidence]:
-    """Whether the speeds of (baseline, candidate) pairs are what they are taken for; without pairs nobody can tell."""
+    """Whether the speeds of (baseline, candidate) pairs are what they are taken for; without pairs
+    nobody can tell.
+    """
     if not pairs:
         return settle([], NEEDS)
-    sides = [(baseline[0], candidate[0]) for baseline, candidate in map(_looks, pairs) if baseline and candidate]
+    sides = [
+        (baseline[0], candidate[0])
+        for baseline, candidate in map(_looks, pairs)
+        if baseline and candidate
+    ]
     if not sides or len(sides) != len(pairs):
         return []
     found = [item for side in sides for item in _each_pair(*side)]
     found += [item for side in sides for look in side for item in _each_launch(look)]
-    found += [*_anew([look for side in sides for look in side]), *_hidden(sides), *_elsewhere(sides)]
+    found += [
+        *_anew([look for side in sides for look in side]),
+        *_hidden(sides),
+        *_elsewhere(sides),
+    ]
     found += _fewer_tokens(sides)
     return settle(found, NEEDS)
 
@@ -87,7 +100,11 @@ def _same_build(baseline: Look, candidate: Look) -> Iterator[Evidence]:
     one, other = baseline.record.inputs, candidate.record.inputs
     if one or other:
         changed = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
-        text = f"{', '.join(changed)} changed since {baseline.name}" if changed else "equal hashes on both sides"
+        text = (
+            f"{', '.join(changed)} changed since {baseline.name}"
+            if changed
+            else "equal hashes on both sides"
+        )
         yield candidate.says(BUILD, not changed, text)
 
 
@@ -97,7 +114,10 @@ def _same_work(baseline: Look, candidate: Look) -> Evidence:
         "model", "modelSize", "backend", "threads", "precision", "memory", "mmap", "attentionOption", "dynamicOption",
     )  # fmt: skip
     values = [
-        {"prompt tokens": look.row.prompt_tokens, **{name: look.row.cells.get(name) for name in described}}
+        {
+            "prompt tokens": look.row.prompt_tokens,
+            **{name: look.row.cells.get(name) for name in described},
+        }
         for look in (baseline, candidate)
     ]
     differ = [f"{name} is {values[1][name]}, {values[0][name]} in the baseline"
@@ -108,16 +128,25 @@ def _same_work(baseline: Look, candidate: Look) -> Evidence:
 
 def _plain(baseline: Look) -> Iterator[Evidence]:
     """Needs the h2o columns of the baseline, or its log lines."""
-    on = [f"{name} {value:g}" for name in ("h2o_lossy", "h2o_lossless") if (value := baseline.number(name, 1.0)) != 1]
+    on = [
+        f"{name} {value:g}"
+        for name in ("h2o_lossy", "h2o_lossless")
+        if (value := baseline.number(name, 1.0)) != 1
+    ]
     on += [f"{count} {what}" for count, what in
            ((baseline.facts.plans, "eviction plans"), (baseline.facts.updates, "encoded blocks")) if count]  # fmt: skip
     if on or baseline.value("h2o_lossy") is not None:
-        yield baseline.says(PLAIN, not on, f"the baseline shows {', '.join(on)}" if on else "all its ratios are 1")
+        yield baseline.says(
+            PLAIN, not on, f"the baseline shows {', '.join(on)}" if on else "all its ratios are 1"
+        )
 
 
 def _active(candidate: Look) -> Iterator[Evidence]:
     """Needs ``h2o_lossy`` of a bench launch that is long enough to trigger."""
-    trigger, lossy = candidate.spec.config.get("kv_h2o_trigger_min_tokens"), candidate.value("h2o_lossy")
+    trigger, lossy = (
+        candidate.spec.config.get("kv_h2o_trigger_min_tokens"),
+        candidate.value("h2o_lossy"),
+    )
     if candidate.spec.program == "llm_bench" and isinstance(trigger, int) and lossy is not None:
         prompt = candidate.row.prompt_tokens or 0
         if candidate.spec.config.get("kv_h2o_enable") and trigger <= prompt:
@@ -127,10 +156,16 @@ def _active(candidate: Look) -> Iterator[Evidence]:
 def _repeats(look: Look) -> Evidence | None:
     """Needs ``± std`` of both speeds: measured repeats never agree in every digit."""
     samples = [look.row.samples.get(name) for name in ("prefill_tps", "decode_tps")]
-    if (look.spec.repeat or 1) < 2 or not all(sample and sample.std is not None for sample in samples):
+    if (look.spec.repeat or 1) < 2 or not all(
+        sample and sample.std is not None for sample in samples
+    ):
         return None
     spread = any(sample.std for sample in samples if sample)
-    text = "the repeats differ" if spread else f"± 0 in both speeds: {look.spec.repeat} repeats were asked for"
+    text = (
+        "the repeats differ"
+        if spread
+        else f"± 0 in both speeds: {look.spec.repeat} repeats were asked for"
+    )
     if not spread and max(sample.mean for sample in samples if sample) < FINE_TPS:
         return look.doubts(REPEATS, f"{text}, but speeds this low are printed too coarsely to tell")
     return look.says(REPEATS, spread, text)
@@ -142,7 +177,9 @@ def _clock(look: Look) -> Evidence | None:
     if wall is None or reported is None:
         return None
     holds = reported <= CLOCK_SLACK * wall + 0.02
-    return look.says(TIMED, holds, f"reported times add up to {reported:.3g} s, the launch took {wall:.3g} s")
+    return look.says(
+        TIMED, holds, f"reported times add up to {reported:.3g} s, the launch took {wall:.3g} s"
+    )
 
 
 def _reported(look: Look) -> float | None:
@@ -157,24 +194,31 @@ def _reported(look: Look) -> float | None:
 
 
 def _kv_of_tokens(look: Look) -> Evidence | None:
-    """Needs ``h2o_kv_tokens_end``: with what was evicted, the cache holds all that was read and produced."""
+    """Needs ``h2o_kv_tokens_end``: with what was evicted, the cache holds all that was read and
+    produced.
+    """
     end = look.value("h2o_kv_tokens_end")
     gone = evicted_per_layer(look)
     if end is None or (look.claims_eviction and not gone):
         return None
     text = f"KV holds {end:g} tokens and lost {gone:g}, prompt and decoded tokens are {look.tokens}"
-    # A shorter warm-up makes other plans than the measured responses, whose own tokens are then known less exactly.
+    # A shorter warm-up makes other plans than the measured responses, whose own tokens are then
+    # known less exactly.
     share = 0.98 if look.spec.program == "llm_demo" or _alike(look) else 0.85
     return look.says(PRODUCED, end + gone >= share * look.tokens - 3, text)
 
 
 def _alike(look: Look) -> bool:
     """Whether every response of the launch made as many plans as the measured ones."""
-    return abs(look.facts.plans - look.number("h2o_evictions_planned") * (look.responses or 0)) < 0.5
+    return (
+        abs(look.facts.plans - look.number("h2o_evictions_planned") * (look.responses or 0)) < 0.5
+    )
 
 
 def _text_of_tokens(look: Look) -> Evidence | None:
-    """Needs the text of ``llm_demo``: a token is at least one byte, but for the last and a few that print nothing."""
+    """Needs the text of ``llm_demo``: a token is at least one byte, but for the last and a few that
+    print nothing.
+    """
     count = look.row.decode_tokens
     if look.spec.program != "llm_demo" or not count:
         return None
@@ -182,18 +226,26 @@ def _text_of_tokens(look: Look) -> Evidence | None:
         size = len(generated_text(look.record.stdout).encode())
     except ParseError:
         return None
-    return look.says(PRODUCED, size >= 0.9 * count - 4, f"{size} bytes of text for {count} decoded tokens")
+    return look.says(
+        PRODUCED, size >= 0.9 * count - 4, f"{size} bytes of text for {count} decoded tokens"
+    )
 
 
 def _no_more_than_asked(look: Look) -> Evidence | None:
     """Needs the number of decoded tokens."""
     count, asked = look.row.decode_tokens or 0, look.spec.gen_tokens
-    return look.says(PRODUCED, False, f"{count} decoded tokens, asked for {asked}") if count > asked + 1 else None
+    return (
+        look.says(PRODUCED, False, f"{count} decoded tokens, asked for {asked}")
+        if count > asked + 1
+        else None
+    )
 
 
 def _fewer_tokens(sides: Sequence[Side]) -> Iterator[Evidence]:
     """Needs produced tokens of ``llm_demo``: what stops early is timed on a shorter context."""
-    baseline, candidate = (sum(side[index].row.decode_tokens or 0 for side in sides) for index in (0, 1))
+    baseline, candidate = (
+        sum(side[index].row.decode_tokens or 0 for side in sides) for index in (0, 1)
+    )
     look = sides[0][1]
     if look.spec.program == "llm_demo" and candidate != baseline:
         text = f"all candidates produced {candidate} tokens, all baselines {baseline}"
@@ -204,9 +256,11 @@ def _fewer_tokens(sides: Sequence[Side]) -> Iterator[Evidence]:
 
 
 def _anew(looks: Sequence[Look]) -> Iterator[Evidence]:
-    """Needs prefill and decode speeds: two launches that agree in every digit are one launch, copied.
+    """Needs prefill and decode speeds: two launches that agree in every digit are one launch,
+    copied.
 
-    Slow ones have few digits: where launches differ by 0.3 %, the hundredths of a speed agree by chance about once in
+    Slow ones have few digits: where launches differ by 0.3 %, the hundredths of a speed agree by
+        chance about once in
     as many launches as it is tokens/s.
     """
     distinct = {look.spec.key: look for look in looks}
@@ -227,8 +281,13 @@ def _anew(looks: Sequence[Look]) -> Iterator[Evidence]:
 
 
 def _hidden(sides: Sequence[Side]) -> Iterator[Evidence]:
-    """Needs wall times: decoding that the candidate does not report shows as time outside all reported times."""
-    outside = [_outside(baseline) for baseline, _ in sides], [_outside(candidate) for _, candidate in sides]
+    """Needs wall times: decoding that the candidate does not report shows as time outside all
+    reported times.
+    """
+    outside = (
+        [_outside(baseline) for baseline, _ in sides],
+        [_outside(candidate) for _, candidate in sides],
+    )
     decodes = [seconds for _, candidate in sides if (seconds := decode_seconds(candidate))]
     baseline, candidate = ([seconds for seconds in each if seconds is not None] for each in outside)
     responses = sides[0][1].responses
@@ -236,12 +295,17 @@ def _hidden(sides: Sequence[Side]) -> Iterator[Evidence]:
         return
     hidden, decode = min(candidate) - max(baseline), median(decodes) * responses
     if hidden > max(HIDDEN_SHARE * decode, HIDDEN_S):
-        text = f"every candidate spends {hidden:.2g} s more than any baseline outside the times it reports"
+        text = (
+            f"every candidate spends {hidden:.2g} s more than any baseline outside the times "
+            f"it reports"
+        )
         yield sides[0][1].says(TIMED, False, f"{text}, which add up to {decode:.2g} s of decoding")
 
 
 def _elsewhere(sides: Sequence[Side]) -> Iterator[Evidence]:
-    """Needs the times of ``llm_demo``: sampling costs the same with H2O, and the first tokens cannot be read faster."""
+    """Needs the times of ``llm_demo``: sampling costs the same with H2O, and the first tokens
+    cannot be read faster.
+    """
     times = [[_shares(look) for look in pair] for pair in sides]
     known = [(one, other) for one, other in times if one and other]
     if len(known) < HIDDEN_PAIRS or len(known) != len(sides):
@@ -249,10 +313,17 @@ def _elsewhere(sides: Sequence[Side]) -> Iterator[Evidence]:
     look = sides[0][1]
     hidden = min(other[0] - one[0] for one, other in known)
     if hidden > HIDDEN_SHARE * median(other[1] for _, other in known):
-        yield look.says(TIMED, False, f"every candidate samples {hidden * 1e6:.3g} µs a token longer than its baseline")
+        yield look.says(
+            TIMED,
+            False,
+            f"every candidate samples {hidden * 1e6:.3g} µs a token longer than its baseline",
+        )
     faster = min(one[2] / other[2] for one, other in known)
     if faster > FASTER_PREFILL:
-        text = f"every candidate reads its prompt {faster:.2g} times as fast as its baseline, before any eviction"
+        text = (
+            f"every candidate reads its prompt {faster:.2g} times as fast as its baseline, "
+            f"before any eviction"
+        )
         yield look.says(WORK, False, text)
 
 

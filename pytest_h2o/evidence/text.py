@@ -1,4 +1,6 @@
-"""Is what the model writes under eviction still text? The candidate's answers beside the baseline's."""
+"""Is what the model writes under eviction still text? The candidate's answers beside the
+baseline's.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,16 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
 from pytest_h2o.evidence.look import settle
-from pytest_h2o.gating import Evidence, Measured
 from pytest_h2o.parsers.demo import generated_text
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.verdict import Evidence, Measured
 
 SOUND = "the output is still text"
 NEEDS = {SOUND: "at least 400 characters that llm_demo wrote on either side"}
 LEAST_CHARS, LONG_ANSWER = 400, 100
-# Honest candidates write other text than their baselines, in about as surprising letters and about as varied.
+# Honest candidates write other text than their baselines, in about as surprising letters and about
+# as varied.
 MORE_SURPRISE, LESS_VARIED = 1.5, 0.4
 PROMPT_CHARS = 1 << 14
 
@@ -41,7 +44,9 @@ class Answer:
 
 
 def answers(pairs: Sequence[tuple[LaunchRecord, LaunchRecord]]) -> list[Answer]:
-    """The answers of (baseline, candidate) launches, the first of each prompt; those that cannot be read are not in."""
+    """The answers of (baseline, candidate) launches, the first of each prompt; those that cannot be
+    read are not in.
+    """
     found: dict[str, Answer] = {}
     for baseline, candidate in pairs:
         if baseline.spec.prompt_file and candidate.label not in found:
@@ -80,7 +85,9 @@ def text_evidence(found: Sequence[Answer]) -> list[Evidence]:
     return settle(_observations(found, *sides) if enough else (), NEEDS)
 
 
-def _observations(found: Sequence[Answer], baseline: list[str], candidate: list[str]) -> Iterator[Evidence]:
+def _observations(
+    found: Sequence[Answer], baseline: list[str], candidate: list[str]
+) -> Iterator[Evidence]:
     letters = _Letters(found)
     usual, seen = letters.surprise(baseline), letters.surprise(candidate)
     text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baseline"
@@ -94,7 +101,9 @@ def _observations(found: Sequence[Answer], baseline: list[str], candidate: list[
     yield from _answer_of_another(found)
 
 
-def _prompt_by_prompt(found: Sequence[Answer], letters: _Letters, usual: float) -> Iterator[Evidence]:
+def _prompt_by_prompt(
+    found: Sequence[Answer], letters: _Letters, usual: float
+) -> Iterator[Evidence]:
     """Garbage in one answer of many, which their mean hides."""
     for index, answer in enumerate(found):
         before, seen = (
@@ -109,36 +118,54 @@ def _prompt_by_prompt(found: Sequence[Answer], letters: _Letters, usual: float) 
 def _same_answer(found: Sequence[Answer]) -> Iterator[Evidence]:
     """One answer to prompts that the baseline answers differently."""
     written = [answer.candidate for answer in found if len(answer.candidate) >= LONG_ANSWER]
-    if len(written) > 1 and len(set(written)) == 1 and len({answer.baseline for answer in found}) > 1:
+    if (
+        len(written) > 1
+        and len(set(written)) == 1
+        and len({answer.baseline for answer in found}) > 1
+    ):
         yield Evidence.of(SOUND, False, f"the same answer to {len(written)} prompts")
 
 
 def _answer_of_another(found: Sequence[Answer]) -> Iterator[Evidence]:
-    """What the baseline answers to another prompt, and not to this one: a cache that serves the wrong request."""
-    given = {answer.baseline: answer.label for answer in found if len(answer.baseline) >= LONG_ANSWER}
+    """What the baseline answers to another prompt, and not to this one: a cache that serves the
+    wrong request.
+    """
+    given = {
+        answer.baseline: answer.label for answer in found if len(answer.baseline) >= LONG_ANSWER
+    }
     for answer in found:
         other = given.get(answer.candidate)
         if other and answer.baseline != answer.candidate:
-            yield Evidence.of(SOUND, False, f"{answer.label}: the answer that the baseline gives to {other}")
+            yield Evidence.of(
+                SOUND, False, f"{answer.label}: the answer that the baseline gives to {other}"
+            )
 
 
 class _Letters:
     """Which characters follow which in the prompts and in each baseline answer."""
 
     def __init__(self, found: Sequence[Answer]) -> None:
-        self.own = [(Counter(pairwise(answer.baseline)), Counter(answer.baseline)) for answer in found]
+        self.own = [
+            (Counter(pairwise(answer.baseline)), Counter(answer.baseline)) for answer in found
+        ]
         prompts = Counter(pair for answer in found for pair in pairwise(answer.prompt))
         self.follows = sum((pairs for pairs, _ in self.own), prompts)
         self.before = sum(
-            (characters for _, characters in self.own), Counter("".join(answer.prompt for answer in found))
+            (characters for _, characters in self.own),
+            Counter("".join(answer.prompt for answer in found)),
         )
 
     def surprise(self, side: Sequence[str]) -> float:
-        """Bits per character, given the one before, of a text per prompt, by prompts and *other* baseline answers."""
+        """Bits per character, given the one before, of a text per prompt, by prompts and *other*
+        baseline answers.
+        """
         bits, count = 0.0, 0
         for (pairs, characters), text in zip(self.own, side, strict=True):
             for pair in pairwise(text):
-                times, base = self.follows[pair] - pairs[pair], self.before[pair[0]] - characters[pair[0]]
+                times, base = (
+                    self.follows[pair] - pairs[pair],
+                    self.before[pair[0]] - characters[pair[0]],
+                )
                 bits -= math.log2((times + 0.1) / (base + 0.1 * len(self.before) + 1))
             count += max(0, len(text) - 1)
         return bits / max(1, count)

@@ -2,4 +2,6 @@
 
 
 class OfflineError(ValueError):
-    """The evaluation cannot start; the message names the option or the directory at fault and what to do."""
+    """The evaluation cannot start; the message names the option or the directory at fault and what
+    to do.
+    """

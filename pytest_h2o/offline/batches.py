@@ -1,4 +1,6 @@
-"""From the entries of a dump to batches: rows that are coded together, with as many of their kind as fit a task."""
+"""From the entries of a dump to batches: rows that are coded together, with as many of their kind
+as fit a task.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,7 +66,9 @@ class Batch:
 
 
 def grouped(entries: Sequence[Entry], options: OfflineOptions) -> list[list[Entry]]:
-    """Entries that are coded as one sequence, single ones unless the mode joins them; like kinds follow each other."""
+    """Entries that are coded as one sequence, single ones unless the mode joins them; like kinds
+    follow each other.
+    """
     groups = [[entry] for entry in entries]
     if options.grouped:
         groups = list(sequences(entries, by_stage=options.aggregate_by_stage).values())
@@ -72,7 +76,9 @@ def grouped(entries: Sequence[Entry], options: OfflineOptions) -> list[list[Entr
 
 
 def sequences(entries: Sequence[Entry], by_stage: bool) -> dict[tuple[object, ...], list[Entry]]:
-    """Entries by run, layer, width and (on demand) stage, each list in sequence order, then scan order."""
+    """Entries by run, layer, width and (on demand) stage, each list in sequence order, then scan
+    order.
+    """
     groups: dict[tuple[object, ...], list[Entry]] = {}
     for entry in sorted(entries, key=lambda entry: entry.seq_start):
         key = entry.run_id, entry.layer_id, entry.shape[1:], by_stage and entry.stage
@@ -83,9 +89,14 @@ def sequences(entries: Sequence[Entry], by_stage: bool) -> dict[tuple[object, ..
 def batches(
     groups: Iterable[list[Entry]], options: OfflineOptions, read: Callable[[Entry], Words | None]
 ) -> Iterator[Batch]:
-    """Cut the groups into units and stack those of a kind; an entry that ``read`` has no words of is left out."""
+    """Cut the groups into units and stack those of a kind; an entry that ``read`` has no words of
+    is left out.
+    """
     rows = max(0, options.online_chunk_seq) if options.chunked else 0
-    pieces = (((entry, words) for entry in group if (words := read(entry)) is not None) for group in groups)
+    pieces = (
+        ((entry, words) for entry in group if (words := read(entry)) is not None)
+        for group in groups
+    )
     units = (Unit(unit) for group in pieces for unit in _cut(group, rows))
     for _, alike in groupby(units, _kind):
         yield from _stacked(alike)

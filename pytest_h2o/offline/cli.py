@@ -47,7 +47,9 @@ _HELP = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the dump directory, the outputs and every field of OfflineOptions to ``parser``."""
-    parser.add_argument("dump_dir", type=Path, metavar="DUMP_DIR", help="directory with meta_*.json files below it")
+    parser.add_argument(
+        "dump_dir", type=Path, metavar="DUMP_DIR", help="directory with meta_*.json files below it"
+    )
     parser.add_argument("--out-json", type=Path, help="write the result here")
     parser.add_argument("--out-md", type=Path, help="write the report here")
     parser.add_argument("--out-html", type=Path, help="write the report with plots here")
@@ -66,7 +68,9 @@ def _add_option(parser: argparse.ArgumentParser, name: str, default: object) -> 
     elif isinstance(default, tuple):
         shown = ",".join(map(str, default))
         kind = _names if name in PREDICTOR_OPTIONS else _integers
-        parser.add_argument(flag, type=kind, default=default, help=text or f"default {shown}", metavar="LIST")
+        parser.add_argument(
+            flag, type=kind, default=default, help=text or f"default {shown}", metavar="LIST"
+        )
     else:
         parser.add_argument(flag, choices=_CHOICES[name], default=default, help=text)
 
@@ -83,10 +87,14 @@ def _integers(text: str) -> tuple[int, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate as the parsed ``args`` say; 0 when something was evaluated, 1 with a message on stderr otherwise."""
+    """Evaluate as the parsed ``args`` say; 0 when something was evaluated, 1 with a message on
+    stderr otherwise.
+    """
     try:
         _check_outputs(args)
-        options = OfflineOptions(**{field.name: getattr(args, field.name) for field in fields(OfflineOptions)})
+        options = OfflineOptions(
+            **{field.name: getattr(args, field.name) for field in fields(OfflineOptions)}
+        )
         return _report(_evaluate(args.dump_dir, options), args)
     except (OfflineError, OSError) as error:
         print(f"offline: {error}", file=sys.stderr)
@@ -134,7 +142,8 @@ def _summary(result: "OfflineResult") -> str:
         f"lossless ratio {values['lossless_ratio']:.4f} (K {values['k_lossless_ratio']:.4f}, "
         f"V {values['v_lossless_ratio']:.4f}, containers {values['container_ratio'] or 0:.4f}): "
         f"{values['evaluated_entries']} entries, {values['raw_bytes']} bytes, {checked}; "
-        f"{values['skipped_entries']} skipped" + ("" if result.lossless else "; fp32 values were rounded to fp16")
+        f"{values['skipped_entries']} skipped"
+        + ("" if result.lossless else "; fp32 values were rounded to fp16")
     )
 
 
@@ -151,6 +160,9 @@ class Bar:
             return
         self._shown = now
         rate = done / max(now - self._start, 1e-9)
-        text = f"{done / total:4.0%} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s, {(total - done) / rate:.0f} s left"
+        text = (
+            f"{done / total:4.0%} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s, "
+            f"{(total - done) / rate:.0f} s left"
+        )
         self._stream.write(f"\r{text:<60}")
         self._stream.flush()

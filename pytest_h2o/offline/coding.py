@@ -9,7 +9,13 @@ import numpy as np
 from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.planes import Plane, Words, histogram, split
 from pytest_h2o.codec.predictors import BY_MODE
-from pytest_h2o.codec.tensors import EncodedPlane, EncodedTensor, PlaneCoding, decode_tensors, encode_tensors
+from pytest_h2o.codec.tensors import (
+    EncodedPlane,
+    EncodedTensor,
+    PlaneCoding,
+    decode_tensors,
+    encode_tensors,
+)
 from pytest_h2o.offline.batches import Batch, Unit
 from pytest_h2o.offline.dump import Skip
 from pytest_h2o.offline.options import OfflineOptions
@@ -22,11 +28,15 @@ Parts: TypeAlias = list[tuple[int, ...]]
 
 
 def code(batch: Batch, tensor: str, options: OfflineOptions) -> Outcome:
-    """Sums over "k" or "v" of all units of ``batch``, or why at least one of them could not be coded."""
+    """Sums over "k" or "v" of all units of ``batch``, or why at least one of them could not be
+    coded.
+    """
     try:
         words = batch.tensor(tensor)
         parts = [_parts(unit, options) for unit in batch.units]
-        encoded = encode_tensors(words, parts, *(_coding(tensor, plane, options) for plane in ("hi", "lo")))
+        encoded = encode_tensors(
+            words, parts, *(_coding(tensor, plane, options) for plane in ("hi", "lo"))
+        )
         containers = [each.to_bytes() for each in encoded]
         if options.verify:
             _verify(containers, words, parts)
@@ -56,7 +66,9 @@ def _coding(tensor: str, plane: str, options: OfflineOptions) -> PlaneCoding:
     """Bit-shuffled residuals are always tried: their entropy says little."""
     rows = 0 if options.codec_mode == "legacy" else options.adaptive_block_seq
     ranked = options.fast and not options.bitshuffle
-    return PlaneCoding(options.predictors(tensor, plane), rows, options.zstd_level, options.bitshuffle, ranked)
+    return PlaneCoding(
+        options.predictors(tensor, plane), rows, options.zstd_level, options.bitshuffle, ranked
+    )
 
 
 def _verify(containers: Sequence[bytes], words: Words, parts: Parts) -> None:
@@ -66,9 +78,13 @@ def _verify(containers: Sequence[bytes], words: Words, parts: Parts) -> None:
         raise CodecError("the decoded tensor differs from its source")
 
 
-def _plane_tally(streams: Sequence[EncodedPlane], size: int, sample: Plane, options: OfflineOptions) -> PlaneTally:
+def _plane_tally(
+    streams: Sequence[EncodedPlane], size: int, sample: Plane, options: OfflineOptions
+) -> PlaneTally:
     modes = Counter(b"".join(stream.modes for stream in streams))
-    overhead = 0 if options.codec_mode == "legacy" else _STREAM_HEADER_BYTES * len(streams) + modes.total()
+    overhead = (
+        0 if options.codec_mode == "legacy" else _STREAM_HEADER_BYTES * len(streams) + modes.total()
+    )
     stream_bytes = sum(len(stream.payload) for stream in streams) + overhead
     names = Counter({BY_MODE[mode].name: count for mode, count in modes.items()})
     return PlaneTally(size, stream_bytes, names, histogram(sample))

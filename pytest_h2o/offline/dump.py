@@ -1,6 +1,8 @@
-"""Reading a KV dump: ``meta_*.json`` files, each naming the binaries of one stretch of K and V of one layer.
+"""Reading a KV dump: ``meta_*.json`` files, each naming the binaries of one stretch of K and V of
+one layer.
 
-Nothing in a dump is trusted: what cannot be read is skipped with a reason, and no more is read than files hold.
+Nothing in a dump is trusted: what cannot be read is skipped with a reason, and no more is read than
+files hold.
 """
 # ruff: noqa: PTH116, PTH206 - a dump may hold 100,000 files, and Path objects cost more than reading one
 
@@ -28,7 +30,9 @@ FileId: TypeAlias = tuple[int, int]  # device and inode
 
 
 class Binary(NamedTuple):
-    """A file with K or V: its path, its bytes when the dump was scanned, and what it is the only name of."""
+    """A file with K or V: its path, its bytes when the dump was scanned, and what it is the only
+    name of.
+    """
 
     path: str
     nbytes: int
@@ -36,7 +40,9 @@ class Binary(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One stretch of tokens of one layer; ``name`` is its meta file relative to the dump directory."""
+    """One stretch of tokens of one layer; ``name`` is its meta file relative to the dump
+    directory.
+    """
 
     name: str
     dump: str
@@ -63,7 +69,9 @@ class Entry(NamedTuple):
 
 
 class Skip(Exception):
-    """An entry that is not evaluated: ``reason`` from a fixed set, ``detail`` in words, its fp16 bytes if known."""
+    """An entry that is not evaluated: ``reason`` from a fixed set, ``detail`` in words, its fp16
+    bytes if known.
+    """
 
     def __init__(self, reason: str, detail: object = "", raw_bytes: int = 0) -> None:
         super().__init__(reason)
@@ -72,7 +80,9 @@ class Skip(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Selected entries in path order, what was skipped by meta file, and how many meta files there are."""
+    """Selected entries in path order, what was skipped by meta file, and how many meta files there
+    are.
+    """
 
     entries: list[Entry]
     skipped: dict[str, Skip]
@@ -80,7 +90,9 @@ class Scan:
 
 
 def scan(root: Path, options: OfflineOptions) -> Scan:
-    """Read every ``meta_*.json`` below ``root`` (symlinked directories are not entered) and select entries."""
+    """Read every ``meta_*.json`` below ``root`` (symlinked directories are not entered) and select
+    entries.
+    """
     entries: list[Entry] = []
     skipped: dict[str, Skip] = {}
     metas = sorted(_meta_files(str(root), skipped), key=lambda path: path.split(os.sep))
@@ -100,11 +112,17 @@ def _meta_files(root: str, skipped: dict[str, Skip]) -> Iterator[str]:
         skipped[os.path.relpath(error.filename, root)] = Skip("directory_read_error", error)
 
     for folder, _, names in os.walk(root, onerror=unreadable):
-        yield from (f"{folder}{os.sep}{name}" for name in names if name.startswith("meta_") and name.endswith(".json"))
+        yield from (
+            f"{folder}{os.sep}{name}"
+            for name in names
+            if name.startswith("meta_") and name.endswith(".json")
+        )
 
 
 def _select(name: str, path: str, options: OfflineOptions, binaries: set[FileId]) -> Entry | None:
-    """The entry of a meta file, None when it is not wanted; the order of the checks decides which reason is counted."""
+    """The entry of a meta file, None when it is not wanted; the order of the checks decides which
+    reason is counted.
+    """
     meta = _read_meta(path)
     stage = meta.get("stage") if isinstance(meta.get("stage"), str) else "unknown"
     if options.stage not in ("both", stage):
@@ -179,16 +197,24 @@ def _check_element(entry: Entry, options: OfflineOptions) -> None:
 
 
 def _claim(entry: Entry, claimed: set[FileId]) -> None:
-    """Each binary counts once: coding the same data twice in a group would compress it to nothing."""
+    """Each binary counts once: coding the same data twice in a group would compress it to
+    nothing.
+    """
     files = {entry.k.file_id, entry.v.file_id}
     if len(files) < 2 or files & claimed:
-        raise Skip("duplicate_binary", "another entry, or the other tensor, names the same file", entry.raw_bytes)
+        raise Skip(
+            "duplicate_binary",
+            "another entry, or the other tensor, names the same file",
+            entry.raw_bytes,
+        )
     claimed |= files
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """K and V of an entry: ``words`` [2, seq, kv_heads, head_dim] (uint16), and values a cast to fp16 has changed."""
+    """K and V of an entry: ``words`` [2, seq, kv_heads, head_dim] (uint16), and values a cast to
+    fp16 has changed.
+    """
 
     entry: Entry
     words: Words
@@ -196,7 +222,9 @@ class Loaded:
 
 
 def load(entry: Entry) -> Loaded:
-    """Read an entry; Skip when its binaries do not hold what its meta file declares, or hold no information."""
+    """Read an entry; Skip when its binaries do not hold what its meta file declares, or hold no
+    information.
+    """
     words, changed = _read_words(entry), 0
     if entry.bytes_per_elem == 4:
         words, changed = _to_fp16(words)
@@ -206,7 +234,9 @@ def load(entry: Entry) -> Loaded:
 
 
 def _read_words(entry: Entry) -> Words:
-    """The words of both binaries, [2, seq * kv_heads * head_dim]; nothing is allocated that the files do not hold."""
+    """The words of both binaries, [2, seq * kv_heads * head_dim]; nothing is allocated that the
+    files do not hold.
+    """
     size = prod(entry.shape) * entry.bytes_per_elem
     for path, nbytes, _ in (entry.k, entry.v):
         if nbytes != size:
@@ -244,7 +274,9 @@ def _to_fp16(bits: Words) -> tuple[Words, int]:
 
 
 def _check_content(words: Words, binary: Binary, entry: Entry) -> None:
-    """A tensor that was never filled compresses to nothing and would raise the ratio of the real ones."""
+    """A tensor that was never filled compresses to nothing and would raise the ratio of the real
+    ones.
+    """
     if words[0] & _EXPONENT == _EXPONENT and (words & _EXPONENT == _EXPONENT).all():
         raise Skip("no_finite_value", binary.path, entry.raw_bytes)
     if words.size > 1 and words[0] == words[-1] and (words == words[0]).all():

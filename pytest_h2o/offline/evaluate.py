@@ -1,4 +1,6 @@
-"""The offline evaluator: one pass over a dump, one reader and a pool of coding threads, sizes summed per layer."""
+"""The offline evaluator: one pass over a dump, one reader and a pool of coding threads, sizes
+summed per layer.
+"""
 
 import contextlib
 import os
@@ -25,11 +27,14 @@ _IN_FLIGHT_BYTES = 32 << 20  # read but not yet coded; one larger batch still pa
 Progress: TypeAlias = Callable[[int, int], None]
 
 
-def evaluate(dump_dir: Path, options: OfflineOptions, progress: Progress | None = None) -> OfflineResult:
+def evaluate(
+    dump_dir: Path, options: OfflineOptions, progress: Progress | None = None
+) -> OfflineResult:
     """Select entries of ``dump_dir``, code them as ``options`` say, and sum the sizes.
 
-    ``progress`` is called with the fp16 bytes coded so far and those selected. OfflineError when there is no dump or
-    nothing in it is selected; whatever else is wrong with an entry skips that entry.
+    ``progress`` is called with the fp16 bytes coded so far and those selected. OfflineError when
+    there is no dump or nothing in it is selected; whatever else is wrong with an entry skips that
+    entry.
     """
     found = _scan(dump_dir, options)
     groups = grouped(found.entries, options)
@@ -56,12 +61,19 @@ def evaluate(dump_dir: Path, options: OfflineOptions, progress: Progress | None 
 
 def _scan(dump_dir: Path, options: OfflineOptions) -> Scan:
     if not dump_dir.is_dir():
-        raise OfflineError(f"dump directory {dump_dir} is not a directory; a KV-dump build writes one")
+        raise OfflineError(
+            f"dump directory {dump_dir} is not a directory; a KV-dump build writes one"
+        )
     found = scan(dump_dir, options)
     if not found.scanned:
-        raise OfflineError(f"no meta_*.json under {dump_dir}; is it the directory that holds the run directories?")
+        raise OfflineError(
+            f"no meta_*.json under {dump_dir}; is it the directory that holds the run directories?"
+        )
     if not found.entries:
-        reasons = ", ".join(sorted({skip.reason for skip in found.skipped.values()})) or "none was damaged"
+        reasons = (
+            ", ".join(sorted({skip.reason for skip in found.skipped.values()}))
+            or "none was damaged"
+        )
         raise OfflineError(
             f"none of {found.scanned} entries under {dump_dir} is selected ({reasons}); "
             "check stage, scope and the length filters"
@@ -93,7 +105,9 @@ class _Sums:
     tensors: dict[tuple[int, str], TensorTally] = field(default_factory=dict)
 
     def read(self, entry: Entry) -> Words | None:
-        """K and V of ``entry``, [2, seq, kv_heads, head_dim]; None when it cannot be read, which is noted."""
+        """K and V of ``entry``, [2, seq, kv_heads, head_dim]; None when it cannot be read, which is
+        noted.
+        """
         try:
             loaded = load(entry)
         except Skip as skip:
@@ -104,11 +118,15 @@ class _Sums:
         return loaded.words
 
     def fold(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        """Add a coded batch, or note its entries as skipped when K or V failed: neither counts then."""
+        """Add a coded batch, or note its entries as skipped when K or V failed: neither counts
+        then.
+        """
         tallies = [outcome for outcome in outcomes if isinstance(outcome, TensorTally)]
         for failure in (outcome for outcome in outcomes if isinstance(outcome, Skip)):
             for entry in batch.entries:
-                self.found.skipped[entry.name] = Skip(failure.reason, failure.detail, entry.raw_bytes)
+                self.found.skipped[entry.name] = Skip(
+                    failure.reason, failure.detail, entry.raw_bytes
+                )
         if len(tallies) == len(outcomes):
             self.chunks += len(tallies) * len(batch.units)
             for tensor, tally in zip("kv", tallies, strict=True):
@@ -116,7 +134,9 @@ class _Sums:
 
 
 def _coded(todo: Iterable[Batch], options: OfflineOptions) -> Iterator[tuple[Batch, list[Outcome]]]:
-    """Each batch with the outcomes of K and V, in order; reading runs ahead of coding by a bounded number of bytes."""
+    """Each batch with the outcomes of K and V, in order; reading runs ahead of coding by a bounded
+    number of bytes.
+    """
     pending: deque[tuple[Batch, list[Future[Outcome]]]] = deque()
     in_flight = 0
     pool = _pool(options)
@@ -125,7 +145,9 @@ def _coded(todo: Iterable[Batch], options: OfflineOptions) -> Iterator[tuple[Bat
         for batch in todo:
             pending.append((batch, [pool.submit(code, batch, tensor, options) for tensor in "kv"]))
             in_flight += batch.nbytes
-            while pending and (in_flight > _IN_FLIGHT_BYTES or all(future.done() for future in pending[0][1])):
+            while pending and (
+                in_flight > _IN_FLIGHT_BYTES or all(future.done() for future in pending[0][1])
+            ):
                 in_flight -= pending[0][0].nbytes
                 yield from _outcomes(*pending.popleft(), options)
         while pending:
@@ -137,17 +159,21 @@ def _coded(todo: Iterable[Batch], options: OfflineOptions) -> Iterator[tuple[Bat
 def _outcomes(
     batch: Batch, futures: Sequence[Future[Outcome]], options: OfflineOptions
 ) -> Iterator[tuple[Batch, list[Outcome]]]:
-    """What became of K and V; the units of a batch that failed are coded one by one, for most of them may be sound."""
+    """What became of K and V; the units of a batch that failed are coded one by one, for most of
+    them may be sound.
+    """
     outcomes = [future.result() for future in futures]
     if len(batch.units) == 1 or all(isinstance(outcome, TensorTally) for outcome in outcomes):
         yield batch, outcomes
     else:
-        yield from ((alone, [code(alone, tensor, options) for tensor in "kv"]) for alone in batch.split())
+        yield from (
+            (alone, [code(alone, tensor, options) for tensor in "kv"]) for alone in batch.split()
+        )
 
 
 def _pool(options: OfflineOptions) -> ThreadPoolExecutor:
-    """Coding threads, each bound to a CPU when there is one for every CPU: threads that wake each other often, as these
-    do, may otherwise be kept on the same one.
+    """Coding threads, each bound to a CPU when there is one for every CPU: threads that wake each
+    other often, as these do, may otherwise be kept on the same one.
     """
     cpus = iter(sorted(os.sched_getaffinity(0)) if options.threads == 0 else ())
 
@@ -155,12 +181,15 @@ def _pool(options: OfflineOptions) -> ThreadPoolExecutor:
         with contextlib.suppress(OSError, StopIteration):
             os.sched_setaffinity(0, {next(cpus)})
 
-    return ThreadPoolExecutor(options.worker_count(), thread_name_prefix="h2o-offline", initializer=bind)
+    return ThreadPoolExecutor(
+        options.worker_count(), thread_name_prefix="h2o-offline", initializer=bind
+    )
 
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have glibc keep what each batch frees for the next one: returning it and taking the page faults again would cost
-    a fifth of the time. It does so for blocks below the largest one ever freed, at most 32 MiB.
+    """Have glibc keep what each batch frees for the next one: returning it and taking the page
+    faults again would cost a fifth of the time. It does so for blocks below the largest one ever
+    freed, at most 32 MiB.
     """
     np.empty(31 << 20, np.uint8)

@@ -17,7 +17,9 @@ svg text{font:12px sans-serif}li{overflow-wrap:anywhere}"""
 
 
 def to_html(result: OfflineResult) -> str:
-    """Plots of ``result`` (ratio by layer, bits per plane against entropy, predictor usage), then its tables."""
+    """Plots of ``result`` (ratio by layer, bits per plane against entropy, predictor usage), then
+    its tables.
+    """
     plots = (
         _figure("Lossless ratio by layer", _ratios(result), ("K", "V")),
         _figure("Bits per byte of each plane", _bits(result), ("compressed", "order-0 entropy")),
@@ -25,14 +27,18 @@ def to_html(result: OfflineResult) -> str:
     )
     body = "\n".join((*plots, *_blocks(to_markdown(result).splitlines())))
     return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Offline lossless evaluation</title>'
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Offline lossless '
+        "evaluation</title>"
         f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
 
 
 def _ratios(result: OfflineResult) -> Bars:
     layers = sorted({layer for layer, _ in result.tensors})
-    return {f"layer {layer}": [result.tensors[layer, tensor].ratio or 0.0 for tensor in "kv"] for layer in layers}
+    return {
+        f"layer {layer}": [result.tensors[layer, tensor].ratio or 0.0 for tensor in "kv"]
+        for layer in layers
+    }
 
 
 def _bits(result: OfflineResult) -> Bars:
@@ -47,7 +53,9 @@ def _bits(result: OfflineResult) -> Bars:
 
 def _usage(result: OfflineResult) -> tuple[Bars, Sequence[str]]:
     planes = {
-        f"{tensor.upper()} {plane}": result.mode_counts(tensor, plane) for tensor in "kv" for plane in ("hi", "lo")
+        f"{tensor.upper()} {plane}": result.mode_counts(tensor, plane)
+        for tensor in "kv"
+        for plane in ("hi", "lo")
     }
     names = list(dict.fromkeys(name for counts in planes.values() for name in counts))
     shares = {
@@ -67,14 +75,19 @@ def _figure(title: str, bars: Bars, series: Sequence[str]) -> str:
         for index, value in enumerate(values):
             top, length = row * step + index * _BAR, _WIDTH * value / longest
             color = _COLORS[index % len(_COLORS)]
-            shapes.append(f'<rect x="{_LABEL}" y="{top}" width="{length:.1f}" height="{_BAR - 2}" fill="{color}"/>')
+            shapes.append(
+                f'<rect x="{_LABEL}" y="{top}" width="{length:.1f}" height="{_BAR - 2}" '
+                f'fill="{color}"/>'
+            )
             shapes.append(_text(_LABEL + length + 4, top + _BAR - 3, f"{value:.3f}"))
     legend = " ".join(
         f'<span style="color:{_COLORS[index % len(_COLORS)]}">&#9632;</span> {escape(name)}'
         for index, name in enumerate(series)
     )
     size = f'width="{_LABEL + _WIDTH + 60}" height="{len(bars) * step}"'
-    return f'<h2>{escape(title)}</h2>\n<p>{legend}</p>\n<svg role="img" {size}>{"".join(shapes)}</svg>'
+    return (
+        f'<h2>{escape(title)}</h2>\n<p>{legend}</p>\n<svg role="img" {size}>{"".join(shapes)}</svg>'
+    )
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
@@ -82,7 +95,9 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 
 def _blocks(lines: Iterable[str]) -> Iterable[str]:
-    """HTML of the Markdown that :func:`to_markdown` writes: headings, tables, list items and paragraphs."""
+    """HTML of the Markdown that :func:`to_markdown` writes: headings, tables, list items and
+    paragraphs.
+    """
     table: list[str] = []
     for line in (*lines, ""):
         if line.startswith("|"):
@@ -108,4 +123,8 @@ def _table(lines: Sequence[str]) -> str:
 
 
 def _row(cells: Sequence[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell.replace(chr(0), '|'))}</{tag}>" for cell in cells) + "</tr>"
+    return (
+        "<tr>"
+        + "".join(f"<{tag}>{escape(cell.replace(chr(0), '|'))}</{tag}>" for cell in cells)
+        + "</tr>"
+    )

@@ -19,11 +19,13 @@ _NOT_NEGATIVE = ("layer_start", "min_seq_len", "max_seq_len", "online_framing_by
 
 @dataclass(frozen=True, slots=True)
 class OfflineOptions:
-    """What to select from a dump and how to code it. OfflineError names the first option that makes no sense.
+    """What to select from a dump and how to code it. OfflineError names the first option that makes
+    no sense.
 
-    ``layer_end`` -1 leaves the range open; ``max_seq_len`` 0 sets no limit; ``online_chunk_seq`` <= 0 makes one chunk;
-    ``threads`` 0 uses every CPU the process may run on. ``fast`` ranks predictors by an entropy estimate instead of
-    compressing with each, so sizes may differ slightly from the original's. ``verify`` decodes everything and compares.
+    ``layer_end`` -1 leaves the range open; ``max_seq_len`` 0 sets no limit; ``online_chunk_seq`` <=
+    0 makes one chunk; ``threads`` 0 uses every CPU the process may run on. ``fast`` ranks
+    predictors by an entropy estimate instead of compressing with each, so sizes may differ slightly
+    from the original's. ``verify`` decodes everything and compares.
     """
 
     stage: str = "both"
@@ -53,13 +55,35 @@ class OfflineOptions:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            _require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
+            _require(
+                getattr(self, name) in choices,
+                name,
+                f"one of {', '.join(choices)}",
+                getattr(self, name),
+            )
         for name in _NOT_NEGATIVE:
             _require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        _require(self.scope != "front_n" or self.front_n > 0, "front_n", "more than 0", self.front_n)
-        _require(self.scope != "layer_ids" or bool(self.layer_ids), "layer_ids", "at least one layer", "none")
-        _require(not 0 <= self.layer_end < self.layer_start, "layer_end", "-1 or from layer_start on", self.layer_end)
-        _require(0 < self.adaptive_block_seq < 1 << 31, "adaptive_block_seq", "1 to 2^31-1", self.adaptive_block_seq)
+        _require(
+            self.scope != "front_n" or self.front_n > 0, "front_n", "more than 0", self.front_n
+        )
+        _require(
+            self.scope != "layer_ids" or bool(self.layer_ids),
+            "layer_ids",
+            "at least one layer",
+            "none",
+        )
+        _require(
+            not 0 <= self.layer_end < self.layer_start,
+            "layer_end",
+            "-1 or from layer_start on",
+            self.layer_end,
+        )
+        _require(
+            0 < self.adaptive_block_seq < 1 << 31,
+            "adaptive_block_seq",
+            "1 to 2^31-1",
+            self.adaptive_block_seq,
+        )
         _require(1 <= self.zstd_level <= 22, "zstd_level", "1 to 22", self.zstd_level)
         for name in PREDICTOR_OPTIONS:
             object.__setattr__(self, name, _distinct_predictors(name, getattr(self, name)))
@@ -112,7 +136,9 @@ def online_sim_options(
 
 
 def upper_bound_options(front_n: int) -> OfflineOptions:
-    """Whole tensors coded at once, prefill and decode apart; seldom less than what chunks of both together reach."""
+    """Whole tensors coded at once, prefill and decode apart; seldom less than what chunks of both
+    together reach.
+    """
     return OfflineOptions(front_n=front_n, entry_mode="aggregate", aggregate_by_stage=True)
 
 
@@ -128,4 +154,6 @@ def _distinct_predictors(name: str, names: tuple[str, ...]) -> tuple[str, ...]:
         _require(bool(names), name, "at least one predictor", "none")
         return check_predictors(names)
     except ValueError as error:
-        raise error if isinstance(error, OfflineError) else OfflineError(f"{name}: {error}") from error
+        raise (
+            error if isinstance(error, OfflineError) else OfflineError(f"{name}: {error}")
+        ) from error

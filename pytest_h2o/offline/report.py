@@ -12,7 +12,9 @@ _LISTED_SKIPS = 20
 
 
 def to_markdown(result: OfflineResult) -> str:
-    """The numbers of ``result.to_json()`` as tables: settings, totals, layers, planes, predictor usage, diagnostics."""
+    """The numbers of ``result.to_json()`` as tables: settings, totals, layers, planes, predictor
+    usage, diagnostics.
+    """
     values = result.to_json()
     settings = _table(("Setting", "Value"), ((name, values[name]) for name in _SETTINGS))
     sections = {
@@ -28,13 +30,19 @@ def to_markdown(result: OfflineResult) -> str:
 
 
 def _ratios(result: OfflineResult) -> str:
-    tallies = {name: result.tally(tensors) for name, tensors in (("K", "k"), ("V", "v"), ("K+V", "kv"))}
-    rows = ((name, _ratio(each.ratio), _ratio(each.container_ratio)) for name, each in tallies.items())
+    tallies = {
+        name: result.tally(tensors) for name, tensors in (("K", "k"), ("V", "v"), ("K+V", "kv"))
+    }
+    rows = (
+        (name, _ratio(each.ratio), _ratio(each.container_ratio)) for name, each in tallies.items()
+    )
     return _table(("Tensor", "Ratio", "Ratio of the containers"), rows)
 
 
 def _bytes(result: OfflineResult) -> str:
-    tallies = {name: result.tally(tensors) for name, tensors in (("K", "k"), ("V", "v"), ("K+V", "kv"))}
+    tallies = {
+        name: result.tally(tensors) for name, tensors in (("K", "k"), ("V", "v"), ("K+V", "kv"))
+    }
     rows = (
         (name, each.raw_bytes, each.compressed_bytes, each.meta_bytes, each.container_bytes)
         for name, each in tallies.items()
@@ -44,10 +52,19 @@ def _bytes(result: OfflineResult) -> str:
 
 def _layers(result: OfflineResult) -> str:
     rows = (
-        (layer, tensor.upper(), each.raw_bytes, each.compressed_bytes, _ratio(each.ratio), _ratio(each.container_ratio))
+        (
+            layer,
+            tensor.upper(),
+            each.raw_bytes,
+            each.compressed_bytes,
+            _ratio(each.ratio),
+            _ratio(each.container_ratio),
+        )
         for (layer, tensor), each in sorted(result.tensors.items())
     )
-    return _table(("Layer", "Tensor", "Raw", "Compressed", "Ratio", "Ratio of the containers"), rows)
+    return _table(
+        ("Layer", "Tensor", "Raw", "Compressed", "Ratio", "Ratio of the containers"), rows
+    )
 
 
 def _planes(result: OfflineResult) -> str:
@@ -56,7 +73,15 @@ def _planes(result: OfflineResult) -> str:
         for (layer, tensor), each in sorted(result.tensors.items())
         for name, plane in (("high", each.hi), ("low", each.lo))
     )
-    header = ("Layer", "Tensor", "Plane", "Streams", "Bits per byte", "Order-0 entropy", "Most used predictor")
+    header = (
+        "Layer",
+        "Tensor",
+        "Plane",
+        "Streams",
+        "Bits per byte",
+        "Order-0 entropy",
+        "Most used predictor",
+    )
     return _table(header, rows) + f"\n\nEntropy: of one row in {HISTOGRAM_STEP}."
 
 
@@ -81,9 +106,14 @@ def _usage(result: OfflineResult) -> str:
 
 def _diagnostics(result: OfflineResult, values: dict[str, Any]) -> str:
     first, last = list(values).index("scanned_entries"), list(values).index("skipped")
-    shown = [(name, value) for name, value in list(values.items())[first:last] if name != "skip_reasons"]
+    shown = [
+        (name, value) for name, value in list(values.items())[first:last] if name != "skip_reasons"
+    ]
     text = _table(("Finding", "Value"), (*shown, *values["skip_reasons"].items()))
-    skips = [f"- {each['name']}: {each['reason']} {each['detail']}".rstrip() for each in values["skipped"]]
+    skips = [
+        f"- {each['name']}: {each['reason']} {each['detail']}".rstrip()
+        for each in values["skipped"]
+    ]
     if len(result.skipped) > _LISTED_SKIPS:
         skips[_LISTED_SKIPS:] = [f"- and {len(result.skipped) - _LISTED_SKIPS} more"]
     return "\n\n".join([text, *(["Skipped:\n\n" + "\n".join(skips)] if skips else [])])

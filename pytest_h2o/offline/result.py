@@ -1,4 +1,6 @@
-"""What an offline evaluation found, and its JSON form: the original's keys in the original's order, ours after them."""
+"""What an offline evaluation found, and its JSON form: the original's keys in the original's order,
+ours after them.
+"""
 
 import json
 from collections import Counter
@@ -16,7 +18,9 @@ from pytest_h2o.offline.options import PREDICTOR_OPTIONS, OfflineOptions
 
 SCHEMA_VERSION = 3
 MAX_LISTED_SKIPS = 1000
-HISTOGRAM_STEP = 16  # one row in so many goes into the histograms: counting all would take half of the time
+HISTOGRAM_STEP = (
+    16  # one row in so many goes into the histograms: counting all would take half of the time
+)
 
 
 def result_schema() -> dict[str, Any]:
@@ -27,7 +31,8 @@ def result_schema() -> dict[str, Any]:
 
 @dataclass(slots=True)
 class PlaneTally:
-    """Sums over one byte plane: its bytes, those of its streams, blocks per predictor, the histogram of a sample.
+    """Sums over one byte plane: its bytes, those of its streams, blocks per predictor, the
+    histogram of a sample.
 
     The sample is one row in :data:`HISTOGRAM_STEP`.
     """
@@ -57,8 +62,8 @@ class PlaneTally:
 
 @dataclass(slots=True)
 class TensorTally:
-    """Sums over K or V of a layer. ``meta_bytes`` are part of ``compressed_bytes``, the compatible accounting;
-    ``container_bytes`` is what the decodable containers take.
+    """Sums over K or V of a layer. ``meta_bytes`` are part of ``compressed_bytes``, the compatible
+    accounting; ``container_bytes`` is what the decodable containers take.
     """
 
     raw_bytes: int = 0
@@ -115,9 +120,9 @@ class Continuity:
 class OfflineResult:
     """The outcome of :func:`pytest_h2o.offline.evaluate.evaluate`.
 
-    ``entries`` are the selected ones; those named in ``skipped`` could not be evaluated (completely).
-    ``changed_values`` counts, by entry name, fp32 values that the cast to fp16 altered. ``tensors`` is keyed by
-    (layer, "k" or "v").
+    ``entries`` are the selected ones; those named in ``skipped`` could not be evaluated
+    (completely). ``changed_values`` counts, by entry name, fp32 values that the cast to fp16
+    altered. ``tensors`` is keyed by (layer, "k" or "v").
     """
 
     dump_dir: Path
@@ -152,19 +157,32 @@ class OfflineResult:
 
     @property
     def evaluated_byte_share(self) -> float:
-        """Like ``evaluated_share``, by the fp16 bytes that the meta files declare, as far as they can be read."""
+        """Like ``evaluated_share``, by the fp16 bytes that the meta files declare, as far as they
+        can be read.
+        """
         return _share(
-            sum(entry.raw_bytes for entry in self.evaluated), sum(skip.raw_bytes for skip in self.skipped.values())
+            sum(entry.raw_bytes for entry in self.evaluated),
+            sum(skip.raw_bytes for skip in self.skipped.values()),
         )
 
     @property
     def lossless(self) -> bool:
-        """Whether the coded values are the dumped ones: no fp32 value was altered by the cast to fp16."""
+        """Whether the coded values are the dumped ones: no fp32 value was altered by the cast to
+        fp16.
+        """
         return not self.changed_values
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON values. Ratios of the original keys are 0 when nothing was coded, ours are null."""
-        return {**self._header(), **self._sizes(), **self._usage(), **self._diagnostics(), **self._extras()}
+        """The result as JSON values. Ratios of the original keys are 0 when nothing was coded, ours
+        are null.
+        """
+        return {
+            **self._header(),
+            **self._sizes(),
+            **self._usage(),
+            **self._diagnostics(),
+            **self._extras(),
+        }
 
     def _header(self) -> dict[str, Any]:
         options = self.options
@@ -176,7 +194,13 @@ class OfflineResult:
             "selected_layers": sorted({entry.layer_id for entry in self.entries}),
             "selected_entries": len(self.entries),
             "selected_dumps": len({entry.dump for entry in self.entries}),
-            **_fields(options, "entry_mode", "online_chunk_seq", "online_framing_bytes", "aggregate_by_stage"),
+            **_fields(
+                options,
+                "entry_mode",
+                "online_chunk_seq",
+                "online_framing_bytes",
+                "aggregate_by_stage",
+            ),
             "aggregate_groups": self.groups,
             "online_chunks": self.chunks,
             "codec": "fp16_gear_predictive_zstd",
@@ -210,7 +234,9 @@ class OfflineResult:
         }
 
     def mode_counts(self, tensor: str, plane: str) -> dict[str, int]:
-        """Blocks coded with each candidate predictor of ``tensor`` ("k", "v") and ``plane`` ("hi", "lo")."""
+        """Blocks coded with each candidate predictor of ``tensor`` ("k", "v") and ``plane`` ("hi",
+        "lo").
+        """
         modes: Counter[str] = getattr(self.tally(tensor), plane).modes
         return {name: modes[name] for name in self.options.predictors(tensor, plane)}
 
@@ -254,4 +280,7 @@ def _fields(options: OfflineOptions, *names: str) -> dict[str, Any]:
 
 
 def _listed(skipped: Mapping[str, Skip]) -> Iterable[dict[str, str]]:
-    return ({"name": name, "reason": skip.reason, "detail": skip.detail} for name, skip in skipped.items())
+    return (
+        {"name": name, "reason": skip.reason, "detail": skip.detail}
+        for name, skip in skipped.items()
+    )

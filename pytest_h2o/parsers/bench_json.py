@@ -16,14 +16,17 @@ MAX_BYTES = 16 << 20
 def read_bench_json(path: Path, n: int | None = None) -> tuple[Row, ...]:
     """One row per result; ``cells`` are the result's keys, ``line`` is 1.
 
-    ``n`` is the number of measured repeats. Raises :class:`ParseError` naming file and offset if the file cannot be
-    read or is not the program's JSON, e.g. because a number was NaN, which its writer cannot print.
+    ``n`` is the number of measured repeats. Raises :class:`ParseError` naming file and offset if
+    the file cannot be read or is not the program's JSON, e.g. because a number was NaN, which its
+    writer cannot print.
     """
     text = _read(path)
     try:
         document = loads(text)
     except ValueError as error:
-        raise ParseError(f"{path}: not the JSON of llm_bench: {error}; read its table instead") from error
+        raise ParseError(
+            f"{path}: not the JSON of llm_bench: {error}; read its table instead"
+        ) from error
     results = document.get("results") if isinstance(document, dict) else None
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
         raise ParseError(f"{path}: no list of results at offset 0; was it written by llm_bench -j?")
@@ -35,23 +38,32 @@ def _read(path: Path) -> str:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ParseError(f"{path}: cannot be read: {error.strerror}; see whether the launch wrote it") from error
+        raise ParseError(
+            f"{path}: cannot be read: {error.strerror}; see whether the launch wrote it"
+        ) from error
     if len(data) > MAX_BYTES:
         raise ParseError(f"{path}: not the JSON of llm_bench: longer than {MAX_BYTES} bytes")
     if not data.strip():
-        raise ParseError(f"{path}: empty at offset 0; it is written at a normal exit, see how the launch ended")
+        raise ParseError(
+            f"{path}: empty at offset 0; it is written at a normal exit, see how the launch ended"
+        )
     return data.decode(errors="replace")
 
 
 def _row(result: Mapping[str, object], path: Path, n: int | None) -> Row:
     cells = {key: str(value) for key, value in result.items()}
-    prompt, decode = parse_count(cells.get("prompt_len", "")), parse_count(cells.get("generate_len", ""))
+    prompt, decode = (
+        parse_count(cells.get("prompt_len", "")),
+        parse_count(cells.get("generate_len", "")),
+    )
     samples: dict[str, Sample] = {}
     problems: list[str] = []
     for name, key, std_key in _measurements(result):
         mean, std = _number(result[key]), _number(result.get(std_key))
         if mean is None or (std is None and std_key in result):
-            problems.append(f"{key} is {cells[key][:40]!r} ± {cells.get(std_key, '')[:40]!r}, not a number")
+            problems.append(
+                f"{key} is {cells[key][:40]!r} ± {cells.get(std_key, '')[:40]!r}, not a number"
+            )
         else:
             samples[name] = Sample(mean, std, n)
     label = _label(prompt, decode, with_cache="prefill_tps" in result)
@@ -61,12 +73,16 @@ def _row(result: Mapping[str, object], path: Path, n: int | None) -> Row:
 def _label(prompt: int | None, decode: int | None, *, with_cache: bool) -> str:
     if with_cache:
         return f"p{prompt}_g{decode}"
-    parts = ([] if prompt is None else [f"pp{prompt}"]) + ([] if decode is None else [f"tg{decode}"])
+    parts = ([] if prompt is None else [f"pp{prompt}"]) + (
+        [] if decode is None else [f"tg{decode}"]
+    )
     return "+".join(parts) or "pp0+tg0"
 
 
 def _measurements(result: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
-    """Metric name, key of the mean and key of the standard deviation for everything measured in a result."""
+    """Metric name, key of the mean and key of the standard deviation for everything measured in a
+    result.
+    """
     for key in result:
         if key == "tps":
             yield "prefill_tps" if result.get("type") == "prefill" else "decode_tps", key, "std"
@@ -74,7 +90,9 @@ def _measurements(result: Mapping[str, object]) -> Iterator[tuple[str, str, str]
             yield key, key, key.replace("tps", "std")
         elif key == "loading_time":
             yield "load_s", key, "loading_time_std"
-        elif metric := BY_BENCH.get(key) or BY_DEMO.get(key):  # the three ratios carry their record key
+        elif metric := BY_BENCH.get(key) or BY_DEMO.get(
+            key
+        ):  # the three ratios carry their record key
             yield metric.name, key, f"{key}_std"
 
 

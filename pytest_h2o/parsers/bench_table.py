@@ -1,7 +1,7 @@
 """The Markdown table of ``llm_bench``, from its own file or from stdout with other lines around it.
 
-A table is ``| cell | ... |`` lines: a header, a separator of dashes, rows. Programs append, so a file may hold several
-tables; columns are found by name, whatever their order and number.
+A table is ``| cell | ... |`` lines: a header, a separator of dashes, rows. Programs append, so a
+file may hold several tables; columns are found by name, whatever their order and number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,18 @@ from pytest_h2o.parsers.numbers import parse_count, parse_sample
 from pytest_h2o.parsers.rows import ParseError, Row
 
 SPEEDS = "speed(tok/s)"
-HEADERS = {"model", "modelSize", "backend", "threads", "precision", "llm_demo", "test", SPEEDS, "t/s", *BY_BENCH}
+HEADERS = {
+    "model",
+    "modelSize",
+    "backend",
+    "threads",
+    "precision",
+    "llm_demo",
+    "test",
+    SPEEDS,
+    "t/s",
+    *BY_BENCH,
+}
 MAX_ROWS = 4096
 MAX_FILE_ROWS = 16 * MAX_ROWS
 MAX_PROBLEMS = 64
@@ -38,7 +49,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line with table cells; ``closed`` if it ends with a bar, ``glued`` if other text precedes the first bar."""
+    """A line with table cells; ``closed`` if it ends with a bar, ``glued`` if other text precedes
+    the first bar.
+    """
 
     number: int
     cells: tuple[str, ...]
@@ -81,24 +94,32 @@ class _Open:
 
     def close(self) -> Table:
         columns = self.header.cells
-        problems = [] if self.header.closed else [f"line {self.header.number}: the header is cut off"]
+        problems = (
+            [] if self.header.closed else [f"line {self.header.number}: the header is cut off"]
+        )
         if twice := sorted({column for column in columns if columns.count(column) > 1}):
-            problems.append(f"line {self.header.number}: columns given more than once: {printable(', '.join(twice))}")
+            problems.append(
+                f"line {self.header.number}: columns given more than once: "
+                f"{printable(', '.join(twice))}"
+            )
         return Table(columns, tuple(self.rows), (*problems, *self.problems), self.header.number)
 
 
 def read_tables(path: Path, n: int | None = None) -> tuple[Table, ...]:
-    """All tables of a file in order; of a file that was appended to, the last one is the current launch.
+    """All tables of a file in order; of a file that was appended to, the last one is the current
+    launch.
 
-    ``n`` is the number of measured repeats, which the table does not print. Raises :class:`ParseError` if the file
-    cannot be read; a file without a table gives none.
+    ``n`` is the number of measured repeats, which the table does not print. Raises
+    :class:`ParseError` if the file cannot be read; a file without a table gives none.
     """
     found, size = list[Table](), 0
     for table in tables(read_pieces(path), path, n):
         found.append(table)
         size += 1 + len(table.rows)
         if size > MAX_FILE_ROWS:
-            raise ParseError(f"{path}: more than {MAX_FILE_ROWS} rows and headers; give one log per launch")
+            raise ParseError(
+                f"{path}: more than {MAX_FILE_ROWS} rows and headers; give one log per launch"
+            )
     return tuple(found)
 
 
@@ -128,7 +149,9 @@ def _table_lines(pieces: Iterable[Piece]) -> Iterator[_Line]:
 
 
 def _with_headers_cut_free(lines: Iterable[_Line]) -> Iterator[_Line]:
-    """Split a line where a header was appended to a cut-off row; the separator below it tells the width."""
+    """Split a line where a header was appended to a cut-off row; the separator below it tells the
+    width.
+    """
     held: _Line | None = None
     for line in lines:
         if held:
@@ -145,7 +168,9 @@ def _split_at_header(line: _Line, width: int) -> tuple[_Line, ...]:
 
 
 def _row(columns: Sequence[str], line: _Line, source: Path, n: int | None) -> Row:
-    cells = dict(zip(reversed(columns), reversed(line.cells), strict=True))  # of a repeated column the first counts
+    cells = dict(
+        zip(reversed(columns), reversed(line.cells), strict=True)
+    )  # of a repeated column the first counts
     label, prompt, decode = _lengths(cells)
     samples: dict[str, Sample] = {}
     problems = [] if label else [f"line {line.number}: neither llm_demo nor test says what was run"]
@@ -154,9 +179,21 @@ def _row(columns: Sequence[str], line: _Line, source: Path, n: int | None) -> Ro
         if sample:
             samples[name] = sample
         else:
-            problems.append(f"line {line.number}: {column} is {printable(text[:40])!r}, not a number")
+            problems.append(
+                f"line {line.number}: {column} is {printable(text[:40])!r}, not a number"
+            )
     ordered = {column: cells[column] for column in columns}
-    return Row("bench", label or "unnamed", prompt, decode, samples, ordered, source, line.number, tuple(problems))
+    return Row(
+        "bench",
+        label or "unnamed",
+        prompt,
+        decode,
+        samples,
+        ordered,
+        source,
+        line.number,
+        tuple(problems),
+    )
 
 
 def _lengths(cells: Mapping[str, str]) -> tuple[str, int | None, int | None]:
@@ -170,7 +207,9 @@ def _lengths(cells: Mapping[str, str]) -> tuple[str, int | None, int | None]:
     return "", None, None
 
 
-def _metric_cells(cells: Mapping[str, str], prompt: int | None, decode: int | None) -> Iterator[tuple[str, str, str]]:
+def _metric_cells(
+    cells: Mapping[str, str], prompt: int | None, decode: int | None
+) -> Iterator[tuple[str, str, str]]:
     """Metric name, column and text of every measurement in a row."""
     for column, cell in cells.items():
         if column == SPEEDS:
@@ -178,6 +217,14 @@ def _metric_cells(cells: Mapping[str, str], prompt: int | None, decode: int | No
             yield "prefill_tps", column, prefill
             yield "decode_tps", column, rest
         elif column == "t/s":
-            yield "decode_tps" if prompt is None else "prefill_tps" if decode is None else "combined_tps", column, cell
+            yield (
+                "decode_tps"
+                if prompt is None
+                else "prefill_tps"
+                if decode is None
+                else "combined_tps",
+                column,
+                cell,
+            )
         elif column in BY_BENCH:
             yield BY_BENCH[column].name, column, cell

@@ -1,4 +1,6 @@
-"""What ``llm_demo`` reports: the summary block on stdout, the metrics record, and the text it generated."""
+"""What ``llm_demo`` reports: the summary block on stdout, the metrics record, and the text it
+generated.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ MAX_TEXT_CHARS = 1 << 20
 
 @dataclass
 class _Summary:
-    """The last summary block on stdout; ``line`` is 0 without one, ``blocks`` counts complete ones."""
+    """The last summary block on stdout; ``line`` is 0 without one, ``blocks`` counts complete
+    ones.
+    """
 
     cells: dict[str, str] = field(default_factory=dict)
     line: int = 0
@@ -35,11 +39,12 @@ class _Summary:
 
 
 def read_demo(stdout: Path, metrics: Path | None, label: str) -> Row:
-    """The row of one prompt, from the record that is last in the ``metrics`` file and the summary on ``stdout``.
+    """The row of one prompt, from the record that is last in the ``metrics`` file and the summary
+    on ``stdout``.
 
-    Without a record the row holds what the summary says. ``cells`` has the text of both, by summary label and by
-    record key. Anything that makes the numbers doubtful is in ``problems``; nothing is raised. ``metrics`` is None if
-    no metrics file was asked for.
+    Without a record the row holds what the summary says. ``cells`` has the text of both, by summary
+    label and by record key. Anything that makes the numbers doubtful is in ``problems``; nothing is
+    raised. ``metrics`` is None if no metrics file was asked for.
     """
     summary = _Summary()
     problems: list[str] = []
@@ -48,7 +53,10 @@ def read_demo(stdout: Path, metrics: Path | None, label: str) -> Row:
     except ParseError as error:
         problems.append(str(error))
     record, record_problems = _read_record(metrics) if metrics else ({}, [])
-    counts = [_count(record, f"{kind}_tokens", summary.cells, f"{kind} tokens num") for kind in ("prompt", "decode")]
+    counts = [
+        _count(record, f"{kind}_tokens", summary.cells, f"{kind} tokens num")
+        for kind in ("prompt", "decode")
+    ]
     problems += _summary_problems(summary)
     problems += _value_problems(record, summary.cells, counts)
     problems += record_problems
@@ -78,7 +86,9 @@ def _read_summary(stdout: Path) -> _Summary:
 
 
 def _read_record(path: Path) -> tuple[dict[str, object], list[str]]:
-    """The last record of a metrics file and what is wrong with it; an older one never replaces a broken last one."""
+    """The last record of a metrics file and what is wrong with it; an older one never replaces a
+    broken last one.
+    """
     count, last = 0, None
     try:
         for piece in read_pieces(path):
@@ -88,7 +98,11 @@ def _read_record(path: Path) -> tuple[dict[str, object], list[str]]:
         return {}, [f"no metrics record: {error}"]
     if last is None:
         return {}, [f"no metrics record: {path} is empty"]
-    problems = [f"{path} holds {count} records where one prompt was run; the last one is used"] if count > 1 else []
+    problems = (
+        [f"{path} holds {count} records where one prompt was run; the last one is used"]
+        if count > 1
+        else []
+    )
     try:
         record = loads(last.text) if last.whole else None
     except ValueError as error:
@@ -118,7 +132,9 @@ def _printed(cells: Mapping[str, str], label: str) -> float | None:
     return parse_number(cells.get(label, "").partition(" ")[0])
 
 
-def _count(record: Mapping[str, object], key: str, cells: Mapping[str, str], label: str) -> int | None:
+def _count(
+    record: Mapping[str, object], key: str, cells: Mapping[str, str], label: str
+) -> int | None:
     text = record.get(key)
     return parse_count(text if isinstance(text, NumberText) else cells.get(label, ""))
 
@@ -133,7 +149,9 @@ def _samples(record: Mapping[str, object]) -> dict[str, Sample]:
 
 
 def _speeds(record: Mapping[str, object], cells: Mapping[str, str]) -> dict[str, Sample]:
-    """Speeds from the record's tokens and times, which are exact, else as the summary prints them."""
+    """Speeds from the record's tokens and times, which are exact, else as the summary prints
+    them.
+    """
     speeds = {}
     for kind, tokens_kind in (("prefill", "prompt"), ("decode", "decode")):
         tokens, us = _number(record.get(f"{tokens_kind}_tokens")), _number(record.get(f"{kind}_us"))
@@ -144,7 +162,9 @@ def _speeds(record: Mapping[str, object], cells: Mapping[str, str]) -> dict[str,
     return speeds
 
 
-def _value_problems(record: Mapping[str, object], cells: Mapping[str, str], counts: list[int | None]) -> Iterator[str]:
+def _value_problems(
+    record: Mapping[str, object], cells: Mapping[str, str], counts: list[int | None]
+) -> Iterator[str]:
     if counts[1] == 0:
         yield "0 decode tokens: nothing was generated"
     elif None in counts and (record or cells):
@@ -152,7 +172,10 @@ def _value_problems(record: Mapping[str, object], cells: Mapping[str, str], coun
     for label, count in (("prefill speed", counts[0]), ("decode speed", counts[1])):
         if count and (speed := _printed(cells, label)) is not None and not 0 < speed < float("inf"):
             yield f"{label} is {cells[label]}"
-    for key in [*(REQUIRED if record else ()), *(key for key in record if key in BY_DEMO and key not in REQUIRED)]:
+    for key in [
+        *(REQUIRED if record else ()),
+        *(key for key in record if key in BY_DEMO and key not in REQUIRED),
+    ]:
         value = _number(record.get(key))
         if value is None:
             shown = str(record[key])[:40] if key in record else "absent"
@@ -176,7 +199,11 @@ def _differs(
     cells: Mapping[str, str], label: str, recorded: float | None, absolute: float, relative: float
 ) -> Iterator[str]:
     printed = _printed(cells, label)
-    if recorded is None or printed is None or abs(recorded - printed) <= absolute + relative * abs(recorded):
+    if (
+        recorded is None
+        or printed is None
+        or abs(recorded - printed) <= absolute + relative * abs(recorded)
+    ):
         return
     yield f"the summary's {label} is {cells[label]}, by the metrics record it is {recorded:g}"
 
@@ -184,7 +211,8 @@ def _differs(
 def generated_text(source: Path | str) -> str:
     """The text that the model generated: stdout without program messages, log lines and summary.
 
-    At most :data:`MAX_TEXT_CHARS` characters. Raises :class:`ParseError` if the file cannot be read.
+    At most :data:`MAX_TEXT_CHARS` characters. Raises :class:`ParseError` if the file cannot be
+    read.
     """
     parts, size = [], 0
     for segment in segments(read_pieces(source)):

@@ -15,12 +15,16 @@ class NumberText(str):
 def loads(text: str) -> object:
     """The JSON value of ``text`` with every number as :class:`NumberText`.
 
-    Raises ValueError (with the character offset in its words) for malformed text, a key given twice, or nesting
-    deeper than Python's stack.
+    Raises ValueError (with the character offset in its words) for malformed text, a key given
+    twice, or nesting deeper than Python's stack.
     """
     try:
         return json.loads(
-            text, parse_int=NumberText, parse_float=NumberText, parse_constant=NumberText, object_pairs_hook=_object
+            text,
+            parse_int=NumberText,
+            parse_float=NumberText,
+            parse_constant=NumberText,
+            object_pairs_hook=_object,
         )
     except json.JSONDecodeError as error:
         near = text[max(0, error.pos - 30) : error.pos + 10]

@@ -36,14 +36,18 @@ class Piece:
 
 
 def is_endless(path: Path) -> bool:
-    """Whether this is a pipe, a socket or a device: such a thing would be waited for, or read for ever."""
+    """Whether this is a pipe, a socket or a device: such a thing would be waited for, or read for
+    ever.
+    """
     return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def read_pieces(source: Path | str) -> Iterator[Piece]:
-    """The lines of a file, or of a text given as str, without escape sequences and the NUL bytes around a line.
+    """The lines of a file, or of a text given as str, without escape sequences and the NUL bytes
+    around a line.
 
-    A NUL within a line stands for bytes that were lost, so it is replaced: ``1\\x002`` is not 12. Bytes are decoded
+    A NUL within a line stands for bytes that were lost, so it is replaced: ``1\\x002`` is not 12.
+        Bytes are decoded
     as UTF-8 with replacement. Raises :class:`ParseError` if the file cannot be read.
     """
     if isinstance(source, str):
@@ -55,7 +59,9 @@ def read_pieces(source: Path | str) -> Iterator[Piece]:
         with source.open("rb") as stream:
             yield from _pieces(stream)
     except OSError as error:
-        raise ParseError(f"{source}: cannot be read: {error.strerror}; see whether the launch wrote it") from error
+        raise ParseError(
+            f"{source}: cannot be read: {error.strerror}; see whether the launch wrote it"
+        ) from error
 
 
 def _pieces(stream: BinaryIO) -> Iterator[Piece]:
@@ -64,7 +70,9 @@ def _pieces(stream: BinaryIO) -> Iterator[Piece]:
         while text:
             following = lines.readline(PIECE_CHARS)
             newline = text.endswith("\n")
-            yield Piece(number, _clean(text.removesuffix("\n")), starts, newline or not following, newline)
+            yield Piece(
+                number, _clean(text.removesuffix("\n")), starts, newline or not following, newline
+            )
             number, starts, text = number + newline, newline, following
 
 
@@ -74,5 +82,10 @@ def _clean(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with every control or invisible character shown as an escape, safe for a terminal or a report."""
-    return "".join(c if c.isprintable() else " " if c == "\t" else c.encode("unicode_escape").decode() for c in text)
+    """``text`` with every control or invisible character shown as an escape, safe for a terminal or
+    a report.
+    """
+    return "".join(
+        c if c.isprintable() else " " if c == "\t" else c.encode("unicode_escape").decode()
+        for c in text
+    )

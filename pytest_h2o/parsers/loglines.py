@@ -1,7 +1,9 @@
-"""The log lines that a runtime prints on stdout, reduced to counts, and the lines that tell why a launch failed.
+"""The log lines that a runtime prints on stdout, reduced to counts, and the lines that tell why a
+launch failed.
 
-Lines of interest begin with ``[H2O]``, ``[H2O-LOSSLESS]`` or one of :data:`INTEGRITY_KINDS`, and end with a newline.
-They may start anywhere in a line, because generated text is printed without one.
+Lines of interest begin with ``[H2O]``, ``[H2O-LOSSLESS]`` or one of :data:`INTEGRITY_KINDS`, and
+end with a newline. They may start anywhere in a line, because generated text is printed without
+one.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ LOSSLESS_ERRORS = (
 SHRINKS = ("shrink: discarding ", "shrink(store): discarding ")
 UNREADABLE = "unreadable line"
 EVENT_CHARS = 1024
-# A plan that the engine cancels for its lossless blocks is made again so many tokens later, at most so often in a row.
+# A plan that the engine cancels for its lossless blocks is made again so many tokens later, at most
+# so often in a row.
 AGAIN_TOKENS, AGAIN_TIMES = 64, 2
 MAX_LAYERS = 1024
 MAX_DISTINCT = 256
@@ -54,9 +57,9 @@ _ECHOED = ("target", "recent", "sink", "block")
 class LayerFacts:
     """What the lines of one layer say; KV lengths are in tokens and come from its plan lines.
 
-    ``followed_by_smaller_kv`` counts plans after which the next plan of the layer met a smaller KV length, which shows
-    that they were applied. ``best_ratio`` is the largest tokens before over tokens after of any plan. ``restore_us`` is
-    the time that decoding took over all responses.
+    ``followed_by_smaller_kv`` counts plans after which the next plan of the layer met a smaller KV
+    length, which shows that they were applied. ``best_ratio`` is the largest tokens before over
+    tokens after of any plan. ``restore_us`` is the time that decoding took over all responses.
     """
 
     plans: int = 0
@@ -72,7 +75,9 @@ class LayerFacts:
     made_again: int = 0
 
     def update(self, restore_us: int, *, first: bool) -> None:
-        """Count an encoded block; ``restore_us`` is a running sum that begins with the ``first`` one of a response."""
+        """Count an encoded block; ``restore_us`` is a running sum that begins with the ``first``
+        one of a response.
+        """
         self.restore_us += max(0, restore_us - (0 if first else self.last_restore_us))
         self.last_restore_us = restore_us
 
@@ -105,14 +110,17 @@ class LogFacts:
         layers: by layer index; a layer that no line names is absent.
         findings: KV integrity and lossless error lines, and lines that could not be read, by kind.
         max_kv: largest ``kv=`` of any line, None without one.
-        updates: applied encode results; their bytes are summed in ``raw_bytes`` and ``comp_bytes`` (accounted bytes).
+        updates: applied encode results; their bytes are summed in ``raw_bytes`` and ``comp_bytes``
+            (accounted bytes).
         gains: updates whose block was smaller than what it encodes.
-        bootstrap_spans: how often a layer's first block had how many tokens; ``periodic_spans``: its later ones.
+        bootstrap_spans: how often a layer's first block had how many tokens; ``periodic_spans``:
+            its later ones.
         modes: runtime modes seen (0 probe, 1 full, 2 store).
         echo: the configuration as plan lines repeat it, by key.
-        unprotected: plans whose floor holds, or which keep, fewer tokens than the sink and recent ones that the line
-            names.
-        fallbacks: updates whose block failed; ``backpressure``: those that were skipped for a full queue.
+        unprotected: plans whose floor holds, or which keep, fewer tokens than the sink and recent
+            ones that the line names.
+        fallbacks: updates whose block failed; ``backpressure``: those that were skipped for a full
+            queue.
         max_queue: largest ``queue=`` of any update.
     """
 
@@ -145,7 +153,9 @@ class LogFacts:
 
     @property
     def restore_us(self) -> int:
-        """Microseconds that decoding took according to the update lines, over all layers and responses."""
+        """Microseconds that decoding took according to the update lines, over all layers and
+        responses.
+        """
         return sum(layer.restore_us for layer in self.layers.values())
 
     @property
@@ -222,7 +232,11 @@ class LogFacts:
 
     def _layer(self, fields: dict[str, str]) -> LayerFacts | None:
         index = _int(fields, "layer")
-        return None if index is None or not 0 <= index < MAX_LAYERS else self.layers.setdefault(index, LayerFacts())
+        return (
+            None
+            if index is None or not 0 <= index < MAX_LAYERS
+            else self.layers.setdefault(index, LayerFacts())
+        )
 
     def _see_kv(self, fields: dict[str, str]) -> None:
         kv = _int(fields, "kv")
@@ -236,7 +250,9 @@ class LogFacts:
 
 
 def _unprotected(fields: dict[str, str], kv: int) -> bool:
-    """Whether ``floor=``, a share of ``kv`` to three digits, or what stays is less than ``sink=`` and ``recent=``."""
+    """Whether ``floor=``, a share of ``kv`` to three digits, or what stays is less than ``sink=``
+    and ``recent=``.
+    """
     sink, recent = _int(fields, "sink"), _int(fields, "recent")
     if sink is None or recent is None or not _SHARE.fullmatch(fields.get("floor", "")):
         return False
@@ -256,14 +272,18 @@ def read_log_facts(source: Path | str) -> LogFacts:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of output: a log line from its mark on (at most :data:`EVENT_CHARS`), or text with an empty mark."""
+    """A stretch of output: a log line from its mark on (at most :data:`EVENT_CHARS`), or text with
+    an empty mark.
+    """
 
     text: str
     mark: str
 
 
 def segments(pieces: Iterable[Piece]) -> Iterator[Segment]:
-    """The output split at log marks; the newline after a log line belongs to it, every other one to the text."""
+    """The output split at log marks; the newline after a log line belongs to it, every other one to
+    the text.
+    """
     carry, in_log = "", False
     for piece in pieces:
         text = carry + piece.text
@@ -275,7 +295,9 @@ def segments(pieces: Iterable[Piece]) -> Iterator[Segment]:
         for (start, mark), (end, _) in pairwise([*marks, (len(text), "")]):
             if start < edge:
                 cut_off = piece.ends and not piece.newline and end == len(text)
-                yield Segment(_event(text[start : min(end, start + EVENT_CHARS)], cut_off=cut_off), mark)
+                yield Segment(
+                    _event(text[start : min(end, start + EVENT_CHARS)], cut_off=cut_off), mark
+                )
                 in_log = True
         carry = text[edge:]
         if piece.ends:
@@ -285,7 +307,9 @@ def segments(pieces: Iterable[Piece]) -> Iterator[Segment]:
 
 
 def _event(text: str, *, cut_off: bool) -> str:
-    """A log line; the last word of one that the end of the output cut off may be incomplete and is left out."""
+    """A log line; the last word of one that the end of the output cut off may be incomplete and is
+    left out.
+    """
     return text.rpartition(" ")[0] if cut_off else text.rstrip()
 
 
@@ -310,15 +334,27 @@ _CAUSES = (
     "error while loading shared", "permission denied", "out of memory", "bad_alloc", "terminate called",
     "segmentation fault", "traceback", "error for ", "error: ", "fatal: ",
 )  # fmt: skip
-_SUSPECTS = ("error", "fail", "fatal", "abort", "exception", "cannot", "invalid", "not found", "not support")
+_SUSPECTS = (
+    "error",
+    "fail",
+    "fatal",
+    "abort",
+    "exception",
+    "cannot",
+    "invalid",
+    "not found",
+    "not support",
+)
 TELLING = 8
 
 
 def telling_lines(*sources: Path | str) -> list[str]:
-    """The few lines of a failed launch's output that say most about the cause, safe to print; files or texts.
+    """The few lines of a failed launch's output that say most about the cause, safe to print; files
+    or texts.
 
-    Lines that name a cause come first, then those that look like an error; without any, the last lines that are not
-    empty. Bytes that are no text tell nothing, and a file that cannot be read is left out.
+    Lines that name a cause come first, then those that look like an error; without any, the last
+    lines that are not empty. Bytes that are no text tell nothing, and a file that cannot be read is
+    left out.
     """
     causes: dict[str, None] = {}
     suspects: dict[str, None] = {}

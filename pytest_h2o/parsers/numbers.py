@@ -13,7 +13,9 @@ _COUNT = re.compile(r"[0-9]{1,15}")
 
 
 def parse_number(text: str) -> float | None:
-    """The number that is the whole of ``text``, ``nan`` and ``inf`` included; anything else is None."""
+    """The number that is the whole of ``text``, ``nan`` and ``inf`` included; anything else is
+    None.
+    """
     text = text.strip()
     if _NUMBER.fullmatch(text):
         return float(text)

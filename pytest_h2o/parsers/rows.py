@@ -19,7 +19,8 @@ class Row:
     """The measurements of one table row, JSON result or prompt.
 
     Attributes:
-        label: ``p512_g128``, or ``pp512``/``tg128``/``pp512+tg128`` of a ``-kv false`` run, or the prompt's stem.
+        label: ``p512_g128``, or ``pp512``/``tg128``/``pp512+tg128`` of a ``-kv false`` run, or the
+            prompt's stem.
         prompt_tokens: prompt length in tokens, None if not printed; ``decode_tokens`` likewise.
         samples: by metric name; a metric that was not printed as a number is absent.
         cells: the raw text by column header or record key.

@@ -22,11 +22,15 @@ Line = Mapping[str, str]
 
 
 def write_csv(lines: Sequence[Line], path: Path | None) -> None:
-    """Write ``lines`` to ``path`` or stdout: known columns in the original's order, then the others by name."""
+    """Write ``lines`` to ``path`` or stdout: known columns in the original's order, then the others
+    by name.
+    """
     present = {column for line in lines for column in line}
     order = [column for column in COLUMNS if column in present]
     order += sorted(present.difference(COLUMNS))
-    with path.open("w", encoding="utf-8", newline="") if path else nullcontext(sys.stdout) as stream:
+    with (
+        path.open("w", encoding="utf-8", newline="") if path else nullcontext(sys.stdout) as stream
+    ):
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([clean(column) for column in order])
         writer.writerows([clean(line.get(column, "")) for column in order] for line in lines)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.demo import REQUIRED, read_demo
-from pytest_h2o.prompts import bucket_of
+from pytest_h2o.plan.prompts import bucket_of
 from pytest_h2o.report.models import DemoRun, Number
-from pytest_h2o.results import Run, read_launch
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run, read_launch
 
 SUMMARY = ("prompt tokens num", "decode tokens num", "prefill time", "decode time")
 
@@ -44,7 +44,9 @@ def _demo_run(tag: str, number: int, record: LaunchRecord) -> DemoRun:
             "decode_s": cli["decode time"] if decode_us is None else decode_us / 1e6,
             "prefill_tps": _sample(row.samples, "prefill_tps"),
             "decode_tps": _sample(row.samples, "decode_tps"),
-            "h2o_metrics": {name: _number(cells, name) for name in cells if name.startswith("h2o_")},
+            "h2o_metrics": {
+                name: _number(cells, name) for name in cells if name.startswith("h2o_")
+            },
             "cli_prompt_tokens": cli["prompt tokens num"],
             "cli_decode_tokens": cli["decode tokens num"],
             "cli_prefill_s": cli["prefill time"],
@@ -59,7 +61,9 @@ def _demo_run(tag: str, number: int, record: LaunchRecord) -> DemoRun:
 def _reason(record: LaunchRecord, problems: list[str]) -> str:
     """The original's word for how it ended, else what is wrong."""
     if record.returncode:
-        return f"signal_{-record.returncode}" if record.returncode < 0 else f"rc_{record.returncode}"
+        return (
+            f"signal_{-record.returncode}" if record.returncode < 0 else f"rc_{record.returncode}"
+        )
     return problems[0] if problems else "ok"
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, JsonValue
 
-from pytest_h2o.gating import Verdict
-from pytest_h2o.knobs import KNOBS, Knobs, KnobValue
+from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue
+from pytest_h2o.plan.suites import named, reported
 from pytest_h2o.report.bench_csv import write_csv
 from pytest_h2o.report.demo_runs import demo_runs
 from pytest_h2o.report.html import outcome, to_html
@@ -34,15 +34,16 @@ from pytest_h2o.report.suite_reports import (
 )
 from pytest_h2o.report.summary import summary_markdown
 from pytest_h2o.report.text import LONG, clean, markdown_row, markdown_text, summary_rows
-from pytest_h2o.results import UNITS, read_launch
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.suites import named, reported
+from pytest_h2o.runs.results import UNITS, read_launch
+from pytest_h2o.verdict import Verdict
 
 
 def write_reports(
     root: Path, document: Summary, judged: Judged, expression: str, records: Sequence[LaunchRecord]
 ) -> None:
-    """Write the session's record into ``root``, and the reports of suites of which some gate was judged.
+    """Write the session's record into ``root``, and the reports of suites of which some gate was
+    judged.
 
     ``expression`` is the marker expression that the session selects gates by.
     """
@@ -60,13 +61,21 @@ def write_reports(
 
 
 def judged_summary(  # noqa: PLR0913  the parts of a record
-    title: str, judged: Judged, expression: str, records: Sequence[LaunchRecord], *, kit: str, root: Path
+    title: str,
+    judged: Judged,
+    expression: str,
+    records: Sequence[LaunchRecord],
+    *,
+    kit: str,
+    root: Path,
 ) -> Summary:
     """The record of a session; ``expression`` is the marker expression that it selects gates by."""
     asked = named(expression)
     left = judged.not_judged(asked)
     knobs, verdicts = judged.lab.knobs, judged.verdicts
-    document = summary(title, knobs, verdicts, records, kit=kit, root=root, suite=asked, not_judged=left)
+    document = summary(
+        title, knobs, verdicts, records, kit=kit, root=root, suite=asked, not_judged=left
+    )
     document.overall_pass &= judged.complete and judged.whole
     return document
 
@@ -82,10 +91,14 @@ def summary(  # noqa: PLR0913  the parts of a record
     suite: str = "",
     not_judged: Sequence[str] = (),
 ) -> Summary:
-    """The record: what was tested, the knobs that were set, what they replaced, every verdict, and the outcome."""
+    """The record: what was tested, the knobs that were set, what they replaced, every verdict, and
+    the outcome.
+    """
     overridden = {key: value for record in records for key, value in record.overridden.items()}
     outcomes = Counter[str](verdict.outcome for verdict in verdicts.values())
-    given = {name: knobs.with_source(name) for name in KNOBS if knobs.with_source(name)[1] != "default"}
+    given = {
+        name: knobs.with_source(name) for name in KNOBS if knobs.with_source(name)[1] != "default"
+    }
     passed = Gates(list(verdicts.values()), knobs["DECODE_INCONCLUSIVE"] != "fail").all_passed
     return Summary(
         title=title,
@@ -99,14 +112,21 @@ def summary(  # noqa: PLR0913  the parts of a record
         overall_pass=passed and not not_judged,
         not_judged=list(not_judged),
         outcomes=dict(outcomes),
-        knobs={name: KnobInForce(value=_plain(value), source=source) for name, (value, source) in given.items()},
+        knobs={
+            name: KnobInForce(value=_plain(value), source=source)
+            for name, (value, source) in given.items()
+        },
         overridden=json.loads(json.dumps(overridden)),
-        gates=[GateVerdict(nodeid=nodeid, **asdict(verdict)) for nodeid, verdict in verdicts.items()],
+        gates=[
+            GateVerdict(nodeid=nodeid, **asdict(verdict)) for nodeid, verdict in verdicts.items()
+        ],
     )
 
 
 def _inputs(records: Sequence[LaunchRecord]) -> dict[str, str]:
-    """What all launches depend on, as hashes by name; several where a file was replaced between them."""
+    """What all launches depend on, as hashes by name; several where a file was replaced between
+    them.
+    """
     seen: dict[str, dict[str, None]] = {}
     for record in records:
         for name, digest in record.inputs.items():
@@ -116,15 +136,21 @@ def _inputs(records: Sequence[LaunchRecord]) -> dict[str, str]:
 
 
 def _write_case(folder: Path, case: CaseView, title: str) -> None:
-    """What the original's runtime suite left: ``summary.md``, ``h2o_metrics.csv`` and ``manifest.json``."""
+    """What the original's runtime suite left: ``summary.md``, ``h2o_metrics.csv`` and
+    ``manifest.json``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.md").write_text(summary_markdown(case, title))
     lines = [{**row.cells, "log_file": str(row.source)} for row in case.run.rows]
     if lines:
         write_csv(lines, folder / "h2o_metrics.csv")
-    with suppress(KeyError):  # the config of a recording may be lost, and then nothing is known to list
+    with suppress(
+        KeyError
+    ):  # the config of a recording may be lost, and then nothing is known to list
         entries = [
-            manifest_entry(record.spec, record.returncode, config=record.config_path, log=record.table)
+            manifest_entry(
+                record.spec, record.returncode, config=record.config_path, log=record.table
+            )
             for record in case.run.launches
         ]
         (folder / "manifest.json").write_text(json.dumps(entries, indent=2) + "\n")
@@ -178,7 +204,9 @@ def _write_report(path: Path, document: BaseModel) -> None:
 
 
 def report_markdown(name: str, values: Mapping[str, object]) -> str:
-    """A report as Markdown: its plain values as a list, each list or object below a heading of its own."""
+    """A report as Markdown: its plain values as a list, each list or object below a heading of its
+    own.
+    """
     lines = [f"# {name}", ""]
     sections: list[str] = []
     for key, value in values.items():
@@ -210,7 +238,9 @@ def markdown(document: Summary) -> str:
 
 
 def write_metrics(path: Path, records: Sequence[LaunchRecord]) -> None:
-    """One line per row that a launch printed, at least one per launch: how it ended, and the mean of every metric."""
+    """One line per row that a launch printed, at least one per launch: how it ended, and the mean
+    of every metric.
+    """
     import pandas as pd  # noqa: PLC0415  (slow to import, needed once at the end)
 
     lines = [line for record in records for line in _metric_lines(record)]
@@ -233,5 +263,9 @@ def _metric_lines(record: LaunchRecord) -> list[dict[str, object]]:
         "cpu_seconds": record.cpu_seconds,
     }
     rows, _ = read_launch(record, ())
-    means = [{name: float(f"{sample.mean:.6g}") for name, sample in row.samples.items()} for row in rows]
-    return [line | {"label": clean(row.label)} | mean for row, mean in zip(rows, means, strict=True)] or [line]
+    means = [
+        {name: float(f"{sample.mean:.6g}") for name, sample in row.samples.items()} for row in rows
+    ]
+    return [
+        line | {"label": clean(row.label)} | mean for row, mean in zip(rows, means, strict=True)
+    ] or [line]

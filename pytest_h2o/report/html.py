@@ -1,4 +1,6 @@
-"""``report.html``: the verdicts as one self-contained page. Whatever a program or a file said is escaped."""
+"""``report.html``: the verdicts as one self-contained page. Whatever a program or a file said is
+escaped.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from pytest_h2o.gating import Verdict
 from pytest_h2o.report.models import Summary
 from pytest_h2o.report.text import HEADER, WORDS, clean, details, headline, verdict_row
+from pytest_h2o.verdict import Verdict
 
 STYLE = """body{font:15px/1.5 sans-serif;max-width:80em;margin:2em auto;padding:0 1em;overflow-wrap:anywhere}
 table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.1em .6em;text-align:left;vertical-align:top}
@@ -18,14 +20,24 @@ ORDER = ("fail", "inconclusive", "pass", "skipped")
 
 
 def to_html(summary: Summary) -> str:
-    """The outcome, how many gates ended in which way, and one row per gate, those that did not pass first."""
+    """The outcome, how many gates ended in which way, and one row per gate, those that did not pass
+    first.
+    """
     title = outcome(summary)
     counts = ", ".join(f"{number} {WORDS[outcome]}" for outcome, number in summary.outcomes.items())
     gates = sorted(summary.gates, key=lambda gate: ORDER.index(gate.outcome))
-    knobs = [f"{name} = {knob.value} ({knob.source})" for name, knob in summary.knobs.items()] or ["none"]
+    knobs = [f"{name} = {knob.value} ({knob.source})" for name, knob in summary.knobs.items()] or [
+        "none"
+    ]
     root = Path(summary.run_directory)
-    facts = [summary.title, *([f"launched by {summary.runtime}"] if summary.runtime not in ("", summary.title) else [])]
-    facts += [f"run directory {root}, written {summary.written_utc} by pytest-h2o {summary.version}, kit {summary.kit}"]
+    facts = [
+        summary.title,
+        *([f"launched by {summary.runtime}"] if summary.runtime not in ("", summary.title) else []),
+    ]
+    facts += [
+        f"run directory {root}, written {summary.written_utc} by pytest-h2o {summary.version}, "
+        f"kit {summary.kit}"
+    ]
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
@@ -53,7 +65,9 @@ def _row(verdict: Verdict, root: Path) -> str:
         for name, text in details(verdict)
     )
     shown = (
-        f"<details><summary>{_text(note) or 'details'}</summary><ul>{lines}</ul></details>" if lines else _text(note)
+        f"<details><summary>{_text(note) or 'details'}</summary><ul>{lines}</ul></details>"
+        if lines
+        else _text(note)
     )
     return f'<tr class="{verdict.outcome}">{_cells("td", cells)}<td>{shown}</td></tr>'
 

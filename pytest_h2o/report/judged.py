@@ -1,4 +1,6 @@
-"""What was judged: the one list of verdicts that every report is made from, and the launches behind it."""
+"""What was judged: the one list of verdicts that every report is made from, and the launches behind
+it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from pytest_h2o.gating import Verdict
-from pytest_h2o.lab import Lab
-from pytest_h2o.results import Run
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.runs.results import Run
+from pytest_h2o.verdict import Verdict
 
 _STORED = re.compile(r"([0-9.e+-]+) tok/s \((\w+), ([0-9]+) sample")
 _PAIR = re.compile(r"([0-9.e+-]+) -> [0-9.e+-]+ tok/s")
@@ -17,7 +19,9 @@ _PAIR = re.compile(r"([0-9.e+-]+) -> [0-9.e+-]+ tok/s")
 
 @dataclass(frozen=True)
 class Gates:
-    """The verdicts of one case, or of one suite, by gate; ``tolerated`` if an undecided one does not count."""
+    """The verdicts of one case, or of one suite, by gate; ``tolerated`` if an undecided one does
+    not count.
+    """
 
     verdicts: Sequence[Verdict]
     tolerated: bool
@@ -47,9 +51,9 @@ class Gates:
 class Judged:
     """A session's verdicts by node id, what was collected, and a laboratory that launches nothing.
 
-    ``collected`` holds case and suites of every gate, by node id, before any was deselected. ``complete`` is false if
-    the session was interrupted, or a selected gate broke without a verdict; ``whole`` if gates may not have been
-    collected.
+    ``collected`` holds case and suites of every gate, by node id, before any was deselected.
+    ``complete`` is false if the session was interrupted, or a selected gate broke without a
+    verdict; ``whole`` if gates may not have been collected.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -65,26 +69,43 @@ class Judged:
 
     def suite(self, name: str) -> Gates:
         """The verdicts of a suite."""
-        return self._gates(verdict for verdict in self.verdicts.values() if name in verdict.suites.split(","))
+        return self._gates(
+            verdict for verdict in self.verdicts.values() if name in verdict.suites.split(",")
+        )
 
     def not_judged(self, suite: str = "") -> list[str]:
         """The gates that were collected and have no verdict: those of a suite, or all."""
-        wanted = (nodeid for nodeid, (_, suites) in self.collected.items() if suite in ("", *suites.split(",")))
+        wanted = (
+            nodeid
+            for nodeid, (_, suites) in self.collected.items()
+            if suite in ("", *suites.split(","))
+        )
         return [nodeid for nodeid in wanted if nodeid not in self.verdicts]
 
     def not_judged_of(self, case: str, suite: str) -> list[str]:
         """The gates of a case that have no verdict: its own, and the offline ones of its suite."""
         found = ((nodeid, *self.collected[nodeid]) for nodeid in self.not_judged(suite))
-        return [nodeid for nodeid, of, suites in found if of == case or "offline" in suites.split(",")]
+        return [
+            nodeid for nodeid, of, suites in found if of == case or "offline" in suites.split(",")
+        ]
 
     @property
     def unfinished(self) -> set[str]:
         """The cases of which not every gate of a suite was judged."""
-        return {case for nodeid, (case, suites) in self.collected.items() if suites and nodeid not in self.verdicts}
+        return {
+            case
+            for nodeid, (case, suites) in self.collected.items()
+            if suites and nodeid not in self.verdicts
+        }
 
     def accepted(self, suite: str) -> bool:
         """Whether every gate of a suite was judged and passed."""
-        return self.suite(suite).all_passed and self.complete and self.whole and not self.not_judged(suite)
+        return (
+            self.suite(suite).all_passed
+            and self.complete
+            and self.whole
+            and not self.not_judged(suite)
+        )
 
     def cases_of(self, suite: str) -> list[str]:
         """The ``llm_bench`` cases of a suite of which some gate was judged."""
@@ -93,7 +114,11 @@ class Judged:
     def bench_cases(self) -> list[str]:
         """The ``llm_bench`` cases of which some gate was judged."""
         judged = {verdict.case for verdict in self.verdicts.values()}
-        return [name for name, case in self.lab.cases.items() if case.program == "llm_bench" and name in judged]
+        return [
+            name
+            for name, case in self.lab.cases.items()
+            if case.program == "llm_bench" and name in judged
+        ]
 
     def run(self, case: str) -> Run:
         """The launches of a case."""
@@ -104,7 +129,9 @@ class Judged:
 
 
 def baseline_of(verdict: Verdict | None) -> tuple[float | None, str, int]:
-    """The decode baseline that a verdict was held against, in tokens/s, its source, and from how many samples."""
+    """The decode baseline that a verdict was held against, in tokens/s, its source, and from how
+    many samples.
+    """
     if verdict is None:
         return None, "", 0
     if stored := _STORED.search(verdict.evidence):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_h2o.specs import LaunchSpec
+from pytest_h2o.plan.specs import LaunchSpec
 
-# Manifest keys after run_id, prompt_len and gen_len, in the original's order, with the config keys they show.
+# Manifest keys after run_id, prompt_len and gen_len, in the original's order, with the config keys
+# they show.
 H2O_KEYS = {
     "keep_ratio": "kv_h2o_target_keep_ratio",
     "block_tokens": "kv_h2o_block_tokens",
@@ -32,9 +33,16 @@ LOSSLESS_KEYS = (
 
 
 def manifest_entry(
-    spec: LaunchSpec, return_code: int | None, *, config: Path, log: Path, disable_lossless: bool = False
+    spec: LaunchSpec,
+    return_code: int | None,
+    *,
+    config: Path,
+    log: Path,
+    disable_lossless: bool = False,
 ) -> dict[str, object]:
-    """One launch, ``log`` null if it is not there; KeyError if its config lacks keys, as that of an H2O-off launch."""
+    """One launch, ``log`` null if it is not there; KeyError if its config lacks keys, as that of an
+    H2O-off launch.
+    """
     values = spec.config
     return {
         "run_id": spec.arm,

@@ -1,8 +1,10 @@
-"""The JSON documents of a run directory, with the original kit's keys; their schemas ship in ``report/schemas``.
+"""The JSON documents of a run directory, with the original kit's keys; their schemas ship in
+``report/schemas``.
 
-A number that was not measured and a gate that was not judged are ``null``. A gate that its knob turns off passes, as in
-the original. ``not_judged`` names the gates of a suite that were not selected or not reached: with any of them,
-``overall_pass`` is false. ``python -m pytest_h2o.report.models DIRECTORY`` writes the schemas.
+A number that was not measured and a gate that was not judged are ``null``. A gate that its knob
+turns off passes, as in the original. ``not_judged`` names the gates of a suite that were not
+selected or not reached: with any of them, ``overall_pass`` is false. ``python -m
+pytest_h2o.report.models DIRECTORY`` writes the schemas.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from pytest_h2o.gating import Verdict
-from pytest_h2o.presets import Preset
+from pytest_h2o.plan.presets import Preset
+from pytest_h2o.verdict import Verdict
 
 Number = float | None
 Flag = bool | None
@@ -44,11 +46,13 @@ class GateVerdict(Verdict):
 
 
 class Summary(Document):
-    """``summary.json``: the record of a session; ``overridden`` is what launches replaced in the model config.
+    """``summary.json``: the record of a session; ``overridden`` is what launches replaced in the
+    model config.
 
-    ``runtime`` is what made the launches, ``inputs`` are hashes of what results depend on (programs, config, model) by
-    name; both are empty where a recording does not tell. ``version`` is that of this package.
-    ``suite`` is the one that was asked for; if it is empty, ``overall_pass`` is about all gates that were collected.
+    ``runtime`` is what made the launches, ``inputs`` are hashes of what results depend on
+    (programs, config, model) by name; both are empty where a recording does not tell. ``version``
+    is that of this package. ``suite`` is the one that was asked for; if it is empty,
+    ``overall_pass`` is about all gates that were collected.
     """
 
     schema_version: Literal[1] = 1
@@ -71,7 +75,10 @@ class Summary(Document):
         """What was tested, as properties of a JUnit test suite; the gates have their own."""
         names = ("runtime", "kit", "version", "run_directory")
         knobs = {f"h2o.knob.{name}": knob.value for name, knob in self.knobs.items()}
-        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in knobs.items()}
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in knobs.items()
+        }
         return {
             "h2o.tested": self.title,
             **{f"h2o.{name}": text for name in names if (text := getattr(self, name))},
@@ -133,7 +140,9 @@ class M3Report(Document):
 
 
 class DemoRun(Document):
-    """One line of ``llm_demo/<tag>_runs.jsonl``: one prompt, in the metrics record and (``cli``) in the summary."""
+    """One line of ``llm_demo/<tag>_runs.jsonl``: one prompt, in the metrics record and (``cli``) in
+    the summary.
+    """
 
     run_index: int
     run_tag: Literal["baseline", "candidate"]
@@ -161,7 +170,9 @@ class DemoRun(Document):
 
 
 class DemoStatistics(Document):
-    """Statistics over the launches of prompts that ended well; ``total_runs`` counts the others too."""
+    """Statistics over the launches of prompts that ended well; ``total_runs`` counts the others
+    too.
+    """
 
     total_runs: int
     pass_runs: int
@@ -290,7 +301,9 @@ class FinalReport(Document):
 
 
 class Part(Document):
-    """What every row of ``all_in_one`` holds; ``out_dir`` is the part's folder, ``return_code`` 0 if it passed."""
+    """What every row of ``all_in_one`` holds; ``out_dir`` is the part's folder, ``return_code`` 0
+    if it passed.
+    """
 
     suite: str
     case: str

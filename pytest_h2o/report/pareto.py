@@ -12,26 +12,42 @@ LEGEND = "* = no other combination of the same lengths is both smaller and faste
 
 def brief(row: Row) -> str:
     """The three numbers of a row that are compared."""
-    decode, lossy, lossless = (_mean(row, name) for name in ("decode_tps", "h2o_lossy", "h2o_lossless"))
+    decode, lossy, lossless = (
+        _mean(row, name) for name in ("decode_tps", "h2o_lossy", "h2o_lossless")
+    )
     return f"decode {decode} tok/s, lossy {lossy}, lossless {lossless}"
 
 
 def comparison(rows: Mapping[str, Row]) -> list[tuple[str, ...]]:
-    """Header and one row per launch, smallest KV first among those of the same lengths; the Pareto front is marked."""
-    lines: list[tuple[str, ...]] = [("", "run", "lengths", "decode tok/s", "lossy", "lossless", "lossy x lossless")]
+    """Header and one row per launch, smallest KV first among those of the same lengths; the Pareto
+    front is marked.
+    """
+    lines: list[tuple[str, ...]] = [
+        ("", "run", "lengths", "decode tok/s", "lossy", "lossless", "lossy x lossless")
+    ]
     for label in dict.fromkeys(row.label for row in rows.values()):
         points = {run_id: point(row) for run_id, row in rows.items() if row.label == label}
         best = front(value for value in points.values() if value)
-        for run_id, value in sorted(points.items(), key=lambda item: item[1] or (-math.inf, 0.0), reverse=True):
-            numbers = (_mean(rows[run_id], name) for name in ("decode_tps", "h2o_lossy", "h2o_lossless"))
+        for run_id, value in sorted(
+            points.items(), key=lambda item: item[1] or (-math.inf, 0.0), reverse=True
+        ):
+            numbers = (
+                _mean(rows[run_id], name) for name in ("decode_tps", "h2o_lossy", "h2o_lossless")
+            )
             total = f"{value[0]:.4g}" if value else "-"
             lines.append(("*" if value in best else "", run_id, label, *numbers, total))
     return lines
 
 
 def point(row: Row) -> tuple[float, float] | None:
-    """Lossy times lossless ratio, and decode speed in tokens/s; None unless all three are finite numbers."""
-    values = [row.samples[name].mean for name in ("h2o_lossy", "h2o_lossless", "decode_tps") if name in row.samples]
+    """Lossy times lossless ratio, and decode speed in tokens/s; None unless all three are finite
+    numbers.
+    """
+    values = [
+        row.samples[name].mean
+        for name in ("h2o_lossy", "h2o_lossless", "decode_tps")
+        if name in row.samples
+    ]
     if len(values) < 3 or not all(map(math.isfinite, values)):
         return None
     return values[0] * values[1], values[2]

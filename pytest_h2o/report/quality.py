@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_h2o.knobs import Knobs
+from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.report.judged import Gates, Judged, baseline_of
 from pytest_h2o.report.models import CaseResult
 from pytest_h2o.report.text import markdown_text
-from pytest_h2o.results import Run
+from pytest_h2o.runs.results import Run
 
 Pairs = Iterator[tuple[str, object]]
 RATIO_KEYS = ("decode_drop_ratio", "decode_drop_target")
@@ -26,10 +26,11 @@ GATES = {"backpressure_skip": "backpressure"}
 
 @dataclass(frozen=True)
 class CaseView:
-    """One case: ``gates`` are its own verdicts and the offline ones of its suite, ``offline`` all offline verdicts.
+    """One case: ``gates`` are its own verdicts and the offline ones of its suite, ``offline`` all
+    offline verdicts.
 
-    ``left`` are those of its gates that were not judged, ``whole`` is false if others may not have been collected;
-    in either case it has not passed.
+    ``left`` are those of its gates that were not judged, ``whole`` is false if others may not have
+    been collected; in either case it has not passed.
     """
 
     name: str
@@ -68,7 +69,9 @@ class CaseView:
             runtime_decomp_best_us=self.best("h2o_lossless_decomp_us", "decompression_budget"),
             runtime_queue_peak_best=self.best("h2o_lossless_queue_peak", "queue_peak"),
             runtime_fallback_best=self.best("h2o_lossless_fallback", "fallback"),
-            runtime_backpressure_skip_best=self.best("h2o_lossless_backpressure_skip", "backpressure"),
+            runtime_backpressure_skip_best=self.best(
+                "h2o_lossless_backpressure_skip", "backpressure"
+            ),
         )
 
 
@@ -124,11 +127,17 @@ def _activity(case: CaseView, result: CaseResult) -> Pairs:
     yield "runtime_metric_columns_strict", case.knobs.on("STRICT_RUNTIME_METRIC_COLUMNS")
     yield "runtime_metric_columns_ok", case.gates.passed("metric_columns")
     yield "runtime_metric_columns_pass", case.gates.passed("metric_columns")
-    yield "runtime_metric_missing_columns", columns.reason if columns and columns.outcome == "fail" else "none"
+    yield (
+        "runtime_metric_missing_columns",
+        columns.reason if columns and columns.outcome == "fail" else "none",
+    )
     yield "runtime_decomp_gate_enabled", case.knobs.on("MAX_LOSSLESS_DECOMP_US")
     if case.knobs.on("MAX_LOSSLESS_DECOMP_US"):
         yield "runtime_decomp_target_us", case.knobs.number("MAX_LOSSLESS_DECOMP_US")
-    yield "runtime_async_queue_peak_best", case.best("h2o_lossless_async_queue_peak", "async_activity")
+    yield (
+        "runtime_async_queue_peak_best",
+        case.best("h2o_lossless_async_queue_peak", "async_activity"),
+    )
     yield "runtime_async_queue_activity_required", case.knobs.on("REQUIRE_ASYNC_QUEUE_ACTIVITY")
     yield "runtime_async_wait_best_us", case.best("h2o_lossless_async_wait_us", "async_wait")
     yield "runtime_async_wait_gate_enabled", case.knobs.on("MAX_LOSSLESS_ASYNC_WAIT_US")
@@ -190,9 +199,15 @@ def _selected(case: CaseView) -> Pairs:
 
 
 def shown(key: str, value: object) -> str:
-    """A value as the original writes it: true and false, four decimals (six for drops); ``n/a`` where there is none."""
+    """A value as the original writes it: true and false, four decimals (six for drops); ``n/a``
+    where there is none.
+    """
     if value is None:
         return "n/a"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.{6 if key in RATIO_KEYS else 4}f}" if isinstance(value, float) else markdown_text(value)
+    return (
+        f"{value:.{6 if key in RATIO_KEYS else 4}f}"
+        if isinstance(value, float)
+        else markdown_text(value)
+    )

@@ -8,9 +8,10 @@ from math import prod
 from statistics import fmean
 from typing import Any
 
-from pytest_h2o.cases import BASELINE
-from pytest_h2o.knobs import Knobs
 from pytest_h2o.parsers.rows import Row
+from pytest_h2o.plan.cases import BASELINE
+from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.suites import SUITE_PARTS
 from pytest_h2o.report.judged import Gates, Judged, baseline_of
 from pytest_h2o.report.models import (
     AllInOneReport,
@@ -33,8 +34,7 @@ from pytest_h2o.report.models import (
     RuntimeRow,
 )
 from pytest_h2o.report.quality import view
-from pytest_h2o.results import Run
-from pytest_h2o.suites import SUITE_PARTS
+from pytest_h2o.runs.results import Run
 
 JOINT = ("joint_full", "joint_store")
 DEMO = "candidate"
@@ -73,13 +73,22 @@ def m3_report(judged: Judged) -> M3Report:
 
 def _m3_case(rows: Sequence[M3Row]) -> M3Case:
     def largest(key: str) -> Number:
-        return max((value for row in rows if (value := getattr(row, key)) is not None), default=None)
+        return max(
+            (value for row in rows if (value := getattr(row, key)) is not None), default=None
+        )
 
-    worst = ("decode_drop_ratio", "runtime_decomp_best_us", "runtime_queue_peak_best", "runtime_fallback_best")
+    worst = (
+        "decode_drop_ratio",
+        "runtime_decomp_best_us",
+        "runtime_queue_peak_best",
+        "runtime_fallback_best",
+    )
     return M3Case(
         runs=len(rows),
         overall_pass_runs=sum(row.overall_pass for row in rows),
-        decode_best_min=min((row.decode_best for row in rows if row.decode_best is not None), default=None),
+        decode_best_min=min(
+            (row.decode_best for row in rows if row.decode_best is not None), default=None
+        ),
         decode_best_max=largest("decode_best"),
         runtime_backpressure_skip_best_max=largest("runtime_backpressure_skip_best"),
         **{f"{key}_max": largest(key) for key in worst},
@@ -87,7 +96,9 @@ def _m3_case(rows: Sequence[M3Row]) -> M3Case:
 
 
 def statistics(rows: Sequence[Row], launched: int) -> DemoStatistics:
-    """Statistics over the rows of the launches that ended well; the original counted the others as zeros."""
+    """Statistics over the rows of the launches that ended well; the original counted the others as
+    zeros.
+    """
 
     def values(metric: str) -> list[float]:
         return [row.samples[metric].mean for row in rows if metric in row.samples]
@@ -128,7 +139,9 @@ def _demo_summary(judged: Judged, tag: str, run: Run) -> DemoSummary:
     order = judged.lab.buckets
     launched = Counter(buckets.get(record.label) for record in run.launches)
     parts = {
-        bucket: statistics([row for row in run.rows if buckets.get(row.label) == bucket], launched[bucket])
+        bucket: statistics(
+            [row for row in run.rows if buckets.get(row.label) == bucket], launched[bucket]
+        )
         for bucket in order
     }
     whole = statistics(run.rows, len(run.launches))
@@ -141,7 +154,9 @@ def demo_report(judged: Judged) -> DemoReport:
     gates = judged.suite("llm_demo")
     knobs = judged.lab.cases[DEMO].knobs(judged.lab.knobs)
     drop = gates.verdict("decode_drop")
-    buckets = {bucket: _bucket(judged, knobs, bucket, base, candidate) for bucket in judged.lab.buckets}
+    buckets = {
+        bucket: _bucket(judged, knobs, bucket, base, candidate) for bucket in judged.lab.buckets
+    }
     return DemoReport(
         overall_pass=judged.accepted("llm_demo"),
         baseline_summary="baseline_summary.json",
@@ -157,7 +172,9 @@ def demo_report(judged: Judged) -> DemoReport:
         decode_cache_hit_pass=gates.passed("decode_cache_hit"),
         require_bucket_decode_pass=knobs.on("REQUIRE_BUCKET_DECODE_PASS"),
         bucket_decode_pass=gates.passed("bucket_decode"),
-        bucket_decode_failures=[name for name, bucket in buckets.items() if bucket.decode_pass is False],
+        bucket_decode_failures=[
+            name for name, bucket in buckets.items() if bucket.decode_pass is False
+        ],
         bucket_report=buckets,
         baseline_overall_pass=base.overall_pass,
         candidate_overall_pass=candidate.overall_pass,
@@ -178,11 +195,19 @@ DEMO_AVERAGES = BUCKET_AVERAGES | {
 
 
 def _averages(*sides: tuple[str, DemoStatistics], keys: dict[str, str]) -> dict[str, float]:
-    return {f"{tag}_{key}": getattr(side, name) for tag, side in sides for key, name in keys.items()}
+    return {
+        f"{tag}_{key}": getattr(side, name) for tag, side in sides for key, name in keys.items()
+    }
 
 
-def _bucket(judged: Judged, knobs: Knobs, bucket: str, base: DemoSummary, candidate: DemoSummary) -> DemoBucket:
-    verdicts = [v for v in judged.suite("llm_demo").verdicts if v.gate == "bucket_decode" and v.case == bucket]
+def _bucket(
+    judged: Judged, knobs: Knobs, bucket: str, base: DemoSummary, candidate: DemoSummary
+) -> DemoBucket:
+    verdicts = [
+        v
+        for v in judged.suite("llm_demo").verdicts
+        if v.gate == "bucket_decode" and v.case == bucket
+    ]
     gates = Gates(verdicts, judged.tolerated)
     sides = (("baseline", base.bucket_stats[bucket]), ("candidate", candidate.bucket_stats[bucket]))
     return DemoBucket(
@@ -196,7 +221,9 @@ def _bucket(judged: Judged, knobs: Knobs, bucket: str, base: DemoSummary, candid
 
 
 def final_report(judged: Judged) -> FinalReport:
-    """The acceptance: one row per runtime case, one for m3, one for the real prompts, each if any gate was judged."""
+    """The acceptance: one row per runtime case, one for m3, one for the real prompts, each if any
+    gate was judged.
+    """
     rows: list[RuntimeRow | M3PackRow | DemoPackRow] = [
         RuntimeRow(
             **view(judged, name).result(f"{case_folder(name)}/summary.md").model_dump(),
@@ -280,16 +307,26 @@ def _runtime_parts(judged: Judged) -> Iterable[RuntimePart]:
 
 
 def _suite_parts(judged: Judged) -> Iterable[M3Part | DemoPart | FinalPart]:
-    on = {part for knob, part in SUITE_PARTS.items() if judged.lab.knobs.on(knob) and judged.suite(part).verdicts}
+    on = {
+        part
+        for knob, part in SUITE_PARTS.items()
+        if judged.lab.knobs.on(knob) and judged.suite(part).verdicts
+    }
     if "m3" in on:
         m3 = m3_report(judged)
         yield M3Part(**_part("m3_pack", "m3", m3.overall_pass), **_shared(m3, M3Part))
     if "llm_demo" in on:
         demo = demo_report(judged)
-        yield DemoPart(**_part("llm_demo_real_prompt_pack", "llm_demo", demo.overall_pass), **_shared(demo, DemoPart))
+        yield DemoPart(
+            **_part("llm_demo_real_prompt_pack", "llm_demo", demo.overall_pass),
+            **_shared(demo, DemoPart),
+        )
     if "final" in on:
         final = final_report(judged)
-        yield FinalPart(**_part("final_acceptance_pack", "final", final.overall_pass), **_shared(final, FinalPart))
+        yield FinalPart(
+            **_part("final_acceptance_pack", "final", final.overall_pass),
+            **_shared(final, FinalPart),
+        )
 
 
 def _part(case: str, folder: str, passed: bool) -> dict[str, Any]:

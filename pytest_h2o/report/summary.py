@@ -16,7 +16,9 @@ TOP = 5
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """A row in numbers, NaN where it has none; ``total`` is its lossy times the selected lossless ratio."""
+    """A row in numbers, NaN where it has none; ``total`` is its lossy times the selected lossless
+    ratio.
+    """
 
     name: str
     lossy: float
@@ -26,7 +28,9 @@ class _Point:
 
     def cells(self) -> tuple[str, ...]:
         """As a row of a table."""
-        return self.name, *(_text(value) for value in (self.decode, self.lossy, self.lossless, self.total))
+        return self.name, *(
+            _text(value) for value in (self.decode, self.lossy, self.lossless, self.total)
+        )
 
 
 HEADER = ("row", "decode tok/s", "lossy", "lossless (runtime)", "lossy x selected lossless")
@@ -35,14 +39,26 @@ HEADER = ("row", "decode tok/s", "lossy", "lossless (runtime)", "lossy x selecte
 def summary_markdown(case: CaseView, title: str) -> str:
     """What was tested, what its rows show, and the Quality Gate."""
     selected = case.offline.value("online_sim_lossless")
-    points = [_point(f"{n} ({row.label})", row, selected) for n, row in enumerate(case.run.rows, start=1)]
-    lines = [f"# {markdown_text(case.name)}", "", markdown_text(title), "", *_head(case, points, selected), ""]
+    points = [
+        _point(f"{n} ({row.label})", row, selected) for n, row in enumerate(case.run.rows, start=1)
+    ]
+    lines = [
+        f"# {markdown_text(case.name)}",
+        "",
+        markdown_text(title),
+        "",
+        *_head(case, points, selected),
+        "",
+    ]
     lines += [f"- problem: {markdown_text(problem)}" for problem in case.run.problems]
     lines += [f"- not judged: {markdown_text(nodeid)}" for nodeid in case.left]
     lines += _section("Best Lossy Ratio", _ranked(points, "lossy")[:1])
     lines += _section("Best Decode TPS", _ranked(points, "decode")[:1])
     lines += _section("Best Total Ratio", _ranked(points, "total")[:1])
-    lines += _section(f"Pareto Top-{TOP} (by selected total then decode)", _ranked(points, "total", "decode")[:TOP])
+    lines += _section(
+        f"Pareto Top-{TOP} (by selected total then decode)",
+        _ranked(points, "total", "decode")[:TOP],
+    )
     lines += ["## Quality Gate", ""]
     lines += [f"- {key}: {shown(key, value)}" for key, value in quality_gate(case).items()]
     return "\n".join(lines) + "\n"
@@ -50,7 +66,8 @@ def summary_markdown(case: CaseView, title: str) -> str:
 
 def _head(case: CaseView, points: Sequence[_Point], selected: float | None) -> list[str]:
     values: dict[str, float | None] = {
-        f"avg_{name}": _mean(getattr(point, name) for point in points) for name in ("lossy", "lossless", "decode")
+        f"avg_{name}": _mean(getattr(point, name) for point in points)
+        for name in ("lossy", "lossless", "decode")
     }
     values |= {
         "lossless_selected_value": selected,
@@ -71,8 +88,12 @@ def _section(title: str, points: Iterable[_Point]) -> list[str]:
 
 
 def _point(name: str, row: Row, selected: float | None) -> _Point:
-    lossy, lossless, decode = (_value(row, column) for column in ("h2o_lossy", "h2o_lossless", "decode_tps"))
-    return _Point(name, lossy, lossless, decode, lossy * (math.nan if selected is None else selected))
+    lossy, lossless, decode = (
+        _value(row, column) for column in ("h2o_lossy", "h2o_lossless", "decode_tps")
+    )
+    return _Point(
+        name, lossy, lossless, decode, lossy * (math.nan if selected is None else selected)
+    )
 
 
 def _value(row: Row, column: str) -> float:
@@ -82,7 +103,9 @@ def _value(row: Row, column: str) -> float:
 
 def _ranked(points: Iterable[_Point], *names: str) -> list[_Point]:
     """The points that have these numbers, largest first."""
-    known = [point for point in points if not any(math.isnan(getattr(point, name)) for name in names)]
+    known = [
+        point for point in points if not any(math.isnan(getattr(point, name)) for name in names)
+    ]
     return sorted(known, key=lambda point: [getattr(point, name) for name in names], reverse=True)
 
 

@@ -1,4 +1,6 @@
-"""Verdicts as text for a terminal: one failed gate, and all gates. Untrusted text is neutralised."""
+"""Verdicts as text for a terminal: one failed gate, and all gates. Untrusted text is
+neutralised.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from pytest_h2o.gating import Verdict
 from pytest_h2o.metrics import quantity
+from pytest_h2o.verdict import Verdict
 
 WORDS = {"pass": "pass", "fail": "FAIL", "inconclusive": "UNDECIDED", "skipped": "off"}
 HEADER = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
@@ -22,21 +24,29 @@ def clean(text: object, limit: int = LONG) -> str:
 
 
 def failure_table(verdict: Verdict) -> str:
-    """What was measured, what was required, by how much it missed, the log to open and the command to rerun."""
+    """What was measured, what was required, by how much it missed, the log to open and the command
+    to rerun.
+    """
     lines = [("gate", f"{verdict.gate} [{verdict.case}]"), *details(verdict)]
     width = max(len(name) for name, _ in lines)
-    # The first line is all that pytest's short summary, and many a viewer of JUnit files, shows beside the test's name.
-    reason = clean(verdict.reason.partition("\n")[0], NOTE * 2) or f"{verdict.gate} [{verdict.case}]"
+    # The first line is all that pytest's short summary, and many a viewer of JUnit files, shows
+    # beside the test's name.
+    reason = (
+        clean(verdict.reason.partition("\n")[0], NOTE * 2) or f"{verdict.gate} [{verdict.case}]"
+    )
     head = reason if verdict.outcome == "fail" else f"{WORDS[verdict.outcome]}: {reason}"
     return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in lines)])
 
 
 def details(verdict: Verdict) -> list[tuple[str, str]]:
-    """Everything about a verdict by name: what was measured and required, every row, the evidence, the log to open.
+    """Everything about a verdict by name: what was measured and required, every row, the evidence,
+    the log to open.
 
     The last of a gate that did not pass is the command that repeats it.
     """
-    value, target, margin = (quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin))
+    value, target, margin = (
+        quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
+    )
     reasons = verdict.reason.split("\n") if verdict.reason else []
     lines = [("" if line else "reason", clean(text)) for line, text in enumerate(reasons)]
     if verdict.value is not None:
@@ -51,11 +61,17 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
         ("evidence", verdict.evidence), ("not evidenced", verdict.not_evidenced), ("warning", verdict.warning),
     ):  # fmt: skip
         lines += [(name, clean(text))] if text else []
-    return lines + [(name, clean(text)) for name, text in (("open", verdict.source), ("rerun", verdict.rerun)) if text]
+    return lines + [
+        (name, clean(text))
+        for name, text in (("open", verdict.source), ("rerun", verdict.rerun))
+        if text
+    ]
 
 
 def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: int) -> str:
-    """How a session ended; ``left`` gates of ``suite`` were not judged. Acceptance is of all that was asked for."""
+    """How a session ended; ``left`` gates of ``suite`` were not judged. Acceptance is of all that
+    was asked for.
+    """
     if accepted:
         return f"Accepted: {suite}" if suite else "Accepted"
     if any(verdict.outcome in ("fail", "inconclusive") for verdict in verdicts):
@@ -65,37 +81,68 @@ def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: i
 
 
 def summary_rows(verdicts: Sequence[Verdict], note: int = NOTE) -> list[tuple[str, ...]]:
-    """Header and one row per gate, what failed last; the cases of a gate that a knob turns off share a row.
+    """Header and one row per gate, what failed last; the cases of a gate that a knob turns off
+    share a row.
 
     Notes are cut to ``note`` characters.
     """
     off = Counter((v.gate, v.knob, v.reason) for v in verdicts if v.outcome == "skipped")
     rows = [
-        (WORDS["skipped"], gate, f"{count} case{'' if count == 1 else 's'}", "-", "-", "-", "-", clean(why))
+        (
+            WORDS["skipped"],
+            gate,
+            f"{count} case{'' if count == 1 else 's'}",
+            "-",
+            "-",
+            "-",
+            "-",
+            clean(why),
+        )
         for (gate, _, why), count in off.items()
     ]
     judged = [verdict for verdict in verdicts if verdict.outcome != "skipped"]
     ordered = sorted(judged, key=lambda verdict: verdict.outcome != "pass")
-    return [HEADER, *((*cells, clean(text, note)) for *cells, text in [*rows, *map(verdict_row, ordered)])]
+    return [
+        HEADER,
+        *((*cells, clean(text, note)) for *cells, text in [*rows, *map(verdict_row, ordered)]),
+    ]
 
 
 def verdict_row(verdict: Verdict) -> tuple[str, ...]:
     """One gate in a table: outcome, gate, case, value, requirement, margin, evidence, note."""
-    value, target, margin = (quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin))
+    value, target, margin = (
+        quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
+    )
     required = f"{verdict.operator} {target}" if verdict.target is not None else "-"
-    evidence = "claimed, not evidenced" if verdict.standing == "not evidenced" else verdict.standing or "-"
+    evidence = (
+        "claimed, not evidenced" if verdict.standing == "not evidenced" else verdict.standing or "-"
+    )
     note = verdict.reason or verdict.warning or verdict.not_evidenced
-    return WORDS[verdict.outcome], verdict.gate, verdict.case, value, required, margin, evidence, clean(note)
+    return (
+        WORDS[verdict.outcome],
+        verdict.gate,
+        verdict.case,
+        value,
+        required,
+        margin,
+        evidence,
+        clean(note),
+    )
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows as lines with aligned columns; the last column is left as it is."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def fitted(rows: Sequence[tuple[str, ...]], columns: int) -> list[str]:
-    """:func:`aligned` lines, the last cell cut at the edge of a wide screen, and to ``NOTE`` characters on others."""
+    """:func:`aligned` lines, the last cell cut at the edge of a wide screen, and to ``NOTE``
+    characters on others.
+    """
     used = max(len(line) for line in aligned([(*cells, "|") for *cells, _ in rows])) - 1
     return aligned([(*cells, clean(last, max(NOTE, columns - used))) for *cells, last in rows])
 

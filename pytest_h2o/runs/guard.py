@@ -1,10 +1,11 @@
 """Ends the launches of a session that died without ending them itself.
 
-The guard is one small process beside each process that launches. It sleeps on a pipe, costs a launch no start-up time
-and outlives its parent by the moments it takes to end what was left. It is run as a file, so that nothing is imported.
+The guard is one small process beside each process that launches. It sleeps on a pipe, costs a
+launch no start-up time and outlives its parent by the moments it takes to end what was left. It is
+run as a file, so that nothing is imported.
 
-What belongs to a launch is its process group, and every process that inherited its mark in the environment: a program
-that makes itself a daemon leaves the group, but keeps the mark.
+What belongs to a launch is its process group, and every process that inherited its mark in the
+environment: a program that makes itself a daemon leaves the group, but keeps the mark.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Guard:
 
     @property
     def alive(self) -> bool:
-        """Whether the guard process runs and belongs to this process, not to the one it was forked from."""
+        """Whether the guard process runs and belongs to this process, not to the one it was forked
+        from.
+        """
         return self.owner == os.getpid() and self.process.poll() is None
 
     def watch(self, mark: str, group: int = 0) -> None:
@@ -72,7 +75,9 @@ def this_guard() -> Guard:
 
 
 def signal_launch(mark: str, group: int, number: int) -> None:
-    """Send a signal to every process of a launch that is still there; ``group`` is 0 while it is not known."""
+    """Send a signal to every process of a launch that is still there; ``group`` is 0 while it is
+    not known.
+    """
     if group:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, number)
@@ -87,7 +92,9 @@ def signal_launch(mark: str, group: int, number: int) -> None:
 
 
 def marked_processes(mark: str) -> list[int]:
-    """The processes that have ``mark`` in their environment; those seen so far where ``/proc`` cannot be listed."""
+    """The processes that have ``mark`` in their environment; those seen so far where ``/proc``
+    cannot be listed.
+    """
     wanted, found = f"{MARK}={mark}".encode(), list[int]()
     with suppress(OSError), os.scandir("/proc") as entries:
         for entry in entries:
@@ -103,7 +110,9 @@ def _environment(process: str) -> bytes:
 
 
 def end_orphans(messages: Iterable[bytes]) -> None:
-    """Keep account of ``mark group`` (begun) and ``mark`` (ended) lines; when the pipe closes, end what is left."""
+    """Keep account of ``mark group`` (begun) and ``mark`` (ended) lines; when the pipe closes, end
+    what is left.
+    """
     groups: dict[str, int] = {}
     for message in messages:
         mark, _, group = message.decode().strip().partition(" ")

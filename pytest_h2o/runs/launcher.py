@@ -63,12 +63,16 @@ def launch(
     on_tick: Callable[[float], None] = lambda _: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Ended:
-    """Run ``command`` with its output in ``directory/stdout`` and ``directory/stderr`` until it ends or must be ended.
+    """Run ``command`` with its output in ``directory/stdout`` and ``directory/stderr`` until it
+    ends or must be ended.
 
-    The process leads a session of its own. It is ended with all it started after ``timeout_s`` seconds, when it has
-    written too much, when an exception (Ctrl-C) interrupts the wait, and when this process
-    dies: TERM to all its processes, KILL after a grace time. What it leaves running when it exits is killed as well.
-    ``on_tick`` gets the elapsed seconds every few seconds. A process that cannot be started is not an exception.
+    The process leads a session of its own. It is ended with all it started after ``timeout_s``
+    seconds, when it has written too much, when an exception (Ctrl-C) interrupts the wait, and when
+    this process
+    dies: TERM to all its processes, KILL after a grace time. What it leaves running when it exits
+        is killed as well.
+    ``on_tick`` gets the elapsed seconds every few seconds. A process that cannot be started is not
+    an exception.
     """
     started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
@@ -82,10 +86,18 @@ def launch(
                 stdin=subprocess.PIPE if command.watched else subprocess.DEVNULL, stdout=stdout, stderr=stderr,
             )  # fmt: skip
         except (OSError, ValueError) as error:
-            return Ended(status="not_started", reason=_why_not(command.argv[0], error), started_utc=started_utc)
+            return Ended(
+                status="not_started",
+                reason=_why_not(command.argv[0], error),
+                started_utc=started_utc,
+            )
     guard.watch(mark, process.pid)
     child = _Child(process, started, mark)
-    written = [directory / "stdout", directory / "stderr", *filter(None, (command.table, command.metrics))]
+    written = [
+        directory / "stdout",
+        directory / "stderr",
+        *filter(None, (command.table, command.metrics)),
+    ]
     try:
         cause = child.supervise(timeout_s, on_tick, lambda: _size(written) > limits.output_bytes)
     finally:
@@ -97,7 +109,10 @@ def launch(
     elif cause == "deadline":
         status, reason = "timeout", f"did not end within {timeout_s:g} s and was stopped"
     else:
-        status, reason = "failed", f"wrote more than {limits.output_bytes / 2**20:g} MiB and was stopped"
+        status, reason = (
+            "failed",
+            f"wrote more than {limits.output_bytes / 2**20:g} MiB and was stopped",
+        )
     return Ended(
         status=status, reason=reason, started_utc=started_utc,
         returncode=child.returncode, seconds=child.ended - started, cpu_seconds=child.cpu_seconds,
@@ -120,7 +135,8 @@ class _Child:
                 os.write(process.stdin.fileno(), b"\n")
 
     def _await_exit(self) -> None:
-        # The exit is noted, not collected: until it is, the group's number cannot be given to another process.
+        # The exit is noted, not collected: until it is, the group's number cannot be given to
+        # another process.
         with suppress(ChildProcessError):
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         self.ended = time.monotonic()
@@ -145,7 +161,9 @@ class _Child:
     def end(self, grace_s: float) -> None:
         """End whatever is left of the launch and collect the exit code and the CPU time."""
         try:
-            if self.process.stdin:  # the end of standard input is what a shell elsewhere ends the program for
+            if (
+                self.process.stdin
+            ):  # the end of standard input is what a shell elsewhere ends the program for
                 self.process.stdin.close()
                 self._exited.wait(2 * grace_s)
             if not self._exited.is_set():
@@ -171,13 +189,21 @@ def describe_exit(returncode: int | None) -> str:
     if returncode < 0:
         return f"ended by signal {-returncode}{_signal_name(-returncode)}"
     if returncode in _SHELL_CODES:
-        return f"exit code {returncode}, what shells and loaders say when {_SHELL_CODES[returncode]}"
+        return (
+            f"exit code {returncode}, what shells and loaders say when {_SHELL_CODES[returncode]}"
+        )
     if returncode > 128 and _signal_name(returncode - 128):
-        return f"exit code {returncode}, what shells say for signal {returncode - 128}{_signal_name(returncode - 128)}"
+        return (
+            f"exit code {returncode}, what shells say for signal "
+            f"{returncode - 128}{_signal_name(returncode - 128)}"
+        )
     return f"exit code {returncode}"
 
 
-_SHELL_CODES = {126: "a program cannot be executed", 127: "a program or a shared library is missing"}
+_SHELL_CODES = {
+    126: "a program cannot be executed",
+    127: "a program or a shared library is missing",
+}
 
 
 def _signal_name(number: int) -> str:
@@ -213,14 +239,28 @@ def _what_is_wrong(head: bytes) -> str:
         return "neither a program nor a script that begins with #!; give the program itself"
     built_for = _ELF_MACHINES.get(int.from_bytes(head[18:20], "little"), "another kind of machine")
     if built_for != platform.machine():
-        return f"built for {built_for}, and this machine is {platform.machine()}; build it for this one"
-    return "its loader is missing: it was built for another system, or against another C library; build it for this one"
+        return (
+            f"built for {built_for}, and this machine is {platform.machine()}; build it for "
+            f"this one"
+        )
+    return (
+        "its loader is missing: it was built for another system, or against another C "
+        "library; build it for this one"
+    )
 
 
-_ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
+_ELF_MACHINES = {
+    3: "i686",
+    40: "armv7l",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
 _CAUSES = {
     errno.ENOENT: "no such file; build it or correct the path",
-    errno.EACCES: "not executable; set its x permission, and see that its file system is not mounted noexec",
+    errno.EACCES: "not executable; set its x permission, and see that its file system is not "
+    "mounted noexec",
     errno.ENOEXEC: "not a program for this machine; build it for this system",
     errno.EISDIR: "is a directory; give the program in it",
     errno.E2BIG: "its arguments and environment are too long",

@@ -21,8 +21,9 @@ POLL_S = 0.01
 def machine_lock_path(environ: Mapping[str, str] | None = None) -> Path:
     """The file whose lock is held while a launch is timed: ``pytest-h2o-<uid>.lock``.
 
-    It lies in ``$H2O_LOCK_DIR``, else in ``/tmp``, else in the temporary directory. ``TMPDIR`` comes last because
-    jobs on one machine often have one each, and all of them must meet at the same file.
+    It lies in ``$H2O_LOCK_DIR``, else in ``/tmp``, else in the temporary directory. ``TMPDIR``
+    comes last because jobs on one machine often have one each, and all of them must meet at the
+    same file.
     """
     given = (os.environ if environ is None else environ).get(LOCK_DIR)
     common = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
@@ -30,12 +31,16 @@ def machine_lock_path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 @contextmanager
-def hold(path: Path, on_wait: Callable[[float], None] | None = None, *, fair: bool = False) -> Iterator[None]:
-    """Hold the lock of ``path``, telling ``on_wait`` every two seconds for how many seconds it was waited for.
+def hold(
+    path: Path, on_wait: Callable[[float], None] | None = None, *, fair: bool = False
+) -> Iterator[None]:
+    """Hold the lock of ``path``, telling ``on_wait`` every two seconds for how many seconds it was
+    waited for.
 
-    With ``fair``, whoever waits comes before a holder that wants it again at once: it holds a second lock,
-    ``path.turn``, until it has the first. The kernel drops the locks when their holder dies. A thread that holds the
-    lock may take it again. Raises :class:`RuntimeSetupError` if the file cannot be locked.
+    With ``fair``, whoever waits comes before a holder that wants it again at once: it holds a
+    second lock, ``path.turn``, until it has the first. The kernel drops the locks when their holder
+    dies. A thread that holds the lock may take it again. Raises :class:`RuntimeSetupError` if the
+    file cannot be locked.
     """
     lock = FileLock(path, is_singleton=True)
     started = time.monotonic()

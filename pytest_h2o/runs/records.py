@@ -11,8 +11,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from pytest_h2o.plan.specs import LaunchSpec, Program
 from pytest_h2o.runtimes.base import CONFIG_FILE, METRICS_FILE, TABLE_FILE
-from pytest_h2o.specs import LaunchSpec, Program
 
 RECORD_FILE = "launch.json"
 SCHEMA_VERSION = 1
@@ -27,15 +27,20 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchRecord:
-    """One launch and how it ended. Every file is named; one that the program did not write does not exist.
+    """One launch and how it ended. Every file is named; one that the program did not write does not
+    exist.
 
     Attributes:
-        status: ``ok`` (exit code 0), ``failed``, ``timeout``, ``not_started``, or ``not_recorded`` in a replay.
-        reason: how it ended, in words; after a failure followed by the most telling lines of its output.
+        status: ``ok`` (exit code 0), ``failed``, ``timeout``, ``not_started``, or ``not_recorded``
+            in a replay.
+        reason: how it ended, in words; after a failure followed by the most telling lines of its
+            output.
         seconds: wall time; cpu_seconds: user and system time. None if it was not started.
-        table: where ``llm_bench`` writes its table; metrics: where ``llm_demo`` writes its JSONL record.
+        table: where ``llm_bench`` writes its table; metrics: where ``llm_demo`` writes its JSONL
+            record.
         overridden: values of the user's base config that the launch replaced.
-        outputs: hashes of what stdout, table and metrics held when the launch had ended, by file name.
+        outputs: hashes of what stdout, table and metrics held when the launch had ended, by file
+            name.
         inputs: what the results depend on, as hashes by name.
         reused_from: the directory of an earlier session that the launch was taken from.
     """
@@ -85,8 +90,12 @@ class LaunchRecord:
 
     @property
     def changed(self) -> list[str]:
-        """The outputs that are not what they were when the launch had ended; none where that was not noted."""
-        noted = [(path, self.outputs[path.name]) for path in self._read if path.name in self.outputs]
+        """The outputs that are not what they were when the launch had ended; none where that was
+        not noted.
+        """
+        noted = [
+            (path, self.outputs[path.name]) for path in self._read if path.name in self.outputs
+        ]
         return [path.name for path, then in noted if digest(path) != then]
 
     @property
@@ -94,8 +103,12 @@ class LaunchRecord:
         return self.stdout, self.table, self.metrics
 
     def sealed(self) -> LaunchRecord:
-        """This record with the hashes of its outputs; one of them that is no file fails the launch."""
-        if self.status != "ok":  # nothing of it is read as a measurement, and what wrote too much may be endless
+        """This record with the hashes of its outputs; one of them that is no file fails the
+        launch.
+        """
+        if (
+            self.status != "ok"
+        ):  # nothing of it is read as a measurement, and what wrote too much may be endless
             return self
         strange = [path.name for path in self._read if path.exists() and not path.is_file()]
         if strange:
@@ -112,7 +125,9 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
-HINTS: Mapping[type, Mapping[str, Any]] = {cls: get_type_hints(cls) for cls in (LaunchRecord, LaunchSpec)}
+HINTS: Mapping[type, Mapping[str, Any]] = {
+    cls: get_type_hints(cls) for cls in (LaunchRecord, LaunchSpec)
+}
 
 
 def standard_paths(directory: Path) -> dict[str, Any]:
@@ -123,7 +138,8 @@ def standard_paths(directory: Path) -> dict[str, Any]:
 
 
 def save_record(record: LaunchRecord) -> None:
-    """Write ``launch.json`` at once or not at all; paths below the launch's directory are kept relative.
+    """Write ``launch.json`` at once or not at all; paths below the launch's directory are kept
+    relative.
 
     The file that only the other program writes is not named.
     """
@@ -136,7 +152,9 @@ def save_record(record: LaunchRecord) -> None:
             return str(value.relative_to(record.directory) if inside else value)
         return dict(value) if isinstance(value, Mapping) else str(value)
 
-    write_atomically(record.directory / RECORD_FILE, json.dumps(content, indent=1, default=plain) + "\n")
+    write_atomically(
+        record.directory / RECORD_FILE, json.dumps(content, indent=1, default=plain) + "\n"
+    )
 
 
 def load_record(path: Path) -> LaunchRecord:
@@ -146,13 +164,19 @@ def load_record(path: Path) -> LaunchRecord:
             raise ValueError("larger than 16 MiB, or no regular file")
         content = json.loads(path.read_bytes())
         if content["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema version {content['schema_version']}, expected {SCHEMA_VERSION}")
+            raise ValueError(
+                f"schema version {content['schema_version']}, expected {SCHEMA_VERSION}"
+            )
         if content.get("status") == "ok" and content.get("returncode"):
             raise ValueError(f"status ok with exit code {content['returncode']}")
         spec = _build(LaunchSpec, content["spec"], Path())
-        return _build(LaunchRecord, {**standard_paths(path.parent), **content, "spec": spec}, path.parent)
+        return _build(
+            LaunchRecord, {**standard_paths(path.parent), **content, "spec": spec}, path.parent
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RecordError(f"{path} is not a launch record: {type(error).__name__}: {error}") from error
+        raise RecordError(
+            f"{path} is not a launch record: {type(error).__name__}: {error}"
+        ) from error
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -167,7 +191,9 @@ def _fields(instance: LaunchRecord | LaunchSpec) -> dict[str, object]:
 
 
 def _build(cls: type[T], content: Mapping[str, Any], directory: Path) -> T:
-    """An instance of a dataclass from plain JSON values, every one checked against its field's type."""
+    """An instance of a dataclass from plain JSON values, every one checked against its field's
+    type.
+    """
     values = {}
     for name, hint in HINTS[cls].items():
         if name not in content:

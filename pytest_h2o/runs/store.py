@@ -12,10 +12,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_h2o.history import machine
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.ending import explain
 from pytest_h2o.runs.launcher import Ended, launch
 from pytest_h2o.runs.locks import hold, machine_lock_path
+from pytest_h2o.runs.machine import machine
 from pytest_h2o.runs.records import (
     RECORD_FILE,
     LaunchRecord,
@@ -28,7 +29,6 @@ from pytest_h2o.runs.records import (
 )
 from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.config import config_text
-from pytest_h2o.specs import LaunchSpec
 
 __all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
 
@@ -37,11 +37,13 @@ OnEvent = Callable[[Event, LaunchSpec, float], None]
 
 
 class RunStore:
-    """Launches specs below ``root/launches`` and keeps their records, shared by all processes with the same root.
+    """Launches specs below ``root/launches`` and keeps their records, shared by all processes with
+    the same root.
 
-    ``on_event`` is told what happens and the seconds so far: ``start``, ``tick`` (every few seconds), ``end``, ``wait``
-    while another process launches, and ``reuse`` of an earlier launch. ``previous`` is the root of an earlier session:
-    its successful launches are copied where spec, programs, model, base config and prompt are unchanged.
+    ``on_event`` is told what happens and the seconds so far: ``start``, ``tick`` (every few
+    seconds), ``end``, ``wait`` while another process launches, and ``reuse`` of an earlier launch.
+    ``previous`` is the root of an earlier session: its successful launches are copied where spec,
+    programs, model, base config and prompt are unchanged.
     """
 
     def __init__(
@@ -72,14 +74,22 @@ class RunStore:
         return self.root / ".locks"
 
     def get(self, spec: LaunchSpec) -> LaunchRecord:
-        """The record of ``spec``, launched now unless it was before; failures are records, launched once as well."""
+        """The record of ``spec``, launched now unless it was before; failures are records, launched
+        once as well.
+        """
         if record := self.peek(spec):
             return record
         try:
-            with hold(self._locks / f"{spec.key}.lock", lambda seconds: self.on_event("wait", spec, seconds)):
+            with hold(
+                self._locks / f"{spec.key}.lock",
+                lambda seconds: self.on_event("wait", spec, seconds),
+            ):
                 return self.peek(spec) or self._reuse(spec) or self._launch(spec)
         except OSError as error:
-            reason = f"it cannot be kept in {self._launches}: {error.strerror}; make room, or give another --h2o-out"
+            reason = (
+                f"it cannot be kept in {self._launches}: {error.strerror}; make room, or "
+                f"give another --h2o-out"
+            )
             directory = self._launches / _file_name(spec.name)
             return self._remember(self._record(spec, directory, status="failed", reason=reason))
 
@@ -96,7 +106,9 @@ class RunStore:
         return _records(self._launches)
 
     def _index(self) -> dict[str, str]:
-        """Directory name by spec key; none where a program wrote over the file, so that all is launched again."""
+        """Directory name by spec key; none where a program wrote over the file, so that all is
+        launched again.
+        """
         path = self._launches / "index.json"
         try:
             return dict(json.loads(path.read_bytes())) if path.is_file() else {}
@@ -122,10 +134,14 @@ class RunStore:
         try:
             command = self.runtime.command(spec, directory)
             command.config_path.write_text(config_text(command.config))
-            with hold(self._machine_lock, lambda seconds: self.on_event("wait", spec, seconds), fair=True):
+            with hold(
+                self._machine_lock, lambda seconds: self.on_event("wait", spec, seconds), fair=True
+            ):
                 ended = self._run(spec, command, directory)
         except RuntimeSetupError as error:
-            return self._keep(self._record(spec, directory, status="not_started", reason=str(error)))
+            return self._keep(
+                self._record(spec, directory, status="not_started", reason=str(error))
+            )
         output = directory / "stdout", directory / "stderr"
         status, reason = explain(spec.program, ended.status, ended.reason, *output)
         return self._keep(
@@ -141,7 +157,12 @@ class RunStore:
             raise KeyboardInterrupt
         self.on_event("start", spec, 0.0)
         try:
-            ended = launch(command, directory, spec.deadline_s, lambda seconds: self.on_event("tick", spec, seconds))
+            ended = launch(
+                command,
+                directory,
+                spec.deadline_s,
+                lambda seconds: self.on_event("tick", spec, seconds),
+            )
         except KeyboardInterrupt:
             self._interrupted = True
             raise
@@ -153,13 +174,19 @@ class RunStore:
         if old is None or old.status != "ok" or dict(old.inputs) != self._inputs(spec):
             return None
         directory = self._reserve(spec)
-        shutil.copytree(old.directory, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RECORD_FILE))
+        shutil.copytree(
+            old.directory, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RECORD_FILE)
+        )
         self.on_event("reuse", spec, 0.0)
-        return self._keep(replace(old, spec=spec, **standard_paths(directory), reused_from=str(old.directory)))
+        return self._keep(
+            replace(old, spec=spec, **standard_paths(directory), reused_from=str(old.directory))
+        )
 
     def _record(self, spec: LaunchSpec, directory: Path, **fields: Any) -> LaunchRecord:
         paths = standard_paths(directory)
-        return LaunchRecord(spec=spec, runtime=self.runtime.describe(), inputs=self._inputs(spec), **paths, **fields)
+        return LaunchRecord(
+            spec=spec, runtime=self.runtime.describe(), inputs=self._inputs(spec), **paths, **fields
+        )
 
     def _inputs(self, spec: LaunchSpec) -> dict[str, str]:
         prompt = spec.prompt_file
@@ -190,11 +217,14 @@ class ReplayStore:
         self.root = root.absolute()
 
     def get(self, spec: LaunchSpec) -> LaunchRecord:
-        """The record of ``spec``, or one with the status ``not_recorded``; prompts may have moved with their names."""
+        """The record of ``spec``, or one with the status ``not_recorded``; prompts may have moved
+        with their names.
+        """
         return self.peek(spec) or LaunchRecord(
             spec=spec,
             status="not_recorded",
-            reason=f"no such launch in {self.root}, and a replay launches nothing; run the gates without replay",
+            reason=f"no such launch in {self.root}, and a replay launches nothing; run the gates "
+            f"without replay",
             **standard_paths(self.root),
         )
 

@@ -7,14 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pytest_h2o.specs import LaunchSpec
+from pytest_h2o.plan.specs import LaunchSpec
 
 # The files of a launch, in its directory.
-CONFIG_FILE, TABLE_FILE, METRICS_FILE, QUALITY_FILE = "config.json", "log.md", "metrics.jsonl", "quality.json"
+CONFIG_FILE, TABLE_FILE, METRICS_FILE, QUALITY_FILE = (
+    "config.json",
+    "log.md",
+    "metrics.jsonl",
+    "quality.json",
+)
 
 
 class RuntimeSetupError(Exception):
-    """The runtime cannot be used as it is set up; the message names the file, the cause and what to do."""
+    """The runtime cannot be used as it is set up; the message names the file, the cause and what to
+    do.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +37,8 @@ class Command:
         table: file into which ``llm_bench`` writes its table.
         metrics: file into which ``llm_demo`` writes its JSONL record.
         overridden: values of the user's base config that the launch replaces, by key.
-        watched: a shell elsewhere ends the program when standard input ends, so it is held open, with a line in it.
+        watched: a shell elsewhere ends the program when standard input ends, so it is held open,
+            with a line in it.
     """
 
     argv: tuple[str, ...]
@@ -55,10 +63,16 @@ class Runtime(Protocol):
         """One line that says what is used and why."""
 
     def check(self) -> None:
-        """Raise :class:`RuntimeSetupError` if a launch could not succeed: programs, config and model files."""
+        """Raise :class:`RuntimeSetupError` if a launch could not succeed: programs, config and
+        model files.
+        """
 
     def fingerprint(self) -> dict[str, str]:
-        """What results depend on (programs, config, model files) as short hashes by name; cheap for large files."""
+        """What results depend on (programs, config, model files) as short hashes by name; cheap for
+        large files.
+        """
 
     def command(self, spec: LaunchSpec, directory: Path) -> Command:
-        """How to start ``spec`` so that it writes only to ``directory``; raises :class:`RuntimeSetupError`."""
+        """How to start ``spec`` so that it writes only to ``directory``; raises
+        :class:`RuntimeSetupError`.
+        """

@@ -1,4 +1,6 @@
-"""The engine configuration of a launch: the user's base config with normalised paths and the launch's own values."""
+"""The engine configuration of a launch: the user's base config with normalised paths and the
+launch's own values.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from typing import NoReturn
 
 from pytest_h2o.runtimes.base import RuntimeSetupError
 
-# The fields that name model files, with the file the engine takes where a config leaves the field out.
+# The fields that name model files, with the file the engine takes where a config leaves the field
+# out.
 PATH_FIELDS: Mapping[str, str] = {
     "llm_config": "llm_config.json",
     "llm_model": "llm.mnn",
@@ -27,19 +30,31 @@ def read_config(path: Path) -> dict[str, object]:
     if path.is_dir():
         raise RuntimeSetupError(f"model config {path} is a directory; give the config.json in it")
     if not path.is_file():
-        raise RuntimeSetupError(f"model config {path} does not exist; correct --model-config or MODEL_CONFIG")
+        raise RuntimeSetupError(
+            f"model config {path} does not exist; correct --model-config or MODEL_CONFIG"
+        )
     if path.stat().st_size > SIZE_LIMIT:
-        raise RuntimeSetupError(f"model config {path} is larger than 16 MiB; give the engine's config.json")
+        raise RuntimeSetupError(
+            f"model config {path} is larger than 16 MiB; give the engine's config.json"
+        )
     try:
         config = json.loads(path.read_bytes(), parse_constant=_reject_constant)
     except OSError as error:
-        raise RuntimeSetupError(f"model config {path} cannot be read: {error.strerror}; make it readable") from None
+        raise RuntimeSetupError(
+            f"model config {path} cannot be read: {error.strerror}; make it readable"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise RuntimeSetupError(f"model config {path} is not JSON ({error}); correct it or give another file") from None
+        raise RuntimeSetupError(
+            f"model config {path} is not JSON ({error}); correct it or give another file"
+        ) from None
     if not isinstance(config, dict):
-        raise RuntimeSetupError(f"model config {path} holds no JSON object; give the engine's config.json")
+        raise RuntimeSetupError(
+            f"model config {path} holds no JSON object; give the engine's config.json"
+        )
     if broken := [name for name in ("base_dir", *PATH_FIELDS) if "\0" in str(config.get(name))]:
-        raise RuntimeSetupError(f"model config {path}: {broken[0]} contains a NUL character; correct it")
+        raise RuntimeSetupError(
+            f"model config {path}: {broken[0]} contains a NUL character; correct it"
+        )
     return config
 
 
@@ -48,7 +63,9 @@ def _reject_constant(word: str) -> NoReturn:
 
 
 def resolve_base_dir(base: Mapping[str, object], path: Path) -> str:
-    """The absolute model directory without symlinks; a relative ``base_dir`` starts at the config file's directory."""
+    """The absolute model directory without symlinks; a relative ``base_dir`` starts at the config
+    file's directory.
+    """
     base_dir = base.get("base_dir")
     return os.path.realpath(path.parent / base_dir if isinstance(base_dir, str) else path.parent)
 
@@ -56,19 +73,25 @@ def resolve_base_dir(base: Mapping[str, object], path: Path) -> str:
 def model_files(base: Mapping[str, object], path: Path) -> dict[str, Path]:
     """The file of each path field, the engine's default where the field is left out."""
     base_dir = Path(resolve_base_dir(base, path))
-    return {name: base_dir / _text(base.get(name), default) for name, default in PATH_FIELDS.items()}
+    return {
+        name: base_dir / _text(base.get(name), default) for name, default in PATH_FIELDS.items()
+    }
 
 
 def _text(value: object, default: str) -> str:
     return value if isinstance(value, str) and value else default
 
 
-def launch_config(base: Mapping[str, object], path: Path, values: Mapping[str, object]) -> dict[str, object]:
+def launch_config(
+    base: Mapping[str, object], path: Path, values: Mapping[str, object]
+) -> dict[str, object]:
     """The base config read from ``path`` with normalised paths, overwritten by ``values``.
 
-    ``base_dir`` becomes absolute with a trailing slash, since the engine joins it to file names as text. The path
-    fields are resolved and rewritten relative to it. Fields that the base config leaves out stay out for both
-    programs: the engine's own defaults are the same names, and a generated file shows only what somebody chose.
+    ``base_dir`` becomes absolute with a trailing slash, since the engine joins it to file names as
+    text. The path fields are resolved and rewritten relative to it. Fields that the base config
+    leaves out stay out for both
+    programs: the engine's own defaults are the same names, and a generated file shows only what
+        somebody chose.
     """
     base_dir = resolve_base_dir(base, path)
     config = {**base, "base_dir": os.path.join(base_dir, "")}  # noqa: PTH118  pathlib drops the slash
@@ -79,8 +102,12 @@ def launch_config(base: Mapping[str, object], path: Path, values: Mapping[str, o
     return config | dict(values)
 
 
-def overridden_values(base: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
-    """What ``base`` says about the keys that ``values`` gives another value or another JSON type."""
+def overridden_values(
+    base: Mapping[str, object], values: Mapping[str, object]
+) -> dict[str, object]:
+    """What ``base`` says about the keys that ``values`` gives another value or another JSON
+    type.
+    """
     return {
         key: base[key]
         for key, value in values.items()

@@ -1,4 +1,6 @@
-"""The runtime that ships with the package: the same programs in Python, on a small trained model."""
+"""The runtime that ships with the package: the same programs in Python, on a small trained
+model.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from pytest_h2o.plan.specs import Program
 from pytest_h2o.runtimes.programs import Programs
-from pytest_h2o.specs import Program
 
 PACKAGE = Path(__file__).parent.parent
 MODEL_CONFIG = PACKAGE / "engine" / "weights" / "h2o.json"
@@ -32,14 +34,24 @@ class EmbeddedRuntime(Programs):
         return (sys.executable, "-m", f"pytest_h2o.engine.{program.removeprefix('llm_')}")
 
     def environment(self) -> dict[str, str]:
-        """A checkout that is not installed must be importable from the launch's directory as well."""
+        """A checkout that is not installed must be importable from the launch's directory as
+        well.
+        """
         if PACKAGE.parent.name in ("site-packages", "dist-packages"):
             return {}
-        return {"PYTHONPATH": os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))}
+        return {
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH")))
+            )
+        }
 
     def fingerprint(self) -> dict[str, str]:
-        """Hashes of the engine's sources, the Python version, the model config and the model files."""
+        """Hashes of the engine's sources, the Python version, the model config and the model
+        files.
+        """
         digest = hashlib.sha256(sys.version.encode())
-        for path in sorted(path for part in ("engine", "codec") for path in (PACKAGE / part).rglob("*.py")):
+        for path in sorted(
+            path for part in ("engine", "codec") for path in (PACKAGE / part).rglob("*.py")
+        ):
             digest.update(path.name.encode() + path.read_bytes())
         return {"engine": digest.hexdigest()[:16], **super().fingerprint()}

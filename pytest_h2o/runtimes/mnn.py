@@ -7,13 +7,15 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_h2o.plan.specs import Program
 from pytest_h2o.runtimes.base import RuntimeSetupError
 from pytest_h2o.runtimes.programs import Programs, file_hash
-from pytest_h2o.specs import Program
 
 
 class MnnRuntime(Programs):
-    """Real binaries and a model config; either binary may be absent as long as no launch needs it."""
+    """Real binaries and a model config; either binary may be absent as long as no launch needs
+    it.
+    """
 
     name = "mnn"
     required = ("llm_model", "llm_weight", "tokenizer_file")
@@ -31,25 +33,37 @@ class MnnRuntime(Programs):
         """The binary's path."""
         if program not in self.programs:
             option, variable = "--" + program.replace("_", "-"), program.upper()
-            raise RuntimeSetupError(f"{program} is needed but was not given; name it with {option} or {variable}")
+            raise RuntimeSetupError(
+                f"{program} is needed but was not given; name it with {option} or {variable}"
+            )
         return (str(self.programs[program]),)
 
     def check(self) -> None:
-        """Raise :class:`RuntimeSetupError` if a binary, the config or a model file is missing or unusable."""
+        """Raise :class:`RuntimeSetupError` if a binary, the config or a model file is missing or
+        unusable.
+        """
         for program, path in self.programs.items():
             check_program(program, path)
         super().check()
 
     def fingerprint(self) -> dict[str, str]:
-        """Hashes of the binaries, the shared libraries of their build, the model config and the model files."""
-        present: dict[str, str] = {name: file_hash(path) for name, path in self.programs.items() if path.is_file()}
+        """Hashes of the binaries, the shared libraries of their build, the model config and the
+        model files.
+        """
+        present: dict[str, str] = {
+            name: file_hash(path) for name, path in self.programs.items() if path.is_file()
+        }
         for folder in {path.parent for path in self.programs.values()}:
-            present |= {str(path.relative_to(folder)): file_hash(path) for path in _libraries(folder)}
+            present |= {
+                str(path.relative_to(folder)): file_hash(path) for path in _libraries(folder)
+            }
         return {**present, **super().fingerprint()}
 
 
 def _libraries(folder: Path) -> list[Path]:
-    """The shared libraries of a build: a rebuilt engine leaves the small programs beside it as they were."""
+    """The shared libraries of a build: a rebuilt engine leaves the small programs beside it as they
+    were.
+    """
     patterns = (f"{below}*.{kind}" for below in ("", "*/") for kind in ("so", "so.*", "dylib"))
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
@@ -61,4 +75,6 @@ def check_program(program: Program, path: Path) -> None:
     if not path.is_file():
         raise RuntimeSetupError(f"{program} {path} does not exist; build it or correct the path")
     if not os.access(path, os.X_OK):
-        raise RuntimeSetupError(f"{program} {path} is not executable; run: chmod +x {shlex.quote(str(path))}")
+        raise RuntimeSetupError(
+            f"{program} {path} is not executable; run: chmod +x {shlex.quote(str(path))}"
+        )

@@ -1,4 +1,6 @@
-"""Where launches run: a launcher in front of the program, the CPUs they may use, and their environment."""
+"""Where launches run: a launcher in front of the program, the CPUs they may use, and their
+environment.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from pytest_h2o.knobs import Knobs
+from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
-from pytest_h2o.specs import LaunchSpec
 
 COMMAND = "{command}"
 # These join their words with blanks and give the result to a shell on the other side.
 JOINING = ("ssh", "adb")
-# What a shell elsewhere runs: directory and words follow. Where no line can be read, standard input is not held open
-# for it. Else the program has a group of its own, which ends with the connection, or with the program itself.
+# What a shell elsewhere runs: directory and words follow. Where no line can be read, standard input
+# is not held open for it. Else the program has a group of its own, which ends with the connection,
+# or with the program itself.
 WATCH = """cd "$1" || exit
 shift
 read -r line || exec "$@" </dev/null
@@ -41,9 +44,10 @@ class Placement:
     """How a program is started, without a shell on this machine.
 
     Attributes:
-        launcher: words put in front of the program, such as ``srun -N1 --exclusive``. A word ``{command}`` is replaced
-            by the whole command line quoted for a POSIX shell, for launchers that give it to a shell elsewhere
-            (``docker exec -i c sh -c {command}``); ``ssh`` and ``adb`` get it in this form as their last word.
+        launcher: words put in front of the program, such as ``srun -N1 --exclusive``. A word
+            ``{command}`` is replaced by the whole command line quoted for a POSIX shell, for
+            launchers that give it to a shell elsewhere (``docker exec -i c sh -c {command}``);
+            ``ssh`` and ``adb`` get it in this form as their last word.
         cpus: CPU list as ``taskset -c`` takes it (``0-3,8``).
         env: variables of every launch.
     """
@@ -59,7 +63,8 @@ class Placement:
         argv = (*pinned, *command.argv)
         if not self.launcher:
             return replace(command, argv=argv, env=env)
-        # A launcher may run the program on another machine, so the variables travel as arguments too.
+        # A launcher may run the program on another machine, so the variables travel as arguments
+        # too.
         words = ("env", *(f"{name}={value}" for name, value in env.items()), *argv) if env else argv
         argv, watched = _launched(self.launcher, words, command.cwd or Path())
         return replace(command, argv=argv, env=env, watched=watched)
@@ -72,7 +77,9 @@ class Placement:
         return " ".join(parts)
 
 
-def _launched(launcher: tuple[str, ...], words: tuple[str, ...], cwd: Path) -> tuple[tuple[str, ...], bool]:
+def _launched(
+    launcher: tuple[str, ...], words: tuple[str, ...], cwd: Path
+) -> tuple[tuple[str, ...], bool]:
     """The words to start, and whether they start a shell elsewhere."""
     quoted = shlex.join(("exec", "sh", "-c", WATCH, "sh", str(cwd), *words))
     if any(COMMAND in word for word in launcher):
@@ -82,14 +89,18 @@ def _launched(launcher: tuple[str, ...], words: tuple[str, ...], cwd: Path) -> t
 
 
 def parse_placement(launcher: str, cpus: str, env: str) -> Placement:
-    """The placement that three texts describe; raises :class:`RuntimeSetupError` naming the one that is wrong."""
+    """The placement that three texts describe; raises :class:`RuntimeSetupError` naming the one
+    that is wrong.
+    """
     if cpus and not _CPUS.fullmatch(cpus):
         raise RuntimeSetupError(f"H2O_CPUS={cpus!r}: expected a list of CPUs such as 0-3,8")
     variables = {}
     for word in _words("H2O_LAUNCH_ENV", env):
         name, equals, value = word.partition("=")
         if not equals or not _NAME.fullmatch(name):
-            raise RuntimeSetupError(f"H2O_LAUNCH_ENV: {word!r} is not NAME=VALUE; quote values that contain blanks")
+            raise RuntimeSetupError(
+                f"H2O_LAUNCH_ENV: {word!r} is not NAME=VALUE; quote values that contain blanks"
+            )
         variables[name] = value
     return Placement(_words("H2O_LAUNCHER", launcher), cpus, variables)
 
@@ -118,12 +129,16 @@ class PlacedRuntime:
         return f"{self.runtime.describe()}, {self.placement.describe()}"
 
     def check(self) -> None:
-        """Raise :class:`RuntimeSetupError` if the launcher or ``taskset`` is missing, or the runtime is unusable."""
+        """Raise :class:`RuntimeSetupError` if the launcher or ``taskset`` is missing, or the
+        runtime is unusable.
+        """
         needed = [self.placement.launcher[0]] if self.placement.launcher else []
         needed += ["taskset"] if self.placement.cpus and not self.placement.launcher else []
         for program in needed:
             if shutil.which(program) is None:
-                raise RuntimeSetupError(f"{program} is not a program on the PATH; install it or correct H2O_LAUNCHER")
+                raise RuntimeSetupError(
+                    f"{program} is not a program on the PATH; install it or correct H2O_LAUNCHER"
+                )
         self.runtime.check()
 
     def fingerprint(self) -> dict[str, str]:
@@ -137,7 +152,9 @@ class PlacedRuntime:
 
 
 def placed(runtime: Runtime, knobs: Knobs) -> Runtime:
-    """``runtime`` with the launcher, CPUs and environment of the knobs; raises :class:`RuntimeSetupError`."""
+    """``runtime`` with the launcher, CPUs and environment of the knobs; raises
+    :class:`RuntimeSetupError`.
+    """
     texts = (knobs.text(name) for name in ("H2O_LAUNCHER", "H2O_CPUS", "H2O_LAUNCH_ENV"))
     placement = parse_placement(*texts)
     return runtime if placement == Placement() else PlacedRuntime(runtime, placement)

@@ -1,4 +1,6 @@
-"""What the runtimes share: the arguments of both programs, the generated config and the checks of model files."""
+"""What the runtimes share: the arguments of both programs, the generated config and the checks of
+model files.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +9,27 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from pytest_h2o.runtimes.base import CONFIG_FILE, METRICS_FILE, QUALITY_FILE, TABLE_FILE, Command, RuntimeSetupError
+from pytest_h2o.plan.specs import LaunchSpec, Program
+from pytest_h2o.runtimes.base import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    QUALITY_FILE,
+    TABLE_FILE,
+    Command,
+    RuntimeSetupError,
+)
 from pytest_h2o.runtimes.config import launch_config, model_files, overridden_values, read_config
-from pytest_h2o.specs import LaunchSpec, Program
 
 # Head and tail that are hashed of each large file.
 HASHED_BYTES = 1 << 20
 
 
 class Programs:
-    """A runtime that starts both programs with the same arguments; a subclass says what they are started with.
+    """A runtime that starts both programs with the same arguments; a subclass says what they are
+    started with.
 
-    ``required`` names the path fields whose files must exist; ``reason`` says why this runtime was chosen.
+    ``required`` names the path fields whose files must exist; ``reason`` says why this runtime was
+    chosen.
     """
 
     name: str
@@ -29,7 +40,9 @@ class Programs:
         self.reason = reason
 
     def start(self, program: Program) -> tuple[str, ...]:
-        """The words that start ``program``; raises :class:`RuntimeSetupError` if the runtime has none."""
+        """The words that start ``program``; raises :class:`RuntimeSetupError` if the runtime has
+        none.
+        """
         raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
@@ -38,7 +51,9 @@ class Programs:
 
     @cached_property
     def base(self) -> dict[str, object]:
-        """The user's config, read once so that all launches of a session start from the same one."""
+        """The user's config, read once so that all launches of a session start from the same
+        one.
+        """
         return read_config(self.model_config)
 
     @cached_property
@@ -61,12 +76,15 @@ class Programs:
         return {"model_config": hashlib.sha256(repr(self.base).encode()).hexdigest()[:16]} | present
 
     def command(self, spec: LaunchSpec, directory: Path) -> Command:
-        """The launch of ``spec``, run in ``directory``; ``{directory}`` in its environment stands for that path."""
+        """The launch of ``spec``, run in ``directory``; ``{directory}`` in its environment stands
+        for that path.
+        """
         arguments = bench_arguments if spec.program == "llm_bench" else demo_arguments
         values = launch_values(spec)
         table = directory / TABLE_FILE if spec.program == "llm_bench" else None
         metrics = directory / METRICS_FILE if spec.program == "llm_demo" else None
-        # A build with the KV dump switch dumps every prompt below its directory, unless it is told not to.
+        # A build with the KV dump switch dumps every prompt below its directory, unless it is told
+        # not to.
         env = {"MNN_KV_DUMP_DIR": "0", **spec.env}
         env = {name: text.replace("{directory}", str(directory)) for name, text in env.items()}
         if metrics:
@@ -84,7 +102,9 @@ class Programs:
 
 
 def launch_values(spec: LaunchSpec) -> dict[str, object]:
-    """The config keys a launch sets: its own, and for ``llm_demo`` those that ``llm_bench`` takes as arguments."""
+    """The config keys a launch sets: its own, and for ``llm_demo`` those that ``llm_bench`` takes
+    as arguments.
+    """
     values: dict[str, object] = dict(spec.config)
     if spec.program == "llm_demo":
         values |= {"thread_num": spec.threads, "backend_type": spec.backend}
@@ -116,13 +136,17 @@ def demo_arguments(spec: LaunchSpec, directory: Path) -> tuple[str, ...]:
 
 
 def list_word(directory: Path, name: str) -> str:
-    """The path of a file as ``llm_bench`` reads it: it splits words at commas, so such paths start at its directory."""
+    """The path of a file as ``llm_bench`` reads it: it splits words at commas, so such paths start
+    at its directory.
+    """
     path = str(directory / name)
     return f"./{name}" if "," in path else path
 
 
 def file_hash(path: Path) -> str:
-    """Size, modification time and the hash of head and tail: changes with the file, and is cheap for large ones."""
+    """Size, modification time and the hash of head and tail: changes with the file, and is cheap
+    for large ones.
+    """
     stat = path.stat()
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -2,9 +2,10 @@
 
     python tests/bench/bench_aa.py [--mode same|slower|h2o] [--sessions N] [--first-seed N]
 
-A session is the study of one case with its own seed, as ``final`` makes it, on launches of its own. In mode ``same``
-the candidate is the baseline again, so FAIL is a false alarm. In mode ``slower`` it is the baseline with a sleep after
-each token that takes 10 % off its speed, so PASS is a miss. In mode ``h2o`` it is the candidate of ``full_strict``.
+A session is the study of one case with its own seed, as ``final`` makes it, on launches of its own.
+In mode ``same`` the candidate is the baseline again, so FAIL is a false alarm. In mode ``slower``
+it is the baseline with a sleep after each token that takes 10 % off its speed, so PASS is a miss.
+In mode ``h2o`` it is the candidate of ``full_strict``.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from pytest_h2o.cases import BASELINE
 from pytest_h2o.data import bundled
-from pytest_h2o.defaults import EMBEDDED
-from pytest_h2o.knobs import baseline_config, resolve
-from pytest_h2o.lab import Lab
-from pytest_h2o.pairs import PairedStudy
+from pytest_h2o.decode.pairs import PairedStudy
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.plan.cases import BASELINE
+from pytest_h2o.plan.defaults import EMBEDDED
+from pytest_h2o.plan.knobs import baseline_config, resolve
+from pytest_h2o.plan.specs import LaunchSpec, Program
 from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes.embedded import EmbeddedRuntime
-from pytest_h2o.specs import LaunchSpec, Program
 
 Change = Callable[[LaunchSpec], LaunchSpec]
 
@@ -40,7 +41,9 @@ class SlowerRuntime(EmbeddedRuntime):
 
 
 def same(spec: LaunchSpec) -> LaunchSpec:
-    """The candidate as a second baseline, but a launch of its own: equal specs are launched once."""
+    """The candidate as a second baseline, but a launch of its own: equal specs are launched
+    once.
+    """
     return replace(spec, config=baseline_config(), env={"SLOWER": "0"})
 
 
@@ -54,9 +57,16 @@ MODES: dict[str, Change] = {"same": same, "slower": slower, "h2o": lambda spec: 
 
 def session(change: Change, seed: int, root: Path) -> PairedStudy:
     """One study."""
-    knobs = resolve([f"DECODE_SEED={seed}", "DECODE_BASELINE_MODE=paired"], runtime_defaults=EMBEDDED)
+    knobs = resolve(
+        [f"DECODE_SEED={seed}", "DECODE_BASELINE_MODE=paired"], runtime_defaults=EMBEDDED
+    )
     store = RunStore(root, SlowerRuntime("bench_aa"))
-    lab = Lab(root, knobs, lambda spec: store.get(spec if spec.arm == BASELINE else change(spec)), bundled("prompts"))
+    lab = Lab(
+        root,
+        knobs,
+        lambda spec: store.get(spec if spec.arm == BASELINE else change(spec)),
+        bundled("prompts"),
+    )
     lab.looked_at = lab.studied = frozenset({"full_strict"})
     return lab.study("full_strict")
 
@@ -83,7 +93,10 @@ def main() -> None:
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
         decisions[study.decision] += 1
         pairs.append(study.pairs)
-    print(f"\n{options.mode}: {sum(decisions.values())} sessions, {fmean(pairs):.1f} pairs, {dict(decisions)}")
+    print(
+        f"\n{options.mode}: {sum(decisions.values())} sessions, {fmean(pairs):.1f} pairs, "
+        f"{dict(decisions)}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""What to compare: how much a pair of launches of one binary differs, by what is taken for its decode speed.
+"""What to compare: how much a pair of launches of one binary differs, by what is taken for its
+decode speed.
 
     python tests/bench/bench_designs.py [--pairs N] [--prompt N] [--save FILE | --load FILE]
 
-Every launch is a fresh process that decodes 128 tokens twice with H2O off. It notes for each token, and for a run of
-the yardstick after each, the time of the clock, the time it was ready without a core, and the CPU time. All designs are
-computed from the same launches, so that all meet the same machine. The expected number of pairs is that of a study of
-normal differences with the measured deviation, a true drop of 0 and a limit of 5 %.
+Every launch is a fresh process that decodes 128 tokens twice with H2O off. It notes for each token,
+and for a run of the yardstick after each, the time of the clock, the time it was ready without a
+core, and the CPU time. All designs are computed from the same launches, so that all meet the same
+machine. The expected number of pairs is that of a study of normal differences with the measured
+deviation, a true drop of 0 and a limit of 5 %.
 """
 
 from __future__ import annotations
@@ -88,8 +90,12 @@ DESIGNS: dict[str, Design] = {
     "median token": lambda launch: median(wall for wall, _, _ in launch[1]["token"]),
     "CPU time of the decode thread": lambda launch: fmean(cpu for _, _, cpu in launch[1]["token"]),
     "clock without waits": lambda launch: own(launch[1]["token"]),
-    "yardstick before and after, without waits": lambda launch: own(launch[1]["token"]) / own(launch[1]["around"]),
-    "yardstick every 4 tokens, with waits": lambda launch: clock(launch[1]["token"]) / clock(launch[1]["stick"][3::4]),
+    "yardstick before and after, without waits": lambda launch: (
+        own(launch[1]["token"]) / own(launch[1]["around"])
+    ),
+    "yardstick every 4 tokens, with waits": lambda launch: (
+        clock(launch[1]["token"]) / clock(launch[1]["stick"][3::4])
+    ),
     "yardstick every 16 tokens, without waits": every(16),
     "yardstick every 8 tokens, without waits": every(8),
     "yardstick every 4 tokens, without waits": every(4),
@@ -115,7 +121,9 @@ def expected_pairs(deviation: float) -> tuple[float, float]:
 
 def main() -> None:
     """Measure pairs and print the table."""
-    parser = argparse.ArgumentParser(description="Deviation of pairs of launches of one binary, by design.")
+    parser = argparse.ArgumentParser(
+        description="Deviation of pairs of launches of one binary, by design."
+    )
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--save", type=Path)
@@ -132,7 +140,8 @@ def main() -> None:
     if options.save:
         options.save.write_text(json.dumps(launches))
     print(
-        f"{len(launches) // 2} pairs, prompt {options.prompt}, load average {os.getloadavg()[2]:.1f} over 15 minutes\n"
+        f"{len(launches) // 2} pairs, prompt {options.prompt}, load average "
+        f"{os.getloadavg()[2]:.1f} over 15 minutes\n"
     )
     print("| what is compared | pair SD | largest | pairs to a verdict | undecided at 20 |")
     print("| --- | ---: | ---: | ---: | ---: |")
@@ -143,7 +152,9 @@ def main() -> None:
         pairs, undecided = expected_pairs(deviation)
         print(f"| {name} | {deviation:.3f} | {largest:.3f} | {pairs:.1f} | {undecided:.0%} |")
     first = [math.log(every(4)(one)) for one in launches]
-    print(f"\nfirst launch of all against the mean of the others: {first[0] - fmean(first[1:]):+.3f}")
+    print(
+        f"\nfirst launch of all against the mean of the others: {first[0] - fmean(first[1:]):+.3f}"
+    )
 
 
 if __name__ == "__main__":

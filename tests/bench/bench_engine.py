@@ -1,11 +1,13 @@
-"""Speed and memory of the embedded engine: against PyTorch, the price of compression, start-up, encode overlap.
+"""Speed and memory of the embedded engine: against PyTorch, the price of compression, start-up,
+encode overlap.
 
     python tests/bench/bench_engine.py [SECTION...] [--rounds N] [--threads N] [--torch PYTHON]
 
-Every measurement is a fresh process, and each round runs all variants of a section in another order, so that slow
-phases of the machine meet all of them. Ratios are taken within a round; printed are their Hodges-Lehmann estimate and
-its 95 % signed-rank interval, which takes at least six rounds. A round holds the machine-wide launch lock.
-The ``torch`` section takes an interpreter that has torch and transformers; it runs ``torch_decode.py`` beside this one.
+Every measurement is a fresh process, and each round runs all variants of a section in another
+order, so that slow phases of the machine meet all of them. Ratios are taken within a round; printed
+are their Hodges-Lehmann estimate and its 95 % signed-rank interval, which takes at least six
+rounds. A round holds the machine-wide launch lock. The ``torch`` section takes an interpreter that
+has torch and transformers; it runs ``torch_decode.py`` beside this one.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from statistics import median
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from pytest_h2o.decode_study import bounds  # noqa: E402
+from pytest_h2o.decode.study import bounds  # noqa: E402
 from pytest_h2o.engine.config import SHIPPED  # noqa: E402
 from pytest_h2o.runs.locks import hold, machine_lock_path  # noqa: E402
 
@@ -51,12 +53,15 @@ LOSSLESS = {
     "kv_h2o_trigger_min_tokens": 384,
 }
 STORE = LOSSLESS | {"kv_lossless_runtime_mode": "store", "kv_lossless_store_disable_front": True}
-BUSY = LOSSLESS | {  # every layer encodes a small block every few tokens, checked, so that there is work to overlap
-    "kv_lossless_kept_sample_layers": 0,
-    "kv_lossless_block_tokens": 16,
-    "kv_lossless_hot_recent_tokens": 64,
-    "kv_h2o_update_interval": 1,
-}
+BUSY = (
+    LOSSLESS
+    | {  # every layer encodes a small block every few tokens, checked, so that there is work to overlap
+        "kv_lossless_kept_sample_layers": 0,
+        "kv_lossless_block_tokens": 16,
+        "kv_lossless_hot_recent_tokens": 64,
+        "kv_h2o_update_interval": 1,
+    }
+)
 Values = dict[str, float]
 
 
@@ -74,7 +79,11 @@ class Variant:
 
     def speeds(self, *, by_cost: bool) -> list[float]:
         """Round by round: the inverse of ``decode_cost``, or tokens/s."""
-        return [1 / cost for cost in self.column("decode_cost")] if by_cost else self.column("decode_tps")
+        return (
+            [1 / cost for cost in self.column("decode_cost")]
+            if by_cost
+            else self.column("decode_tps")
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,10 @@ class Setting:
         """An engine config of the shipped model."""
         path = self.folder / f"{name}.json"
         path.write_text(
-            json.dumps({**json.loads((SHIPPED / "h2o.json").read_text()), "base_dir": f"{SHIPPED}/"} | settings)
+            json.dumps(
+                {**json.loads((SHIPPED / "h2o.json").read_text()), "base_dir": f"{SHIPPED}/"}
+                | settings
+            )
         )
         return path
 
@@ -106,10 +118,14 @@ class Setting:
 
 
 def launch(command: Sequence[object]) -> tuple[str, float]:
-    """What the process printed, and the peak of its resident memory in MB. RuntimeError if it fails."""
+    """What the process printed, and the peak of its resident memory in MB. RuntimeError if it
+    fails.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=errors, env=environment)
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=errors, env=environment
+        )
         assert process.stdout
         text = process.stdout.read().decode(errors="replace")
         _, status, usage = os.wait4(process.pid, 0)
@@ -121,24 +137,47 @@ def launch(command: Sequence[object]) -> tuple[str, float]:
 
 
 def bench(setting: Setting, config: Path, prompt: int) -> Values:
-    """One ``h2o-llm-bench`` process: everything its JSON says of the second response, and its peak memory."""
+    """One ``h2o-llm-bench`` process: everything its JSON says of the second response, and its peak
+    memory.
+    """
     report = setting.folder / "report.json"
     words = ["-t", setting.threads, "-kv", "true", "-p", prompt, "-n", DECODED, "-rep", 1]
-    _, peak = launch([sys.executable, "-m", "pytest_h2o.engine.bench", "-m", config, *map(str, words), "-j", report])
+    _, peak = launch(
+        [
+            sys.executable,
+            "-m",
+            "pytest_h2o.engine.bench",
+            "-m",
+            config,
+            *map(str, words),
+            "-j",
+            report,
+        ]
+    )
     return json.loads(report.read_text())["results"][0] | {"peak_mb": peak}
 
 
 def compare(title: str, variants: Sequence[Variant]) -> Iterator[str]:
-    """A table of the variants' median tokens/s, and of their speed as a multiple of the first one's.
+    """A table of the variants' median tokens/s, and of their speed as a multiple of the first
+    one's.
 
-    Where all of them are the embedded engine the multiple is taken from ``decode_cost``, the time of a token over that
-    of a fixed calculation beside it, which other load on the machine disturbs far less.
+    Where all of them are the embedded engine the multiple is taken from ``decode_cost``, the time
+    of a token over that of a fixed calculation beside it, which other load on the machine disturbs
+    far less.
     """
-    yield f"\n{title}\n\n| variant | decode tok/s | speed relative to {variants[0].name} | 95 % interval |"
+    yield (
+        f"\n{title}\n\n| variant | decode tok/s | speed relative to {variants[0].name} | 95 % "
+        f"interval |"
+    )
     yield "| --- | ---: | ---: | --- |"
-    speeds = [variant.speeds(by_cost=all("decode_cost" in v.values[0] for v in variants)) for variant in variants]
+    speeds = [
+        variant.speeds(by_cost=all("decode_cost" in v.values[0] for v in variants))
+        for variant in variants
+    ]
     for variant, speed in zip(variants, speeds, strict=True):
-        low, middle, high = bounds([math.log(a / b) for a, b in zip(speed, speeds[0], strict=True)], 0.025)
+        low, middle, high = bounds(
+            [math.log(a / b) for a, b in zip(speed, speeds[0], strict=True)], 0.025
+        )
         ratio = f"{math.exp(middle):.3f} | {math.exp(low):.3f} to {math.exp(high):.3f}"
         yield f"| {variant.name} | {median(variant.column('decode_tps')):.1f} | {ratio} |"
 
@@ -170,31 +209,51 @@ def compression(setting: Setting) -> Iterator[str]:
         "H2O + full": LOSSLESS | H2O,
         "H2O + store": STORE | H2O,
     }
-    paths = {name: setting.config(name.replace(" ", ""), settings) for name, settings in configs.items()}
+    paths = {
+        name: setting.config(name.replace(" ", ""), settings) for name, settings in configs.items()
+    }
     for prompt in LENGTHS:
-        variants = [Variant(name, partial(bench, setting, path, prompt)) for name, path in paths.items()]
+        variants = [
+            Variant(name, partial(bench, setting, path, prompt)) for name, path in paths.items()
+        ]
         setting.measure(variants)
-        yield from compare(f"Decode tok/s from KV {prompt} on, {setting.threads} threads", variants[:4])
+        yield from compare(
+            f"Decode tok/s from KV {prompt} on, {setting.threads} threads", variants[:4]
+        )
         yield from compare("The same, against H2O alone", variants[3:])
-        yield f"\nPeak resident memory: at most {max(max(v.column('peak_mb')) for v in variants):.0f} MB (target 300)"
+        yield (
+            f"\nPeak resident memory: at most "
+            f"{max(max(v.column('peak_mb')) for v in variants):.0f} MB (target 300)"
+        )
 
 
 def overlap(setting: Setting) -> Iterator[str]:
-    """Encoding beside decoding with 0, 1 and 2 workers, where every layer encodes a block every 16 tokens."""
+    """Encoding beside decoding with 0, 1 and 2 workers, where every layer encodes a block every 16
+    tokens.
+    """
     variants = []
     for workers in (0, 1, 2):
         path = setting.config(f"workers{workers}", BUSY | {"kv_lossless_async_threads": workers})
         variants.append(Variant(f"{workers} workers", partial(bench, setting, path, 1024)))
     setting.measure(variants)
-    yield from compare(f"Decode tok/s from KV 1024 on while every layer encodes, {setting.threads} threads", variants)
-    yield "\n| variant | blocks | encode ms | waited ms | share of encoding during which nobody waited |"
+    yield from compare(
+        f"Decode tok/s from KV 1024 on while every layer encodes, {setting.threads} threads",
+        variants,
+    )
+    yield (
+        "\n| variant | blocks | encode ms | waited ms | share of encoding during which nobody "
+        "waited |"
+    )
     yield "| --- | ---: | ---: | ---: | ---: |"
     for variant in variants:
         blocks, busy, waited, share = (
             median(variant.column(f"h2o_lossless_{key}"))
             for key in ("blocks", "comp_us", "async_wait_us", "encode_overlap")
         )
-        yield f"| {variant.name} | {blocks:.0f} | {busy / 1e3:.1f} | {waited / 1e3:.2f} | {share:.3f} |"
+        yield (
+            f"| {variant.name} | {blocks:.0f} | {busy / 1e3:.1f} | {waited / 1e3:.2f} | "
+            f"{share:.3f} |"
+        )
 
 
 def startup(setting: Setting) -> Iterator[str]:
@@ -204,16 +263,31 @@ def startup(setting: Setting) -> Iterator[str]:
 
     config = setting.config("demo", {"thread_num": setting.threads})
     loaded = load_config(config)
-    tokenizer, words = Tokenizer(loaded.tokenizer, loaded.architecture), (SHIPPED / "heldout.txt").read_text().split()
-    count = next(n for n in range(200, len(words)) if len(tokenizer.encode(" ".join(words[:n]))) >= 512)
+    tokenizer, words = (
+        Tokenizer(loaded.tokenizer, loaded.architecture),
+        (SHIPPED / "heldout.txt").read_text().split(),
+    )
+    count = next(
+        n for n in range(200, len(words)) if len(tokenizer.encode(" ".join(words[:n]))) >= 512
+    )
     prompt = setting.folder / "prompt.txt"
     prompt.write_text(" ".join(words[:count]))
 
     def first_token() -> Values:
-        command = [sys.executable, "-m", "pytest_h2o.engine.demo", config, prompt, "1", "--prompt-file-mode=whole"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest_h2o.engine.demo",
+            config,
+            prompt,
+            "1",
+            "--prompt-file-mode=whole",
+        ]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         started = time.perf_counter()
-        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, env=environment) as process:
+        with subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, env=environment
+        ) as process:
             assert process.stdout
             while not process.stdout.readline().startswith(b"prompt file is"):
                 pass
@@ -225,21 +299,36 @@ def startup(setting: Setting) -> Iterator[str]:
     variant = Variant("start-up", first_token)
     setting.measure([variant])
     seconds = variant.column("seconds")
-    yield f"\nStart of the process to first token, prompt of {len(tokenizer.encode(prompt.read_text()))} tokens:"
+    yield (
+        f"\nStart of the process to first token, prompt of "
+        f"{len(tokenizer.encode(prompt.read_text()))} tokens:"
+    )
     yield f"median {median(seconds):.2f} s, {min(seconds):.2f} to {max(seconds):.2f} s (target 1 s)"
 
 
-SECTIONS = {"torch": against_torch, "compression": compression, "overlap": overlap, "startup": startup}
+SECTIONS = {
+    "torch": against_torch,
+    "compression": compression,
+    "overlap": overlap,
+    "startup": startup,
+}
 
 
 def main() -> None:
     """Print the tables of the sections asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all"
+    )
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--torch", default=sys.executable, metavar="PYTHON", help="an interpreter that has transformers"
+        "--torch",
+        default=sys.executable,
+        metavar="PYTHON",
+        help="an interpreter that has transformers",
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,10 @@
-"""How often an honest acceptance is green: ``pytest gates -m final`` on the embedded runtime, again and again.
+"""How often an honest acceptance is green: ``pytest gates -m final`` on the embedded runtime, again
+and again.
 
     python tests/bench/bench_final.py [--runs N] [ARGUMENT ...]
 
-Further arguments go to pytest. The time of the launches alone is given too: a run waits while others measure.
+Further arguments go to pytest. The time of the launches alone is given too: a run waits while
+others measure.
 """
 
 from __future__ import annotations
@@ -22,16 +24,33 @@ ROOT = Path(__file__).parents[2]
 
 def run(arguments: list[str], out: Path) -> tuple[Counter[str], float, float, list[str]]:
     """One acceptance: outcomes, seconds in all, seconds of launches, and what was not accepted."""
-    command = [sys.executable, "-m", "pytest", str(ROOT / "gates"), "-m", "final", "-q", "--h2o-runtime", "embedded"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(ROOT / "gates"),
+        "-m",
+        "final",
+        "-q",
+        "--h2o-runtime",
+        "embedded",
+    ]
     begin = time.monotonic()
-    subprocess.run([*command, "--h2o-out", str(out), *arguments], cwd=ROOT, capture_output=True, check=False)
+    subprocess.run(
+        [*command, "--h2o-out", str(out), *arguments], cwd=ROOT, capture_output=True, check=False
+    )
     seconds = time.monotonic() - begin
     summary = out / "latest" / "summary.json"
     gates = json.loads(summary.read_text())["gates"]
     bad = [f"{gate['gate']}[{gate['case']}] {gate['outcome']}" for gate in gates
            if gate["outcome"] in ("fail", "inconclusive")]  # fmt: skip
     records = [json.loads(path.read_text()) for path in out.glob("latest/launches/*/launch.json")]
-    return Counter(gate["outcome"] for gate in gates), seconds, sum(record["seconds"] or 0 for record in records), bad
+    return (
+        Counter(gate["outcome"] for gate in gates),
+        seconds,
+        sum(record["seconds"] or 0 for record in records),
+        bad,
+    )
 
 
 def main() -> None:

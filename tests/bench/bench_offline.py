@@ -1,11 +1,14 @@
-"""Throughput of the offline evaluator against the straightforward implementation the tests use as their oracle.
+"""Throughput of the offline evaluator against the straightforward implementation the tests use as
+their oracle.
 
     python tests/bench/bench_offline.py [DUMP_DIR] [--rounds N]
 
-Without a dump it makes one in a temporary directory. All variants run interleaved in one process, each round in another
-order; the speed-up is taken within a round, so that slow phases of the machine meet all of them. What else runs on the
-machine is accounted for twice: "own" compares what remains of the time without that in which threads were ready but had
-no CPU, as Linux tells (the average over the coding threads, which share one queue); "per CPU" compares CPU seconds.
+Without a dump it makes one in a temporary directory. All variants run interleaved in one process,
+each round in another order; the speed-up is taken within a round, so that slow phases of the
+machine meet all of them. What else runs on the
+machine is accounted for twice: "own" compares what remains of the time without that in which
+threads were ready but had no CPU, as Linux tells (the average over the coding threads, which share
+one queue); "per CPU" compares CPU seconds.
 """
 
 from __future__ import annotations
@@ -33,21 +36,27 @@ from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
 
 EVERY_LAYER = 1 << 30
-OPTION_SETS = {"online simulation": online_sim_options(EVERY_LAYER), "upper bound": upper_bound_options(EVERY_LAYER)}
+OPTION_SETS = {
+    "online simulation": online_sim_options(EVERY_LAYER),
+    "upper bound": upper_bound_options(EVERY_LAYER),
+}
 VARIANTS = {
     "compatible": {"verify": False},
     "compatible, verified": {"verify": True},
     "fast": {"verify": False, "fast": True},
     "fast, verified": {"verify": True, "fast": True},
 }
-DUMPS = {"prompts only (what dumps hold by default)": 0, "prompts and 48 decoded tokens, an entry each": 48}
+DUMPS = {
+    "prompts only (what dumps hold by default)": 0,
+    "prompts and 48 decoded tokens, an entry each": 48,
+}
 Sizes = tuple[int, int, int]
 
 
 @dataclass
 class Variant:
-    """One way to evaluate: what it runs, and of each round the seconds it took: of the clock, of the clock without
-    those in which the working threads waited for a CPU, and of the CPUs.
+    """One way to evaluate: what it runs, and of each round the seconds it took: of the clock, of
+    the clock without those in which the working threads waited for a CPU, and of the CPUs.
     """
 
     run: Callable[[], Sizes]
@@ -63,15 +72,22 @@ class Variant:
         self.sizes = self.run()
         self.seconds.append(time.perf_counter() - start)
         self.cpu_seconds.append(time.process_time() - cpu_start)
-        self.own_seconds.append(self.seconds[-1] - fmean(coding_threads_waited or [seconds_without_cpu() - waited]))
+        self.own_seconds.append(
+            self.seconds[-1] - fmean(coding_threads_waited or [seconds_without_cpu() - waited])
+        )
 
 
 coding_threads_waited: list[float] = []
 
 
 def seconds_without_cpu(thread: int | None = None) -> float:
-    """How long a thread of this process (default: the caller) has been ready to run so far while no CPU was free."""
-    return int(Path(f"/proc/self/task/{thread or get_native_id()}/schedstat").read_text().split()[1]) / 1e9
+    """How long a thread of this process (default: the caller) has been ready to run so far while no
+    CPU was free.
+    """
+    return (
+        int(Path(f"/proc/self/task/{thread or get_native_id()}/schedstat").read_text().split()[1])
+        / 1e9
+    )
 
 
 class WatchedPool(ThreadPoolExecutor):
@@ -79,13 +95,16 @@ class WatchedPool(ThreadPoolExecutor):
 
     def shutdown(self, *arguments: Any, **keywords: Any) -> None:
         """Note, then end."""
-        coding_threads_waited.extend(seconds_without_cpu(thread.native_id) for thread in self._threads)
+        coding_threads_waited.extend(
+            seconds_without_cpu(thread.native_id) for thread in self._threads
+        )
         super().shutdown(*arguments, **keywords)
 
 
 def write_dump(root: Path, decoded: int) -> None:
-    """32 runs of two layers, 1200 prompt and ``decoded`` tokens each: K drifts around large channel means, V depends
-    on the token, so that it repeats where the token does, less exactly so in the second layer.
+    """32 runs of two layers, 1200 prompt and ``decoded`` tokens each: K drifts around large channel
+    means, V depends on the token, so that it repeats where the token does, less exactly so in the
+    second layer.
     """
     rng = np.random.default_rng(0)
     means = rng.normal(size=(2, 4, 64)) * rng.lognormal(sigma=1.5, size=(2, 4, 64))
@@ -94,7 +113,10 @@ def write_dump(root: Path, decoded: int) -> None:
         tokens = np.minimum(rng.zipf(1.2, 1200 + decoded), 400) - 1
         for layer in range(2):
             noise = rng.normal(size=(2, len(tokens), 4, 64))
-            k = means[layer] + 0.1 * noise[0].cumsum(axis=0) / np.sqrt(1 + np.arange(len(tokens)))[:, None, None]
+            k = (
+                means[layer]
+                + 0.1 * noise[0].cumsum(axis=0) / np.sqrt(1 + np.arange(len(tokens)))[:, None, None]
+            )
             v = table[layer, tokens] + layer * 0.01 * noise[1]
             write_run(root, np.stack([k, v]).astype("<f2"), f"run{run}", layer)
 
@@ -114,7 +136,9 @@ def evaluated(dump: Path, options: OfflineOptions) -> Sizes:
 
 
 def compare(dump: Path, options: OfflineOptions, rounds: int) -> dict[str, Variant]:
-    """Measure the straightforward implementation and ours in ``rounds`` rounds, after one that does not count."""
+    """Measure the straightforward implementation and ours in ``rounds`` rounds, after one that does
+    not count.
+    """
     variants = {"straightforward": Variant(lambda: naive_sizes(dump, options))}
     for name, changes in VARIANTS.items():
         chosen = replace(options, **changes)
@@ -129,12 +153,13 @@ def compare(dump: Path, options: OfflineOptions, rounds: int) -> dict[str, Varia
 
 
 def table(variants: dict[str, Variant]) -> str:
-    """Throughput, speed-up (min, median, max over the rounds), its median without waiting for a CPU and per CPU second,
-    and the compression ratio of each variant.
+    """Throughput, speed-up (min, median, max over the rounds), its median without waiting for a CPU
+    and per CPU second, and the compression ratio of each variant.
     """
     base = variants["straightforward"]
     lines = [
-        f"{'':22}{'MB/s':>8}{'speed-up: min':>16}{'median':>8}{'max':>8}{'own':>8}{'per CPU':>9}{'ratio':>9}  sizes"
+        f"{'':22}{'MB/s':>8}{'speed-up: min':>16}{'median':>8}{'max':>8}{'own':>8}{'per CPU':>9}{'ratio':>9} "
+        f" sizes"
     ]
     for name, variant in variants.items():
         raw, *compressed = variant.sizes
@@ -143,7 +168,9 @@ def table(variants: dict[str, Variant]) -> str:
         per_cpu = median(gain(base.cpu_seconds, variant.cpu_seconds))
         same = "equal" if variant.sizes == base.sizes else "differ"
         speed = f"{raw / median(variant.seconds) / 1e6:8.1f}{min(gains):16.2f}{median(gains):8.2f}{max(gains):8.2f}"
-        lines.append(f"{name:22}{speed}{own:8.2f}{per_cpu:9.2f}{raw / sum(compressed):9.4f}  {same}")
+        lines.append(
+            f"{name:22}{speed}{own:8.2f}{per_cpu:9.2f}{raw / sum(compressed):9.4f}  {same}"
+        )
     return "\n".join(lines)
 
 
@@ -157,15 +184,22 @@ def report(dump: Path, title: str, rounds: int) -> None:
     for name, options in OPTION_SETS.items():
         variants = compare(dump, options, rounds)
         raw = variants["straightforward"].sizes[0]
-        print(f"{title}, {name}: {raw / 1e6:.1f} MB, {options.worker_count()} threads, {rounds} rounds")
+        print(
+            f"{title}, {name}: {raw / 1e6:.1f} MB, {options.worker_count()} threads, {rounds} "
+            f"rounds"
+        )
         print(table(variants), end="\n\n", flush=True)
 
 
 def main() -> None:
     """Measure on the given dump, or on two made ones."""
     evaluator.ThreadPoolExecutor = WatchedPool
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dump", type=Path, nargs="?", metavar="DUMP_DIR", help="an undamaged fp16 dump")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "dump", type=Path, nargs="?", metavar="DUMP_DIR", help="an undamaged fp16 dump"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.dump:

@@ -1,7 +1,9 @@
-"""The acceptance on stand-ins with every number of workers and every distribution, and cut short, repeated, doubled.
+"""The acceptance on stand-ins with every number of workers and every distribution, and cut short,
+repeated, doubled.
 
-``python tests/bench/check_everywhere.py [FOLDER]`` takes half an hour. Each way must find what one process finds, from
-the same launches, each made once, one at a time. It exits with 1 if one does not; what it printed is in FOLDER.
+``python tests/bench/check_everywhere.py [FOLDER]`` takes half an hour. Each way must find what one
+process finds, from the same launches, each made once, one at a time. It exits with 1 if one does
+not; what it printed is in FOLDER.
 """
 
 from __future__ import annotations
@@ -60,7 +62,11 @@ def stopped(folder: Path, how: Sequence[str]) -> bool:
     install(folder)
     outcomes, output = run(folder, *FAILING, "-x", *how)
     (folder / "output.txt").write_text(output)
-    return once(folder) and outcomes["failed"] >= 1 and len(made(folder)) < len(alone(folder.parent, *FINAL)[1])
+    return (
+        once(folder)
+        and outcomes["failed"] >= 1
+        and len(made(folder)) < len(alone(folder.parent, *FINAL)[1])
+    )
 
 
 def repeated(folder: Path, how: Sequence[str]) -> bool:
@@ -85,7 +91,9 @@ def doubled(folder: Path, how: Sequence[str]) -> bool:
 
 
 def killed(folder: Path, how: Sequence[str]) -> bool:
-    """Whether a worker that is killed in mid-launch loses one gate, and only the cut launch is repeated."""
+    """Whether a worker that is killed in mid-launch loses one gate, and only the cut launch is
+    repeated.
+    """
     install(folder, KILL_WORKER)
     _, output = run(folder, *SOME, *how)
     (folder / "output.txt").write_text(output)
@@ -117,7 +125,11 @@ def main(root: Path) -> int:
         good = way(folder, how)
         bad += not good
         seconds = time.perf_counter() - started
-        print(f"{number:2} {title:<13} {' '.join(how):<22} {'good' if good else 'BAD '}  {seconds:.0f} s", flush=True)
+        print(
+            f"{number:2} {title:<13} {' '.join(how):<22} {'good' if good else 'BAD '}  "
+            f"{seconds:.0f} s",
+            flush=True,
+        )
     return int(bad > 0)
 
 

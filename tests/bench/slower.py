@@ -1,4 +1,5 @@
-"""``h2o-llm-bench`` with a decoder that is slower by a known share: SLOWER=0.1 takes 10 % off its speed.
+"""``h2o-llm-bench`` with a decoder that is slower by a known share: SLOWER=0.1 takes 10 % off its
+speed.
 
 The extra time is slept after each token. The yardstick does not decode, so it is not slowed.
 """

@@ -2,7 +2,8 @@
 
     python tests/bench/torch_decode.py WEIGHTS_FOLDER THREADS PROMPT_TOKENS NEW_TOKENS
 
-Run by ``bench_engine.py`` on an interpreter that has torch and transformers; imports nothing of this project.
+Run by ``bench_engine.py`` on an interpreter that has torch and transformers; imports nothing of
+this project.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ TOKEN = 16
 
 
 def decode_seconds(model: LlamaForCausalLM, prompt: int, count: int) -> float:
-    """Seconds spent in ``count`` cached forward passes after a prompt; choosing the tokens is not in them."""
+    """Seconds spent in ``count`` cached forward passes after a prompt; choosing the tokens is not
+    in them.
+    """
     seen = model(torch.full((1, prompt), TOKEN), use_cache=True, logits_to_keep=1)
     seconds = 0.0
     for _ in range(count):
@@ -33,7 +36,9 @@ def main(folder: str, threads: int, prompt: int, count: int) -> None:
     """Print the speed."""
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    model = LlamaForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa"
+    ).eval()
     decode_seconds(model, prompt, count)
     print(json.dumps({"decode_tps": count / decode_seconds(model, prompt, count)}))
 

@@ -28,7 +28,10 @@ def write_config(tiny_model: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def write(*settings: dict[str, object], **keys: object) -> Path:
         path = tmp_path / "engine.json"
-        config: dict[str, object] = {"base_dir": f"{tiny_model}/", "llm_weight": "model.safetensors"}
+        config: dict[str, object] = {
+            "base_dir": f"{tiny_model}/",
+            "llm_weight": "model.safetensors",
+        }
         for more in (*settings, keys):
             config |= more
         path.write_text(json.dumps(config))

@@ -11,7 +11,14 @@ import pytest
 from tiny_models import H2O, LOSSLESS
 
 from pytest_h2o.engine import bench, demo
-from pytest_h2o.engine.bench_options import ArgumentsError, Instance, Options, instances, parse, setups
+from pytest_h2o.engine.bench_options import (
+    ArgumentsError,
+    Instance,
+    Options,
+    instances,
+    parse,
+    setups,
+)
 from pytest_h2o.engine.bench_table import mean_and_std
 from pytest_h2o.engine.config import SHIPPED
 
@@ -24,29 +31,42 @@ def words(text: str) -> list[str]:
 
 
 ORIGINAL_COLUMNS = words(
-    "model modelSize backend threads precision llm_demo speed(tok/s) h2o_keep h2o_lossy h2o_lossless"
-    " h2o_target_keep_effective h2o_floor_keep h2o_quantized_keep h2o_evict_us h2o_codec_us h2o_lossless_raw_mb"
-    " h2o_lossless_comp_mb h2o_lossless_comp_us h2o_lossless_decomp_us h2o_lossless_queue_peak h2o_lossless_fallback"
+    "model modelSize backend threads precision llm_demo speed(tok/s) h2o_keep h2o_lossy "
+    "h2o_lossless"
+    " h2o_target_keep_effective h2o_floor_keep h2o_quantized_keep h2o_evict_us h2o_codec_us "
+    "h2o_lossless_raw_mb"
+    " h2o_lossless_comp_mb h2o_lossless_comp_us h2o_lossless_decomp_us h2o_lossless_queue_peak "
+    "h2o_lossless_fallback"
     " h2o_lossless_backpressure_skip h2o_lossless_async_queue_peak h2o_lossless_async_wait_us"
     " h2o_lossless_decode_cache_hit h2o_lossless_decode_cache_miss"
 )
 EXTRA_COLUMNS = words(
-    "h2o_evictions_planned h2o_evictions_applied h2o_evictions_dropped h2o_kv_tokens_end h2o_kv_resident_mb"
-    " h2o_kv_peak_mb h2o_effective_ratio h2o_effective_ratio_mean h2o_lossless_blocks h2o_lossless_cold_share"
+    "h2o_evictions_planned h2o_evictions_applied h2o_evictions_dropped h2o_kv_tokens_end "
+    "h2o_kv_resident_mb"
+    " h2o_kv_peak_mb h2o_effective_ratio h2o_effective_ratio_mean h2o_lossless_blocks "
+    "h2o_lossless_cold_share"
     " h2o_lossless_roundtrips h2o_lossless_encode_overlap decode_cost"
 )
 RECORD_KEYS = words(
-    "prompt_index prompt_tokens decode_tokens prefill_us decode_us sample_us h2o_keep_ratio h2o_lossy_ratio"
-    " h2o_lossless_ratio h2o_lossless_raw_bytes h2o_lossless_compressed_bytes h2o_lossless_decompressed_bytes"
-    " h2o_lossless_compress_us h2o_lossless_decompress_us h2o_lossless_queue_depth_peak h2o_lossless_fallback_count"
+    "prompt_index prompt_tokens decode_tokens prefill_us decode_us sample_us h2o_keep_ratio "
+    "h2o_lossy_ratio"
+    " h2o_lossless_ratio h2o_lossless_raw_bytes h2o_lossless_compressed_bytes "
+    "h2o_lossless_decompressed_bytes"
+    " h2o_lossless_compress_us h2o_lossless_decompress_us h2o_lossless_queue_depth_peak "
+    "h2o_lossless_fallback_count"
     " h2o_lossless_backpressure_skip h2o_lossless_async_queue_peak h2o_lossless_async_wait_us"
-    " h2o_lossless_decode_cache_hit h2o_lossless_decode_cache_miss h2o_last_evict_tokens h2o_total_evict_tokens"
+    " h2o_lossless_decode_cache_hit h2o_lossless_decode_cache_miss h2o_last_evict_tokens "
+    "h2o_total_evict_tokens"
 )
 
 
 def table(text: str) -> list[dict[str, str]]:
     """Rows of the Markdown table in ``text``."""
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line[:1] == "|"
+    ]
     assert all(re.fullmatch("-+:?", cell) for cell in lines[1])
     return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
@@ -82,7 +102,14 @@ def test_options(words: list[str], field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--no-such-flag", "1"], ["-p"], ["-pg", "1"], ["-pg", "1,2,3"], ["--mixedSme2NeonRatio", "1"]]
+    "words",
+    [
+        ["--no-such-flag", "1"],
+        ["-p"],
+        ["-pg", "1"],
+        ["-pg", "1,2,3"],
+        ["--mixedSme2NeonRatio", "1"],
+    ],
 )
 def test_bad_options(words: list[str]) -> None:
     """An unknown flag, a missing value and a wrong pair name the argument."""
@@ -95,9 +122,17 @@ def test_instances() -> None:
     options = Options(prompts=[8, 0, 16], gens=[4, 0], pairs=[(0, 0), (2, 3)], threads=[2, 1])
     first, second = setups(options)
     assert (first.threads, second.threads) == (2, 1)
-    assert [(i.prompt, i.gen) for i in instances(options, first)] == [(8, 0), (16, 0), (0, 4), (2, 3)]
+    assert [(i.prompt, i.gen) for i in instances(options, first)] == [
+        (8, 0),
+        (16, 0),
+        (0, 4),
+        (2, 3),
+    ]
     options.kv = "true"
-    assert instances(options, first) == [Instance(first, 8, 4, "demo"), Instance(first, 16, 4, "demo")]
+    assert instances(options, first) == [
+        Instance(first, 8, 4, "demo"),
+        Instance(first, 16, 4, "demo"),
+    ]
 
 
 def test_mean_and_std() -> None:
@@ -108,14 +143,37 @@ def test_mean_and_std() -> None:
 
 
 def test_bench_table(write_config: Write, capsys: pytest.CaptureFixture[str]) -> None:
-    """The demo table has the original's columns in order, then ours; cells are numbers that fit together."""
+    """The demo table has the original's columns in order, then ours; cells are numbers that fit
+    together.
+    """
     config = write_config(H2O, LOSSLESS)
-    assert run_bench("-m", config, "-kv", "true", "-p", "96,160", "-n", 32, "-rep", 2, "-t", 2, "-load", "true") == 0
+    assert (
+        run_bench(
+            "-m",
+            config,
+            "-kv",
+            "true",
+            "-p",
+            "96,160",
+            "-n",
+            32,
+            "-rep",
+            2,
+            "-t",
+            2,
+            "-load",
+            "true",
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert out.endswith("|\n\n")
     rows = table(out)
     assert list(rows[0]) == [*ORIGINAL_COLUMNS, "loadingTime(s)", *EXTRA_COLUMNS]
-    assert [row["llm_demo"] for row in rows] == ["prompt=96<br>decode=32", "prompt=160<br>decode=32"]
+    assert [row["llm_demo"] for row in rows] == [
+        "prompt=96<br>decode=32",
+        "prompt=160<br>decode=32",
+    ]
     for row in rows:
         assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d<br>\d+\.\d\d ± \d+\.\d\d", row["speed(tok/s)"])
         for name in [*ORIGINAL_COLUMNS[7:], *EXTRA_COLUMNS]:
@@ -130,15 +188,22 @@ def test_bench_table(write_config: Write, capsys: pytest.CaptureFixture[str]) ->
 def test_bench_padding(write_config: Write, capsys: pytest.CaptureFixture[str]) -> None:
     """Header, rule and cells are padded byte for byte like the original's."""
     assert run_bench("-m", write_config(), "-kv", "true", "-p", 8, "-n", 2, "-rep", 1) == 0
-    header, rule, row = (line for line in capsys.readouterr().out.splitlines() if line.startswith("|"))
+    header, rule, row = (
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("|")
+    )
     assert header.startswith(
-        "| model                          |  modelSize | backend    | threads | precision  | llm_demo   |"
+        "| model                          |  modelSize | backend    | threads | precision  | "
+        "llm_demo   |"
     )
     assert rule.startswith(
-        "| ------------------------------ | ---------: | ---------- | ----: | ---------- | ---------- |"
+        "| ------------------------------ | ---------: | ---------- | ----: | ---------- | "
+        "---------- |"
     )
     assert "|     4 | Low        | prompt=8<br>decode=2 |" in row
-    assert "| 1.0000 ± 0.0000 | 1.000 ± 0.000 | 1.000 ± 0.000 |          1.0000 ± 0.0000 | 1.0000 ± 0.0000 |" in row
+    assert (
+        "| 1.0000 ± 0.0000 | 1.000 ± 0.000 | 1.000 ± 0.000 |          1.0000 ± 0.0000 | 1.0000 ± "
+        "0.0000 |" in row
+    )
 
 
 def test_bench_json_and_table_file(write_config: Write, tmp_path: Path) -> None:
@@ -153,7 +218,9 @@ def test_bench_json_and_table_file(write_config: Write, tmp_path: Path) -> None:
     (result,) = document["results"]
     assert result["type"] == "prefill_and_decode"
     assert (result["prompt_len"], result["generate_len"]) == (160, 16)
-    assert row["h2o_lossy"] == f"{result['h2o_lossy_ratio']:.3f} ± {result['h2o_lossy_ratio_std']:.3f}"
+    assert (
+        row["h2o_lossy"] == f"{result['h2o_lossy_ratio']:.3f} ± {result['h2o_lossy_ratio_std']:.3f}"
+    )
     assert row["speed(tok/s)"].endswith(f"{result['decode_tps']:.2f} ± {result['decode_std']:.2f}")
     assert document["backend"] == "CPU"
 
@@ -168,11 +235,19 @@ def test_bench_test_columns(write_config: Write, capsys: pytest.CaptureFixture[s
 
 
 def test_bench_optional_columns(write_config: Write, capsys: pytest.CaptureFixture[str]) -> None:
-    """Columns of flags that were given appear where the original puts them; int8 attention switches H2O off."""
+    """Columns of flags that were given appear where the original puts them; int8 attention switches
+    H2O off.
+    """
     argv = ["-m", write_config(H2O), "-kv", "true", "-p", 160, "-n", 16, "-rep", 1]
     assert run_bench(*argv, "-qatten", 1, "-c", "0,2", "-t", "1,2", "-mmp", 1, "-scn", 3) == 0
     rows = table(capsys.readouterr().out)
-    assert list(rows[0])[:9] == [*ORIGINAL_COLUMNS[:5], "attentionOption", "smeCoreNum", "mmap", "llm_demo"]
+    assert list(rows[0])[:9] == [
+        *ORIGINAL_COLUMNS[:5],
+        "attentionOption",
+        "smeCoreNum",
+        "mmap",
+        "llm_demo",
+    ]
     assert [(row["precision"], row["threads"]) for row in rows] == [
         ("Normal", "2"), ("Normal", "1"), ("Low", "2"), ("Low", "1"),
     ]  # fmt: skip
@@ -199,7 +274,10 @@ def test_bench_usage(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bench_context_exceeded(write_config: Write, capsys: pytest.CaptureFixture[str]) -> None:
     """More tokens than the context are refused with both numbers."""
     assert run_bench("-m", write_config(), "-kv", "true", "-p", 1020, "-n", 8, "-rep", 1) == 1
-    assert "1020 prompt tokens and 8 new ones exceed the model's context of 1024" in capsys.readouterr().err
+    assert (
+        "1020 prompt tokens and 8 new ones exceed the model's context of 1024"
+        in capsys.readouterr().err
+    )
 
 
 def test_bench_process(write_config: Write, tmp_path: Path) -> None:
@@ -207,7 +285,9 @@ def test_bench_process(write_config: Write, tmp_path: Path) -> None:
 
     def run(*argv: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pytest_h2o.engine.bench", *map(str, argv)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+        )
 
     good = run("-m", write_config(), "-kv", "true", "-p", 8, "-n", 2, "-rep", 1)
     assert (good.returncode, good.stderr, len(table(good.stdout))) == (0, "", 1)
@@ -247,9 +327,14 @@ def run_demo(*argv: object) -> int:
     return demo.main([str(word) for word in argv])
 
 
-def test_demo(shipped_config: Write, prompt_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_demo(
+    shipped_config: Write, prompt_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Text, log lines, summary and JSONL record in the original's order, with our keys last."""
-    config, record_file = shipped_config(H2O, LOSSLESS, kv_h2o_log_stats=True), tmp_path / "metrics.jsonl"
+    config, record_file = (
+        shipped_config(H2O, LOSSLESS, kv_h2o_log_stats=True),
+        tmp_path / "metrics.jsonl",
+    )
     extra = ["--metrics-jsonl", record_file, "--prompt-file-mode=whole"]
     assert run_demo(config, prompt_file, 24, *extra) == 0
     out = capfd.readouterr().out
@@ -260,19 +345,27 @@ def test_demo(shipped_config: Write, prompt_file: Path, tmp_path: Path, capfd: p
     assert out.count("[H2O-LOSSLESS] layer=") == record["h2o_lossless_blocks"] > 0
     pattern = (
         r"(?s)The device supports: .*\nconfig path is .*\nmain, \d+, cost time: [\d.]+ ms\n"
-        r"Prepare for tuning opt Begin\nPrepare for tuning opt End\nmain, \d+, cost time: [\d.]+ ms\n"
+        r"Prepare for tuning opt Begin\nPrepare for tuning opt End\nmain, \d+, cost time: [\d.]+ "
+        r"ms\n"
         r"prompt file is .*\n#{33}\n"
-        rf"prompt tokens num = {record['prompt_tokens']}\ndecode tokens num = {record['decode_tokens']}\n"
-        r" vision time = 0.00 s\n pixels_mp = 0.00 MP\n  audio process time = 0.00 s\n  audio input time = 0.00 s\n"
+        rf"prompt tokens num = {record['prompt_tokens']}\ndecode tokens num = "
+        rf"{record['decode_tokens']}\n"
+        r" vision time = 0.00 s\n pixels_mp = 0.00 MP\n  audio process time = 0.00 s\n  audio "
+        r"input time = 0.00 s\n"
         r"prefill time = \d+\.\d\d s\n decode time = \d+\.\d\d s\n sample time = \d+\.\d\d s\n"
-        r"prefill speed = \d+\.\d\d tok/s\n decode speed = \d+\.\d\d tok/s\n vision speed = 0.000 MP/s\n"
+        r"prefill speed = \d+\.\d\d tok/s\n decode speed = \d+\.\d\d tok/s\n vision speed = "
+        r"0.000 MP/s\n"
         r" audio RTF = -nan \n#{34}\n"
     )
     assert re.fullmatch(pattern, out)
 
 
-def test_demo_lines(shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Line by line: one record per prompt, prompts that begin with # are skipped, records are appended."""
+def test_demo_lines(
+    shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Line by line: one record per prompt, prompts that begin with # are skipped, records are
+    appended.
+    """
     prompts, record_file = tmp_path / "prompts.txt", tmp_path / "metrics.jsonl"
     prompts.write_text("first prompt\r\n\n# a comment\nsecond prompt\n")
     for _ in range(2):
@@ -283,7 +376,9 @@ def test_demo_lines(shipped_config: Write, tmp_path: Path, capfd: pytest.Capture
     assert "prompt tokens num = " in capfd.readouterr().out
 
 
-def test_demo_default_budget(shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_demo_default_budget(
+    shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Without a budget on the command line, the config's holds."""
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("The cache holds")
@@ -291,18 +386,33 @@ def test_demo_default_budget(shipped_config: Write, tmp_path: Path, capfd: pytes
     assert "\ndecode tokens num = 3\n" in capfd.readouterr().out
 
 
-def test_demo_comment_file(shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_demo_comment_file(
+    shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A whole file that begins with # is skipped: no record, no tokens, no speed."""
     prompt, record_file = tmp_path / "prompt.txt", tmp_path / "metrics.jsonl"
     prompt.write_text("# heading\ntext\n")
-    assert run_demo(shipped_config(), prompt, 2, "--prompt-file-mode", "whole", "--metrics-jsonl", record_file) == 0
+    assert (
+        run_demo(
+            shipped_config(),
+            prompt,
+            2,
+            "--prompt-file-mode",
+            "whole",
+            "--metrics-jsonl",
+            record_file,
+        )
+        == 0
+    )
     out = capfd.readouterr().out
     assert "prompt tokens num = 0\n" in out
     assert " decode speed = -nan tok/s\n" in out
     assert not record_file.exists()
 
 
-def test_demo_prefill_only(shipped_config: Write, prompt_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_demo_prefill_only(
+    shipped_config: Write, prompt_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A budget of 0 reads the prompt and writes nothing."""
     assert run_demo(shipped_config(), prompt_file, 0, "--prompt-file-as-whole") == 0
     assert "decode tokens num = 0\n" in capfd.readouterr().out
@@ -322,11 +432,18 @@ def test_demo_prefill_only(shipped_config: Write, prompt_file: Path, capfd: pyte
         (["c", "p", "5", "--no-thinking", "--prompt-file-as-whole"], (5, None, True, True)),
     ],
 )
-def test_demo_arguments(words: list[str], expected: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_arguments(
+    words: list[str], expected: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The words after the config are read as the original reads them."""
     monkeypatch.delenv("LLM_DEMO_METRICS_JSONL", raising=False)
     arguments = demo.parse(words)
-    assert (arguments.max_tokens, arguments.metrics, arguments.whole_file, arguments.no_thinking) == expected
+    assert (
+        arguments.max_tokens,
+        arguments.metrics,
+        arguments.whole_file,
+        arguments.no_thinking,
+    ) == expected
 
 
 def test_demo_metrics_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +453,9 @@ def test_demo_metrics_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert demo.parse(["c", "p", "5", "--metrics-jsonl", "own"]).metrics == Path("own")
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "No such file or directory"), (b"\xff", "not UTF-8")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "No such file or directory"), (b"\xff", "not UTF-8")]
+)
 def test_text_that_cannot_be_read(
     tmp_path: Path, content: bytes | None, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -348,8 +467,12 @@ def test_text_that_cannot_be_read(
     assert capfd.readouterr().err.startswith(f"error: {path}: {message}")
 
 
-def test_demo_errors(shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Usage, a model that cannot be loaded and a prompt file that is missing or empty all end with 1 and a reason."""
+def test_demo_errors(
+    shipped_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Usage, a model that cannot be loaded and a prompt file that is missing or empty all end with
+    1 and a reason.
+    """
     assert run_demo() == 1
     assert "Usage: " in capfd.readouterr().out
     assert run_demo("--help") == 0

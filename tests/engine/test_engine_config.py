@@ -15,22 +15,34 @@ Write = Callable[..., Path]
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kv_h2o_sink_token": 3}, "kv_h2o_sink_token: unknown setting; did you mean kv_h2o_sink_tokens"),
+        (
+            {"kv_h2o_sink_token": 3},
+            "kv_h2o_sink_token: unknown setting; did you mean kv_h2o_sink_tokens",
+        ),
         ({"kv_zzz": 3}, "kv_zzz: unknown setting$"),
         ({"kv_h2o_enable": 1}, "kv_h2o_enable: 1 is not a JSON true or false"),
         ({"kv_h2o_enable": "true"}, "kv_h2o_enable: 'true' is not a JSON true or false"),
         ({"kv_h2o_block_tokens": 8.0}, "kv_h2o_block_tokens: 8.0 is not a JSON integer"),
-        ({"kv_h2o_block_tokens": 2**31}, "kv_h2o_block_tokens: 2147483648 does not fit into 32 bits"),
+        (
+            {"kv_h2o_block_tokens": 2**31},
+            "kv_h2o_block_tokens: 2147483648 does not fit into 32 bits",
+        ),
         ({"kv_h2o_layer_end": -(2**31)}, "kv_h2o_layer_end: -2147483648 does not fit into 32 bits"),
         ({"kv_h2o_block_tokens": True}, "kv_h2o_block_tokens: True is not a JSON integer"),
         ({"kv_h2o_ema_alpha": "0.9"}, "kv_h2o_ema_alpha: '0.9' is not a JSON number"),
-        ({"kv_h2o_target_mode": "best"}, "kv_h2o_target_mode: 'best' is unknown; choose one of adaptive, static"),
+        (
+            {"kv_h2o_target_mode": "best"},
+            "kv_h2o_target_mode: 'best' is unknown; choose one of adaptive, static",
+        ),
         ({"kv_h2o_policy": "best"}, "kv_h2o_policy: 'best' is unknown; choose one of h2o, window"),
         ({"kv_lossless_scope": "all"}, "kv_lossless_scope: 'all' is unknown"),
         ({"kv_lossless_runtime_mode": "on"}, "kv_lossless_runtime_mode: 'on' is unknown"),
         ({"kv_lossless_codec": "gzip"}, "kv_lossless_codec: 'gzip' is unknown"),
         ({"kv_lossless_codec_runtime": "v9"}, "kv_lossless_codec_runtime: 'v9' is unknown"),
-        ({"kv_lossless_predictors_k": "raw,magic"}, "kv_lossless_predictors_k: unknown predictor 'magic'"),
+        (
+            {"kv_lossless_predictors_k": "raw,magic"},
+            "kv_lossless_predictors_k: unknown predictor 'magic'",
+        ),
         (
             {"kv_lossless_enable": True, "kv_lossless_runtime_enable": True},
             "kv_lossless_codec: None contradicts kv_lossless_runtime_enable",
@@ -78,13 +90,18 @@ def test_refused(write_config: Write, settings: dict[str, object], message: str)
 def test_clamped(write_config: Write, key: str, given: float, clamped: float) -> None:
     """Numbers out of range are clamped as documented."""
     config = load_config(write_config({key: given}))
-    section, name = (config.h2o, key[7:]) if key.startswith("kv_h2o_") else (config.lossless, key[12:])
+    section, name = (
+        (config.h2o, key[7:]) if key.startswith("kv_h2o_") else (config.lossless, key[12:])
+    )
     assert getattr(section, name) == clamped
 
 
 def test_other_engines_keys_are_left_alone(write_config: Write) -> None:
     """Keys without the kv_ prefix that mean nothing here are no error."""
-    assert load_config(write_config(backend_type="cpu", penalty=1.1, memory="low")).engine.precision == "low"
+    assert (
+        load_config(write_config(backend_type="cpu", penalty=1.1, memory="low")).engine.precision
+        == "low"
+    )
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"kv_h2o_ema_alpha": NaN}', "[" * 100_000])
@@ -108,7 +125,12 @@ def test_no_model_keys(tmp_path: Path) -> None:
 
 def test_model_description_settles_what_the_config_leaves_open(tmp_path: Path) -> None:
     """Keys beside the model's shape are read as those of the config are; the config wins."""
-    model = TINY | {"kv_h2o_sink_tokens": 5, "kv_h2o_recent_tokens": 7, "precision": "high", "thread_num": 3}
+    model = TINY | {
+        "kv_h2o_sink_tokens": 5,
+        "kv_h2o_recent_tokens": 7,
+        "precision": "high",
+        "thread_num": 3,
+    }
     (tmp_path / "config.json").write_text(json.dumps(model))
     path = tmp_path / "engine.json"
     path.write_text(json.dumps({"llm_weight": "w", "kv_h2o_recent_tokens": 9, "thread_num": 2}))
@@ -149,6 +171,8 @@ def test_unsupported_model(change: dict[str, object], message: str) -> None:
 
 def test_gate_settings_are_accepted(write_config: Write) -> None:
     """All keys that a generated gate config holds are known."""
-    config = load_config(write_config(H2O, LOSSLESS, kv_lossless_scope="front_n+h2o_kept", kv_h2o_log_stats=True))
+    config = load_config(
+        write_config(H2O, LOSSLESS, kv_lossless_scope="front_n+h2o_kept", kv_h2o_log_stats=True)
+    )
     assert config.lossless.front_scope
     assert config.lossless.kept_scope

@@ -1,4 +1,6 @@
-"""What the runtime says of its memory and its evictions, against observers that share none of its accounts."""
+"""What the runtime says of its memory and its evictions, against observers that share none of its
+accounts.
+"""
 
 import mmap
 from collections.abc import Callable
@@ -15,8 +17,12 @@ STATM = Path("/proc/self/statm")
 
 
 @pytest.mark.parametrize("h2o", [{}, H2O], ids=["keep_all", "evict"])
-def test_kv_held(make_engine: Callable[..., Engine], prompt: list[int], h2o: dict[str, object]) -> None:
-    """KV length, resident and peak bytes are those that counting tokens after every change of a layer gives."""
+def test_kv_held(
+    make_engine: Callable[..., Engine], prompt: list[int], h2o: dict[str, object]
+) -> None:
+    """KV length, resident and peak bytes are those that counting tokens after every change of a
+    layer gives.
+    """
     engine, totals = make_engine(h2o), list[int]()
 
     def watched(change: Callable[..., None]) -> Callable[..., None]:
@@ -32,7 +38,10 @@ def test_kv_held(make_engine: Callable[..., Engine], prompt: list[int], h2o: dic
         metrics = engine.respond(prompt, 40).metrics
     token = 2 * 2 * 8 * 2  # K and V of 2 heads of 8 fp16 values
     assert metrics.kv_tokens_end == totals[-1] / 4
-    assert (metrics.kv_resident_bytes, metrics.kv_peak_bytes) == (totals[-1] * token, max(totals) * token)
+    assert (metrics.kv_resident_bytes, metrics.kv_peak_bytes) == (
+        totals[-1] * token,
+        max(totals) * token,
+    )
     assert (metrics.kv_peak_bytes > metrics.kv_resident_bytes) == bool(h2o)
 
 
@@ -48,7 +57,9 @@ def test_dropped_plans_show(
     assert metrics.evictions_dropped == metrics.evictions_planned > 0
 
 
-@pytest.mark.skipif(not STATM.exists() or not hasattr(mmap, "MADV_DONTNEED"), reason="the system does not tell")
+@pytest.mark.skipif(
+    not STATM.exists() or not hasattr(mmap, "MADV_DONTNEED"), reason="the system does not tell"
+)
 @pytest.mark.parametrize(
     "lose",
     [lambda layer: layer.drop(0, 4096), lambda layer: layer.keep([(0, 8)]), LayerCache.clear],
@@ -56,7 +67,10 @@ def test_dropped_plans_show(
 )
 def test_memory_is_given_back(lose: Callable[[LayerCache], None]) -> None:
     """The process shrinks by what a cache of 32 MB loses."""
-    cache, tokens = KVCache(KVShape(4, 32, np.dtype(np.float16)), 8, 4096), np.ones((4096, 256), np.float32)
+    cache, tokens = (
+        KVCache(KVShape(4, 32, np.dtype(np.float16)), 8, 4096),
+        np.ones((4096, 256), np.float32),
+    )
     for layer in cache.layers:
         layer.append(tokens)
 

@@ -34,7 +34,9 @@ def decode(blob, shape, elem_bytes):
 
 
 @pytest.fixture
-def add_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType, str, str], None]]:
+def add_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[ModuleType, str, str], None]]:
     """Put a module into a package, as a file in its folder would be."""
     added = []
 
@@ -49,10 +51,16 @@ def add_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 
 
 def test_a_policy_is_one_file(
-    make_engine: Callable[..., Engine], prompt: list[int], add_file: Callable[[ModuleType, str, str], None]
+    make_engine: Callable[..., Engine],
+    prompt: list[int],
+    add_file: Callable[[ModuleType, str, str], None],
 ) -> None:
-    """One that keeps what is oldest leaves the front of the prompt in the cache; it is unknown without its file."""
-    with pytest.raises(ConfigError, match="kv_h2o_policy: 'oldest' is unknown; choose one of h2o, window"):
+    """One that keeps what is oldest leaves the front of the prompt in the cache; it is unknown
+    without its file.
+    """
+    with pytest.raises(
+        ConfigError, match="kv_h2o_policy: 'oldest' is unknown; choose one of h2o, window"
+    ):
         make_engine(H2O, kv_h2o_policy="oldest")
     plain = make_engine()
     add_file(policies, "oldest", OLDEST)
@@ -64,14 +72,21 @@ def test_a_policy_is_one_file(
 
 
 def test_a_codec_is_one_file(
-    make_engine: Callable[..., Engine], prompt: list[int], add_file: Callable[[ModuleType, str, str], None]
+    make_engine: Callable[..., Engine],
+    prompt: list[int],
+    add_file: Callable[[ModuleType, str, str], None],
 ) -> None:
     """Blocks are coded by a codec that was added, its bytes are counted, and no token differs."""
-    with pytest.raises(ConfigError, match="kv_lossless_codec_runtime: 'deflate' is unknown; choose one of fp16_gear"):
+    with pytest.raises(
+        ConfigError,
+        match="kv_lossless_codec_runtime: 'deflate' is unknown; choose one of fp16_gear",
+    ):
         make_engine(LOSSLESS, kv_lossless_codec_runtime="deflate")
     ours = make_engine(LOSSLESS).respond(prompt, 40)
     add_file(block_codecs, "deflate", ZLIB)
-    theirs = make_engine(LOSSLESS, kv_lossless_codec_runtime="deflate", kv_lossless_runtime_mode="store")
+    theirs = make_engine(
+        LOSSLESS, kv_lossless_codec_runtime="deflate", kv_lossless_runtime_mode="store"
+    )
     response = theirs.respond(prompt, 40)
     assert response.tokens == ours.tokens
     assert response.metrics.roundtrips > 0

@@ -28,12 +28,16 @@ class Run:
         """Layer, begin and size of everything that was encoded."""
         return {
             tuple(map(int, found))
-            for found in re.findall(r"LOSSLESS\] layer=(\d+) kv=\d+ start=(\d+) tokens=(\d+)", self.text)
+            for found in re.findall(
+                r"LOSSLESS\] layer=(\d+) kv=\d+ start=(\d+) tokens=(\d+)", self.text
+            )
         }
 
     def lengths(self, layer: int) -> set[int]:
         """Lengths of a layer's cache when it encoded."""
-        return {int(length) for length in re.findall(rf"LOSSLESS\] layer={layer} kv=(\d+)", self.text)}
+        return {
+            int(length) for length in re.findall(rf"LOSSLESS\] layer={layer} kv=(\d+)", self.text)
+        }
 
     @property
     def layers(self) -> set[int]:
@@ -63,10 +67,22 @@ H2O_ROWS: list[tuple[str, dict, object, object, Check]] = [
     ("sink_tokens", {}, 4, 20, lambda a, b: a.metrics.floor_keep < b.metrics.floor_keep),
     ("recent_tokens", {}, 8, 20, lambda a, b: a.metrics.floor_keep < b.metrics.floor_keep),
     ("target_keep_ratio", STATIC, 0.4, 0.8, lambda a, b: a.metrics.keep < 0.6 < b.metrics.keep),
-    ("target_mode", STATIC, "adaptive", "static", lambda a, b: a.metrics.keep < 0.55 < b.metrics.keep),
+    (
+        "target_mode",
+        STATIC,
+        "adaptive",
+        "static",
+        lambda a, b: a.metrics.keep < 0.55 < b.metrics.keep,
+    ),
     ("target_lossy_ratio", {}, 1.5, 3.0, lambda a, b: a.metrics.lossy < 2 < b.metrics.lossy),
     ("ema_alpha", {}, 0.0, 1.0, lambda a, b: a.tokens != b.tokens),
-    ("update_interval", {}, 4, 12, lambda a, b: a.metrics.evictions_applied > b.metrics.evictions_applied),
+    (
+        "update_interval",
+        {},
+        4,
+        12,
+        lambda a, b: a.metrics.evictions_applied > b.metrics.evictions_applied,
+    ),
     ("trigger_min_tokens", {}, 40, 500, lambda a, b: a.evicting != b.evicting == set()),
     ("log_stats", {}, False, True, lambda a, b: a.text == "" != b.text),
     ("policy", {}, "h2o", "window", lambda a, b: a.tokens != b.tokens),
@@ -113,7 +129,8 @@ def observe(engine: Engine, prompt: list[int], capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("prefix", "row"), [("h2o", row) for row in H2O_ROWS] + [("lossless", row) for row in LOSSLESS_ROWS]
+    ("prefix", "row"),
+    [("h2o", row) for row in H2O_ROWS] + [("lossless", row) for row in LOSSLESS_ROWS],
 )
 def test_key(
     make_engine: Callable[..., Engine],
@@ -126,7 +143,9 @@ def test_key(
     name, more, first, second, differs = row
     base = {"kv_h2o_log_stats": True} | (H2O if prefix == "h2o" else LOSSLESS) | more
     key = f"kv_{prefix}_{name}"
-    left, right = (observe(make_engine(base, {key: value}), prompt, capsys) for value in (first, second))
+    left, right = (
+        observe(make_engine(base, {key: value}), prompt, capsys) for value in (first, second)
+    )
     assert differs(left, right)
 
 
@@ -137,14 +156,18 @@ def test_strict_roundtrip_check(
     asked = []
     encode = lossless.encode_block
     monkeypatch.setattr(
-        lossless, "encode_block", lambda *args, **kw: asked.append(kw["hash_raw"]) or encode(*args, **kw)
+        lossless,
+        "encode_block",
+        lambda *args, **kw: asked.append(kw["hash_raw"]) or encode(*args, **kw),
     )
     for strict in (False, True):
         make_engine(LOSSLESS, kv_lossless_strict_roundtrip_check=strict).respond(prompt, 2)
     assert asked == [False] * 4 + [True] * 4
 
 
-def test_max_queue(make_engine: Callable[..., Engine], prompt: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_queue(
+    make_engine: Callable[..., Engine], prompt: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the worker is stuck the queue takes that many blocks and no more."""
     gate, seen = threading.Event(), []
 
@@ -168,8 +191,12 @@ def test_max_queue(make_engine: Callable[..., Engine], prompt: list[int], monkey
 
 def test_codec(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
     """With a codec blocks are encoded; without one, asking for lossless coding is refused."""
-    assert make_engine(LOSSLESS, kv_lossless_codec="gear_delta").respond(prompt, 8).metrics.blocks > 0
-    with pytest.raises(ConfigError, match="kv_lossless_codec: 'none' contradicts kv_lossless_runtime_enable"):
+    assert (
+        make_engine(LOSSLESS, kv_lossless_codec="gear_delta").respond(prompt, 8).metrics.blocks > 0
+    )
+    with pytest.raises(
+        ConfigError, match="kv_lossless_codec: 'none' contradicts kv_lossless_runtime_enable"
+    ):
         make_engine(LOSSLESS, kv_lossless_codec="none")
 
 
@@ -184,8 +211,14 @@ ORIGINAL = """
 
 
 def test_no_key_is_forgotten() -> None:
-    """The tables above and the three tests of their own hold every key there is, the original's all among them."""
+    """The tables above and the three tests of their own hold every key there is, the original's all
+    among them.
+    """
     h2o, lossless = (set(part.split()) for part in ORIGINAL.split("h2o:")[1].split("lossless:"))
-    assert {name for name, *_ in H2O_ROWS} == {field.name for field in fields(H2OSettings)} == h2o | {"policy"}
+    assert (
+        {name for name, *_ in H2O_ROWS}
+        == {field.name for field in fields(H2OSettings)}
+        == h2o | {"policy"}
+    )
     tested = {name for name, *_ in LOSSLESS_ROWS} | {"codec", "strict_roundtrip_check", "max_queue"}
     assert tested == {field.name for field in fields(LosslessSettings)} == lossless

@@ -1,4 +1,6 @@
-"""Keys and values of a layer: what is dropped is gone, what is not is untouched, and everything can come back."""
+"""Keys and values of a layer: what is dropped is gone, what is not is untouched, and everything can
+come back.
+"""
 
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ def filled(head_dim: int) -> LayerCache:
     return layer
 
 
-@pytest.mark.parametrize("head_dim", [8, 24, 32, 64])  # 128, 42 and two thirds, 32 and 16 tokens on a page
+@pytest.mark.parametrize(
+    "head_dim", [8, 24, 32, 64]
+)  # 128, 42 and two thirds, 32 and 16 tokens on a page
 @given(begin=st.integers(0, TOKENS), count=st.integers(0, TOKENS))
 @settings(max_examples=30)
 def test_drop_and_restore(head_dim: int, begin: int, count: int) -> None:

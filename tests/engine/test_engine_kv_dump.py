@@ -25,13 +25,20 @@ def entries(layer: Path) -> dict[str, dict]:
     return {path.name: json.loads(path.read_text()) for path in layer.glob("meta_*.json")}
 
 
-def test_prompt_is_dumped_as_it_was_cached(make_engine: Callable[..., Engine], dump: Path, prompt: list[int]) -> None:
+def test_prompt_is_dumped_as_it_was_cached(
+    make_engine: Callable[..., Engine], dump: Path, prompt: list[int]
+) -> None:
     """One entry per layer holds the keys and values of the whole prompt, token by token."""
     engine = make_engine()
     engine.respond(prompt, 0)
     assert sorted(path.name for path in dump.iterdir()) == [f"layer_{index}" for index in range(4)]
     meta = entries(dump / "layer_2")["meta_t0_160.json"]
-    assert (meta["seq_start"], meta["seq_len"], meta["stage"], meta["run_id"]) == (0, 160, "prefill", "run")
+    assert (meta["seq_start"], meta["seq_len"], meta["stage"], meta["run_id"]) == (
+        0,
+        160,
+        "prefill",
+        "run",
+    )
     for name, cached in zip("kv", engine.cache.layers[2].read(), strict=True):
         values = np.fromfile(dump / "layer_2" / meta[f"{name}_file"], "<f2")
         dumped = values.reshape(meta["seq_len"], meta["kv_heads"], meta["head_dim"])
@@ -55,16 +62,23 @@ def test_stages(  # noqa: PLR0913, PLR0917 - fixtures and a table
     stage: str,
     spans: int,
 ) -> None:
-    """The stage chooses the prompt, the decoded tokens one by one, or both; eviction does not disturb it."""
+    """The stage chooses the prompt, the decoded tokens one by one, or both; eviction does not
+    disturb it.
+    """
     monkeypatch.setenv("MNN_KV_DUMP_STAGE", stage)
     make_engine(H2O).respond(prompt, 3)
     metas = entries(dump / "layer_3")
     assert len(metas) == spans
-    assert {meta["stage"] for meta in metas.values()} == ({"prefill", "decode"} if stage == "both" else {stage})
+    assert {meta["stage"] for meta in metas.values()} == (
+        {"prefill", "decode"} if stage == "both" else {stage}
+    )
 
 
 def test_token_limit(
-    make_engine: Callable[..., Engine], dump: Path, prompt: list[int], monkeypatch: pytest.MonkeyPatch
+    make_engine: Callable[..., Engine],
+    dump: Path,
+    prompt: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A limit keeps the first tokens of each entry."""
     monkeypatch.setenv("MNN_KV_DUMP_MAX_TOKENS", "10")
@@ -82,7 +96,11 @@ def test_off(value: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("MNN_KV_DUMP_STAGE", "all"), ("MNN_KV_DUMP_MAX_TOKENS", "-1"), ("MNN_KV_DUMP_RUN_ID", "../up")],
+    [
+        ("MNN_KV_DUMP_STAGE", "all"),
+        ("MNN_KV_DUMP_MAX_TOKENS", "-1"),
+        ("MNN_KV_DUMP_RUN_ID", "../up"),
+    ],
 )
 def test_bad_environment(name: str, value: str) -> None:
     """A variable that makes no sense is named."""

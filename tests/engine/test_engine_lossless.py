@@ -16,7 +16,14 @@ from pytest_h2o.codec.predictors import PREDICTORS
 from pytest_h2o.engine import lossless
 from pytest_h2o.engine.config import LosslessSettings
 from pytest_h2o.engine.generate import Engine
-from pytest_h2o.engine.lossless import LosslessStore, Schedule, Span, cold_region, covered_tokens, is_covered
+from pytest_h2o.engine.lossless import (
+    LosslessStore,
+    Schedule,
+    Span,
+    cold_region,
+    covered_tokens,
+    is_covered,
+)
 from pytest_h2o.engine.metrics import Metrics
 from pytest_h2o.engine.model import Attention
 from pytest_h2o.offline import OfflineError
@@ -25,7 +32,16 @@ from pytest_h2o.offline.options import OfflineOptions
 GATE = LosslessSettings(scope="front_n_and_h2o_kept", runtime_mode="full")
 STORE = replace(GATE, runtime_mode="store")
 TIMES = dict.fromkeys(
-    ("evict_us", "codec_us", "comp_us", "decomp_us", "async_wait_us", "encode_overlap", "decode_cost"), 0.0
+    (
+        "evict_us",
+        "codec_us",
+        "comp_us",
+        "decomp_us",
+        "async_wait_us",
+        "encode_overlap",
+        "decode_cost",
+    ),
+    0.0,
 )
 
 
@@ -42,12 +58,24 @@ TIMES = dict.fromkeys(
         (replace(STORE, store_bootstrap_tokens=0), Schedule(), 513, 1, Span(193, 64), 257),
         (STORE, Schedule(1, 257, 1), 736, 224, None, 257),
         (STORE, Schedule(1, 257, 1), 737, 225, Span(225, 256), 481),
-        (replace(STORE, store_grouped_step_tokens=0), Schedule(1, 257, 1), 849, 337, Span(209, 384), 593),
+        (
+            replace(STORE, store_grouped_step_tokens=0),
+            Schedule(1, 257, 1),
+            849,
+            337,
+            Span(209, 384),
+            593,
+        ),
         (replace(GATE, runtime_mode="probe"), Schedule(), 513, 1, Span(16, 32), 257),
     ],
 )
 def test_spans(  # noqa: PLR0913, PLR0917 - one row of the table each
-    settings: LosslessSettings, schedule: Schedule, tokens: int, token: int, span: Span | None, watermark: int
+    settings: LosslessSettings,
+    schedule: Schedule,
+    tokens: int,
+    token: int,
+    span: Span | None,
+    watermark: int,
 ) -> None:
     """Bootstrap and periodic spans per mode, at the default gate's lengths and at the edges."""
     due = schedule.next_span(tokens, token, 16, settings)
@@ -64,7 +92,9 @@ def test_spans(  # noqa: PLR0913, PLR0917 - one row of the table each
     token=st.integers(1, 100),
 )
 def test_due_length_misses_nothing(mode: str, schedule: Schedule, token: int, **sizes: int) -> None:
-    """Below the length at which a span can be due none is due, and at some token from there on one is."""
+    """Below the length at which a span can be due none is due, and at some token from there on one
+    is.
+    """
     settings = LosslessSettings(
         runtime_mode=mode,
         hot_sink_tokens=sizes["sink"],
@@ -72,7 +102,10 @@ def test_due_length_misses_nothing(mode: str, schedule: Schedule, token: int, **
         block_tokens=sizes["block"],
     )
     due = schedule.due_length(settings)
-    assert all(schedule.next_span(tokens, token, 16, settings) is None for tokens in range(max(0, due - 40), due))
+    assert all(
+        schedule.next_span(tokens, token, 16, settings) is None
+        for tokens in range(max(0, due - 40), due)
+    )
     assert schedule.next_span(due, schedule.last + 16, 16, settings) is not None
 
 
@@ -102,7 +135,9 @@ def test_due_length_misses_nothing(mode: str, schedule: Schedule, token: int, **
 )
 def test_scope(settings: LosslessSettings, token: int, layers: list[int]) -> None:
     """Which of six layers, of which 2 to 5 are H2O layers, encode at a token."""
-    assert [layer for layer in range(6) if is_covered(layer, token, range(2, 6), settings)] == layers
+    assert [
+        layer for layer in range(6) if is_covered(layer, token, range(2, 6), settings)
+    ] == layers
 
 
 @given(
@@ -120,9 +155,16 @@ def test_covered_tokens(spans: list[Span], within: Span) -> None:
 @pytest.mark.parametrize("threads", [0, 1, 2])
 @pytest.mark.parametrize("cached", [0, 1, 64])
 def test_coding_changes_no_token(  # noqa: PLR0913, PLR0917 - a product of settings
-    make_engine: Callable[..., Engine], prompt: list[int], h2o: dict, mode: str, threads: int, cached: int
+    make_engine: Callable[..., Engine],
+    prompt: list[int],
+    h2o: dict,
+    mode: str,
+    threads: int,
+    cached: int,
 ) -> None:
-    """In every mode, with any pool and any decode cache, the output is that of a run without lossless coding."""
+    """In every mode, with any pool and any decode cache, the output is that of a run without
+    lossless coding.
+    """
     knobs = {"kv_lossless_async_threads": threads, "kv_lossless_decode_cache_blocks": cached}
     response = make_engine(LOSSLESS, h2o, knobs, kv_lossless_runtime_mode=mode).respond(prompt, 48)
     assert response.tokens == make_engine(h2o).respond(prompt, 48).tokens
@@ -135,7 +177,9 @@ def test_coding_changes_no_token(  # noqa: PLR0913, PLR0917 - a product of setti
     assert (metrics.async_queue_peak > 0) == (threads > 0 and mode != "probe")
 
 
-def test_pool_sizes_give_identical_bytes(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
+def test_pool_sizes_give_identical_bytes(
+    make_engine: Callable[..., Engine], prompt: list[int]
+) -> None:
     """What is encoded, and to which bytes, does not depend on the number of workers."""
 
     def encoded(threads: int, monkeypatch: pytest.MonkeyPatch) -> set[tuple]:
@@ -156,12 +200,18 @@ def test_pool_sizes_give_identical_bytes(make_engine: Callable[..., Engine], pro
         assert all(encoded(threads, monkeypatch) == inline for threads in (1, 2, 4))
 
 
-def decode_step(engine: Engine, store: LosslessStore, attend: Callable[[int], None] = lambda layer: None) -> None:
-    """One decode token through the store alone; ``attend`` looks at a layer while its raw values must be whole."""
+def decode_step(
+    engine: Engine, store: LosslessStore, attend: Callable[[int], None] = lambda layer: None
+) -> None:
+    """One decode token through the store alone; ``attend`` looks at a layer while its raw values
+    must be whole.
+    """
     shape = engine.cache.shape
     for index, layer in enumerate(engine.cache.layers):
         store.before_attention(index)
-        layer.append(np.random.default_rng(layer.length).normal(size=(1, 2 * shape.heads * shape.head_dim)))
+        layer.append(
+            np.random.default_rng(layer.length).normal(size=(1, 2 * shape.heads * shape.head_dim))
+        )
         attend(index)
         store.after_attention(index, Attention(np.zeros(0), np.zeros(0)))
     store._pool.drain()
@@ -178,12 +228,18 @@ def prepared_store(engine: Engine) -> tuple[LosslessStore, list[np.ndarray]]:
 
 @pytest.mark.parametrize("cached", [0, 64])
 def test_store_drops_and_restores(make_engine: Callable[..., Engine], cached: int) -> None:
-    """Raw values of stored spans are gone between the steps of a layer, bit-identical while it attends."""
-    engine = make_engine(LOSSLESS, kv_lossless_runtime_mode="store", kv_lossless_decode_cache_blocks=cached)
+    """Raw values of stored spans are gone between the steps of a layer, bit-identical while it
+    attends.
+    """
+    engine = make_engine(
+        LOSSLESS, kv_lossless_runtime_mode="store", kv_lossless_decode_cache_blocks=cached
+    )
     shape, (store, truth) = engine.cache.shape, prepared_store(engine)
 
     def check(index: int) -> None:
-        np.testing.assert_array_equal(np.array(engine.cache.layers[index].read())[:, :, :600], truth[index])
+        np.testing.assert_array_equal(
+            np.array(engine.cache.layers[index].read())[:, :, :600], truth[index]
+        )
 
     for _ in range(40):
         decode_step(engine, store, check)
@@ -192,15 +248,24 @@ def test_store_drops_and_restores(make_engine: Callable[..., Engine], cached: in
         for stored in state.blocks:
             values = np.array(layer.read())[:, :, stored.span.begin : stored.span.end]
             assert np.all(np.isnan(values) | (values == 0))
-    held = sum(layer.length - state.dropped for layer, state in zip(engine.cache.layers, store._states, strict=True))
+    held = sum(
+        layer.length - state.dropped
+        for layer, state in zip(engine.cache.layers, store._states, strict=True)
+    )
     encoded = sum(stored.block.nbytes for state in store._states for stored in state.blocks)
-    decoded = sum(stored.block.raw_bytes for state in store._states for stored in state.blocks) if cached else 0
+    decoded = (
+        sum(stored.block.raw_bytes for state in store._states for stored in state.blocks)
+        if cached
+        else 0
+    )
     assert engine.cache.account.held == held * shape.token_bytes + encoded + decoded
     assert engine.cache.account.peak > engine.cache.account.held
 
 
 def test_store_holds_less_memory(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
-    """Without a decode cache, store mode ends with less KV than a run without lossless coding, full mode with more."""
+    """Without a decode cache, store mode ends with less KV than a run without lossless coding, full
+    mode with more.
+    """
     knobs = LOSSLESS | {"kv_lossless_decode_cache_blocks": 0}
     plain = make_engine().respond(prompt, 60).metrics
     store = make_engine(knobs, kv_lossless_runtime_mode="store").respond(prompt, 60).metrics
@@ -210,9 +275,15 @@ def test_store_holds_less_memory(make_engine: Callable[..., Engine], prompt: lis
     assert full.kv_resident_bytes - plain.kv_resident_bytes == full.comp_bytes
 
 
-def test_restores_are_prefetched(make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a layer is served, workers decode the blocks of the next one: it needs no decoder any more."""
-    engine = make_engine(LOSSLESS, kv_lossless_runtime_mode="store", kv_lossless_decode_cache_blocks=0)
+def test_restores_are_prefetched(
+    make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a layer is served, workers decode the blocks of the next one: it needs no decoder any
+    more.
+    """
+    engine = make_engine(
+        LOSSLESS, kv_lossless_runtime_mode="store", kv_lossless_decode_cache_blocks=0
+    )
     store, truth = prepared_store(engine)
     for _ in range(3):
         decode_step(engine, store)
@@ -234,7 +305,9 @@ def test_predictors_are_those_of_the_offline_evaluator(
     knobs = {"kv_lossless_predictors_k": name, "kv_lossless_predictors_v": name}
     metrics = make_engine(LOSSLESS, knobs).respond(prompt, 2).metrics
     assert (metrics.blocks, metrics.fallback) == (4, 0)
-    assert OfflineOptions(k_hi_predictors=(name,), v_lo_predictors=(name,)).k_hi_predictors == (name,)
+    assert OfflineOptions(k_hi_predictors=(name,), v_lo_predictors=(name,)).k_hi_predictors == (
+        name,
+    )
     with pytest.raises(OfflineError, match="k_hi_predictors"):
         OfflineOptions(k_hi_predictors=(f"{name}x",))
 
@@ -252,7 +325,9 @@ def wrong(block: EncodedBlock) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("mode", ["full", "store"])
-@pytest.mark.parametrize(("function", "broken"), [("encode_block", failing), ("decode_block", wrong)])
+@pytest.mark.parametrize(
+    ("function", "broken"), [("encode_block", failing), ("decode_block", wrong)]
+)
 def test_broken_codec_is_a_counted_fallback(  # noqa: PLR0913, PLR0917 - a product of settings
     make_engine: Callable[..., Engine],
     prompt: list[int],
@@ -261,7 +336,9 @@ def test_broken_codec_is_a_counted_fallback(  # noqa: PLR0913, PLR0917 - a produ
     function: str,
     broken: Callable,
 ) -> None:
-    """A codec that fails or does not give the input back costs a fallback per block, never a wrong token."""
+    """A codec that fails or does not give the input back costs a fallback per block, never a wrong
+    token.
+    """
     monkeypatch.setattr(lossless, function, broken)
     response = make_engine(LOSSLESS, kv_lossless_runtime_mode=mode).respond(prompt, 40)
     metrics = response.metrics
@@ -290,7 +367,9 @@ def test_no_gain_keeps_raw(
 def test_backpressure_is_counted_and_made_up_for(
     make_engine: Callable[..., Engine], prompt: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the queue is full spans are skipped and counted; they are encoded when there is room."""
+    """While the queue is full spans are skipped and counted; they are encoded when there is
+    room.
+    """
     gate, seen = threading.Event(), []
 
     def slow(*args: np.ndarray, **settings: object) -> EncodedBlock:
@@ -312,7 +391,9 @@ def test_backpressure_is_counted_and_made_up_for(
 
 
 def test_counters_start_afresh(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
-    """A second identical response measures the same: nothing, the decode cache included, outlives a response."""
+    """A second identical response measures the same: nothing, the decode cache included, outlives a
+    response.
+    """
     engine = make_engine(LOSSLESS, H2O, kv_lossless_async_threads=0)
     first, second = (replace(engine.respond(prompt, 40).metrics, **TIMES) for _ in range(2))
     assert first == second
@@ -321,22 +402,31 @@ def test_counters_start_afresh(make_engine: Callable[..., Engine], prompt: list[
 
 def test_cold_share(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
     """The cold share is what encoded blocks cover of the cold regions in scope."""
-    settings = {"kv_lossless_scope": "front_n", "kv_lossless_front_n": 2, "kv_lossless_async_threads": 0}
+    settings = {
+        "kv_lossless_scope": "front_n",
+        "kv_lossless_front_n": 2,
+        "kv_lossless_async_threads": 0,
+    }
     metrics = make_engine(LOSSLESS, settings).respond(prompt, 40).metrics
     cold = cold_region(200, LosslessSettings(hot_recent_tokens=24, hot_sink_tokens=2))
     assert metrics.blocks == 2 * (1 + (40 - 1) // 32)
     assert metrics.cold_share == pytest.approx(metrics.blocks * 32 / (2 * cold.size))
 
 
-def test_update_line(make_engine: Callable[..., Engine], prompt: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_update_line(
+    make_engine: Callable[..., Engine], prompt: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every applied block prints the original's line."""
     engine = make_engine(LOSSLESS, kv_h2o_log_stats=True, kv_lossless_async_threads=0)
     metrics = engine.respond(prompt, 4).metrics
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[H2O-LOSSLESS] ")]
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("[H2O-LOSSLESS] ")
+    ]
     assert len(lines) == 4
     pairs = [dict(pair.split("=") for pair in line.split()[1:]) for line in lines]
     names = (
-        "layer kv start tokens raw attempt_comp eff_comp attempt_ratio eff_ratio comp_us decomp_us updates fallback"
+        "layer kv start tokens raw attempt_comp eff_comp attempt_ratio eff_ratio comp_us "
+        "decomp_us updates fallback"
         " backpressure queue async_q_peak async_wait_us mode zstd"
     )
     assert " ".join(pairs[0]) == names

@@ -18,9 +18,15 @@ from pytest_h2o.engine.model import PREFILL_CHUNK
 
 
 def naive_logits(tokens: list[int], kv_dtype: type) -> np.ndarray:
-    """Logits [T, V] of all positions at once in float64: no cache, no fused matrices, one head at a time."""
+    """Logits [T, V] of all positions at once in float64: no cache, no fused matrices, one head at a
+    time.
+    """
     weights = {name: tensor.astype(np.float64) for name, tensor in random_weights(TINY).items()}
-    heads, kv_heads, dim = TINY["num_attention_heads"], TINY["num_key_value_heads"], TINY["head_dim"]
+    heads, kv_heads, dim = (
+        TINY["num_attention_heads"],
+        TINY["num_key_value_heads"],
+        TINY["head_dim"],
+    )
 
     def norm(x: np.ndarray, name: str) -> np.ndarray:
         return x / np.sqrt((x**2).mean(-1, keepdims=True) + TINY["rms_norm_eps"]) * weights[name]
@@ -34,20 +40,33 @@ def naive_logits(tokens: list[int], kv_dtype: type) -> np.ndarray:
     x = weights["model.embed_tokens.weight"][tokens]
     future = np.triu(np.full((len(tokens),) * 2, -np.inf), 1)
     for layer in range(TINY["num_hidden_layers"]):
-        w = {n.removeprefix(f"model.layers.{layer}."): t for n, t in weights.items() if f".layers.{layer}." in n}
+        w = {
+            n.removeprefix(f"model.layers.{layer}."): t
+            for n, t in weights.items()
+            if f".layers.{layer}." in n
+        }
         h = norm(x, f"model.layers.{layer}.input_layernorm.weight")
         q, k, v = (h @ w[f"self_attn.{name}_proj.weight"].T for name in "qkv")
         outputs = []
         for head in range(heads):
-            group = slice(head // (heads // kv_heads) * dim, (head // (heads // kv_heads) + 1) * dim)
-            key, value = rotate(k[:, group]).astype(kv_dtype).astype(float), v[:, group].astype(kv_dtype).astype(float)
+            group = slice(
+                head // (heads // kv_heads) * dim, (head // (heads // kv_heads) + 1) * dim
+            )
+            key, value = (
+                rotate(k[:, group]).astype(kv_dtype).astype(float),
+                v[:, group].astype(kv_dtype).astype(float),
+            )
             scores = rotate(q[:, head * dim : (head + 1) * dim]) @ key.T / np.sqrt(dim) + future
             weight = np.exp(scores - scores.max(-1, keepdims=True))
             outputs.append(weight / weight.sum(-1, keepdims=True) @ value)
         x = x + np.concatenate(outputs, -1) @ w["self_attn.o_proj.weight"].T
         h = norm(x, f"model.layers.{layer}.post_attention_layernorm.weight")
         gate = h @ w["mlp.gate_proj.weight"].T
-        x = x + (gate / (1 + np.exp(-gate)) * (h @ w["mlp.up_proj.weight"].T)) @ w["mlp.down_proj.weight"].T
+        x = (
+            x
+            + (gate / (1 + np.exp(-gate)) * (h @ w["mlp.up_proj.weight"].T))
+            @ w["mlp.down_proj.weight"].T
+        )
     return norm(x, "model.norm.weight") @ weights["model.embed_tokens.weight"].T
 
 
@@ -56,7 +75,9 @@ def random_tokens(count: int) -> list[int]:
     return np.random.default_rng(count).integers(3, 96, count).tolist()
 
 
-@pytest.mark.parametrize("prompt_tokens", [1, 5, PREFILL_CHUNK, PREFILL_CHUNK + 1, 2 * PREFILL_CHUNK + 44])
+@pytest.mark.parametrize(
+    "prompt_tokens", [1, 5, PREFILL_CHUNK, PREFILL_CHUNK + 1, 2 * PREFILL_CHUNK + 44]
+)
 def test_cached_equals_uncached(make_engine: Callable[..., Engine], prompt_tokens: int) -> None:
     """Prefill and cached decode steps give the logits of one uncached pass over all tokens."""
     engine = make_engine(precision="high")
@@ -68,7 +89,9 @@ def test_cached_equals_uncached(make_engine: Callable[..., Engine], prompt_token
 
 
 def test_heads_of_a_group_far_apart(make_engine: Callable[..., Engine]) -> None:
-    """A head whose scores are hundreds below those of its group's other head still attends as it does in a prompt."""
+    """A head whose scores are hundreds below those of its group's other head still attends as it
+    does in a prompt.
+    """
     engine = make_engine(precision="high")
     tokens = random_tokens(30)
     for layer in engine.model.layers:
@@ -76,11 +99,15 @@ def test_heads_of_a_group_far_apart(make_engine: Callable[..., Engine]) -> None:
     whole = engine.model.prefill(tokens, engine.cache)
     engine.cache.clear()
     engine.model.prefill(tokens[:-1], engine.cache)
-    np.testing.assert_allclose(engine.model.forward(tokens[-1:], engine.cache), whole, rtol=1e-3, atol=2e-4)
+    np.testing.assert_allclose(
+        engine.model.forward(tokens[-1:], engine.cache), whole, rtol=1e-3, atol=2e-4
+    )
 
 
 def test_fp16_values(make_engine: Callable[..., Engine]) -> None:
-    """With low precision the cache holds fp16 values, and the logits are those of a model whose KV is rounded."""
+    """With low precision the cache holds fp16 values, and the logits are those of a model whose KV
+    is rounded.
+    """
     engine = make_engine(precision="low")
     tokens = random_tokens(40)
     logits = engine.model.prefill(tokens, engine.cache)
@@ -110,8 +137,12 @@ def test_prefill_error_ends_all_threads(make_engine: Callable[..., Engine]) -> N
         engine.model.prefill(tokens, engine.cache, 2)
 
 
-def test_int8_keys_and_values(make_engine: Callable[..., Engine], write_config: Callable[..., Path]) -> None:
-    """int8 attention rounds each head's vector to 255 steps and counts a quarter of fp32, plus the scale."""
+def test_int8_keys_and_values(
+    make_engine: Callable[..., Engine], write_config: Callable[..., Path]
+) -> None:
+    """int8 attention rounds each head's vector to 255 steps and counts a quarter of fp32, plus the
+    scale.
+    """
     from pytest_h2o.engine.config import override  # noqa: PLC0415
 
     engine = Engine(override(load_config(write_config()), quantised=2))
@@ -132,7 +163,11 @@ def test_int8_keys_and_values(make_engine: Callable[..., Engine], write_config: 
 )
 def test_bad_weights(tmp_path: Path, change: dict[str, np.ndarray | None], message: str) -> None:
     """A tensor that is missing or of another shape or type is named with its file."""
-    tensors = {name: value for name, value in {**random_weights(TINY), **change}.items() if value is not None}
+    tensors = {
+        name: value
+        for name, value in {**random_weights(TINY), **change}.items()
+        if value is not None
+    }
     save_file(tensors, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(TINY))
     (tmp_path / "engine.json").write_text(json.dumps({"llm_weight": "model.safetensors"}))
@@ -151,14 +186,20 @@ def test_damaged_weights(tmp_path: Path) -> None:
 
 @given(arrays(np.uint16, (2, 3, 4)))
 def test_bits_and_back(bits: np.ndarray) -> None:
-    """Every fp16 bit pattern, NaN payloads and infinities included, stands for the value numpy says it does."""
+    """Every fp16 bit pattern, NaN payloads and infinities included, stands for the value numpy says
+    it does.
+    """
     np.testing.assert_array_equal(from_bits(bits), bits.view(np.float16).astype(np.float32))
 
 
 def test_all_finite_bits() -> None:
-    """The fast path agrees with numpy on every finite fp16 number, bit for bit, and the way back is exact."""
+    """The fast path agrees with numpy on every finite fp16 number, bit for bit, and the way back is
+    exact.
+    """
     bits = np.arange(2**16, dtype=np.uint16)
     bits = bits[np.isfinite(bits.view(np.float16))]
     values = from_bits(bits)
-    np.testing.assert_array_equal(values.view(np.uint32), bits.view(np.float16).astype(np.float32).view(np.uint32))
+    np.testing.assert_array_equal(
+        values.view(np.uint32), bits.view(np.float16).astype(np.float32).view(np.uint32)
+    )
     np.testing.assert_array_equal(to_bits(values, np.dtype(np.float16)), bits)

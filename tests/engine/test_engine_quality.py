@@ -21,11 +21,15 @@ def test_log_softmax(logits: list[float], data: st.DataObject) -> None:
     """Log probabilities are those of the softmax, term by term."""
     token = data.draw(st.integers(0, len(logits) - 1))
     expected = -math.log(sum(math.exp(value - logits[token]) for value in logits))
-    assert quality.log_softmax(np.array([logits], np.float32))[0, token] == pytest.approx(expected, abs=1e-4)
+    assert quality.log_softmax(np.array([logits], np.float32))[0, token] == pytest.approx(
+        expected, abs=1e-4
+    )
 
 
 def stepwise(engine: Engine, tokens: list[int]) -> np.ndarray:
-    """Log probabilities before each token after the first 150, each decoded by itself under the engine's hooks."""
+    """Log probabilities before each token after the first 150, each decoded by itself under the
+    engine's hooks.
+    """
     engine.cache.clear()
     hooks = engine._hooks(Metrics(), len(tokens))
     logits = [engine.model.prefill(tokens[:150], engine.cache, 1, hooks)]
@@ -43,12 +47,16 @@ def short(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def loss(seen: np.ndarray, expected: list[int]) -> float:
     """Mean of the negative log probabilities, token by token."""
-    return -sum(float(row[token]) for row, token in zip(seen, expected, strict=True)) / len(expected)
+    return -sum(float(row[token]) for row, token in zip(seen, expected, strict=True)) / len(
+        expected
+    )
 
 
 @pytest.mark.parametrize("trigger", [40, 100, 140])
 def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int) -> None:
-    """Losses and divergences are those of decoding token by token, whether or not evictions repeat."""
+    """Losses and divergences are those of decoding token by token, whether or not evictions
+    repeat.
+    """
     given = H2O | {"kv_h2o_trigger_min_tokens": trigger}
     engine = make_engine(given)
     rows = quality.measure(engine, short, 1)
@@ -58,7 +66,9 @@ def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int
     full = stepwise(make_engine(), short)
     passage = short[quality.RECALLED : quality.RECALLED + 40]
     for row in rows:
-        policy = {"kv_h2o_policy": "window", "kv_h2o_sink_tokens": 0} if row.policy == "window" else {}
+        policy = (
+            {"kv_h2o_policy": "window", "kv_h2o_sink_tokens": 0} if row.policy == "window" else {}
+        )
         evicting = given | policy | {"kv_h2o_target_lossy_ratio": row.target}
         engine = make_engine(evicting if row.policy != "full" else {})
         recalled = loss(stepwise(engine, short[:150] + passage), passage)
@@ -66,7 +76,9 @@ def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int
         held = [layer.length for layer in engine.cache.layers[1:]]
         assert row.losses == pytest.approx([loss(seen, short[150:])], rel=1e-4)
         assert row.recall_losses == pytest.approx([recalled], rel=1e-4)
-        assert row.divergences == pytest.approx([(np.exp(full) * (full - seen)).sum(1).mean()], abs=1e-5)
+        assert row.divergences == pytest.approx(
+            [(np.exp(full) * (full - seen)).sum(1).mean()], abs=1e-5
+        )
         assert row.ratios == [189 * 3 / sum(held)]
         assert row.record()["perplexity"] == pytest.approx(math.exp(row.losses[0]))
         assert row.record()["recall_perplexity"] == pytest.approx(math.exp(recalled), rel=1e-3)
@@ -75,11 +87,18 @@ def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int
 
 
 def test_settings_of_the_config(make_engine: Callable[..., Engine]) -> None:
-    """A config that evicts is taken at its word; one that does not is given the acceptance suite's settings."""
+    """A config that evicts is taken at its word; one that does not is given the acceptance suite's
+    settings.
+    """
     config = make_engine(H2O).config
     assert quality.policy_settings(config.h2o, "h2o", 3.0).recent_tokens == config.h2o.recent_tokens
     chosen = quality.policy_settings(make_engine().config.h2o, "window", 3.2)
-    assert (chosen.enable, chosen.recent_tokens, chosen.sink_tokens, chosen.target_lossy_ratio) == (True, 96, 0, 3.2)
+    assert (chosen.enable, chosen.recent_tokens, chosen.sink_tokens, chosen.target_lossy_ratio) == (
+        True,
+        96,
+        0,
+        3.2,
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,13 +109,17 @@ def test_settings_of_the_config(make_engine: Callable[..., Engine]) -> None:
         ({"kv_h2o_target_mode": "static", "kv_h2o_target_keep_ratio": 0.25}, [4.0]),
     ],
 )
-def test_ratio_of_the_config(given: dict[str, object], ratio: list[float], make_engine: Callable[..., Engine]) -> None:
+def test_ratio_of_the_config(
+    given: dict[str, object], ratio: list[float], make_engine: Callable[..., Engine]
+) -> None:
     """What the config evicts to is measured as well, whichever way it says so."""
     assert quality.configured_ratio(make_engine(given and H2O | given).config.h2o) == ratio
 
 
 def test_windows_are_spread_over_the_text() -> None:
-    """Windows are of one size, evenly spaced, begun as prompts are, and no more than fit side by side."""
+    """Windows are of one size, evenly spaced, begun as prompts are, and no more than fit side by
+    side.
+    """
     size = quality.PROMPT_TOKENS + quality.SCORED_TOKENS
     tokens = list(range(3 * size + 10))
     windows = quality.cut(tokens, 8, 99)

@@ -17,7 +17,9 @@ MS = 1_000_000
 
 @dataclass
 class Clock:
-    """Time, and the part of it that this thread was ready without a core; the yardstick takes 1 ms."""
+    """Time, and the part of it that this thread was ready without a core; the yardstick takes 1
+    ms.
+    """
 
     now: int = 0
     waited: int = 0
@@ -49,7 +51,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_what_decoding_does_or_sleeps_counts_in_full(
     make_engine: Callable[..., Engine], prompt: list[int], clock: Clock, extra: int
 ) -> None:
-    """Time of a token, whatever it is spent on, is in the cost; the yardstick's own time is not in the speed."""
+    """Time of a token, whatever it is spent on, is in the cost; the yardstick's own time is not in
+    the speed.
+    """
     response = make_engine().respond(prompt, 24, emit=lambda _: clock.work((3 + extra) * MS))
     assert response.metrics.decode_cost == pytest.approx(3 + extra)
     assert response.decode_us == 24 * (3 + extra) * 1e3
@@ -72,7 +76,10 @@ def test_the_time_of_other_programs_does_not_count(
 
 
 def test_waiting_for_our_own_workers_counts(
-    make_engine: Callable[..., Engine], prompt: list[int], clock: Clock, monkeypatch: pytest.MonkeyPatch
+    make_engine: Callable[..., Engine],
+    prompt: list[int],
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With as many encode workers as cores, the core may have been taken by one of them."""
     monkeypatch.setattr(generate, "available_cores", lambda: 2)
@@ -89,7 +96,9 @@ def test_waiting_for_our_own_workers_counts(
 def test_it_never_runs_beside_an_encode_worker(
     make_engine: Callable[..., Engine], prompt: list[int], clock: Clock
 ) -> None:
-    """A yardstick slowed by our own workers would hide what they cost; one run at the end is left."""
+    """A yardstick slowed by our own workers would hide what they cost; one run at the end is
+    left.
+    """
     engine = make_engine(LOSSLESS)
     assert engine._pool is not None
     engine._pool._pending = 1  # never idle
@@ -109,7 +118,9 @@ def test_it_reads_every_matrix(make_engine: Callable[..., Engine]) -> None:
     model = make_engine().model
     for weights in model.layers:
         x = np.full((1, model.shape.hidden), 0.01, np.float32) @ weights.qkv
-        x = (x[:, : len(weights.out)] @ weights.out @ weights.gate_up)[:, : len(weights.down)] @ weights.down
+        x = (x[:, : len(weights.out)] @ weights.out @ weights.gate_up)[
+            :, : len(weights.down)
+        ] @ weights.down
     np.testing.assert_allclose(Yardstick(model).run(), x @ model.head, rtol=1e-4, atol=1e-6)
 
 

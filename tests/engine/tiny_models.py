@@ -55,7 +55,10 @@ def random_weights(model: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray
     rng = np.random.default_rng(seed)
     hidden, inner, dim = model["hidden_size"], model["intermediate_size"], model["head_dim"]
     queries, keys = model["num_attention_heads"] * dim, model["num_key_value_heads"] * dim
-    shapes = {"model.embed_tokens.weight": (model["vocab_size"], hidden), "model.norm.weight": (hidden,)}
+    shapes = {
+        "model.embed_tokens.weight": (model["vocab_size"], hidden),
+        "model.norm.weight": (hidden,),
+    }
     for layer in range(model["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
         shapes |= {
@@ -71,6 +74,8 @@ def random_weights(model: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray
         }
     scale = 1.5 / np.sqrt(hidden)
     return {
-        name: (rng.normal(0, scale, shape) if len(shape) == 2 else rng.uniform(0.5, 1.5, shape)).astype(np.float16)
+        name: (
+            rng.normal(0, scale, shape) if len(shape) == 2 else rng.uniform(0.5, 1.5, shape)
+        ).astype(np.float16)
         for name, shape in shapes.items()
     }

@@ -1,9 +1,10 @@
 """Coverage-guided fuzzing of everything that reads what programs print.
 
-``pip install -e ".[fuzz]"``, then ``python tests/fuzz/fuzz_readers.py -seconds 3600``. Needs no other argument: inputs
-that reach new code are kept in ``.fuzz`` in the working directory, starting from ``tests/data/fuzz`` and the recorded
-runs. A crash, a hang, or a number that is not in the input ends the run and leaves the input as ``.fuzz/crash-...``;
-a fixed one belongs in ``tests/data/fuzz``, which ``test_fuzz_readers.py`` replays.
+``pip install -e ".[fuzz]"``, then ``python tests/fuzz/fuzz_readers.py -seconds 3600``. Needs no
+other argument: inputs that reach new code are kept in ``.fuzz`` in the working directory, starting
+from ``tests/data/fuzz`` and the recorded runs. A crash, a hang, or a number that is not in the
+input ends the run and leaves the input as ``.fuzz/crash-...``; a fixed one belongs in
+``tests/data/fuzz``, which ``test_fuzz_readers.py`` replays.
 """
 
 # ruff: noqa: PLC0415  what is imported after atheris.instrument_imports() is instrumented
@@ -26,7 +27,9 @@ MAX_BYTES = 8192
 
 
 def check(data: bytes, directory: Path) -> None:
-    """Read ``data`` with every reader: stdout, then after a separator byte the table, JSON or record file."""
+    """Read ``data`` with every reader: stdout, then after a separator byte the table, JSON or
+    record file.
+    """
     from pytest_h2o.parsers.demo import generated_text
     from pytest_h2o.parsers.loglines import read_log_facts, telling_lines
 
@@ -59,7 +62,10 @@ def check_tables(path: Path) -> None:
             numbers = [] if "\x1b" in raw else list(numbers_in(raw))
             for sample in row.samples.values():
                 for value in (sample.mean, sample.std):
-                    assert not numbers or value is None or math.isnan(value) or value in numbers, (value, raw)
+                    assert not numbers or value is None or math.isnan(value) or value in numbers, (
+                        value,
+                        raw,
+                    )
             assert printable(row.problems)
 
 
@@ -81,7 +87,9 @@ def check_demo(stdout: Path, metrics: Path) -> None:
     assert printable(row.problems)
     text = metrics.read_bytes().decode(errors="replace")
     if not row.problems and "\x1b" not in text:
-        record = json.loads([line.strip("\0") for line in text.split("\n") if line.strip("\0").strip()][-1])
+        record = json.loads(
+            [line.strip("\0") for line in text.split("\n") if line.strip("\0").strip()][-1]
+        )
         speed = float(record["decode_tokens"]) * 1e6 / float(record["decode_us"])
         assert math.isclose(row.samples["decode_tps"].mean, speed, rel_tol=1e-9)
 
@@ -103,7 +111,10 @@ def seeds() -> Iterable[bytes]:
     for path in (DATA / "fuzz").iterdir():
         yield path.read_bytes()
     for path in sorted((DATA / "runs").rglob("*")):
-        if path.suffix in ("", ".log", ".md", ".stdout", ".stderr", ".jsonl") or path.name == "out.json":
+        if (
+            path.suffix in ("", ".log", ".md", ".stdout", ".stderr", ".jsonl")
+            or path.name == "out.json"
+        ):
             content = path.read_bytes() if path.is_file() else b""
             separator = SEPARATOR if path.suffix in (".log", ".md", ".jsonl", ".json") else b""
             for part in {content[: MAX_BYTES // 2], content[-MAX_BYTES // 2 :]}:
@@ -127,8 +138,18 @@ def main() -> None:
     for number, seed in enumerate(seeds()):
         (arguments.corpus / f"seed-{number}").write_bytes(seed)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
-        options = [f"-max_total_time={arguments.seconds}", f"-max_len={MAX_BYTES}", "-timeout=10", "-rss_limit_mb=2048"]
-        words = [sys.argv[0], str(arguments.corpus), f"-artifact_prefix={arguments.corpus}/", "-print_final_stats=1"]
+        options = [
+            f"-max_total_time={arguments.seconds}",
+            f"-max_len={MAX_BYTES}",
+            "-timeout=10",
+            "-rss_limit_mb=2048",
+        ]
+        words = [
+            sys.argv[0],
+            str(arguments.corpus),
+            f"-artifact_prefix={arguments.corpus}/",
+            "-print_final_stats=1",
+        ]
         atheris.Setup([*words, *options], lambda data: check(data, Path(name)))
         atheris.Fuzz()
 

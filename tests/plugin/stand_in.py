@@ -1,4 +1,6 @@
-"""Programs that stand in for ``llm_bench`` and ``llm_demo``: they take the same arguments and print recorded output."""
+"""Programs that stand in for ``llm_bench`` and ``llm_demo``: they take the same arguments and print
+recorded output.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "tests" / "data" / "runs" / "bench_full" / "logs" / "run_0001_p512_g128.log"
-MODEL_FILES = ("llm.mnn", "llm.mnn.weight", "llm_config.json", "tokenizer.txt", "embeddings_bf16.bin")
+MODEL_FILES = (
+    "llm.mnn",
+    "llm.mnn.weight",
+    "llm_config.json",
+    "tokenizer.txt",
+    "embeddings_bf16.bin",
+)
 SUMMARY = """
 #################################
 prompt tokens num = 100
@@ -50,24 +58,38 @@ with (here / "launches.txt").open("a") as file:
 
 
 def install(folder: Path, body: str = "") -> list[str]:
-    """Write both programs and a model into ``folder``; the options that select them. ``body`` runs first."""
+    """Write both programs and a model into ``folder``; the options that select them. ``body`` runs
+    first.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    text = PROGRAM.format(python=sys.executable, body=body, table=str(TABLE), record=RECORD, summary=SUMMARY)
+    text = PROGRAM.format(
+        python=sys.executable, body=body, table=str(TABLE), record=RECORD, summary=SUMMARY
+    )
     for name in ("llm_bench", "llm_demo"):
         program = folder / name
         program.write_text(text)
         program.chmod(0o755)
     for name in MODEL_FILES:
         folder.joinpath(name).write_text("{}")
-    folder.joinpath("config.json").write_text(json.dumps({"llm_model": "llm.mnn", "thread_num": 3, "kv_h2o_log": 1}))
-    options = {"--llm-bench": "llm_bench", "--llm-demo": "llm_demo", "--model-config": "config.json"}
+    folder.joinpath("config.json").write_text(
+        json.dumps({"llm_model": "llm.mnn", "thread_num": 3, "kv_h2o_log": 1})
+    )
+    options = {
+        "--llm-bench": "llm_bench",
+        "--llm-demo": "llm_demo",
+        "--model-config": "config.json",
+    }
     return [word for option, name in options.items() for word in (option, str(folder / name))]
 
 
 def launches(folder: Path) -> list[tuple[int, int, str, list[str]]]:
-    """When, where and with which arguments the programs of ``folder`` ran, in the order of their end."""
+    """When, where and with which arguments the programs of ``folder`` ran, in the order of their
+    end.
+    """
     path = folder / "launches.txt"
-    return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    return (
+        [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    )
 
 
 def overlaps(folder: Path) -> int:

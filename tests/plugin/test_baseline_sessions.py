@@ -1,4 +1,6 @@
-"""Decode baselines in whole sessions: spread over workers, over several sessions, and judged again from a record."""
+"""Decode baselines in whole sessions: spread over workers, over several sessions, and judged again
+from a record.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pytest_h2o import session
+from pytest_h2o.session import session
 
 ROOT = Path(__file__).parents[2]
 # Extension modules cannot be imported twice in one process, and the others need not be.
 PRELOADED = (np, pd, session)
 GOLDEN = ROOT / "tests" / "data" / "runs"
-# Prints a recorded row that decodes at the speed in the file ``speed``, with H2O off at 100 tokens/s.
+# Prints a recorded row that decodes at the speed in the file ``speed``, with H2O off at 100
+# tokens/s.
 PROGRAM = """#!{python}
 import json, pathlib, re, sys
 here = pathlib.Path(__file__).parent
@@ -39,7 +42,13 @@ pathlib.Path(argv["-fp"]).write_text(table, encoding="utf-8")
 def here(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a program and its model, and a lock of its own, since nothing here is timed."""
     monkeypatch.setenv("H2O_LOCK_DIR", str(pytester.path))
-    for name in ("llm.mnn", "llm.mnn.weight", "llm_config.json", "tokenizer.txt", "embeddings_bf16.bin"):
+    for name in (
+        "llm.mnn",
+        "llm.mnn.weight",
+        "llm_config.json",
+        "tokenizer.txt",
+        "embeddings_bf16.bin",
+    ):
         pytester.path.joinpath(name).write_text("{}")
     pytester.path.joinpath("config.json").write_text(
         json.dumps({"llm_model": "llm.mnn", "llm_weight": "llm.mnn.weight"})
@@ -61,7 +70,9 @@ def decode(pytester: pytest.Pytester, mode: str, speed: float, *arguments: str) 
         "--h2o-set", "REPEAT=1", "--h2o-set", "THREADS=2", *arguments,
     )  # fmt: skip
     [summary] = set(pytester.path.glob("h2o-runs/[0-9]*/summary.json")) - before
-    [verdict] = [gate for gate in json.loads(summary.read_text())["gates"] if gate["gate"] == "decode_drop"]
+    [verdict] = [
+        gate for gate in json.loads(summary.read_text())["gates"] if gate["gate"] == "decode_drop"
+    ]
     return verdict["outcome"], verdict["evidence"] or verdict["reason"]
 
 
@@ -73,18 +84,26 @@ def history(path: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "two workers"])
 def test_same_batch(pytester: pytest.Pytester, here: Path, workers: Sequence[str]) -> None:
-    """Candidate and baseline run in one session, each length once, and a passing session enters the history once."""
+    """Candidate and baseline run in one session, each length once, and a passing session enters the
+    history once.
+    """
     outcome, baseline = decode(pytester, "same_batch", 96.0, *workers)
     assert (outcome, "100 tok/s (same_batch, 1 sample)" in baseline) == ("pass", True)
     assert here.joinpath("launches.txt").read_text() == "x" * 4
     [entry] = history(here)
-    assert (entry["decode_best"], entry["overall_pass"], entry["case"]) == (96.0, True, "full_strict")
+    assert (entry["decode_best"], entry["overall_pass"], entry["case"]) == (
+        96.0,
+        True,
+        "full_strict",
+    )
     assert decode(pytester, "same_batch", 94.0, *workers)[0] == "fail"
     assert len(history(here)) == 1
 
 
 def test_rolling_over_sessions_and_in_a_replay(pytester: pytest.Pytester, here: Path) -> None:
-    """The median of three sessions is the baseline of the next; a failure and a replay leave the history as it was."""
+    """The median of three sessions is the baseline of the next; a failure and a replay leave the
+    history as it was.
+    """
     assert "has 0 of 3 samples" in decode(pytester, "rolling", 96.0)[1]
     for speed in (96.0, 97.0, 98.0):
         assert decode(pytester, "same_batch", speed)[0] == "pass"
@@ -96,7 +115,16 @@ def test_rolling_over_sessions_and_in_a_replay(pytester: pytest.Pytester, here: 
     outcome, baseline = decode(pytester, "rolling", 1.0, "--h2o-replay", str(recorded))
     assert (outcome, "4 samples" in baseline) == ("pass", True)
     assert (
-        decode(pytester, "fixed", 1.0, "--h2o-replay", str(recorded), "--h2o-set", "DECODE_BASELINE=101")[0] == "fail"
+        decode(
+            pytester,
+            "fixed",
+            1.0,
+            "--h2o-replay",
+            str(recorded),
+            "--h2o-set",
+            "DECODE_BASELINE=101",
+        )[0]
+        == "fail"
     )
     assert len(history(here)) == 4
 
@@ -108,5 +136,7 @@ def test_fixed_without_a_number(pytester: pytest.Pytester, here: Path) -> None:
         "--model-config", "config.json", "--h2o-set", "DECODE_BASELINE_MODE=fixed",
     )  # fmt: skip
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: DECODE_BASELINE_MODE=fixed needs DECODE_BASELINE=*measured on this machine"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: DECODE_BASELINE_MODE=fixed needs DECODE_BASELINE=*measured on this machine"]
+    )
     assert not here.joinpath("launches.txt").exists()

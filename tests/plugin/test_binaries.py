@@ -1,4 +1,6 @@
-"""Somebody else's binaries: found by option, environment, profile, ini or build directory, checked, and launched."""
+"""Somebody else's binaries: found by option, environment, profile, ini or build directory, checked,
+and launched.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from test_everywhere import running, start, wait_until
 
 GATES = str(ROOT / "gates")
 SELECT = ["-k", "full_strict and (fallback or queue_peak)", "--h2o-set", "PROMPTS=512"]
-# Joins its words as ssh does, and hands them to a shell elsewhere, which gets neither signals nor the environment.
+# Joins its words as ssh does, and hands them to a shell elsewhere, which gets neither signals nor
+# the environment.
 FAKE_SSH = """#!{python}
 import os, subprocess, sys
 open({log!r}, "a").write(repr(sys.argv[1:]) + chr(10))
@@ -34,13 +37,17 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 @pytest.fixture(autouse=True)
 def lock(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine lock of its own: nothing is measured here, so nobody's measurement is waited for."""
+    """A machine lock of its own: nothing is measured here, so nobody's measurement is waited
+    for.
+    """
     monkeypatch.setenv("H2O_LOCK_DIR", str(pytester.path))
 
 
 def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """Two gates of one case in a process of their own."""
-    return pytester.runpytest_subprocess(GATES, "--rootdir", str(ROOT), "-p", "no:cacheprovider", *SELECT, *arguments)
+    return pytester.runpytest_subprocess(
+        GATES, "--rootdir", str(ROOT), "-p", "no:cacheprovider", *SELECT, *arguments
+    )
 
 
 def command(pytester: pytest.Pytester, *words: str) -> pytest.RunResult:
@@ -60,16 +67,30 @@ def profile(folder: Path, name: str, text: str = "") -> None:
     """A profile whose programs are in ``folder``."""
     path = folder / "h2o-profiles" / f"{name}.toml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(f'llm_bench = "../llm_bench"\nllm_demo = "../llm_demo"\nmodel_config = "../config.json"\n{text}')
+    path.write_text(
+        f'llm_bench = "../llm_bench"\nllm_demo = "../llm_demo"\nmodel_config = '
+        f'"../config.json"\n{text}'
+    )
 
 
 def test_profile(pytester: pytest.Pytester) -> None:
-    """A profile found above the working directory names programs, knobs and environment, and the header says so."""
+    """A profile found above the working directory names programs, knobs and environment, and the
+    header says so.
+    """
     install(pytester.path, "(here / 'env').write_text(os.environ['MARK'])")
-    profile(pytester.path, "server", '[knobs]\nTHREADS = 3\nBACKEND = "opencl"\n[env]\nMARK = "a b"\n')
+    profile(
+        pytester.path, "server", '[knobs]\nTHREADS = 3\nBACKEND = "opencl"\n[env]\nMARK = "a b"\n'
+    )
     pytester.mkdir("below")
     result = pytester.runpytest_subprocess(
-        GATES, "--rootdir", str(ROOT), "-p", "no:cacheprovider", *SELECT, "--h2o-profile", "../h2o-profiles/server.toml"
+        GATES,
+        "--rootdir",
+        str(ROOT),
+        "-p",
+        "no:cacheprovider",
+        *SELECT,
+        "--h2o-profile",
+        "../h2o-profiles/server.toml",
     )
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: profile * cannot be read*"])
@@ -95,8 +116,12 @@ def test_options_and_environment_come_before_the_profile(
     assert (arguments[5], arguments[15]) == ("5", "1")
 
 
-def test_a_replay_has_the_defaults_of_the_runtime_that_was_recorded(pytester: pytest.Pytester) -> None:
-    """Without a program the embedded runtime would be meant, whose defaults launch other lengths and repeats."""
+def test_a_replay_has_the_defaults_of_the_runtime_that_was_recorded(
+    pytester: pytest.Pytester,
+) -> None:
+    """Without a program the embedded runtime would be meant, whose defaults launch other lengths
+    and repeats.
+    """
     options = install(pytester.path)
     assert run_gates(pytester, *options).ret == 0
     result = run_gates(pytester, "--h2o-replay", "h2o-runs/latest")
@@ -105,10 +130,14 @@ def test_a_replay_has_the_defaults_of_the_runtime_that_was_recorded(pytester: py
 
 
 def test_base_config_is_never_touched_and_replaced_keys_are_said(pytester: pytest.Pytester) -> None:
-    """The launch reads a copy; the header names the keys of the base config that it gives other values."""
+    """The launch reads a copy; the header names the keys of the base config that it gives other
+    values.
+    """
     options = install(pytester.path)
     config = pytester.path / "config.json"
-    config.write_text(json.dumps({"kv_h2o_block_tokens": 7, "thread_num": 3, "kv_h2o_enable": True, "mine": [1]}))
+    config.write_text(
+        json.dumps({"kv_h2o_block_tokens": 7, "thread_num": 3, "kv_h2o_enable": True, "mine": [1]})
+    )
     before = hashlib.sha256(config.read_bytes()).hexdigest(), config.stat().st_mtime_ns
     result = run_gates(pytester, *options)
     result.stdout.fnmatch_lines(
@@ -128,21 +157,31 @@ def test_base_config_is_never_touched_and_replaced_keys_are_said(pytester: pytes
 def test_baselines_are_planned(pytester: pytest.Pytester) -> None:
     """A gate that compares answers needs as many launches with H2O off as with it on."""
     options = install(pytester.path)
-    result = run_gates(pytester, *options, "-k", "greedy or eviction_active", "--h2o-set", "MAX_PROMPTS=2")
+    result = run_gates(
+        pytester, *options, "-k", "greedy or eviction_active", "--h2o-set", "MAX_PROMPTS=2"
+    )
     result.stdout.fnmatch_lines(["h2o: at least 4 launches planned", "[[]4/4] *"])
     assert len(launches(pytester.path)) == 4
 
 
-@pytest.mark.parametrize(("name", "words"), [("srun", "srun -N1"), ("ssh", "ssh -tt"), ("wrap", "wrap -c {command}")])
-def test_launcher(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
-    """Launches go through the launcher; odd characters survive its shell, variables and working directory arrive."""
+@pytest.mark.parametrize(
+    ("name", "words"), [("srun", "srun -N1"), ("ssh", "ssh -tt"), ("wrap", "wrap -c {command}")]
+)
+def test_launcher(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    """Launches go through the launcher; odd characters survive its shell, variables and working
+    directory arrive.
+    """
     folder = pytester.path / "it's $HOME; größe"
     options = install(folder, "(here / 'env').write_text(os.environ['MARK'])")
     log = pytester.path / "launcher.log"
     program(pytester.path / "bin" / name, FAKE_SRUN if name == "srun" else FAKE_SSH, log)
     monkeypatch.setenv("PATH", str(pytester.path / "bin"), prepend=":")
     monkeypatch.chdir(folder)
-    result = run_gates(pytester, *options, "--h2o-launcher", words, "--h2o-set", "H2O_LAUNCH_ENV='MARK=a $b \"c'")
+    result = run_gates(
+        pytester, *options, "--h2o-launcher", words, "--h2o-set", "H2O_LAUNCH_ENV='MARK=a $b \"c'"
+    )
     result.assert_outcomes(passed=2, deselected=result.parseoutcomes()["deselected"])
     assert len(log.read_text().splitlines()) == len(launches(folder)) == 1
     assert folder.joinpath("env").read_text() == 'a $b "c'
@@ -163,7 +202,9 @@ time.sleep(600)
 
 @pytest.mark.parametrize("number", [None, signal.SIGKILL], ids=["deadline", "killed session"])
 def test_nothing_goes_on_elsewhere(tmp_path: Path, number: signal.Signals | None) -> None:
-    """A launch on another machine ends at its deadline, and when the session dies, with its children."""
+    """A launch on another machine ends at its deadline, and when the session dies, with its
+    children.
+    """
     install(tmp_path, ELSEWHERE)
     program(tmp_path / "bin" / "ssh", FAKE_SSH, tmp_path / "launcher.log")
     session = start(
@@ -181,7 +222,9 @@ def test_nothing_goes_on_elsewhere(tmp_path: Path, number: signal.Signals | None
 
 def test_cpus(pytester: pytest.Pytester) -> None:
     """Launches are bound to the CPUs that were given."""
-    options = install(pytester.path, "(here / 'cpus').write_text(str(sorted(os.sched_getaffinity(0))))")
+    options = install(
+        pytester.path, "(here / 'cpus').write_text(str(sorted(os.sched_getaffinity(0))))"
+    )
     run_gates(pytester, *options, "--h2o-set", "H2O_CPUS=0")
     assert pytester.path.joinpath("cpus").read_text() == "[0]"
 
@@ -189,16 +232,33 @@ def test_cpus(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--h2o-launcher", "no-such-launcher -x"], "no-such-launcher is not a program on the PATH*"),
+        (
+            ["--h2o-launcher", "no-such-launcher -x"],
+            "no-such-launcher is not a program on the PATH*",
+        ),
         (["--h2o-launcher", "srun 'x"], "H2O_LAUNCHER=*quotation*"),
-        (["--h2o-set", "H2O_CPUS=first"], "H2O_CPUS='first': expected a list of CPUs such as 0-3,8"),
+        (
+            ["--h2o-set", "H2O_CPUS=first"],
+            "H2O_CPUS='first': expected a list of CPUs such as 0-3,8",
+        ),
         (["--h2o-set", "H2O_LAUNCH_ENV=X"], "H2O_LAUNCH_ENV: 'X' is not NAME=VALUE*"),
-        (["--h2o-profile", "serve"], "no h2o-profiles/serve.toml in *; there is bad, knob, server*"),
-        (["--h2o-profile", "h2o-profiles/bad.toml"], "profile *bad.toml: unknown key 'llm_bensch'*"),
-        (["--h2o-profile", "h2o-profiles/knob.toml"], "profile *knob.toml: unknown knob THREDS; did you mean THREADS*"),
+        (
+            ["--h2o-profile", "serve"],
+            "no h2o-profiles/serve.toml in *; there is bad, knob, server*",
+        ),
+        (
+            ["--h2o-profile", "h2o-profiles/bad.toml"],
+            "profile *bad.toml: unknown key 'llm_bensch'*",
+        ),
+        (
+            ["--h2o-profile", "h2o-profiles/knob.toml"],
+            "profile *knob.toml: unknown knob THREDS; did you mean THREADS*",
+        ),
     ],
 )
-def test_wrong_setup_is_a_usage_error(pytester: pytest.Pytester, arguments: list[str], message: str) -> None:
+def test_wrong_setup_is_a_usage_error(
+    pytester: pytest.Pytester, arguments: list[str], message: str
+) -> None:
     """Nothing is launched, and the message names what to correct."""
     options = install(pytester.path)
     profile(pytester.path, "server")
@@ -238,7 +298,8 @@ def test_doctor_on_a_good_setup(pytester: pytest.Pytester) -> None:
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
-            "-     runtime     mnn: *(llm_bench from profile server, llm_demo from profile server, model config *",
+            "-     runtime     mnn: *(llm_bench from profile server, llm_demo from profile "
+            "server, model config *",
             "-     knobs       THREADS=3 (profile), all others have their defaults",
             "ok    prompts     6 of 128, 6 of 512, 6 of 2048 in *",
             "-     config      launches replace these keys of yours: none",
@@ -249,29 +310,38 @@ def test_doctor_on_a_good_setup(pytester: pytest.Pytester) -> None:
         ]
     )
     assert len(launches(pytester.path)) == 2
-    assert [path.parent.name for path in pytester.path.rglob("meta_*.json")] == ["kv_dump"]  # none of llm_bench
+    assert [path.parent.name for path in pytester.path.rglob("meta_*.json")] == [
+        "kv_dump"
+    ]  # none of llm_bench
 
 
 def test_doctor_names_the_defaults_of_the_embedded_runtime(pytester: pytest.Pytester) -> None:
     """Knobs that nobody set differ from the table's where the embedded runtime is used."""
-    result = command(pytester, "doctor", "--model-config", "absent.json", "--h2o-runtime", "embedded")
+    result = command(
+        pytester, "doctor", "--model-config", "absent.json", "--h2o-runtime", "embedded"
+    )
     result.stdout.fnmatch_lines(["-     knobs       all have the defaults of the embedded runtime"])
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.joinpath("llm.mnn.weight").unlink(), "FAIL  files *file */llm.mnn.weight is missing*"),
-        (lambda path: path.joinpath("llm_demo").chmod(0o644), "FAIL  files *llm_demo */llm_demo is not executable*"),
+        (lambda path: path.joinpath("llm.mnn.weight").unlink(), "FAIL  files *file "
+                                                                "*/llm.mnn.weight is missing*"),
+        (lambda path: path.joinpath("llm_demo").chmod(0o644), "FAIL  files *llm_demo */llm_demo "
+                                                              "is not executable*"),
         (
-            lambda path: install(path, "print('Unable to open x', flush=True); os.kill(os.getpid(), 11)"),
+            lambda path: install(path, "print('Unable to open x', flush=True); "
+                                       "os.kill(os.getpid(), 11)"),
             "FAIL  llm_bench * signal 11 (SIGSEGV)*Unable to open x*",
         ),
         (
-            lambda path: path.joinpath("pytest.ini").write_text("[pytest]\nh2o_set = DUMP_DIR=dump"),
+            lambda path: path.joinpath("pytest.ini").write_text("[pytest]\nh2o_set = "
+                                                                "DUMP_DIR=dump"),
             "FAIL  settings    DUMP_DIR=dump: not a directory; *",
         ),
-        (lambda path: path.joinpath("prompts").mkdir(), "FAIL  prompts     none in */prompts (--prompt-dir)*"),
+        (lambda path: path.joinpath("prompts").mkdir(), "FAIL  prompts     none in */prompts "
+                                                        "(--prompt-dir)*"),
     ],
 )  # fmt: skip
 def test_doctor_on_a_bad_setup(pytester: pytest.Pytester, damage: object, message: str) -> None:
@@ -288,7 +358,9 @@ def test_doctor_on_an_older_binary(pytester: pytest.Pytester) -> None:
     """Missing columns are named."""
     options = install(pytester.path)
     path = pytester.path / "llm_bench"
-    path.write_text(path.read_text().replace("lengths)\n", 'lengths).replace("_async_wait_us", "_x")\n', 1))
+    path.write_text(
+        path.read_text().replace("lengths)\n", 'lengths).replace("_async_wait_us", "_x")\n', 1)
+    )
     result = command(pytester, "doctor", *options)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
@@ -300,7 +372,9 @@ def test_doctor_on_an_older_binary(pytester: pytest.Pytester) -> None:
 def test_bundled_gates_honour_the_project(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: list[str]
 ) -> None:
-    """`pytest-h2o final` reads the ini file of the project it is run in, also in workers and below the ini file."""
+    """`pytest-h2o final` reads the ini file of the project it is run in, also in workers and below
+    the ini file.
+    """
     install(pytester.path)
     pytester.makeini(
         "[pytest]\nllm_bench = llm_bench\nllm_demo = llm_demo\nmodel_config = config.json\n"
@@ -311,7 +385,9 @@ def test_bundled_gates_honour_the_project(
     result = command(pytester, "final", *SELECT, *workers)
     outcomes = result.parseoutcomes()
     assert (outcomes["passed"], outcomes["failed"]) == (1, 1)
-    result.stdout.fnmatch_lines(["h2o: mnn: llm_bench */llm_bench,*llm_bench in the ini file*", "*<= 0.5*"])
+    result.stdout.fnmatch_lines(
+        ["h2o: mnn: llm_bench */llm_bench,*llm_bench in the ini file*", "*<= 0.5*"]
+    )
     assert len(launches(pytester.path)) == 1
 
 
@@ -329,7 +405,9 @@ def test_rerun_line_works_outside_the_checkout(pytester: pytest.Pytester) -> Non
 
 @pytest.mark.parametrize("changed", ["", "llm_bench", "llm.mnn.weight", "config.json", "libMNN.so"])
 def test_resume(pytester: pytest.Pytester, changed: str) -> None:
-    """An earlier session's launch is taken over unless the binary, a library of it, the model or the config changed."""
+    """An earlier session's launch is taken over unless the binary, a library of it, the model or
+    the config changed.
+    """
     options = install(pytester.path)
     pytester.path.joinpath("libMNN.so").write_text("1")
     run_gates(pytester, *options, "--h2o-out", "first")
@@ -344,11 +422,18 @@ def test_resume(pytester: pytest.Pytester, changed: str) -> None:
     assert (json.loads(record.read_text())["reused_from"] is None) == bool(changed)
 
 
-EVIL = "\x1b[31mred\x1b]0;title\x07 <b>bold</b> | cell `code` \x00\x08 \u202egnp ]]> & \ud83d\udca5 \x85"
+EVIL = (
+    "\x1b[31mred\x1b]0;title\x07 <b>bold</b> | cell `code` \x00\x08 \u202egnp ]]> & "
+    "\ud83d\udca5 \x85"
+)
 
 
-def test_odd_paths_and_hostile_output(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file of a session parses, the terminal gets no control character, and nothing else is written."""
+def test_odd_paths_and_hostile_output(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of a session parses, the terminal gets no control character, and nothing else is
+    written.
+    """
     folder = pytester.path / 'it\'s "a" <b> | größe,\nnew $(touch x) 💥'
     evil = f"print({EVIL.encode('utf-16', 'surrogatepass').decode('utf-16')!r}, flush=True)"
     options = install(folder, f"{evil}\nos.write(1, b'error: ' + bytes(range(256)) + bytes(10))")
@@ -358,7 +443,14 @@ def test_odd_paths_and_hostile_output(pytester: pytest.Pytester, monkeypatch: py
     here = pytester.mkdir("here")
     monkeypatch.chdir(here)
     before = files(pytester.path)
-    select = ["-k", "full_strict or test_launches or test_prompts", "--h2o-set", "PROMPTS=512", "--h2o-out", "out"]
+    select = [
+        "-k",
+        "full_strict or test_launches or test_prompts",
+        "--h2o-set",
+        "PROMPTS=512",
+        "--h2o-out",
+        "out",
+    ]
     result = pytester.runpytest_subprocess(
         GATES, "--rootdir", str(ROOT), "-p", "no:cacheprovider", *select, *options, "--prompt-dir", str(prompts),
         "--junitxml=out/report.xml",
@@ -370,20 +462,31 @@ def test_odd_paths_and_hostile_output(pytester: pytest.Pytester, monkeypatch: py
     outside = {path for path in written if not path.is_relative_to(here / "out")}
     # The stand-in's own file, what this test captured, and the locks of the machine.
     lock = f"pytest-h2o-{os.getuid()}.lock"
-    assert {path.name for path in outside} == {"launches.txt", "stdout", "stderr", lock, f"{lock}.turn"}
+    assert {path.name for path in outside} == {
+        "launches.txt",
+        "stdout",
+        "stderr",
+        lock,
+        f"{lock}.turn",
+    }
     summary = here / "out" / "latest" / "summary.json"
     assert json.loads(summary.read_text())["gates"]
     assert ElementTree.parse(here / "out" / "report.xml").getroot().find(".//testcase") is not None
     for page in summary.parent.rglob("*.md"):
         if page.name != "log.md":
-            assert not [c for c in page.read_text("utf-8").replace("\n", "") if not c.isprintable()], page
+            assert not [
+                c for c in page.read_text("utf-8").replace("\n", "") if not c.isprintable()
+            ], page
             assert "<b>" not in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize("body", ["sys.exit(3)", "os.kill(os.getpid(), 11)"])
 def test_hostile_output_of_a_failure(pytester: pytest.Pytester, body: str) -> None:
     """The telling lines of a failed launch are neutralised wherever they appear."""
-    options = install(pytester.path, f"os.write(1, b'error: \\x1b[31m <b>&]]> \\x00\\x08 \\xff' + bytes(10))\n{body}")
+    options = install(
+        pytester.path,
+        f"os.write(1, b'error: \\x1b[31m <b>&]]> \\x00\\x08 \\xff' + bytes(10))\n{body}",
+    )
     result = run_gates(pytester, *options, "--junitxml=report.xml")
     assert result.parseoutcomes()["failed"] == 2
     result.stdout.fnmatch_lines(["*error: *<b>&]]>*"])

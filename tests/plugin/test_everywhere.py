@@ -1,4 +1,5 @@
-"""Launches happen once and one at a time, however the session is spread, interrupted, repeated or doubled.
+"""Launches happen once and one at a time, however the session is spread, interrupted, repeated or
+doubled.
 
 ``tests/bench/check_everywhere.py`` tries every number of workers with every distribution.
 """
@@ -41,14 +42,24 @@ PATIENCE_S = 60.0
 
 @pytest.fixture(autouse=True)
 def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine lock of its own: nothing is measured here, so nobody's measurement is waited for."""
+    """A machine lock of its own: nothing is measured here, so nobody's measurement is waited
+    for.
+    """
     monkeypatch.setenv("H2O_LOCK_DIR", str(tmp_path))
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """The gates on the stand-ins of ``folder``, in a process of their own."""
     options = ["--llm-bench", str(folder / "llm_bench"), "--llm-demo", str(folder / "llm_demo")]
-    command = [sys.executable, "-m", "pytest", GATES, f"--rootdir={ROOT}", "-o", f"cache_dir={folder / 'cache'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        GATES,
+        f"--rootdir={ROOT}",
+        "-o",
+        f"cache_dir={folder / 'cache'}",
+    ]
     command += ["-p", "no:hypothesispytest"]  # 0.3 s for each process
     return subprocess.Popen(
         [*command, *options, "--model-config", str(folder / "config.json"), *arguments],
@@ -59,7 +70,10 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 def run(folder: Path, *arguments: str) -> tuple[dict[str, int], str]:
     """The outcomes by word, and what was printed."""
     output = start(folder, *arguments).communicate(timeout=600)[0]
-    return {word: int(count) for count, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", output)}, output
+    return {
+        word: int(count)
+        for count, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", output)
+    }, output
 
 
 def made(folder: Path) -> list[str]:
@@ -68,7 +82,9 @@ def made(folder: Path) -> list[str]:
 
 
 def test_workers_make_the_same_launches(tmp_path: Path) -> None:
-    """What 4 workers find is what one process finds, from the same launches, each made once, one at a time."""
+    """What 4 workers find is what one process finds, from the same launches, each made once, one at
+    a time.
+    """
     install(tmp_path / "one")
     install(tmp_path / "many")
     alone, _ = run(tmp_path / "one", "-m", "m3", *PAIRED)
@@ -81,21 +97,33 @@ def test_workers_make_the_same_launches(tmp_path: Path) -> None:
 
 
 def test_shared_failure(tmp_path: Path) -> None:
-    """A launch that fails is made once, and all its gates fail with its reason, whichever worker they are on."""
+    """A launch that fails is made once, and all its gates fail with its reason, whichever worker
+    they are on.
+    """
     install(tmp_path, "if '-full-' in os.getcwd(): sys.exit(3)")
     outcomes, output = run(tmp_path, "-k", "full_strict", *PAIRED, "-n", "2", "--dist", "loadgroup")
     assert outcomes["failed"] == len(re.findall("reason .*exit code 3", output)) >= 8
     assert "passed" not in outcomes
-    names = [record.parent.name for record in tmp_path.glob("h2o-runs/[0-9]*/launches/*/launch.json")]
+    names = [
+        record.parent.name for record in tmp_path.glob("h2o-runs/[0-9]*/launches/*/launch.json")
+    ]
     assert sum("x3-full-" in name for name in names) == 1
     assert (len(made(tmp_path)), overlaps(tmp_path)) == (len(set(made(tmp_path))), 0)
 
 
 def test_last_failed(tmp_path: Path) -> None:
-    """--lf repeats the failed gate with the one launch that it needs; -x stops before others are launched."""
+    """--lf repeats the failed gate with the one launch that it needs; -x stops before others are
+    launched.
+    """
     install(tmp_path)
     knob = ["--h2o-set", "MAX_LOSSLESS_QUEUE_PEAK=0.5"]
-    first, _ = run(tmp_path, "-k", "full_strict and (fallback or queue) or store_tuned and columns", *PAIRED, *knob)
+    first, _ = run(
+        tmp_path,
+        "-k",
+        "full_strict and (fallback or queue) or store_tuned and columns",
+        *PAIRED,
+        *knob,
+    )
     assert (first, len(made(tmp_path))) == ({"passed": 2, "failed": 1}, 2)
     again, _ = run(tmp_path, "--lf", *PAIRED, *knob)
     assert (again, len(made(tmp_path))) == ({"failed": 1}, 3)
@@ -107,7 +135,8 @@ def test_two_sessions_at_once(tmp_path: Path) -> None:
     """Two sessions of one machine take turns, and each makes its own launches."""
     install(tmp_path, "time.sleep(0.1)")
     sessions = [
-        start(tmp_path, "-k", "joint_store", *PAIRED, "-n", count, "--h2o-out", f"out{count}") for count in ("0", "2")
+        start(tmp_path, "-k", "joint_store", *PAIRED, "-n", count, "--h2o-out", f"out{count}")
+        for count in ("0", "2")
     ]
     assert [session.communicate(timeout=600)[0].count(" passed") for session in sessions] == [1, 1]
     names = made(tmp_path)
@@ -116,14 +145,21 @@ def test_two_sessions_at_once(tmp_path: Path) -> None:
 
 
 def test_killed_worker(tmp_path: Path) -> None:
-    """A worker that is killed while it launches fails one gate; finished launches are kept, the cut one is repeated."""
+    """A worker that is killed while it launches fails one gate; finished launches are kept, the cut
+    one is repeated.
+    """
     install(tmp_path, KILL_WORKER)
     _, output = run(tmp_path, "-k", "joint_store and not decode_drop", *PAIRED, "-n", "2")
     crashed = re.findall(r"crashed while running '\S+::(\S+)'", output)
     failed = set(re.findall(r"^FAILED \S+::(\S+)", output, re.MULTILINE))
     assert len(crashed) == 1
-    # The recorded row misses the lossy target, has other settings than those given here, and claims too much time.
-    cases = {"lossy": "joint_store-1", "settings": "joint_store-1", "every_launch_usable": "joint_store"}
+    # The recorded row misses the lossy target, has other settings than those given here, and claims
+    # too much time.
+    cases = {
+        "lossy": "joint_store-1",
+        "settings": "joint_store-1",
+        "every_launch_usable": "joint_store",
+    }
     assert failed == {*crashed, *(f"test_{gate}[{case}]" for gate, case in cases.items())}
     names = made(tmp_path)
     assert len(names) == len(set(names))
@@ -151,9 +187,16 @@ def test_no_orphans(tmp_path: Path, number: signal.Signals, workers: list[str]) 
 def test_an_interrupted_session_is_not_accepted_and_can_be_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was judged before Ctrl-C is kept and is no acceptance; the command that goes on makes only the rest."""
-    install(tmp_path, "if '-store-' in os.getcwd() and 'GO' not in os.environ:" + HANG.replace("\n", "\n    "))
-    session = start(tmp_path, "-k", "(full_strict or store_tuned) and queue_peak", *PAIRED, "--h2o-out", "first")
+    """What was judged before Ctrl-C is kept and is no acceptance; the command that goes on makes
+    only the rest.
+    """
+    install(
+        tmp_path,
+        "if '-store-' in os.getcwd() and 'GO' not in os.environ:" + HANG.replace("\n", "\n    "),
+    )
+    session = start(
+        tmp_path, "-k", "(full_strict or store_tuned) and queue_peak", *PAIRED, "--h2o-out", "first"
+    )
     pids = tmp_path / "pids"
     wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     session.send_signal(signal.SIGINT)
@@ -163,7 +206,13 @@ def test_an_interrupted_session_is_not_accepted_and_can_be_continued(
     assert [gate["outcome"] for gate in json.loads(summary.read_text())["gates"]] == ["pass"]
     [resume] = re.findall(r"--h2o-resume (\S+)", output)
     monkeypatch.setenv("GO", "1")
-    continued = ["-k", "(full_strict or store_tuned) and queue_peak", *PAIRED, "--h2o-resume", resume]
+    continued = [
+        "-k",
+        "(full_strict or store_tuned) and queue_peak",
+        *PAIRED,
+        "--h2o-resume",
+        resume,
+    ]
     outcomes, output = run(tmp_path, *continued)
     assert outcomes == {"passed": 2}
     assert f"launches taken over from {resume}: 1" in output

@@ -1,4 +1,6 @@
-"""The plugin from outside: options, errors before any launch, and no cost where no gate is collected."""
+"""The plugin from outside: options, errors before any launch, and no cost where no gate is
+collected.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ GATES = ROOT / "gates"
 
 def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """The project's gates in a process of their own, started in an empty directory."""
-    return pytester.runpytest_subprocess(str(GATES), "--rootdir", str(ROOT), "-p", "no:cacheprovider", *arguments)
+    return pytester.runpytest_subprocess(
+        str(GATES), "--rootdir", str(ROOT), "-p", "no:cacheprovider", *arguments
+    )
 
 
 @pytest.mark.parametrize(
@@ -24,7 +28,10 @@ def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
         (["--h2o-set", "LOSSY_TARGT=3"], "*unknown knob LOSSY_TARGT; did you mean LOSSY_TARGET?*"),
         (["--h2o-set", "REPEAT=none"], "*REPEAT='none': expected an integer at least 1*"),
         (["--h2o-replay", "nowhere"], "*--h2o-replay nowhere: not a directory*"),
-        (["--llm-bench", "missing/llm_bench", "--model-config", "config.json"], "*missing/llm_bench*"),
+        (
+            ["--llm-bench", "missing/llm_bench", "--model-config", "config.json"],
+            "*missing/llm_bench*",
+        ),
         (["--model-config", "config.json"], "*config.json*"),
         (
             ["-m", "sweep", "--h2o-preset", "target_ratio", "--h2o-set", "REPEAT=1"],
@@ -34,12 +41,22 @@ def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
         (["--h2o-preset", "nothing"], "*nothing.json: no such preset*"),
         (["--h2o-set", "DUMP_DIR=nowhere"], "DUMP_DIR=nowhere: not a directory; *"),
         (["--h2o-set", "PROMPT_MANIFEST=nothing"], "PROMPT_MANIFEST=nothing: not a file; *"),
-        (["-m", "all_in_one"], "the decode gate of runtime_fixed needs DECODE_BASELINE=*; RUN_RUNTIME_FIXED=0 *"),
-        (["-m", "all_in_one", "-n", "1"], "the decode gate of runtime_fixed needs DECODE_BASELINE=*"),
+        (
+            ["-m", "all_in_one"],
+            "the decode gate of runtime_fixed needs DECODE_BASELINE=*; RUN_RUNTIME_FIXED=0 *",
+        ),
+        (
+            ["-m", "all_in_one", "-n", "1"],
+            "the decode gate of runtime_fixed needs DECODE_BASELINE=*",
+        ),
     ],
 )
-def test_wrong_settings_are_usage_errors(pytester: pytest.Pytester, arguments: list[str], message: str) -> None:
-    """A wrong setting ends the session before anything is launched, names itself, and leaves no run directory."""
+def test_wrong_settings_are_usage_errors(
+    pytester: pytest.Pytester, arguments: list[str], message: str
+) -> None:
+    """A wrong setting ends the session before anything is launched, names itself, and leaves no run
+    directory.
+    """
     pytester.path.joinpath("config.json").write_text("{}")
     result = run_gates(pytester, "-m", "final", *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -47,10 +64,14 @@ def test_wrong_settings_are_usage_errors(pytester: pytest.Pytester, arguments: l
     assert not pytester.path.joinpath("h2o-runs").exists()
 
 
-def test_nearly_a_knob_in_the_environment(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nearly_a_knob_in_the_environment(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A variable that was meant as a knob is warned of, once in a session with workers."""
     monkeypatch.setenv("LOSSY_TARGT", "4")
-    result = run_gates(pytester, "-m", "final", "--h2o-replay", str(ROOT / "tests/data/runs/bench_full"), "-n", "1")
+    result = run_gates(
+        pytester, "-m", "final", "--h2o-replay", str(ROOT / "tests/data/runs/bench_full"), "-n", "1"
+    )
     assert str(result.stdout).count("LOSSY_TARGT is no knob; did you mean LOSSY_TARGET?") == 1
 
 
@@ -59,11 +80,16 @@ def test_nearly_a_knob_in_the_environment(pytester: pytest.Pytester, monkeypatch
     [
         ("LLM_BENCH = build/llm_bench", "LLM_BENCH is written llm_bench in an ini file"),
         ("H2O_SET = LOSSY_TARGET=4", "H2O_SET is written h2o_set in an ini file"),
-        ("LOSSY_TARGET = 4", "LOSSY_TARGET is a knob; give it as a line of h2o_set: LOSSY_TARGET=VALUE"),
+        (
+            "LOSSY_TARGET = 4",
+            "LOSSY_TARGET is a knob; give it as a line of h2o_set: LOSSY_TARGET=VALUE",
+        ),
     ],
 )
 def test_names_of_the_ini_file(pytester: pytest.Pytester, line: str, message: str) -> None:
-    """A name that pytest would pass over with a warning does not leave the session to another runtime or target."""
+    """A name that pytest would pass over with a warning does not leave the session to another
+    runtime or target.
+    """
     pytester.makeini(f"[pytest]\n{line}\n")
     result = run_gates(pytester, "-c", "tox.ini", "-m", "final")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -89,7 +115,11 @@ def test_config_that_is_not_json(pytester: pytest.Pytester) -> None:
             {"test_lossy[[]full_strict]", "test_lossy[[]joint_store-1]"},
             {"test_fallback[[]full_strict]"},
         ),
-        (["-k", "decode and store"], {"test_decode_drop[[]store_tuned]"}, {"test_decode_drop[[]full_strict]"}),
+        (
+            ["-k", "decode and store"],
+            {"test_decode_drop[[]store_tuned]"},
+            {"test_decode_drop[[]full_strict]"},
+        ),
         (["-m", "runtime"], {"test_lossy[[]full_coverage]"}, {"test_lossy[[]joint_full-1]"}),
         (
             ["-m", "m3"],
@@ -114,8 +144,17 @@ def test_config_that_is_not_json(pytester: pytest.Pytester) -> None:
         ),
         (
             ["-m", "final"],
-            {"test_lossy[[]full_strict]", "test_lossy[[]joint_full-1]", "test_prompts", "test_offline_complete"},
-            {"test_lossy[[]store_smoke]", "test_lossy[[]runtime_fixed]", "test_full_eval.py::test_offline_complete"},
+            {
+                "test_lossy[[]full_strict]",
+                "test_lossy[[]joint_full-1]",
+                "test_prompts",
+                "test_offline_complete",
+            },
+            {
+                "test_lossy[[]store_smoke]",
+                "test_lossy[[]runtime_fixed]",
+                "test_full_eval.py::test_offline_complete",
+            },
         ),
         (
             ["-m", "final", "--h2o-kit", "v5"],
@@ -129,7 +168,9 @@ def test_config_that_is_not_json(pytester: pytest.Pytester) -> None:
         ),
     ],
 )
-def test_selection(pytester: pytest.Pytester, arguments: list[str], selected: set[str], deselected: set[str]) -> None:
+def test_selection(
+    pytester: pytest.Pytester, arguments: list[str], selected: set[str], deselected: set[str]
+) -> None:
     """Markers and -k select gates by requirement, case and suite, as one expects."""
     result = run_gates(pytester, "--collect-only", "-q", *arguments)
     assert result.ret == pytest.ExitCode.OK
@@ -154,14 +195,17 @@ def test_nothing_is_imported_where_no_gate_is(pytester: pytest.Pytester) -> None
     result.assert_outcomes(passed=1)
     assert sorted(json.loads(pytester.path.joinpath("modules.json").read_text())) == [
         "pytest_h2o",
+        "pytest_h2o.plan",
+        "pytest_h2o.plan.suites",
         "pytest_h2o.plugin",
-        "pytest_h2o.suites",
     ]
     assert not pytester.path.joinpath("h2o-runs").exists()
 
 
 def test_somebody_else_may_call_something_gate(pytester: pytest.Pytester) -> None:
-    """A parameter or a fixture of that name makes no gate of a test, in workers either; nothing is written."""
+    """A parameter or a fixture of that name makes no gate of a test, in workers either; nothing is
+    written.
+    """
     pytester.makepyfile(
         """
         import pytest
@@ -176,18 +220,28 @@ def test_somebody_else_may_call_something_gate(pytester: pytest.Pytester) -> Non
         """,
     )
     for workers in ("0", "1"):
-        pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", workers).assert_outcomes(passed=2)
+        pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", workers).assert_outcomes(
+            passed=2
+        )
     assert not pytester.path.joinpath("h2o-runs").exists()
 
 
 def test_gates_of_a_project_in_workers(pytester: pytest.Pytester) -> None:
-    """They need a conftest.py that announces them, and say what has to be in it; with it they run."""
+    """They need a conftest.py that announces them, and say what has to be in it; with it they
+    run.
+    """
     pytester.makepyfile("def test_mine(gate): gate.holds('mine', [])")
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "1")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*gates of your own run in workers if a conftest.py*has these lines:"])
-    said = result.outlines.index(next(line for line in result.outlines if line.endswith("has these lines:")))
-    pytester.makeconftest("\n".join(line.removeprefix("E") for line in result.outlines[said + 1 : said + 4]))
+    result.stdout.fnmatch_lines(
+        ["*gates of your own run in workers if a conftest.py*has these lines:"]
+    )
+    said = result.outlines.index(
+        next(line for line in result.outlines if line.endswith("has these lines:"))
+    )
+    pytester.makeconftest(
+        "\n".join(line.removeprefix("E") for line in result.outlines[said + 1 : said + 4])
+    )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "1")
     result.assert_outcomes(passed=1)
 
@@ -197,9 +251,13 @@ def test_gate_of_the_readme(pytester: pytest.Pytester) -> None:
     for block in (ROOT / "README.md").read_text().split("```python\n# ")[1:]:
         name = block.partition(".py")[0]
         pytester.path.joinpath(f"{name}.py").write_text(f"# {block.partition('```')[0]}")
-    settings = [word for knob in ("PROMPTS=512", "GENS=48", "REPEAT=1") for word in ("--h2o-set", knob)]
+    settings = [
+        word for knob in ("PROMPTS=512", "GENS=48", "REPEAT=1") for word in ("--h2o-set", knob)
+    ]
     recorded = ROOT / "tests" / "data" / "session"
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *settings, "--h2o-replay", str(recorded))
+    result = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", *settings, "--h2o-replay", str(recorded)
+    )
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["pass  half_goes *> 2 *"])
 

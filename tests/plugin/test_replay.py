@@ -1,4 +1,6 @@
-"""Recorded output of real programs, replayed: every golden run gets the verdicts that it deserves."""
+"""Recorded output of real programs, replayed: every golden run gets the verdicts that it
+deserves.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ import pandas as pd
 import pytest
 from stand_in import install
 
-from pytest_h2o import session
 from pytest_h2o.cli import main
+from pytest_h2o.session import session
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "runs"
@@ -61,9 +63,15 @@ def verdicts(
         ("fail_incompatible_model", [*ACTIVE, "metric_columns"], "*"),
     ],
 )
-def test_golden_bench_runs(pytester: pytest.Pytester, run: str, failing: list[str], reason: str) -> None:
-    """Every gate but those named passes, and those fail with the reason that is in the recording."""
-    found = verdicts(pytester, GOLDEN / run, "-m", "runtime", "-k", "not decode_drop and not offline")
+def test_golden_bench_runs(
+    pytester: pytest.Pytester, run: str, failing: list[str], reason: str
+) -> None:
+    """Every gate but those named passes, and those fail with the reason that is in the
+    recording.
+    """
+    found = verdicts(
+        pytester, GOLDEN / run, "-m", "runtime", "-k", "not decode_drop and not offline"
+    )
     assert {gate for gate, verdict in found.items() if verdict["outcome"] == "fail"} == set(failing)
     assert set(found) == set(EVERY)
     for gate in failing:
@@ -82,12 +90,23 @@ def test_golden_bench_runs(pytester: pytest.Pytester, run: str, failing: list[st
     ],
 )
 def test_golden_demo_runs(pytester: pytest.Pytester, run: str, reason: str) -> None:
-    """An ignored or crashed prompt fails every gate on real prompts and is named; it is no zero in an average."""
-    found = verdicts(pytester, GOLDEN / run, "-m", "llm_demo", "-k", "not decode_drop and not bucket and not greedy")
+    """An ignored or crashed prompt fails every gate on real prompts and is named; it is no zero in
+    an average.
+    """
+    found = verdicts(
+        pytester,
+        GOLDEN / run,
+        "-m",
+        "llm_demo",
+        "-k",
+        "not decode_drop and not bucket and not greedy",
+    )
     assert set(found) == {"prompts", *PROMPT_GATES}
     for gate in PROMPT_GATES:
         assert found[gate]["outcome"] == "fail"
-        pytest.LineMatcher([str(found[gate]["reason"]).replace("\n", " ")]).fnmatch_lines([f"*{reason}"])
+        pytest.LineMatcher([str(found[gate]["reason"]).replace("\n", " ")]).fnmatch_lines(
+            [f"*{reason}"]
+        )
 
 
 def test_without_the_ignored_prompt(pytester: pytest.Pytester, tmp_path: Path) -> None:
@@ -96,13 +115,24 @@ def test_without_the_ignored_prompt(pytester: pytest.Pytester, tmp_path: Path) -
     entries = json.loads((recording / "launches.json").read_text())
     kept = [entry for entry in entries if "prompt_128_1" not in entry["argv"][2]]
     (recording / "launches.json").write_text(json.dumps(kept))
-    found = verdicts(pytester, recording, "-m", "llm_demo", "-k", "not decode_drop and not bucket and not greedy")
+    found = verdicts(
+        pytester, recording, "-m", "llm_demo", "-k", "not decode_drop and not bucket and not greedy"
+    )
     assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
 
 
 def test_a_bucket_is_judged_on_its_own_prompts(pytester: pytest.Pytester) -> None:
-    """The ignored prompt of 128 tokens decides nothing about longer ones; the launch at fault is the file to open."""
-    arguments = ["-m", "llm_demo", "-k", "bucket", "--h2o-replay-baseline", str(GOLDEN / "demo_baseline")]
+    """The ignored prompt of 128 tokens decides nothing about longer ones; the launch at fault is
+    the file to open.
+    """
+    arguments = [
+        "-m",
+        "llm_demo",
+        "-k",
+        "bucket",
+        "--h2o-replay-baseline",
+        str(GOLDEN / "demo_baseline"),
+    ]
     found = verdicts(pytester, GOLDEN / "demo_full", *arguments, by="case")
     assert {case: verdict["outcome"] for case, verdict in found.items()} == {
         "128": "fail",
@@ -126,31 +156,50 @@ def test_lengths_that_the_program_skips(pytester: pytest.Pytester, tmp_path: Pat
     assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
 
 
-def test_output_of_sweep(pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `pytest-h2o sweep` left is one recorded case, and with its preset the combinations one by one."""
+def test_output_of_sweep(
+    pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `pytest-h2o sweep` left is one recorded case, and with its preset the combinations one
+    by one.
+    """
     monkeypatch.setenv("H2O_LOCK_DIR", str(tmp_path))
     options = install(tmp_path / "build")
     preset, out = tmp_path / "preset.json", tmp_path / "out"
-    preset.write_text(json.dumps({"prompts": [512], "gens": [128], "h2o_target_lossy_ratios": [2.5, 3]}))
+    preset.write_text(
+        json.dumps({"prompts": [512], "gens": [128], "h2o_target_lossy_ratios": [2.5, 3]})
+    )
     bench = [options[0], options[1], *options[4:]]
     assert main(["sweep", "--preset", str(preset), "--out", str(out), *bench]) == 0
     found = verdicts(pytester, out, "-m", "runtime", "-k", "lossy")
     assert (found["lossy"]["case"], found["lossy"]["value"]) == ("out", 2.71)
     shutil.rmtree(pytester.path / "runs")
-    found = verdicts(pytester, out, "-m", "sweep", "-k", "lossy", "--h2o-preset", str(preset), *options)
-    assert (found["lossy"]["case"], found["lossy"]["value"]) == ("run_0002_p512_g128_k0.5_b64_lr3.0", 2.71)
+    found = verdicts(
+        pytester, out, "-m", "sweep", "-k", "lossy", "--h2o-preset", str(preset), *options
+    )
+    assert (found["lossy"]["case"], found["lossy"]["value"]) == (
+        "run_0002_p512_g128_k0.5_b64_lr3.0",
+        2.71,
+    )
     shutil.rmtree(pytester.path / "runs")
     found = verdicts(pytester, out, "-m", "m3", "-k", "usable", "--h2o-preset", str(preset))
     assert f"no such launch in {out}" in str(found["every_launch_usable"]["reason"])
     assert "see " not in str(found["every_launch_usable"]["reason"])
 
 
-@pytest.mark.parametrize(("select", "shown"), [(["-m", "runtime"], "-m runtime "), (["-k", "test_lossy"], "")])
-def test_rerun_line_names_the_suite(pytester: pytest.Pytester, select: list[str], shown: str) -> None:
-    """A suite has defaults and knobs of its own: without its name the rerun would judge in another way."""
+@pytest.mark.parametrize(
+    ("select", "shown"), [(["-m", "runtime"], "-m runtime "), (["-k", "test_lossy"], "")]
+)
+def test_rerun_line_names_the_suite(
+    pytester: pytest.Pytester, select: list[str], shown: str
+) -> None:
+    """A suite has defaults and knobs of its own: without its name the rerun would judge in another
+    way.
+    """
     failing = ["-k", "test_lossy", "--h2o-set", "LOSSY_TARGET=9"]
     found = verdicts(pytester, GOLDEN / "bench_full", *select, *failing)
-    assert f"::test_lossy[bench_full]' {shown}--h2o-set=LOSSY_TARGET=9" in str(found["lossy"]["rerun"])
+    assert f"::test_lossy[bench_full]' {shown}--h2o-set=LOSSY_TARGET=9" in str(
+        found["lossy"]["rerun"]
+    )
 
 
 def test_full_eval_of_a_recording(pytester: pytest.Pytester, tmp_path: Path) -> None:
@@ -170,19 +219,48 @@ def test_full_eval_of_a_recording(pytester: pytest.Pytester, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("run", "reason"),
     [
-        ("bench_full", "31.8% of the cache are kept for H2O_TARGET_LOSSY_RATIO*by H2O_BLOCK_TOKENS*protect 22.8%"),
-        ("bench_never_triggered", "H2O_RECENT_TOKENS and H2O_SINK_TOKENS*or H2O_TRIGGER_MIN was not reached"),
+        (
+            "bench_full",
+            "31.8% of the cache are kept for H2O_TARGET_LOSSY_RATIO*by H2O_BLOCK_TOKENS*protect "
+            "22.8%",
+        ),
+        (
+            "bench_never_triggered",
+            "H2O_RECENT_TOKENS and H2O_SINK_TOKENS*or H2O_TRIGGER_MIN was not reached",
+        ),
     ],
 )
 def test_what_limits_the_lossy_ratio(pytester: pytest.Pytester, run: str, reason: str) -> None:
-    """A target out of reach names the settings that put it there, with their shares of the cache."""
-    found = verdicts(pytester, GOLDEN / run, "-m", "runtime", "-k", "keep_feasible", "--h2o-set", "LOSSY_TARGET=9")
-    pytest.LineMatcher([str(found["keep_feasible"]["reason"])]).fnmatch_lines([f"*is not >= 9: {reason}"])
+    """A target out of reach names the settings that put it there, with their shares of the
+    cache.
+    """
+    found = verdicts(
+        pytester,
+        GOLDEN / run,
+        "-m",
+        "runtime",
+        "-k",
+        "keep_feasible",
+        "--h2o-set",
+        "LOSSY_TARGET=9",
+    )
+    pytest.LineMatcher([str(found["keep_feasible"]["reason"])]).fnmatch_lines(
+        [f"*is not >= 9: {reason}"]
+    )
 
 
 def test_thresholds_change_the_verdict(pytester: pytest.Pytester) -> None:
     """A replay holds the recorded numbers against today's knobs."""
-    found = verdicts(pytester, GOLDEN / "bench_full", "-k", "lossy", "-m", "runtime", "--h2o-set", "LOSSY_TARGET=3.2")
+    found = verdicts(
+        pytester,
+        GOLDEN / "bench_full",
+        "-k",
+        "lossy",
+        "-m",
+        "runtime",
+        "--h2o-set",
+        "LOSSY_TARGET=3.2",
+    )
     assert found["lossy"]["outcome"] == "fail"
     assert found["lossy"]["value"] == 3.14
 
@@ -196,16 +274,26 @@ def test_thresholds_change_the_verdict(pytester: pytest.Pytester) -> None:
         ("fail_killed_midway", "baseline: *signal 9*"),
     ],
 )
-def test_decode_needs_a_usable_baseline(pytester: pytest.Pytester, baseline: str | None, reason: str) -> None:
-    """A recorded decode speed is compared with an H2O-off recording of the same rows, and with nothing else."""
+def test_decode_needs_a_usable_baseline(
+    pytester: pytest.Pytester, baseline: str | None, reason: str
+) -> None:
+    """A recorded decode speed is compared with an H2O-off recording of the same rows, and with
+    nothing else.
+    """
     arguments = ["--h2o-replay-baseline", str(GOLDEN / baseline)] if baseline else []
-    found = verdicts(pytester, GOLDEN / "bench_full", "-m", "runtime", "-k", "decode_drop", *arguments)
+    found = verdicts(
+        pytester, GOLDEN / "bench_full", "-m", "runtime", "-k", "decode_drop", *arguments
+    )
     assert found["decode_drop"]["outcome"] == "fail"
-    pytest.LineMatcher([str(found["decode_drop"]["reason"]).replace("\n", " ")]).fnmatch_lines([reason])
+    pytest.LineMatcher([str(found["decode_drop"]["reason"]).replace("\n", " ")]).fnmatch_lines(
+        [reason]
+    )
 
 
 def test_decode_beside_a_baseline(pytester: pytest.Pytester) -> None:
-    """The candidate decoded faster than its baseline, but over KV of earlier repeats: the verdict warns of it."""
+    """The candidate decoded faster than its baseline, but over KV of earlier repeats: the verdict
+    warns of it.
+    """
     found = verdicts(
         pytester, GOLDEN / "bench_full", "-m", "runtime", "-k", "decode_drop", "--h2o-replay-baseline",
         str(GOLDEN / "bench_baseline"),
@@ -231,7 +319,9 @@ def test_layout_of_the_original_sweep(pytester: pytest.Pytester, tmp_path: Path)
     run = Path(shutil.copytree(GOLDEN / "bench_full", tmp_path / "run"))
     (run / "launches.json").unlink()
     names = ("run_0001_p512_g128", "run_0002_p1024_g128")
-    entries = [{"run_id": name, "prompt_len": 512, "gen_len": 128, "return_code": 0} for name in names]
+    entries = [
+        {"run_id": name, "prompt_len": 512, "gen_len": 128, "return_code": 0} for name in names
+    ]
     entries[1]["return_code"] = 1
     (run / "manifest.json").write_text(json.dumps(entries))
     reason = str(verdicts(pytester, run, "-m", "runtime", "-k", "fallback")["fallback"]["reason"])
@@ -252,12 +342,20 @@ def test_layout_of_the_original_sweep(pytester: pytest.Pytester, tmp_path: Path)
         ({"manifest.json": '[{"run_id": 1}]'}, "*manifest.json: 0.run_id*"),
     ],
 )
-def test_nothing_to_replay(pytester: pytest.Pytester, tmp_path: Path, content: dict[str, str], message: str) -> None:
+def test_nothing_to_replay(
+    pytester: pytest.Pytester, tmp_path: Path, content: dict[str, str], message: str
+) -> None:
     """A directory that cannot be replayed is a usage error naming the file and the fault."""
     for name, text in content.items():
         (tmp_path / name).write_text(text)
     result = pytester.runpytest_subprocess(
-        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "--h2o-replay", str(tmp_path)
+        str(ROOT / "gates"),
+        "--rootdir",
+        str(ROOT),
+        "-p",
+        "no:cacheprovider",
+        "--h2o-replay",
+        str(tmp_path),
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
@@ -276,21 +374,33 @@ COMPLETE = {
         ("online", {"entry_mode": "chunked"}, {"online_sim_lossless", "offline_complete"}),
         ("upper", {"entry_mode": "aggregate"}, {"upper_bound_lossless"}),
         ("online", {"entry_mode": "per_meta"}, set()),
-        ("online", {"skipped_entries": 2, "skip_reasons": {"missing_k_or_v_file": 2}}, {"online_sim_lossless"}),
+        (
+            "online",
+            {"skipped_entries": 2, "skip_reasons": {"missing_k_or_v_file": 2}},
+            {"online_sim_lossless"},
+        ),
         ("online", {"skipped_entries": 1, "skip_reasons": {"compression_failed": 1}}, set()),
         ("online", {"lossless_ratio": 1.9}, set()),
         ("online", {"compressed_bytes": 1200, "lossless_ratio": 1.1667}, {"offline_complete"}),
         ("online", {"raw_bytes": 0, "compressed_bytes": 0, "lossless_ratio": 0}, set()),
         ("online", {"skipped_entries": None}, set()),
         ("online", {"k_lossless_ratio": "abc"}, set()),
-        ("online", {"evaluated_share": None, "verified": None}, {"online_sim_lossless", "offline_complete"}),
+        (
+            "online",
+            {"evaluated_share": None, "verified": None},
+            {"online_sim_lossless", "offline_complete"},
+        ),
         ("online", {"evaluated_share": 0.5, "evaluated_byte_share": 1}, {"online_sim_lossless"}),
         (
             "online",
             {"k_lossless_ratio": 1.2, "v_lossless_ratio": 1.7},
             {"online_sim_lossless", "offline_complete", "tensor_lossless"},
         ),
-        ("online_sim", {"verified": False, "lossless": True}, {"online_sim_lossless", "offline_complete"}),
+        (
+            "online_sim",
+            {"verified": False, "lossless": True},
+            {"online_sim_lossless", "offline_complete"},
+        ),
         (
             "online_sim",
             {"verified": True, "lossless": True},
@@ -299,9 +409,15 @@ COMPLETE = {
     ],
 )
 def test_offline_results_in_the_directory(
-    pytester: pytest.Pytester, tmp_path: Path, name: str, change: dict[str, object], passing: set[str]
+    pytester: pytest.Pytester,
+    tmp_path: Path,
+    name: str,
+    change: dict[str, object],
+    passing: set[str],
 ) -> None:
-    """An offline result beside the logs is judged: its ratio, and whether it stands for the whole dump."""
+    """An offline result beside the logs is judged: its ratio, and whether it stands for the whole
+    dump.
+    """
     recording = Path(shutil.copytree(GOLDEN / "bench_full", tmp_path / "run"))
     (recording / f"offline_lossless_{name}.json").write_text(json.dumps(COMPLETE | change))
     found = verdicts(pytester, recording, "-m", "offline")

@@ -1,4 +1,6 @@
-"""The files of a run directory: the original's keys, valid against the schemas that ship, equal numbers everywhere."""
+"""The files of a run directory: the original's keys, valid against the schemas that ship, equal
+numbers everywhere.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pytest_h2o import session
 from pytest_h2o.report import models
+from pytest_h2o.session import session
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = Path(models.__file__).parent / "schemas"
@@ -70,9 +72,13 @@ def test_shipped_schemas_are_the_models() -> None:
     }
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "presets").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "presets").glob("*.json")), ids=lambda path: path.stem
+)
 def test_presets_are_valid(path: Path) -> None:
-    """Every preset that ships is valid against the schema that ships, which refuses a misspelt key."""
+    """Every preset that ships is valid against the schema that ships, which refuses a misspelt
+    key.
+    """
     jsonschema.validate(document(path), schema("preset"))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**document(path), "h2o_keep_ratio": [0.3]}, schema("preset"))
@@ -98,7 +104,10 @@ def test_all_in_one_writes_everything(pytester: pytest.Pytester) -> None:
     report = document(out / "all_in_one" / "all_in_one_report.json")
     assert report["suite_counts"] == {"runtime": 3, "m3": 1, "llm_demo": 1, "final": 1}
     assert lines(out / "all_in_one" / "all_in_one_results.jsonl") == report["rows"]
-    assert lines(out / "final" / "results.jsonl") == document(out / "final" / "final_report.json")["rows"]
+    assert (
+        lines(out / "final" / "results.jsonl")
+        == document(out / "final" / "final_report.json")["rows"]
+    )
     for row in report["rows"]:
         assert (out / row["summary"]).is_file()
         assert row["return_code"] == (0 if row["overall_pass"] else 1)
@@ -107,8 +116,12 @@ def test_all_in_one_writes_everything(pytester: pytest.Pytester) -> None:
 
 def test_parts_that_are_off(pytester: pytest.Pytester) -> None:
     """A part that its knob turns off is neither judged nor reported."""
-    off = [word for name in ("RUNTIME_FIXED", "M3", "FINAL") for word in ("--h2o-set", f"RUN_{name}=0")]
-    report = document(replay(pytester, "-m", "all_in_one", *off) / "all_in_one" / "all_in_one_report.json")
+    off = [
+        word for name in ("RUNTIME_FIXED", "M3", "FINAL") for word in ("--h2o-set", f"RUN_{name}=0")
+    ]
+    report = document(
+        replay(pytester, "-m", "all_in_one", *off) / "all_in_one" / "all_in_one_report.json"
+    )
     assert report["suite_counts"] == {"runtime": 2, "llm_demo": 1}
 
 
@@ -120,7 +133,9 @@ def properties(path: Path) -> Iterator[dict[str, str]]:
 
 
 def test_numbers_are_equal_everywhere(pytester: pytest.Pytester) -> None:
-    """JUnit, summary.json and the Quality Gate hold the same values, and the case's row is the report's."""
+    """JUnit, summary.json and the Quality Gate hold the same values, and the case's row is the
+    report's.
+    """
     out = replay(pytester, "-m", "runtime")
     gates = document(out / "summary.json")["gates"]
     junit = {(item["gate"], item["case"]): item for item in properties(pytester.path / "junit.xml")}
@@ -128,24 +143,40 @@ def test_numbers_are_equal_everywhere(pytester: pytest.Pytester) -> None:
     for gate in gates:
         text = junit[gate["gate"], gate["case"]].get("value")
         assert gate["value"] == (None if text is None else float(text))
-    values = {gate["gate"]: gate["value"] for gate in gates if gate["case"] in ("full_strict", "offline")}
-    quality = dict(re.findall(r"^- (\w+): (.*)$", (out / "cases/full_strict/summary.md").read_text(), re.MULTILINE))
+    values = {
+        gate["gate"]: gate["value"] for gate in gates if gate["case"] in ("full_strict", "offline")
+    }
+    quality = dict(
+        re.findall(
+            r"^- (\w+): (.*)$", (out / "cases/full_strict/summary.md").read_text(), re.MULTILINE
+        )
+    )
     assert float(quality["lossy_best"]) == pytest.approx(values["lossy"], abs=1e-4)
-    assert float(quality["lossless_online_value"]) == pytest.approx(values["online_sim_lossless"], abs=1e-4)
-    assert float(quality["runtime_queue_peak_best"]) == pytest.approx(values["queue_peak"], abs=1e-4)
+    assert float(quality["lossless_online_value"]) == pytest.approx(
+        values["online_sim_lossless"], abs=1e-4
+    )
+    assert float(quality["runtime_queue_peak_best"]) == pytest.approx(
+        values["queue_peak"], abs=1e-4
+    )
     assert float(quality["decode_drop_ratio"]) == pytest.approx(values["decode_drop"], abs=1e-6)
     assert quality["quality_status"] == "PASS"
     assert quality["overall_pass"] == "true"
     for prefix in ("upper", "online"):
         evaluation = document(Path(quality[f"{prefix}_selected_json"]))
         assert quality[f"{prefix}_selected_entries"] == str(evaluation["selected_entries"])
-        assert quality[f"{prefix}_selected_layers"] == ",".join(map(str, evaluation["selected_layers"]))
+        assert quality[f"{prefix}_selected_layers"] == ",".join(
+            map(str, evaluation["selected_layers"])
+        )
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["one process", "xdist"])
 def test_junit_says_what_was_tested(pytester: pytest.Pytester, workers: list[str]) -> None:
-    """The suite's properties name runtime, kit, package, run directory, inputs and knobs, as summary.json does."""
-    out = replay(pytester, "-m", "runtime", "-k", "lossy and full_strict", "--h2o-kit", "v5", *workers)
+    """The suite's properties name runtime, kit, package, run directory, inputs and knobs, as
+    summary.json does.
+    """
+    out = replay(
+        pytester, "-m", "runtime", "-k", "lossy and full_strict", "--h2o-kit", "v5", *workers
+    )
     suite = ET.parse(pytester.path / "junit.xml").find("testsuite/properties")
     assert suite is not None
     found = {item.attrib["name"]: item.attrib["value"] for item in suite}
@@ -165,47 +196,68 @@ def test_sections_of_the_summary(pytester: pytest.Pytester) -> None:
     out = replay(pytester, "-m", "runtime", "-k", "full_strict or offline")
     text = (out / "cases/full_strict/summary.md").read_text()
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
-        "Best Lossy Ratio", "Best Decode TPS", "Best Total Ratio", "Pareto Top-5 (by selected total then decode)",
+        "Best Lossy Ratio", "Best Decode TPS", "Best Total Ratio", "Pareto Top-5 (by selected "
+                                                                   "total then decode)",
         "Quality Gate",
     ]  # fmt: skip
     quality = dict(re.findall(r"^- (\w+): (.*)$", text, re.MULTILINE))
-    [row] = re.findall(r"^\| 1 \(.*", text.partition("## Best Total Ratio")[2].partition("## Pareto")[0], re.MULTILINE)
+    [row] = re.findall(
+        r"^\| 1 \(.*",
+        text.partition("## Best Total Ratio")[2].partition("## Pareto")[0],
+        re.MULTILINE,
+    )
     lossy, _, total = (float(cell) for cell in row.split("|")[3:6])
     assert total == pytest.approx(lossy * float(quality["lossless_selected_value"]), rel=1e-3)
     assert float(quality["avg_total_ratio"]) == pytest.approx(total, rel=1e-3)
 
 
 def test_keys_of_the_quality_gate(pytester: pytest.Pytester) -> None:
-    """The keys come in the original's order; a limit's target is there only while the limit is on."""
-    out = replay(pytester, "-m", "runtime", "-k", "full_strict", "--h2o-set", "MAX_LOSSLESS_ASYNC_WAIT_US=-1")
+    """The keys come in the original's order; a limit's target is there only while the limit is
+    on.
+    """
+    out = replay(
+        pytester, "-m", "runtime", "-k", "full_strict", "--h2o-set", "MAX_LOSSLESS_ASYNC_WAIT_US=-1"
+    )
     section = (out / "cases/full_strict/summary.md").read_text().partition("## Quality Gate")[2]
     keys = re.findall(r"^- (\w+): ", section, re.MULTILINE)
     assert " ".join(keys) == (
-        "quality_status lossy_target lossy_best lossy_pass lossless_target lossless_selected_source "
+        "quality_status lossy_target lossy_best lossy_pass lossless_target "
+        "lossless_selected_source "
         "lossless_selected_value lossless_selected_pass lossless_online_value lossless_online_pass "
         "runtime_decomp_required runtime_decomp_best_us runtime_metric_columns_strict "
         "runtime_metric_columns_ok runtime_metric_columns_pass runtime_metric_missing_columns "
         "runtime_decomp_gate_enabled runtime_decomp_target_us runtime_async_queue_peak_best "
-        "runtime_async_queue_activity_required runtime_async_wait_best_us runtime_async_wait_gate_enabled "
-        "runtime_decode_cache_hit_best runtime_decode_cache_miss_best runtime_decode_cache_activity_best "
-        "runtime_decode_cache_required runtime_decode_cache_activity_required runtime_decomp_required_pass "
+        "runtime_async_queue_activity_required runtime_async_wait_best_us "
+        "runtime_async_wait_gate_enabled "
+        "runtime_decode_cache_hit_best runtime_decode_cache_miss_best "
+        "runtime_decode_cache_activity_best "
+        "runtime_decode_cache_required runtime_decode_cache_activity_required "
+        "runtime_decomp_required_pass "
         "runtime_decomp_budget_pass runtime_async_queue_activity_pass runtime_async_wait_pass "
-        "runtime_decode_cache_required_pass runtime_decode_cache_activity_pass runtime_queue_peak_best "
+        "runtime_decode_cache_required_pass runtime_decode_cache_activity_pass "
+        "runtime_queue_peak_best "
         "runtime_fallback_best runtime_backpressure_skip_best runtime_queue_peak_gate_enabled "
         "runtime_queue_peak_target runtime_queue_peak_pass runtime_fallback_gate_enabled "
         "runtime_fallback_target runtime_fallback_pass runtime_backpressure_skip_gate_enabled "
         "runtime_backpressure_skip_pass runtime_decomp_pass overall_pass decode_baseline "
-        "decode_baseline_source decode_baseline_samples decode_best decode_drop_ratio decode_drop_target "
+        "decode_baseline_source decode_baseline_samples decode_best decode_drop_ratio "
+        "decode_drop_target "
         "decode_pass"
     )
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one process", "xdist"])
 def test_a_part_of_a_suite_accepts_nothing(pytester: pytest.Pytester, workers: list[str]) -> None:
-    """With some of its gates deselected a suite's report names them and does not say that it passed."""
+    """With some of its gates deselected a suite's report names them and does not say that it
+    passed.
+    """
     out = replay(pytester, "-m", "m3", "-k", "queue_peak or fallback", *workers)
     report = document(out / "m3" / "m3_report.json")
-    assert (report["overall_pass"], report["overall_pass_runs"], report["total_runs"]) == (False, 0, 2)
+    assert (report["overall_pass"], report["overall_pass_runs"], report["total_runs"]) == (
+        False,
+        0,
+        2,
+    )
     page = (out / "cases" / "joint_store-1" / "summary.md").read_text()
     assert "not judged: gates/test_runtime.py::test_lossy\\[joint_store-1]" in page
     assert "joint_full" not in page
@@ -219,19 +271,33 @@ def test_a_part_of_a_suite_accepts_nothing(pytester: pytest.Pytester, workers: l
     ("selection", "headline"),
     [
         (["-m", "offline"], "Accepted: offline"),
-        (["-m", "offline", "-k", "tensor"], "No acceptance: 2 of 6 gates of offline judged, none failed"),
+        (
+            ["-m", "offline", "-k", "tensor"],
+            "No acceptance: 2 of 6 gates of offline judged, none failed",
+        ),
         (["-m", "offline or m3", "-k", "tensor"], "No acceptance: 2 of *"),
-        (["-m", "offline", "--deselect", "gates/test_offline.py::test_offline_verified"], "No acceptance: 5 of 6 *"),
-        (["-m", "offline", f"--ignore={ROOT / 'gates' / 'test_m3.py'}"], "No acceptance: single gates of offline *"),
+        (
+            ["-m", "offline", "--deselect", "gates/test_offline.py::test_offline_verified"],
+            "No acceptance: 5 of 6 *",
+        ),
+        (
+            ["-m", "offline", f"--ignore={ROOT / 'gates' / 'test_m3.py'}"],
+            "No acceptance: single gates of offline *",
+        ),
     ],
 )
-def test_acceptance_is_of_a_whole_suite(pytester: pytest.Pytester, selection: list[str], headline: str) -> None:
+def test_acceptance_is_of_a_whole_suite(
+    pytester: pytest.Pytester, selection: list[str], headline: str
+) -> None:
     """Passing gates accept the suite that was asked for only if all of its gates are among them."""
     out = replay(pytester, *selection)
     found = document(out / "summary.json")
     accepted = headline.startswith("Accepted")
     assert {gate["outcome"] for gate in found["gates"]} == {"pass"}
-    assert (found["overall_pass"], found["suite"]) == (accepted, "offline" if selection[1] == "offline" else "")
+    assert (found["overall_pass"], found["suite"]) == (
+        accepted,
+        "offline" if selection[1] == "offline" else "",
+    )
     assert accepted <= (not found["not_judged"])
     for page in ("summary.md", "report.html"):
         pytest.LineMatcher((out / page).read_text().splitlines()).fnmatch_lines([f"*{headline}*"])
@@ -249,7 +315,10 @@ def test_a_gate_named_alone_accepts_nothing(pytester: pytest.Pytester) -> None:
     assert document(pytester.path / "out" / "summary.json")["overall_pass"] is False
     page = (pytester.path / "out" / "summary.md").read_text()
     assert page.startswith("# No acceptance: single gates judged, none failed\n")
-    assert "- overall_pass: false" in (pytester.path / "out" / "cases" / "full_strict" / "summary.md").read_text()
+    assert (
+        "- overall_pass: false"
+        in (pytester.path / "out" / "cases" / "full_strict" / "summary.md").read_text()
+    )
 
 
 def test_what_was_not_measured_is_null(pytester: pytest.Pytester) -> None:
@@ -267,35 +336,61 @@ def test_what_was_not_measured_is_null(pytester: pytest.Pytester) -> None:
     ("run", "labels", "speeds"),
     [
         ("bench_columns_varied", ["p64_g8"] * 4, [173.34, 404.47, 140.63, 439.22]),
-        ("bench_prefill_decode_table", ["pp64", "pp128", "tg16", "pp64+tg16"], [None, None, 758.76, None]),
+        (
+            "bench_prefill_decode_table",
+            ["pp64", "pp128", "tg16", "pp64+tg16"],
+            [None, None, 758.76, None],
+        ),
         ("fail_missing_weights", ["p64_g16"], None),
     ],
 )
 def test_one_line_per_row(
     pytester: pytest.Pytester, run: str, labels: list[str], speeds: list[float | None] | None
 ) -> None:
-    """Every row of a recorded table is in metrics.csv, decode speed first, and a launch that printed none is, too."""
+    """Every row of a recorded table is in metrics.csv, decode speed first, and a launch that
+    printed none is, too.
+    """
     table = pd.read_csv(
-        replay(pytester, "-m", "runtime", "-k", "lossy", "--h2o-replay", str(GOLDEN / run)) / "metrics.csv"
+        replay(pytester, "-m", "runtime", "-k", "lossy", "--h2o-replay", str(GOLDEN / run))
+        / "metrics.csv"
     )
     assert list(table["label"]) == labels
     columns = list(table.columns)
-    assert columns[columns.index("cpu_seconds") + 1 :][:2] == (["decode_tps", "prefill_tps"] if speeds else [])
+    assert columns[columns.index("cpu_seconds") + 1 :][:2] == (
+        ["decode_tps", "prefill_tps"] if speeds else []
+    )
     if speeds:
         assert [None if np.isnan(speed) else speed for speed in table["decode_tps"]] == speeds
 
 
 def test_one_line_per_prompt(pytester: pytest.Pytester) -> None:
-    """Record and summary of a prompt agree in its line; one whose record is lost is there, with what is wrong."""
+    """Record and summary of a prompt agree in its line; one whose record is lost is there, with
+    what is wrong.
+    """
     out = replay(pytester, "-m", "llm_demo", "--h2o-replay", str(GOLDEN / "demo_full"))
-    rows = {Path(row["prompt_file"]).stem: row for row in lines(out / "llm_demo" / "candidate_runs.jsonl")}
+    rows = {
+        Path(row["prompt_file"]).stem: row
+        for row in lines(out / "llm_demo" / "candidate_runs.jsonl")
+    }
     good, ignored = rows["prompt_512_1"], rows["prompt_128_1"]
-    assert (good["status_reason"], good["effective_returncode"], good["prompt_bucket"]) == ("ok", 0, "512")
-    assert (good["prompt_tokens"], good["cli_prompt_tokens"], good["decode_tokens"]) == (751, 751, 256)
+    assert (good["status_reason"], good["effective_returncode"], good["prompt_bucket"]) == (
+        "ok",
+        0,
+        "512",
+    )
+    assert (good["prompt_tokens"], good["cli_prompt_tokens"], good["decode_tokens"]) == (
+        751,
+        751,
+        256,
+    )
     assert good["decode_s"] == pytest.approx(good["cli_decode_s"], abs=0.006)
     assert good["decode_tps"] == pytest.approx(256 / good["decode_s"])
     assert good["h2o_metrics"]["h2o_total_evict_tokens"] == 4736
-    assert (ignored["returncode"], ignored["effective_returncode"], ignored["h2o_metrics"]) == (0, 2, {})
+    assert (ignored["returncode"], ignored["effective_returncode"], ignored["h2o_metrics"]) == (
+        0,
+        2,
+        {},
+    )
     assert "0 prompt tokens" in ignored["status_reason"]
     assert not ignored["has_jsonl_summary_metrics"]
     assert ignored["decode_tps"] is None

@@ -1,4 +1,6 @@
-"""One recorded session of the embedded runtime, damaged in one place at a time: exactly the gates in charge fail."""
+"""One recorded session of the embedded runtime, damaged in one place at a time: exactly the gates
+in charge fail.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,13 @@ PRELOADED = (np, pd)
 Damage = Callable[[Path], None]
 
 
-def judge(pytester: pytest.Pytester, session: Path, select: str = "not joint", *arguments: str) -> set[str]:
+def judge(
+    pytester: pytest.Pytester, session: Path, select: str = "not joint", *arguments: str
+) -> set[str]:
     """Replay ``session`` and return the names of the gates that did not pass; none may error."""
-    settings = [word for name, value in SETTINGS.items() for word in ("--h2o-set", f"{name}={value}")]
+    settings = [
+        word for name, value in SETTINGS.items() for word in ("--h2o-set", f"{name}={value}")
+    ]
     result = pytester.runpytest_inprocess(
         str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-m", "final", "-k", select,
         "--h2o-replay", str(session), "--h2o-runtime", "embedded", *settings, *arguments,
@@ -95,10 +101,17 @@ def test_the_recorded_session_is_accepted(pytester: pytest.Pytester, session: Pa
     [
         (cell("h2o_lossless_backpressure_skip", "1.00 ± 0.00"), {"test_backpressure[full_strict]"}),
         (cell("h2o_lossless_async_wait_us", "90000.00 ± 0.00"), {"test_async_wait[full_strict]"}),
-        (cell("h2o_lossless_decode_cache_miss", "0.00 ± 0.00"), {"test_decode_cache_activity[full_strict]"}),
+        (
+            cell("h2o_lossless_decode_cache_miss", "0.00 ± 0.00"),
+            {"test_decode_cache_activity[full_strict]"},
+        ),
         (
             random_kv,
-            {"test_online_sim_lossless", "test_upper_bound_lossless", *(f"test_tensor_lossless[{t}]" for t in "kv")},
+            {
+                "test_online_sim_lossless",
+                "test_upper_bound_lossless",
+                *(f"test_tensor_lossless[{t}]" for t in "kv"),
+            },
         ),
         (truncated_kv, {"test_offline_complete"}),
     ],

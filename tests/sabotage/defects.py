@@ -1,4 +1,5 @@
-"""Defects of runtimes: each function changes what one launch prints or leaves behind; its docstring says how.
+"""Defects of runtimes: each function changes what one launch prints or leaves behind; its docstring
+says how.
 
 Standard library only: stand-in programs import this module as well.
 """
@@ -46,7 +47,9 @@ def effective_ratio_of_one(launch: Launch) -> None:
 
 
 def plans_again_and_again(launch: Launch) -> None:
-    """A program without counters plans the same eviction at every update, and its cache grows on."""
+    """A program without counters plans the same eviction at every update, and its cache grows
+    on.
+    """
     if launch.is_baseline:
         return
     columns = list(launch.cells)
@@ -89,7 +92,9 @@ def config_overwritten(launch: Launch) -> None:
 
 def other_config_file(launch: Launch) -> None:
     """The program reads a config file of its own."""
-    launch.stdout = re.sub(r"(?m)^config path is .*$", "config path is /opt/model/default.json", launch.stdout)
+    launch.stdout = re.sub(
+        r"(?m)^config path is .*$", "config path is /opt/model/default.json", launch.stdout
+    )
 
 
 def recent_tokens_of_its_own(launch: Launch) -> None:
@@ -99,7 +104,11 @@ def recent_tokens_of_its_own(launch: Launch) -> None:
 
 def never_decoded(launch: Launch) -> None:
     """Blocks are encoded and never decoded."""
-    for column in ("h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit", "h2o_lossless_decode_cache_miss"):
+    for column in (
+        "h2o_lossless_decomp_us",
+        "h2o_lossless_decode_cache_hit",
+        "h2o_lossless_decode_cache_miss",
+    ):
         launch.put(column, 0)
 
 
@@ -127,12 +136,16 @@ def blocks_without_trace(launch: Launch) -> None:
 
 
 def restore_not_timed(launch: Launch) -> None:
-    """Decode time stops while blocks are restored. The times are given: those of a busy machine may hide as much."""
+    """Decode time stops while blocks are restored. The times are given: those of a busy machine may
+    hide as much.
+    """
     launch.record["seconds"] = 0.2 if launch.is_baseline else 0.6
 
 
 def restore_longer_than_decode(launch: Launch) -> None:
-    """In store mode the decoding thread waits longer for restored values than all decoding is said to take."""
+    """In store mode the decoding thread waits longer for restored values than all decoding is said
+    to take.
+    """
     if launch.arm == "store":
         launch.put("h2o_lossless_decomp_us", 45_000)
 
@@ -152,14 +165,18 @@ def tokens_requested(launch: Launch) -> None:
 
 
 def stops_early(launch: Launch) -> None:
-    """The candidate meets an end token after a few tokens, where the context is short and decoding is fast."""
+    """The candidate meets an end token after a few tokens, where the context is short and decoding
+    is fast.
+    """
     if not launch.is_baseline:
         launch.metrics["decode_tokens"] = 8
         launch.set_decode(launch.decode_tps * 1.5)
 
 
 def bench_stops_early(launch: Launch) -> None:
-    """The measured response ends at an end token, and the speed counts every token that was asked for."""
+    """The measured response ends at an end token, and the speed counts every token that was asked
+    for.
+    """
     if not launch.is_baseline:
         end = float(launch.cells["h2o_kv_tokens_end"].split(" ")[0])
         launch.put("h2o_kv_tokens_end", end - 30)
@@ -174,7 +191,9 @@ def baseline_with_h2o(launch: Launch) -> None:
 def baseline_logs_plans(launch: Launch) -> None:
     """The baseline prints ratios of 1 and evicts all the same."""
     if launch.is_baseline:
-        launch.stdout += "[H2O] layer=2 kv=521 keep_ratio=0.3244 evict=352 lossy_ratio=3.0826 evict_us=7\n"
+        launch.stdout += (
+            "[H2O] layer=2 kv=521 keep_ratio=0.3244 evict=352 lossy_ratio=3.0826 evict_us=7\n"
+        )
 
 
 def baseline_on_other_prompts(launch: Launch) -> None:
@@ -358,7 +377,11 @@ def budget_in_exponents(launch: Launch) -> None:
 def prompt_crashes(launch: Launch) -> None:
     """One prompt ends with a segmentation fault and is left out of the averages."""
     if launch.label == "prompt_512_2" and not launch.is_baseline:
-        launch.record |= {"status": "failed", "reason": "ended by signal 11 (SIGSEGV)", "returncode": -11}
+        launch.record |= {
+            "status": "failed",
+            "reason": "ended by signal 11 (SIGSEGV)",
+            "returncode": -11,
+        }
 
 
 def crashes(launch: Launch) -> None:
@@ -383,7 +406,9 @@ def evicts_on_no_prompt(launch: Launch) -> None:
     """Real prompts: nothing is ever evicted."""
     if not launch.is_baseline:
         for key in launch.metrics:
-            if key.startswith("h2o_") and ("evict" in key or key.endswith(("keep_ratio", "lossy_ratio"))):
+            if key.startswith("h2o_") and (
+                "evict" in key or key.endswith(("keep_ratio", "lossy_ratio"))
+            ):
                 launch.metrics[key] = 1 if key.endswith("ratio") else 0
         launch.stdout = H2O_LINE.sub("", launch.stdout)
 
@@ -406,7 +431,12 @@ def scrambled_text(launch: Launch) -> None:
     """Under eviction the model writes random pieces of words."""
     if not launch.is_baseline:
         letters = "etaoinshrdlucmfwypvbgkjqxz .,;(){}=_0123456789QXZ"
-        _text(launch, "".join(letters[(i * 7919 + i * i * 31 + len(launch.label) * 13) % 49] for i in range(220)))
+        _text(
+            launch,
+            "".join(
+                letters[(i * 7919 + i * i * 31 + len(launch.label) * 13) % 49] for i in range(220)
+            ),
+        )
 
 
 def one_word_for_ever(launch: Launch) -> None:
@@ -416,7 +446,9 @@ def one_word_for_ever(launch: Launch) -> None:
 
 
 def one_answer_scrambled(launch: Launch) -> None:
-    """Under eviction the model writes random letters for one long prompt, and text for the others."""
+    """Under eviction the model writes random letters for one long prompt, and text for the
+    others.
+    """
     if launch.label == "prompt_2048_1":
         scrambled_text(launch)
 
@@ -424,7 +456,10 @@ def one_answer_scrambled(launch: Launch) -> None:
 def canned_answer(launch: Launch) -> None:
     """Under eviction every prompt is answered with the same paragraph."""
     if not launch.is_baseline:
-        _text(launch, "The cache holds what was read before. When it is full, some of it has to go. " * 3)
+        _text(
+            launch,
+            "The cache holds what was read before. When it is full, some of it has to go. " * 3,
+        )
 
 
 def fallback_in_lines_only(launch: Launch) -> None:
@@ -484,7 +519,9 @@ def evicts_front_layers(launch: Launch) -> None:
     """Layers 0 and 1 lose tokens, though H2O begins at layer 2."""
     if not launch.is_baseline:
         plans = H2O_LINE.findall(launch.stdout)[:2]
-        launch.stdout += "\n" + "".join(re.sub(r"layer=\d+", f"layer={at}", plan) for at, plan in enumerate(plans))
+        launch.stdout += "\n" + "".join(
+            re.sub(r"layer=\d+", f"layer={at}", plan) for at, plan in enumerate(plans)
+        )
 
 
 def deletes_its_config(launch: Launch) -> None:
@@ -541,7 +578,10 @@ def reads_a_third(launch: Launch) -> None:
 def answers_another_prompt(launch: Launch) -> None:
     """Real prompts: a cache serves the answer to another request."""
     if launch.label == "prompt_512_1" and not launch.is_baseline:
-        other = launch.directory.with_name(launch.name.replace("512_1-candidate", "2048_1-baseline")) / "stdout"
+        other = (
+            launch.directory.with_name(launch.name.replace("512_1-candidate", "2048_1-baseline"))
+            / "stdout"
+        )
         _, _, rest = other.read_text(errors="surrogateescape").partition("\nprompt file is ")
         _text(launch, rest.partition("\n")[2].rpartition("\n" + "#" * 33 + "\n")[0])
 

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
-from pytest_h2o.specs import LaunchSpec
 
 FLAGS = {"prompt_tokens": "-p", "gen_tokens": "-n", "repeat": "-rep", "threads": "-t"}
 RUNS = Path(__file__).parents[1] / "data" / "runs"
@@ -38,7 +38,9 @@ def demo_records(name: str, directory: Path) -> list[LaunchRecord]:
     ]  # fmt: skip
 
 
-def _keep(spec: LaunchSpec, launch: dict[str, object], directory: Path, files: Mapping[str, Path]) -> LaunchRecord:
+def _keep(
+    spec: LaunchSpec, launch: dict[str, object], directory: Path, files: Mapping[str, Path]
+) -> LaunchRecord:
     place = directory / spec.name
     place.mkdir(parents=True)
     for target, source in files.items():
@@ -66,4 +68,6 @@ def _demo_spec(name: str, argv: list[str]) -> LaunchSpec:
 
 
 def _config(path: Path) -> dict[str, bool | int | float | str]:
-    return {key: value for key, value in json.loads(path.read_text()).items() if key.startswith("kv_")}
+    return {
+        key: value for key, value in json.loads(path.read_text()).items() if key.startswith("kv_")
+    }

@@ -1,8 +1,9 @@
-"""A stand-in for ``llm_bench`` and ``llm_demo``: prints what the embedded runtime printed once, at speeds of its own.
+"""A stand-in for ``llm_bench`` and ``llm_demo``: prints what the embedded runtime printed once, at
+speeds of its own.
 
-Standard library only, so that it starts in a few hundredths of a second. All times are a hundredth of real ones, which
-keeps what is reported within the wall time of the process. A :class:`Launch` is also what a defect changes, in the
-running program or in a launch directory that is replayed.
+Standard library only, so that it starts in a few hundredths of a second. All times are a hundredth
+of real ones, which keeps what is reported within the wall time of the process. A :class:`Launch` is
+also what a defect changes, in the running program or in a launch directory that is replayed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ NOISE = 0.004
 class Launch:
     """What one launch prints: ``cells`` of the table row, ``metrics`` of the record, ``stdout``."""
 
-    def __init__(self, directory: Path, config: dict, program: str, label: str, repeat: int) -> None:
+    def __init__(
+        self, directory: Path, config: dict, program: str, label: str, repeat: int
+    ) -> None:
         self.directory, self.config, self.program, self.label = directory, config, program, label
         self.repeat, self.threads = repeat, 2
         self.cells: dict[str, str] = {}
@@ -63,7 +66,9 @@ class Launch:
     @property
     def decode_tokens(self) -> int:
         """Tokens decoded."""
-        return int(self.metrics["decode_tokens"] if self.metrics else re.search(r"_g(\d+)", self.label)[1])
+        return int(
+            self.metrics["decode_tokens"] if self.metrics else re.search(r"_g(\d+)", self.label)[1]
+        )
 
     @property
     def decode_tps(self) -> float:
@@ -75,10 +80,14 @@ class Launch:
     def imitate(self, template: Path) -> None:
         """Become the recorded launch, with speeds and spreads drawn for this launch's name."""
         self.stdout = (template / "stdout").read_bytes().decode(errors="surrogateescape")
-        self.stdout = re.sub(r"(_us=)(\d+)", lambda found: f"{found[1]}{int(found[2]) // FASTER}", self.stdout)
+        self.stdout = re.sub(
+            r"(_us=)(\d+)", lambda found: f"{found[1]}{int(found[2]) // FASTER}", self.stdout
+        )
         coin = random.Random(self.name)
         prefill = PREFILL_TPS * coin.uniform(1 - NOISE, 1 + NOISE)
-        decode = (DECODE_TPS["baseline"] if self.is_baseline else CANDIDATE_TPS) * coin.uniform(1 - NOISE, 1 + NOISE)
+        decode = (DECODE_TPS["baseline"] if self.is_baseline else CANDIDATE_TPS) * coin.uniform(
+            1 - NOISE, 1 + NOISE
+        )
         if self.program == "llm_demo":
             self.metrics = json.loads((template / "metrics.jsonl").read_text())
             for key in self.metrics:
@@ -94,7 +103,12 @@ class Launch:
                 if "±" in cell and "<br>" not in cell:
                     mean, std = map(float, cell.split("±"))
                     scale = FASTER if column.endswith("_us") else 1
-                    self.put(column, mean / scale, std / scale if self.repeat > 1 else 0.0, len(cell.split(".")[-1]))
+                    self.put(
+                        column,
+                        mean / scale,
+                        std / scale if self.repeat > 1 else 0.0,
+                        len(cell.split(".")[-1]),
+                    )
             lines = self.stdout.splitlines(keepends=True)
             logged = [line for line in lines if line.startswith("[H2O")]
             # Three responses were recorded: a warm-up and two repeats.
@@ -121,7 +135,9 @@ class Launch:
 
     def summarise(self) -> None:
         """Make the summary on stdout say what the record says."""
-        seconds = {kind: self.metrics[f"{kind}_us"] / 1e6 for kind in ("prefill", "decode", "sample")}
+        seconds = {
+            kind: self.metrics[f"{kind}_us"] / 1e6 for kind in ("prefill", "decode", "sample")
+        }
         lines = {
             "prompt tokens num = ": str(self.prompt_tokens),
             "decode tokens num = ": str(self.decode_tokens),
@@ -155,7 +171,11 @@ def stored(directory: Path) -> Launch:
     """The launch that is kept in ``directory``."""
     record = json.loads((directory / "launch.json").read_text())
     spec = record["spec"]
-    label = Path(spec["prompt_file"]).stem if spec["prompt_file"] else f"p{spec['prompt_tokens']}_g{spec['gen_tokens']}"
+    label = (
+        Path(spec["prompt_file"]).stem
+        if spec["prompt_file"]
+        else f"p{spec['prompt_tokens']}_g{spec['gen_tokens']}"
+    )
     config = json.loads((directory / "config.json").read_text())
     launch = Launch(directory, config, spec["program"], label, spec["repeat"] or 1)
     launch.record = record

@@ -1,7 +1,7 @@
 """The original kit's acceptance rules as plain functions: what they accept, for comparison.
 
-The offline ratio is taken as met: the original evaluates a fixed dump that the run under test cannot change. Decode
-speed is held against a baseline of the same batch, its most demanding mode.
+The offline ratio is taken as met: the original evaluates a fixed dump that the run under test
+cannot change. Decode speed is held against a baseline of the same batch, its most demanding mode.
 """
 
 from __future__ import annotations
@@ -32,9 +32,15 @@ def number(text: str) -> float:
 
 
 def rows_of(path: Path) -> list[Row]:
-    """Rows of a log: the first header counts for the whole file, lines of another width are dropped."""
+    """Rows of a log: the first header counts for the whole file, lines of another width are
+    dropped.
+    """
     lines = [line.strip() for line in path.read_text().splitlines()] if path.is_file() else []
-    cells = [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines if line.startswith("|")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split(" |")]
+        for line in lines
+        if line.startswith("|")
+    ]
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:] if len(row) == len(cells[0])]
 
 
@@ -52,13 +58,20 @@ def decode(row: Row) -> float:
 def accepts_bench(launches: Path, arm: str, replicate: int) -> bool:
     """The runtime suite on one case: steps 4, 4.2 and 5, and the quality gate over its rows."""
     directories = sorted(launches.glob(f"bench-*x2-{arm}-r{replicate}"))
-    if not directories or any(json.loads((d / "launch.json").read_text())["returncode"] for d in directories):
+    if not directories or any(
+        json.loads((d / "launch.json").read_text())["returncode"] for d in directories
+    ):
         return False
     rows = [row for d in directories for row in rows_of(d / "log.md")]
     if not rows or not all(column in rows[0] for column in STRICT):
         return False
-    lossless, best = "h2o_lossless", {name: max(values(rows, name)) for name in (*STRICT, "h2o_lossy")}
-    raw, comp, comp_us, decomp_us = (values(rows, f"{lossless}_{part}") for part in ("raw_mb", "comp_mb", *TIMES))
+    lossless, best = (
+        "h2o_lossless",
+        {name: max(values(rows, name)) for name in (*STRICT, "h2o_lossy")},
+    )
+    raw, comp, comp_us, decomp_us = (
+        values(rows, f"{lossless}_{part}") for part in ("raw_mb", "comp_mb", *TIMES)
+    )
     ratios = zip(raw, values(rows, lossless), strict=True)
     return (
         any(size > 0 and ratio > 1 for size, ratio in ratios)
@@ -73,31 +86,44 @@ def accepts_bench(launches: Path, arm: str, replicate: int) -> bool:
 
 
 def spans_pass(stdout: str, bootstrap: int, step: int) -> bool:
-    """Block spans in the log: some line, none of 192 tokens, and some later block as expected if there is any."""
+    """Block spans in the log: some line, none of 192 tokens, and some later block as expected if
+    there is any.
+    """
     found = re.findall(r"\[H2O-LOSSLESS\].* tokens=(\d+) .*updates=(\d+)", stdout)
     later = [int(tokens) for tokens, updates in found if int(updates) >= 2]
-    return bool(found) and all(tokens != "192" for tokens, _ in found) and (not later or step in later)
+    return (
+        bool(found) and all(tokens != "192" for tokens, _ in found) and (not later or step in later)
+    )
 
 
 def decode_passes(launches: Path, rows: list[Row]) -> bool:
-    """The fastest row against the fastest row of the baseline; without a baseline nothing is asked."""
-    baseline = [decode(row) for d in launches.glob("bench-*-baseline-r1") for row in rows_of(d / "log.md")]
+    """The fastest row against the fastest row of the baseline; without a baseline nothing is
+    asked.
+    """
+    baseline = [
+        decode(row) for d in launches.glob("bench-*-baseline-r1") for row in rows_of(d / "log.md")
+    ]
     base = max(baseline, default=0.0)
     return base <= 0 or (base - max(decode(row) for row in rows)) / base <= DROP
 
 
 def accepts_prompts(launches: Path) -> bool:
-    """The real-prompt gate: return codes, decode drop overall and per bucket, some decompression."""
+    """The real-prompt gate: return codes, decode drop overall and per bucket, some
+    decompression.
+    """
     sides = {
-        side: [demo_run(d) for d in sorted(launches.glob(f"demo-*-{side}-r1"))] for side in ("baseline", "candidate")
+        side: [demo_run(d) for d in sorted(launches.glob(f"demo-*-{side}-r1"))]
+        for side in ("baseline", "candidate")
     }
     if not all(sides.values()) or not all(run["ok"] for runs in sides.values() for run in runs):
         return False
     buckets = [None, *dict.fromkeys(run["bucket"] for run in sides["candidate"])]
-    drops = [[mean_tps(sides[side], bucket) for side in ("baseline", "candidate")] for bucket in buckets]
-    return all(base <= 0 or (base - candidate) / base <= DEMO_DROP for base, candidate in drops) and any(
-        run["decomp_us"] > 0 for run in sides["candidate"]
-    )
+    drops = [
+        [mean_tps(sides[side], bucket) for side in ("baseline", "candidate")] for bucket in buckets
+    ]
+    return all(
+        base <= 0 or (base - candidate) / base <= DEMO_DROP for base, candidate in drops
+    ) and any(run["decomp_us"] > 0 for run in sides["candidate"])
 
 
 def demo_run(directory: Path) -> dict[str, object]:
@@ -123,8 +149,14 @@ def mean_tps(runs: list[dict[str, object]], bucket: object) -> float:
 
 
 def accepts(session: Path) -> bool:
-    """Whether the original would accept what a session's directory holds; cases that were not run are left out."""
+    """Whether the original would accept what a session's directory holds; cases that were not run
+    are left out.
+    """
     launches = session / "launches"
-    bench = [(arm, n) for arm in SPANS for n in (1, 2) if any(launches.glob(f"bench-*x2-{arm}-r{n}"))]
+    bench = [
+        (arm, n) for arm in SPANS for n in (1, 2) if any(launches.glob(f"bench-*x2-{arm}-r{n}"))
+    ]
     prompts = any(launches.glob("demo-*"))
-    return all(accepts_bench(launches, *case) for case in bench) and (not prompts or accepts_prompts(launches))
+    return all(accepts_bench(launches, *case) for case in bench) and (
+        not prompts or accepts_prompts(launches)
+    )

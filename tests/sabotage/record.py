@@ -1,4 +1,6 @@
-"""Record what the embedded runtime prints, as templates for stand-in programs: ``python tests/sabotage/record.py``."""
+"""Record what the embedded runtime prints, as templates for stand-in programs: ``python
+tests/sabotage/record.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pytest_h2o.cases import all_cases, baseline_of, launches
-from pytest_h2o.knobs import resolve
+from pytest_h2o.plan.cases import all_cases, baseline_of, launches
+from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes import EmbeddedRuntime
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "tests" / "data" / "honest"
 SETTINGS = ("PROMPTS=512,1024", "GENS=48", "REPEAT=2", "THREADS=2", "DECODE_TOKENS=64")
-PROMPTS = [ROOT / "prompts" / f"prompt_{bucket}_{number}.txt" for bucket in (128, 512, 2048) for number in (1, 2)]
+PROMPTS = [
+    ROOT / "prompts" / f"prompt_{bucket}_{number}.txt"
+    for bucket in (128, 512, 2048)
+    for number in (1, 2)
+]
 
 
 def main() -> None:
@@ -23,7 +29,9 @@ def main() -> None:
     knobs, os.environ["H2O_LOCK_DIR"] = resolve(SETTINGS), tempfile.mkdtemp()
     cases = all_cases(knobs)
     wanted = [
-        spec for name in ("full_strict", "store_tuned", "full_coverage") for spec in launches(cases[name], knobs, ())
+        spec
+        for name in ("full_strict", "store_tuned", "full_coverage")
+        for spec in launches(cases[name], knobs, ())
     ]
     wanted += launches(cases["candidate"], knobs, PROMPTS)
     specs = {spec.key: spec for one in wanted for spec in (one, baseline_of(one))}
@@ -36,7 +44,9 @@ def main() -> None:
             if path.is_file():
                 shutil.copy(path, target / path.name)
         printed = record.stdout.read_bytes()
-        printed = printed.replace(str(record.directory).encode(), b"launch").replace(str(ROOT).encode() + b"/", b"")
+        printed = printed.replace(str(record.directory).encode(), b"launch").replace(
+            str(ROOT).encode() + b"/", b""
+        )
         (target / "stdout").write_bytes(printed)
         print(target.name, record.status)
 

@@ -31,7 +31,13 @@ class Saboteur:
         name, _, case = self.gate.removesuffix("]").partition("[")
         if name == "bucket_decode":  # all of them: buckets are judged as one family
             return name
-        return "llm_demo" if self.suite == "demo" else case if case in (FULL, STORE) else "every_launch"
+        return (
+            "llm_demo"
+            if self.suite == "demo"
+            else case
+            if case in (FULL, STORE)
+            else "every_launch"
+        )
 
     @property
     def module(self) -> str:
@@ -49,31 +55,55 @@ FULL, STORE, PROMPTS = "full_strict", "store_tuned", "llm_demo"
 
 
 def bench(
-    defect: Callable[[Launch], None], gate: str, words: str, case: str = FULL, form: Form = "replayed"
+    defect: Callable[[Launch], None],
+    gate: str,
+    words: str,
+    case: str = FULL,
+    form: Form = "replayed",
 ) -> Saboteur:
     return Saboteur(defect, f"{gate}[{case}]", words, form)
 
 
 def demo(
-    defect: Callable[[Launch], None], gate: str, words: str, case: str = PROMPTS, form: Form = "replayed"
+    defect: Callable[[Launch], None],
+    gate: str,
+    words: str,
+    case: str = PROMPTS,
+    form: Form = "replayed",
 ) -> Saboteur:
     return Saboteur(defect, f"{gate}[{case}]", words, form, "demo")
 
 
 SABOTEURS = [
-    bench(defects.counts_dropped_plans, "lossy", "0 of 6 planned evictions were applied", form="launched"),
+    bench(
+        defects.counts_dropped_plans,
+        "lossy",
+        "0 of 6 planned evictions were applied",
+        form="launched",
+    ),
     bench(defects.kv_never_shrinks, "lossy", "KV holds 560 tokens per layer after 560"),
     bench(defects.bytes_stay, "lossy", "MiB are held for"),
     bench(defects.effective_ratio_of_one, "lossy", "hold 1/1.02 of their tokens"),
-    bench(defects.plans_again_and_again, "lossy", "plans were made and not applied", form="launched"),
+    bench(
+        defects.plans_again_and_again, "lossy", "plans were made and not applied", form="launched"
+    ),
     bench(defects.ratio_from_target, "lossy", "lossy ratio 3.2 with"),
     bench(defects.ratio_without_plans, "lossy", "no [H2O] plan line was printed"),
     bench(defects.h2o_keys_ignored, "lossy", "H2O never triggered", form="launched"),
-    bench(defects.config_overwritten, "settings", "kv_h2o_target_lossy_ratio is 2.0, asked for 3.2", form="launched"),
+    bench(
+        defects.config_overwritten,
+        "settings",
+        "kv_h2o_target_lossy_ratio is 2.0, asked for 3.2",
+        form="launched",
+    ),
     demo(defects.other_config_file, "settings", "config path is /opt/model/default.json"),
     bench(defects.recent_tokens_of_its_own, "settings", "recent=32, asked for 96"),
     bench(defects.never_decoded, "lossless_active", "decoding took 0"),
-    bench(defects.decodes_to_something_else, "lossless_active", "0 of 3 blocks were decoded and compared equal"),
+    bench(
+        defects.decodes_to_something_else,
+        "lossless_active",
+        "0 of 3 blocks were decoded and compared equal",
+    ),
     demo(defects.nothing_decompressed, "decompression_active", "0 MiB were decoded"),
     bench(defects.lossless_ratio_invented, "lossless_active", "ratio 4 of"),
     bench(defects.blocks_without_trace, "lossless_active", "no [H2O-LOSSLESS] line was printed"),
@@ -83,11 +113,20 @@ SABOTEURS = [
     demo(defects.tokens_requested, "decode_drop", "bytes of text for 512 decoded tokens"),
     demo(defects.stops_early, "decode_drop", "stopped early"),
     bench(defects.bench_stops_early, "decode_drop", "prompt and decoded tokens are 560"),
-    bench(defects.baseline_with_h2o, "decode_drop", "the baseline shows h2o_lossy 3.1", form="launched"),
+    bench(
+        defects.baseline_with_h2o,
+        "decode_drop",
+        "the baseline shows h2o_lossy 3.1",
+        form="launched",
+    ),
     bench(defects.baseline_logs_plans, "decode_drop", "the baseline shows 1 eviction plans"),
     demo(defects.baseline_on_other_prompts, "decode_drop", "prompt tokens is"),
     bench(defects.baseline_with_one_thread, "decode_drop", "threads is 1, asked for 2"),
-    bench(defects.baseline_of_another_model, "decode_drop", "model is weights, weights-large in the baseline"),
+    bench(
+        defects.baseline_of_another_model,
+        "decode_drop",
+        "model is weights, weights-large in the baseline",
+    ),
     bench(defects.rebuilt_between, "decode_drop", "llm_bench changed since"),
     bench(defects.numbers_of_the_baseline, "decode_drop", "tok/s as bench-p512_g48x1-baseline"),
     bench(defects.stale_log, "every_launch_usable", "as bench-p512_g48x2-full-r1", "joint_full"),
@@ -95,23 +134,37 @@ SABOTEURS = [
     bench(defects.no_log, "lossy", "the program printed no table", form="launched"),
     bench(defects.rows_twice, "lossy", "2 rows where 1 was launched", form="launched"),
     bench(defects.row_of_another_length, "lossy", "the row is p64_g48, launched was p512_g48"),
-    bench(defects.one_repeat, "settings", "± 0 in both speeds: 2 repeats were asked for", form="launched"),
+    bench(
+        defects.one_repeat,
+        "settings",
+        "± 0 in both speeds: 2 repeats were asked for",
+        form="launched",
+    ),
     bench(defects.fallback_absent, "fallback", "no value for h2o_lossless_fallback"),
     bench(
-        defects.fallback_negative, "fallback", "h2o_lossless_fallback is -1 ± 0 in p512_g48, which cannot be negative"
+        defects.fallback_negative,
+        "fallback",
+        "h2o_lossless_fallback is -1 ± 0 in p512_g48, which cannot be negative",
     ),
     bench(defects.fallback_now_and_then, "fallback", "h2o_lossless_fallback 0.33 is not <= 0"),
     bench(defects.queue_peak_absent, "queue_peak", "no value for h2o_lossless_queue_peak"),
     bench(defects.queue_peak_nan, "queue_peak", "h2o_lossless_queue_peak is nan ± nan"),
     bench(defects.queue_peak_negative, "queue_peak", "h2o_lossless_queue_peak is -1 ± 0"),
     bench(defects.queue_too_long, "queue_peak", "h2o_lossless_queue_peak 40 is not <= 8"),
-    bench(defects.queue_not_a_number, "queue_peak", "h2o_lossless_queue_peak is 'many', not a number"),
+    bench(
+        defects.queue_not_a_number, "queue_peak", "h2o_lossless_queue_peak is 'many', not a number"
+    ),
     bench(defects.infinite_speeds, "metric_columns", "decode_tps is inf ± nan", form="launched"),
     bench(defects.encodes_inline, "settings", "1 encode workers, most tasks queued or running: 0"),
     bench(defects.cache_never_hits, "settings", "280 lookups of 6 blocks and no hit", STORE),
     bench(defects.hits_without_blocks, "settings", "4 hits and 3 misses, and no block was encoded"),
     bench(defects.slow, "decode_drop", "slower than the baseline", form="launched"),
-    bench(defects.slow_at_one_length, "decode_drop", "slower than the baseline at p1024_g48", form="launched"),
+    bench(
+        defects.slow_at_one_length,
+        "decode_drop",
+        "slower than the baseline at p1024_g48",
+        form="launched",
+    ),
     demo(defects.slow_bucket, "bucket_decode", "slower than the baseline", "512", "launched"),
     demo(defects.slow_at_length, "bucket_decode", "slower than the baseline", "2048", "launched"),
     bench(defects.blocks_of_192, "block_spans", "first blocks of 192 tokens, asked for 128"),
@@ -138,10 +191,21 @@ SABOTEURS = [
     bench(defects.deletes_its_config, "settings", "config.json is gone", form="launched"),
     bench(defects.quantised_attention_in_table, "decode_drop", "attentionOption is Int8 Q,K,V"),
     demo(defects.more_tokens_than_asked, "decode_drop", "120 decoded tokens, asked for 64"),
-    bench(defects.rewrites_the_baseline, "decode_drop", "log.md changed after the launch had ended", form="launched"),
+    bench(
+        defects.rewrites_the_baseline,
+        "decode_drop",
+        "log.md changed after the launch had ended",
+        form="launched",
+    ),
     demo(defects.samples_while_it_decodes, "decode_drop", "a token longer than its baseline"),
-    demo(defects.reads_a_third, "decode_drop", "times as fast as its baseline, before any eviction"),
-    demo(defects.answers_another_prompt, "greedy_agreement", "the answer that the baseline gives to prompt_2048_1"),
+    demo(
+        defects.reads_a_third, "decode_drop", "times as fast as its baseline, before any eviction"
+    ),
+    demo(
+        defects.answers_another_prompt,
+        "greedy_agreement",
+        "the answer that the baseline gives to prompt_2048_1",
+    ),
     demo(defects.decodes_faster_than_memory, "decompression_active", "MiB were decoded in 0.001"),
     demo(defects.record_is_a_pipe, "launches", "metrics.jsonl is no regular file", form="launched"),
 ]

@@ -1,6 +1,8 @@
-"""The embedded engine with a defect in what it keeps: ``spoiled.main(defect)`` is ``h2o-llm-bench`` with that defect.
+"""The embedded engine with a defect in what it keeps: ``spoiled.main(defect)`` is ``h2o-llm-bench``
+with that defect.
 
-Unlike the stand-ins that print recorded numbers, these really evict, and really predict what they then predict.
+Unlike the stand-ins that print recorded numbers, these really evict, and really predict what they
+then predict.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ def no_sink() -> None:
 def quantised_attention() -> None:
     """A build in which quantised attention is always on, which turns H2O off."""
     setups = bench_options.setups
-    bench_options.setups = lambda options: (replace(setup, quantised=2) for setup in setups(options))
+    bench_options.setups = lambda options: (
+        replace(setup, quantised=2) for setup in setups(options)
+    )
 
 
 def main(defect: str) -> None:

@@ -10,9 +10,18 @@ from typing import Protocol
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TEMPLATES = ROOT / "tests" / "data" / "honest"
-SETTINGS = ("PROMPTS=512,1024", "GENS=48", "REPEAT=2", "THREADS=2", "DECODE_TOKENS=64", "FULL_RUNS=2")
+SETTINGS = (
+    "PROMPTS=512,1024",
+    "GENS=48",
+    "REPEAT=2",
+    "THREADS=2",
+    "DECODE_TOKENS=64",
+    "FULL_RUNS=2",
+)
 ACCEPTANCE = "full_strict or store_tuned or joint_full or llm_demo"
-WITHOUT = "not offline and not store_smoke and not tensor and not upper and not online and not sweep"
+WITHOUT = (
+    "not offline and not store_smoke and not tensor and not upper and not online and not sweep"
+)
 OPTIONS = ("--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist")
 SHIPPED = ROOT / "pytest_h2o" / "engine" / "weights"
 FILES = ("llm.mnn", "llm.mnn.weight", "llm_config.json", "tokenizer.txt", "embeddings_bf16.bin")
@@ -40,7 +49,11 @@ class Judged:
     @property
     def failed(self) -> dict[str, str]:
         """The gates that neither passed nor were turned off, with their reasons."""
-        return {gate: why for gate, (outcome, why) in self.gates.items() if outcome not in ("pass", "skipped")}
+        return {
+            gate: why
+            for gate, (outcome, why) in self.gates.items()
+            if outcome not in ("pass", "skipped")
+        }
 
 
 class Judge(Protocol):
@@ -51,7 +64,9 @@ class Judge(Protocol):
 
 @dataclass
 class Score:
-    """Saboteurs by name: whether a gate caught them as expected, and whether the original's rules would have."""
+    """Saboteurs by name: whether a gate caught them as expected, and whether the original's rules
+    would have.
+    """
 
     gates: dict[str, bool] = field(default_factory=dict)
     original: dict[str, bool] = field(default_factory=dict)
@@ -59,14 +74,17 @@ class Score:
 
 @dataclass
 class Stage:
-    """Where stand-in programs live: ``programs`` writes them with a defect, ``arguments`` makes the gates use them."""
+    """Where stand-in programs live: ``programs`` writes them with a defect, ``arguments`` makes the
+    gates use them.
+    """
 
     directory: Path
 
     def arguments(self, defect: str = "") -> list[str]:
         """The options of a session with programs that have ``defect``."""
         programs = [
-            self._program(f"{name}_{defect or 'honest'}", PROGRAM, defect) for name in ("llm_bench", "llm_demo")
+            self._program(f"{name}_{defect or 'honest'}", PROGRAM, defect)
+            for name in ("llm_bench", "llm_demo")
         ]
         return [
             *OPTIONS, *_set(SETTINGS), "--llm-bench", programs[0], "--llm-demo", programs[1],
@@ -77,11 +95,22 @@ class Stage:
         """The options of a session with the embedded engine that has ``defect``."""
         program = self._program(f"engine_{defect}", SPOILED, defect)
         settings = _set(("PROMPTS=512", "GENS=48", "REPEAT=1", "THREADS=1", "REQUIRE_QUALITY=1"))
-        return [*OPTIONS, *settings, "--llm-bench", program, "--model-config", str(SHIPPED / "h2o.json")]
+        return [
+            *OPTIONS,
+            *settings,
+            "--llm-bench",
+            program,
+            "--model-config",
+            str(SHIPPED / "h2o.json"),
+        ]
 
     def _program(self, name: str, text: str, defect: str) -> str:
         path = self.directory / name
-        path.write_text(text.format(python=sys.executable, here=str(HERE), templates=str(TEMPLATES), defect=defect))
+        path.write_text(
+            text.format(
+                python=sys.executable, here=str(HERE), templates=str(TEMPLATES), defect=defect
+            )
+        )
         path.chmod(0o755)
         return str(path)
 

@@ -28,19 +28,28 @@ def replayed(honest_session: Path, target: Path, saboteur: Saboteur) -> Path:
 
 @pytest.mark.parametrize("saboteur", SABOTEURS, ids=lambda saboteur: saboteur.name)
 def test_saboteur_is_caught(  # noqa: PLR0913, PLR0917  a fixture each
-    saboteur: Saboteur, honest_session: Path, stage: Stage, judge: Judge, score: Score, tmp_path: Path
+    saboteur: Saboteur,
+    honest_session: Path,
+    stage: Stage,
+    judge: Judge,
+    score: Score,
+    tmp_path: Path,
 ) -> None:
     """The gate in charge fails, and its reason names the defect."""
     if saboteur.form == "replayed":
         session = replayed(honest_session, tmp_path / "session", saboteur)
-        judged = judge([*stage.arguments(), "--h2o-replay", str(session)], saboteur.select, saboteur.module)
+        judged = judge(
+            [*stage.arguments(), "--h2o-replay", str(session)], saboteur.select, saboteur.module
+        )
     else:
         judged = judge(stage.arguments(saboteur.name), saboteur.select, saboteur.module)
         session = judged.directory
     outcome, reason = judged.gates[saboteur.gate]
     score.gates[saboteur.name] = outcome == "fail" and saboteur.words in reason
     score.original[saboteur.name] = not accepts(session)
-    assert score.gates[saboteur.name], f"{saboteur.gate} was {outcome}: {reason}\nfailed: {judged.failed}"
+    assert score.gates[saboteur.name], (
+        f"{saboteur.gate} was {outcome}: {reason}\nfailed: {judged.failed}"
+    )
 
 
 def test_honest_session_is_accepted_again(honest_session: Path, stage: Stage, judge: Judge) -> None:
@@ -64,9 +73,13 @@ def _comment(prompts: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        pytest.param(_without("prompt"), "holds no file that matches prompt_*.txt", id="zero_prompts"),
+        pytest.param(
+            _without("prompt"), "holds no file that matches prompt_*.txt", id="zero_prompts"
+        ),
         pytest.param(_comment, "prompt_512_2.txt: ", id="ignored_prompt"),
-        pytest.param(_without("_2048_"), "bucket 2048: PROMPT_BUCKET_LIST names it", id="missing_bucket"),
+        pytest.param(
+            _without("_2048_"), "bucket 2048: PROMPT_BUCKET_LIST names it", id="missing_bucket"
+        ),
     ],
 )
 def test_prompts_that_are_not_there(  # noqa: PLR0913, PLR0917  a fixture each
@@ -79,31 +92,51 @@ def test_prompts_that_are_not_there(  # noqa: PLR0913, PLR0917  a fixture each
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Prompts that are missing, or that the program would ignore, fail the prompt gate with their names."""
+    """Prompts that are missing, or that the program would ignore, fail the prompt gate with their
+    names.
+    """
     prompts = Path(shutil.copytree(stage.directory / "prompts", tmp_path / "prompts"))
     damage(prompts)
-    arguments = [*stage.arguments(), "--h2o-replay", str(honest_session), "--prompt-dir", str(prompts)]
+    arguments = [
+        *stage.arguments(),
+        "--h2o-replay",
+        str(honest_session),
+        "--prompt-dir",
+        str(prompts),
+    ]
     reason = judge(arguments, "test_prompts").failed["prompts[llm_demo]"]
     name = request.node.callspec.id
     score.gates[name] = words in reason
-    score.original[name] = name == "zero_prompts"  # the original stops without prompts, and misses no other
+    score.original[name] = (
+        name == "zero_prompts"
+    )  # the original stops without prompts, and misses no other
     assert score.gates[name], reason
 
 
 def test_threshold_in_another_unit(stage: Stage, score: Score, pytester: pytest.Pytester) -> None:
-    """A share given in percent is a usage error that names the knob, its range and its unit; the original takes it."""
-    result = pytester.runpytest_inprocess(str(ROOT / "gates"), *stage.arguments(), "--h2o-set", "DECODE_DROP_TARGET=5")
+    """A share given in percent is a usage error that names the knob, its range and its unit; the
+    original takes it.
+    """
+    result = pytester.runpytest_inprocess(
+        str(ROOT / "gates"), *stage.arguments(), "--h2o-set", "DECODE_DROP_TARGET=5"
+    )
     score.original["threshold_in_percent"] = False
     score.gates["threshold_in_percent"] = result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*DECODE_DROP_TARGET='5': expected a number at least 0 and at most 0.99 (share)"])
+    result.stderr.fnmatch_lines(
+        ["*DECODE_DROP_TARGET='5': expected a number at least 0 and at most 0.99 (share)"]
+    )
 
 
 def test_history_of_failures(stage: Stage, judge: Judge, score: Score) -> None:
-    """Sessions that fail do not become the baseline of the next; the original's rolling median takes them all."""
+    """Sessions that fail do not become the baseline of the next; the original's rolling median
+    takes them all.
+    """
     settings = ["DECODE_BASELINE_ROLLING_MIN_SAMPLES=1", "DECODE_BASELINE_ROLLING_WINDOW=3"]
     arguments = [word for setting in settings for word in ("--h2o-set", setting)]
     every = "full_strict or store_tuned"
-    honest = judge([*stage.arguments(), *arguments, "--h2o-set", "DECODE_BASELINE_MODE=same_batch"], every)
+    honest = judge(
+        [*stage.arguments(), *arguments, "--h2o-set", "DECODE_BASELINE_MODE=same_batch"], every
+    )
     assert honest.failed == {}
     arguments += [*stage.arguments("slow"), "--h2o-set", "DECODE_BASELINE_MODE=rolling"]
     sessions = [judge(arguments, every) for _ in range(3)]
@@ -116,10 +149,17 @@ def test_history_of_failures(stage: Stage, judge: Judge, score: Score) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("bench_claims_without_eviction", "dropped as stale"), ("bench_never_triggered", "H2O never triggered")],
+    [
+        ("bench_claims_without_eviction", "dropped as stale"),
+        ("bench_never_triggered", "H2O never triggered"),
+    ],
 )
-def test_recorded_saboteurs(name: str, words: str, judge: Judge, score: Score, stage: Stage) -> None:
-    """What a real program once claimed is contradicted by its own log; the original passed the first."""
+def test_recorded_saboteurs(
+    name: str, words: str, judge: Judge, score: Score, stage: Stage
+) -> None:
+    """What a real program once claimed is contradicted by its own log; the original passed the
+    first.
+    """
     arguments = [*stage.arguments(), "--h2o-replay", str(RUNS / name)]
     reason = judge(arguments, "lossy").failed[f"lossy[{name}]"]
     score.gates[name] = words in reason
@@ -129,7 +169,11 @@ def test_recorded_saboteurs(name: str, words: str, judge: Judge, score: Score, s
 
 def best_decode(session: Path) -> float:
     """The fastest row of the candidate of ``full_strict``."""
-    return max(decode(row) for path in session.glob("launches/bench-*-full-r1/log.md") for row in rows_of(path))
+    return max(
+        decode(row)
+        for path in session.glob("launches/bench-*-full-r1/log.md")
+        for row in rows_of(path)
+    )
 
 
 def rows_of_run(name: str) -> list[Row]:

@@ -1,4 +1,6 @@
-"""Engines that evict the wrong thing are caught by what they then predict, or by what they then print."""
+"""Engines that evict the wrong thing are caught by what they then predict, or by what they then
+print.
+"""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from pytest_h2o.cases import Case, all_cases
-from pytest_h2o.gate import Gate
-from pytest_h2o.gating import Verdict
-from pytest_h2o.knobs import Knobs
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.results import Run
+from pytest_h2o.plan.cases import Case, all_cases
+from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.runs.results import Run
+from pytest_h2o.session.gate import Gate
+from pytest_h2o.verdict import Verdict
 
 GATES = Path(__file__).parents[2] / "gates"
 Table = Iterable[Mapping[str, float]]
@@ -80,10 +80,18 @@ def part(run: Run, bucket: str) -> Run:
     return replace(run, rows=tuple(row for row in run.rows if bucket in ("", row.label)))
 
 
-def judge(function: Callable[..., None], knobs: Knobs, case: str = "full_strict", **fixtures: Any) -> Verdict:
+def judge(
+    function: Callable[..., None], knobs: Knobs, case: str = "full_strict", **fixtures: Any
+) -> Verdict:
     """The verdict of a gate function, whatever it ends with."""
     node = SimpleNamespace(user_properties=[], iter_markers=lambda: iter(()))
-    gate = Gate(function.__name__.removeprefix("test_"), case, all_cases(knobs)[case].knobs(knobs), node, "pytest")  # type: ignore[arg-type]
+    gate = Gate(
+        function.__name__.removeprefix("test_"),
+        case,
+        all_cases(knobs)[case].knobs(knobs),
+        node,
+        "pytest",
+    )  # type: ignore[arg-type]
     with suppress(pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception):
         function(gate=gate, **fixtures)
     return Verdict.from_properties(dict(node.user_properties))

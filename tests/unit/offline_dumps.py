@@ -15,8 +15,12 @@ from pytest_h2o.offline.options import OfflineOptions
 Array = npt.NDArray[Any]
 
 
-def kv(seq: int, heads: int = 2, dim: int = 8, seed: int = 0, kind: str = "<f2") -> npt.NDArray[np.floating[Any]]:
-    """Random values [2, seq, heads, dim] whose dimensions differ in size, as those of real heads do."""
+def kv(
+    seq: int, heads: int = 2, dim: int = 8, seed: int = 0, kind: str = "<f2"
+) -> npt.NDArray[np.floating[Any]]:
+    """Random values [2, seq, heads, dim] whose dimensions differ in size, as those of real heads
+    do.
+    """
     rng = np.random.default_rng([seed, seq, heads, dim])
     return (rng.normal(size=(2, seq, heads, dim)) * rng.lognormal(size=(heads, dim))).astype(kind)
 
@@ -30,7 +34,9 @@ def write_entry(
     start: int = 0,
     **overrides: Any,
 ) -> Path:
-    """Write K and V (``values`` [2, seq, heads, dim]) with their meta file, whose fields ``overrides`` replace."""
+    """Write K and V (``values`` [2, seq, heads, dim]) with their meta file, whose fields
+    ``overrides`` replace.
+    """
     _, seq, heads, dim = values.shape
     stem = f"t{start}_{start + seq}"
     folder = root / (run or "no_run") / f"layer_{layer}"
@@ -54,7 +60,8 @@ def write_entry(
     return path
 
 
-# The evaluator as its description reads: int16 arithmetic, one zstd call per candidate and block, one thread.
+# The evaluator as its description reads: int16 arithmetic, one zstd call per candidate and block,
+# one thread.
 
 
 def naive_sizes(root: Path, options: OfflineOptions) -> tuple[int, int, int]:
@@ -65,12 +72,16 @@ def naive_sizes(root: Path, options: OfflineOptions) -> tuple[int, int, int]:
         joined = np.concatenate(entries, axis=1)
         raw += joined.nbytes
         length = joined.shape[1]
-        step = options.online_chunk_seq if options.chunked and options.online_chunk_seq > 0 else length
+        step = (
+            options.online_chunk_seq if options.chunked and options.online_chunk_seq > 0 else length
+        )
         meta = 4 + 4 * len(entries) if options.entry_mode == "aggregate" else 0
         meta = options.online_framing_bytes if options.chunked else meta
         for at in range(0, length, step):
             for tensor in range(2):
-                sizes[tensor] += meta + _tensor_size(joined[tensor, at : at + step], "kv"[tensor], options, compressor)
+                sizes[tensor] += meta + _tensor_size(
+                    joined[tensor, at : at + step], "kv"[tensor], options, compressor
+                )
     return raw, sizes[0], sizes[1]
 
 
@@ -81,21 +92,34 @@ def _naive_groups(root: Path, options: OfflineOptions) -> list[list[Array]]:
         if not options.in_scope(meta["layer_id"]) or options.stage not in ("both", meta["stage"]):
             continue
         shape = meta["seq_len"], meta["kv_heads"], meta["head_dim"]
-        words = [np.fromfile(path.parent / meta[name], "<u2").reshape(shape) for name in ("k_file", "v_file")]
+        words = [
+            np.fromfile(path.parent / meta[name], "<u2").reshape(shape)
+            for name in ("k_file", "v_file")
+        ]
         stage = meta["stage"] if options.aggregate_by_stage else ""
-        key: object = (meta["run_id"], meta["layer_id"], shape[1:], stage) if options.grouped else path
+        key: object = (
+            (meta["run_id"], meta["layer_id"], shape[1:], stage) if options.grouped else path
+        )
         groups.setdefault(key, []).append((meta["seq_start"], np.stack(words)))
-    return [[words for _, words in sorted(group, key=lambda entry: entry[0])] for group in groups.values()]
+    return [
+        [words for _, words in sorted(group, key=lambda entry: entry[0])]
+        for group in groups.values()
+    ]
 
 
-def _tensor_size(words: Array, tensor: str, options: OfflineOptions, compressor: zstandard.ZstdCompressor) -> int:
+def _tensor_size(
+    words: Array, tensor: str, options: OfflineOptions, compressor: zstandard.ZstdCompressor
+) -> int:
     high, low = (words >> 8).astype(np.uint8), (words & 255).astype(np.uint8)
     planes = ((high, options.predictors(tensor, "hi")), (low, options.predictors(tensor, "lo")))
     return sum(_stream_size(plane, names, options, compressor) for plane, names in planes)
 
 
 def _stream_size(
-    plane: Array, names: tuple[str, ...], options: OfflineOptions, compressor: zstandard.ZstdCompressor
+    plane: Array,
+    names: tuple[str, ...],
+    options: OfflineOptions,
+    compressor: zstandard.ZstdCompressor,
 ) -> int:
     def size(data: Array) -> int:
         return len(compressor.compress(np.ascontiguousarray(data).tobytes()))

@@ -12,8 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_h2o.baselines import Baseline, against, against_rows, fixed, rolling, same_batch, throughput
-from pytest_h2o.history import Entry, append_history, machine, read_history
+from pytest_h2o.decode.baselines import (
+    Baseline,
+    against,
+    against_rows,
+    fixed,
+    rolling,
+    same_batch,
+    throughput,
+)
+from pytest_h2o.decode.history import Entry, append_history, read_history
+from pytest_h2o.runs.machine import machine
 
 HERE = {"machine": "a", "model": "m", "settings": "s"}
 SPEEDS = st.floats(0.1, 1e4)
@@ -26,13 +35,25 @@ def entry(speed: float, key: str = "k", *, passed: bool = True, **others: str) -
     )  # fmt: skip
 
 
-def roll(entries: Sequence[Entry], given: float | None = None, *, failed_too: bool = False, least: int = 3) -> Baseline:
-    return rolling(entries, key="k", identity=HERE, window=8, least=least, given=given, failed_too=failed_too)
+def roll(
+    entries: Sequence[Entry],
+    given: float | None = None,
+    *,
+    failed_too: bool = False,
+    least: int = 3,
+) -> Baseline:
+    return rolling(
+        entries, key="k", identity=HERE, window=8, least=least, given=given, failed_too=failed_too
+    )
 
 
 @given(st.lists(st.tuples(SPEEDS, st.sampled_from("kx"), st.booleans()), max_size=30))
-def test_rolling_is_the_median_of_the_last_that_passed(history: list[tuple[float, str, bool]]) -> None:
-    """The window counts entries of this key that passed; too few of them leave no baseline, and that is said."""
+def test_rolling_is_the_median_of_the_last_that_passed(
+    history: list[tuple[float, str, bool]],
+) -> None:
+    """The window counts entries of this key that passed; too few of them leave no baseline, and
+    that is said.
+    """
     baseline = roll([entry(speed, key, passed=passed) for speed, key, passed in history])
     usable = [speed for speed, key, passed in history if key == "k" and passed][-8:]
     assert baseline.samples == len(usable)
@@ -44,14 +65,23 @@ def test_rolling_is_the_median_of_the_last_that_passed(history: list[tuple[float
 
 
 def test_rolling_falls_back_to_what_was_given() -> None:
-    """With too few samples a given number is the baseline, under the original's name for it, and the reason is said."""
+    """With too few samples a given number is the baseline, under the original's name for it, and
+    the reason is said.
+    """
     baseline = roll([entry(5.0)], 6.6)
-    assert (baseline.value, baseline.source, baseline.samples, baseline.missing) == (6.6, "fixed_fallback", 1, "")
+    assert (baseline.value, baseline.source, baseline.samples, baseline.missing) == (
+        6.6,
+        "fixed_fallback",
+        1,
+        "",
+    )
     assert "1 of 3 samples" in baseline.text
 
 
 def test_rolling_counts_failed_runs_only_if_asked() -> None:
-    """The original took failed runs in, so that each regression made the next one easier to pass."""
+    """The original took failed runs in, so that each regression made the next one easier to
+    pass.
+    """
     entries = [*(entry(100.0) for _ in range(3)), *(entry(50.0, passed=False) for _ in range(5))]
     assert roll(entries).value == 100.0
     assert "5 entries that failed left out" in roll(entries).text
@@ -60,7 +90,9 @@ def test_rolling_counts_failed_runs_only_if_asked() -> None:
 
 @pytest.mark.parametrize("name", HERE)
 def test_rolling_says_what_does_not_match(name: str) -> None:
-    """Speeds of another machine, model or setting are left out and counted, whatever key they carry."""
+    """Speeds of another machine, model or setting are left out and counted, whatever key they
+    carry.
+    """
     entries = [entry(100.0) for _ in range(3)] + [entry(1.0, **{name: "other"})]
     assert roll(entries).value == 100.0
     assert f"1 entry of another or unknown {name} left out" in roll(entries).text
@@ -76,7 +108,10 @@ def test_fixed_has_no_default() -> None:
 def test_same_batch_is_the_fastest_row() -> None:
     """The fastest row counts, as in the original; without any speed only a given number is left."""
     assert same_batch([3.0, 5.0], None).value == 5.0
-    assert (same_batch([0.0], 6.6).value, same_batch([0.0], 6.6).source) == (6.6, "same_batch_fallback_fixed")
+    assert (same_batch([0.0], 6.6).value, same_batch([0.0], 6.6).source) == (
+        6.6,
+        "same_batch_fallback_fixed",
+    )
     assert same_batch([0.0], None).missing
 
 
@@ -90,7 +125,9 @@ def test_all_rows_never_lose_less_than_the_best(speeds: dict[str, float], number
 
 
 def test_rows_are_compared_with_their_own_baseline() -> None:
-    """A long prompt that became slower is not hidden by a short one that is faster than it ever was."""
+    """A long prompt that became slower is not hidden by a short one that is faster than it ever
+    was.
+    """
     measured = against_rows({"p512": 100.0, "p1024": 40.0}, {"p512": 100.0, "p1024": 80.0})
     assert measured.value == 0.5
     assert against_rows({"p512": 100.0}, {}).missing == "no baseline speed for p512"
@@ -105,9 +142,20 @@ def test_history_survives_damage(tmp_path: Path) -> None:
     """Cut, foreign, non-finite and endless lines are passed over; what follows them is read."""
     path = tmp_path / "history.jsonl"
     append_history(path, [entry(1.0)])
-    damaged = [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"key": "k"}', b"{" * 200_000, b"x" * 200_000]
+    damaged = [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"key": "k"}',
+        b"{" * 200_000,
+        b"x" * 200_000,
+    ]
     for speed in (0, -1, "NaN", "Infinity", '"much"', None):
-        damaged.append(b'{"key": "k", "overall_pass": true, "decode_best": %s}' % str(speed).encode())
+        damaged.append(
+            b'{"key": "k", "overall_pass": true, "decode_best": %s}' % str(speed).encode()
+        )
     damaged.append(b'{"key": "k", "overall_pass": "yes", "decode_best": 1}')
     damaged.append(b'{"key": "k", "overall_pass": true, "decode_best": 1, "identity": 5}')
     with path.open("ab") as file:
@@ -122,7 +170,13 @@ def test_history_survives_damage(tmp_path: Path) -> None:
 
 def test_original_lines_are_read_but_do_not_match(tmp_path: Path) -> None:
     """A line that the original wrote carries no fingerprint: it is left out, and that is said."""
-    line = {"ts_utc": "x", "key": "k", "decode_best": 6.5, "overall_pass": True, "summary": "summary.md"}
+    line = {
+        "ts_utc": "x",
+        "key": "k",
+        "decode_best": 6.5,
+        "overall_pass": True,
+        "summary": "summary.md",
+    }
     path = tmp_path / "history.jsonl"
     path.write_text(json.dumps(line) + "\n")
     assert (
@@ -136,7 +190,9 @@ def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "history.jsonl"
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: append_history(path, [entry(1.0 + number)] * 5), range(20)))
-    assert sorted(found.decode_best for found in read_history(path)) == sorted([1.0 + n for n in range(20)] * 5)
+    assert sorted(found.decode_best for found in read_history(path)) == sorted(
+        [1.0 + n for n in range(20)] * 5
+    )
 
 
 def test_machine_is_stable() -> None:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 from bench_verdicts import LIMIT, decide, differences, launches
 
-from pytest_h2o.decode_study import LOOKS, judge, judge_parts
+from pytest_h2o.decode.study import LOOKS, judge, judge_parts
 
 DECISIONS = {"pass": 1, "fail": -1, "inconclusive": 0}
 
@@ -25,11 +25,17 @@ def test_vectorised_studies_decide_like_the_plugin(lengths: int) -> None:
     decisions, pairs = decide(drawn, lengths)
     for values, decision, count in zip(drawn.tolist(), decisions, pairs, strict=True):
         studies = [
-            judge_parts(judge(values[:look], LIMIT), {str(at): values[at:look:lengths] for at in range(lengths)}, LIMIT)
+            judge_parts(
+                judge(values[:look], LIMIT),
+                {str(at): values[at:look:lengths] for at in range(lengths)},
+                LIMIT,
+            )
             for look in looks
         ]
         decided = (
-            (study, look) for study, look in zip(studies, looks, strict=True) if study.decision != "inconclusive"
+            (study, look)
+            for study, look in zip(studies, looks, strict=True)
+            if study.decision != "inconclusive"
         )
         ended, look = next(decided, (studies[-1], looks[-1]))
         assert (DECISIONS[ended.decision], look) == (decision, count)

@@ -1,4 +1,6 @@
-"""The command line: what it passes on, what it answers to wrong usage, and that help costs nothing."""
+"""The command line: what it passes on, what it answers to wrong usage, and that help costs
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,12 @@ EXAMPLE = re.compile(r"^  .*pytest-h2o (.+?)(?:\)|  |$)", re.MULTILINE)
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """The help of the program and of every command is printed without numpy, pandas, pydantic or pytest."""
-    result = subprocess.run([sys.executable, "-c", PRINT_HELP], capture_output=True, text=True, check=True)
+    """The help of the program and of every command is printed without numpy, pandas, pydantic or
+    pytest.
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", PRINT_HELP], capture_output=True, text=True, check=True
+    )
     assert result.stdout == "[]\n"
 
 
@@ -55,8 +61,12 @@ def test_help_shows_working_examples(command: str, capsys: pytest.CaptureFixture
     ],
 )
 @pytest.mark.parametrize("suite", cli.GATE_SUITES)
-def test_suite_arguments_go_to_pytest(suite: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that follows a suite reaches pytest unchanged and last, and pytest's exit code comes back."""
+def test_suite_arguments_go_to_pytest(
+    suite: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that follows a suite reaches pytest unchanged and last, and pytest's exit code comes
+    back.
+    """
     seen: list[list[str]] = []
 
     def run(words: list[str]) -> pytest.ExitCode:
@@ -88,8 +98,14 @@ def test_help_of_a_suite_is_ours(flag: str, capsys: pytest.CaptureFixture[str]) 
         (["sweep"], "--preset"),
         (["parse"], "LOG"),
         (["report"], "RUN_DIR"),
-        (["offline", "dump", "--layer-ids", "1,a"], "argument --layer-ids: '1,a': expected integers, comma separated"),
-        (["make-prompts", "--targets", "abc"], "argument --targets: 'abc': expected token counts, comma separated"),
+        (
+            ["offline", "dump", "--layer-ids", "1,a"],
+            "argument --layer-ids: '1,a': expected integers, comma separated",
+        ),
+        (
+            ["make-prompts", "--targets", "abc"],
+            "argument --targets: 'abc': expected token counts, comma separated",
+        ),
     ],
 )
 def test_wrong_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,10 +28,16 @@ shapes = st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 6))
 
 @st.composite
 def blocks(draw: st.DrawFn) -> tuple[Words, Words]:
-    """K and V of any bit pattern (NaN payloads, infinities, signed zeros), any shape, often repetitive."""
+    """K and V of any bit pattern (NaN payloads, infinities, signed zeros), any shape, often
+    repetitive.
+    """
     kind, shape = draw(st.sampled_from([np.uint16, np.uint32])), draw(shapes)
     top = np.iinfo(kind).max
-    values = draw(st.sampled_from([st.integers(0, top), st.sampled_from([0, 1, top]), st.integers(0x7C00, 0x7E01)]))
+    values = draw(
+        st.sampled_from(
+            [st.integers(0, top), st.sampled_from([0, 1, top]), st.integers(0x7C00, 0x7E01)]
+        )
+    )
     k, v = (draw(arrays.arrays(kind, shape, elements=values)) for _ in "kv")
     return k, v
 
@@ -50,7 +56,9 @@ def rle_size(data: bytes) -> int:
 
 
 def chosen_by_the_book(data: bytes, predictors: Sequence[str]) -> tuple[int, int, int]:
-    """(size, mode, codec) the runtime chooses for a stream: raw, delta, xor in turn, RLE before zstd."""
+    """(size, mode, codec) the runtime chooses for a stream: raw, delta, xor in turn, RLE before
+    zstd.
+    """
     zstd = zstandard.ZstdCompressor(level=3)
     sizes = []
     for mode, name in enumerate(["raw", "delta_seq", "xor_seq"]):
@@ -58,7 +66,10 @@ def chosen_by_the_book(data: bytes, predictors: Sequence[str]) -> tuple[int, int
             previous = b"\0" + data[:-1]
             pairs = list(zip(data, previous, strict=False))
             by_mode = [data, bytes((x - p) % 256 for x, p in pairs), bytes(x ^ p for x, p in pairs)]
-            sizes += [(rle_size(by_mode[mode]), mode, 0), (len(zstd.compress(by_mode[mode])), mode, 1)]
+            sizes += [
+                (rle_size(by_mode[mode]), mode, 0),
+                (len(zstd.compress(by_mode[mode])), mode, 1),
+            ]
     return min(sizes, key=lambda each: each[0])
 
 
@@ -78,12 +89,20 @@ def equal(decoded: tuple[Words, Words], *source: Words) -> None:
 
 
 @given(blocks(), names, names, st.sampled_from(CODECS), st.booleans())
-def test_round_trip(block: tuple[Words, Words], for_k: list[str], for_v: list[str], codec: str, strict: bool) -> None:
+def test_round_trip(
+    block: tuple[Words, Words], for_k: list[str], for_v: list[str], codec: str, strict: bool
+) -> None:
     """Every block decodes to its input bit for bit, and its fields describe it."""
     k, v = block
-    encoded = encode_block(k, v, predictors_k=for_k, predictors_v=for_v, codec=codec, hash_raw=strict)
+    encoded = encode_block(
+        k, v, predictors_k=for_k, predictors_v=for_v, codec=codec, hash_raw=strict
+    )
     equal(decode_block(encoded), k, v)
-    assert (encoded.raw_bytes, encoded.shape, encoded.elem_bytes) == (k.nbytes + v.nbytes, k.shape, k.itemsize)
+    assert (encoded.raw_bytes, encoded.shape, encoded.elem_bytes) == (
+        k.nbytes + v.nbytes,
+        k.shape,
+        k.itemsize,
+    )
     assert (encoded.tokens, encoded.nbytes) == (k.shape[1], len(encoded.k) + len(encoded.v))
     assert encoded.raw_hash == (hash64(k.tobytes() + v.tobytes()) if strict else None)
 
@@ -114,7 +133,9 @@ def test_sequence_codec_pays_off_on_smooth_sequences() -> None:
     """Deltas along the tokens find what deltas along the flat stream cannot."""
     k, v = smooth_block()
     sizes = [
-        encode_block(k, v, predictors_k=list(PREDICTORS), predictors_v=list(PREDICTORS), codec=codec).nbytes
+        encode_block(
+            k, v, predictors_k=list(PREDICTORS), predictors_v=list(PREDICTORS), codec=codec
+        ).nbytes
         for codec in (SEQ, V3)
     ]
     assert sizes[0] < 0.8 * sizes[1]
@@ -126,7 +147,9 @@ def test_same_bytes_from_every_thread(codec: str) -> None:
     k, v = smooth_block()
 
     def encode(_: int) -> EncodedBlock:
-        return encode_block(k, v, predictors_k=["raw", "delta_seq"], predictors_v=["raw", "xor_seq"], codec=codec)
+        return encode_block(
+            k, v, predictors_k=["raw", "delta_seq"], predictors_v=["raw", "xor_seq"], codec=codec
+        )
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(encode, range(16))) == {encode(0)}
@@ -149,8 +172,12 @@ def test_any_damage_is_noticed(block: tuple[Words, Words], data: st.DataObject, 
 
 
 @given(blocks(), st.data(), st.sampled_from(CODECS))
-def test_parsing_survives_damage_the_hash_misses(block: tuple[Words, Words], data: st.DataObject, codec: str) -> None:
-    """With a matching hash, a damaged blob still gives CodecError or a block of the right shape, nothing else."""
+def test_parsing_survives_damage_the_hash_misses(
+    block: tuple[Words, Words], data: st.DataObject, codec: str
+) -> None:
+    """With a matching hash, a damaged blob still gives CodecError or a block of the right shape,
+    nothing else.
+    """
     encoded = encode_block(*block, predictors_k=["xor_seq"], predictors_v=["raw"], codec=codec)
     blob = bytearray(encoded.k)
     for at in data.draw(st.lists(st.integers(0, len(blob) - 1), max_size=3)):
@@ -170,7 +197,9 @@ def test_parsing_survives_anything(blob: bytes) -> None:
 
 
 def test_declared_sizes_are_not_believed() -> None:
-    """Frames that declare gigabytes are refused by the block's own shape before anything is allocated."""
+    """Frames that declare gigabytes are refused by the block's own shape before anything is
+    allocated.
+    """
     k = np.zeros((1, 2, 2), np.uint16)
     encoded = encode_block(k, k, predictors_k=[], predictors_v=[])
     huge = 1 << 31
@@ -183,7 +212,9 @@ def test_declared_sizes_are_not_believed() -> None:
 
 
 def test_strict_hash() -> None:
-    """A block that decodes to something else than its source is caught when the source was hashed."""
+    """A block that decodes to something else than its source is caught when the source was
+    hashed.
+    """
     k = np.arange(8, dtype=np.uint16).reshape(1, 4, 2)
     encoded = encode_block(k, k, predictors_k=["raw"], predictors_v=["raw"], hash_raw=True)
     other = encode_block(k + np.uint16(1), k, predictors_k=["raw"], predictors_v=["raw"])

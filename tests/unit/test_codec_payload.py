@@ -12,7 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_h2o.codec import CodecError
-from pytest_h2o.codec.payload import RLE, ZSTD, PayloadCodec, zstd_compress, zstd_decompress, zstd_frames
+from pytest_h2o.codec.payload import (
+    RLE,
+    ZSTD,
+    PayloadCodec,
+    zstd_compress,
+    zstd_decompress,
+    zstd_frames,
+)
 
 pieces = st.one_of(
     st.binary(max_size=150),
@@ -90,25 +97,42 @@ def test_zstd_round_trip(data: bytes, level: int) -> None:
 
 
 def test_zstd_frame_with_another_size() -> None:
-    """A frame of another size, of unknown size, followed by more, or claiming a terabyte is refused."""
+    """A frame of another size, of unknown size, followed by more, or claiming a terabyte is
+    refused.
+    """
     data = np.zeros(100, np.uint8)
     blob = zstd_compress(data)
     unknown = zstandard.ZstdCompressor(write_content_size=False).compress(data.tobytes())
     claims_much = b"\x28\xb5\x2f\xfd\xe0" + (1 << 40).to_bytes(8, "little") + b"\x01\x00\x00"
     assert zstandard.frame_content_size(claims_much) == 1 << 40
-    for bad, size in ((blob, 99), (unknown, 100), (blob + b"x", 100), (blob[:-1], 100), (claims_much, 100)):
+    for bad, size in (
+        (blob, 99),
+        (unknown, 100),
+        (blob + b"x", 100),
+        (blob[:-1], 100),
+        (claims_much, 100),
+    ):
         with pytest.raises(CodecError):
             zstd_decompress(bad, size)
 
 
-@given(st.lists(st.lists(pieces, min_size=1, max_size=3), min_size=2, max_size=2), st.integers(1, 5))
+@given(
+    st.lists(st.lists(pieces, min_size=1, max_size=3), min_size=2, max_size=2), st.integers(1, 5)
+)
 def test_zstd_frames(streams: list[list[bytes]], level: int) -> None:
-    """Frames of many parts at once are those of compressing them one by one, byte for byte, empty parts included."""
+    """Frames of many parts at once are those of compressing them one by one, byte for byte, empty
+    parts included.
+    """
     size = min(len(b"".join(parts)) for parts in streams) + 1
-    planes = [np.frombuffer(b"".join(parts).ljust(size, b"\0")[:size], np.uint8).reshape(-1, 1) for parts in streams]
+    planes = [
+        np.frombuffer(b"".join(parts).ljust(size, b"\0")[:size], np.uint8).reshape(-1, 1)
+        for parts in streams
+    ]
     bounds = np.minimum(np.cumsum([0, *map(len, streams[0]), 1]), size)
     expected = [[zstd_compress(plane[a:b], level) for a, b in pairwise(bounds)] for plane in planes]
-    assert [[frame.tobytes() for frame in frames] for frames in zstd_frames(planes, bounds, level)] == expected
+    assert [
+        [frame.tobytes() for frame in frames] for frames in zstd_frames(planes, bounds, level)
+    ] == expected
 
 
 @pytest.mark.parametrize("level", [1, 3, 9, 19])
@@ -117,4 +141,6 @@ def test_long_zstd_frames(level: int) -> None:
     plane = np.random.default_rng(0).normal(size=(700, 300)).astype(np.float16).view(np.uint8)
     bounds = np.array([0, 3, 250, 700])
     (frames,) = zstd_frames([plane], bounds, level)
-    assert [frame.tobytes() for frame in frames] == [zstd_compress(plane[a:b], level) for a, b in pairwise(bounds)]
+    assert [frame.tobytes() for frame in frames] == [
+        zstd_compress(plane[a:b], level) for a, b in pairwise(bounds)
+    ]

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pytest_h2o.codec.planes import Plane, Words, bitshuffle, bitunshuffle, entropies, entropy, histogram, join, split
+from pytest_h2o.codec.planes import (
+    Plane,
+    Words,
+    bitshuffle,
+    bitunshuffle,
+    entropies,
+    entropy,
+    histogram,
+    join,
+    split,
+)
 
 shapes = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5))
 planes = arrays.arrays(np.uint8, st.integers(0, 40))
@@ -22,7 +32,9 @@ def test_planes_are_the_bytes_of_the_words(words: Words) -> None:
     """Plane i holds byte i of each word, low byte first, and joining gives the words back."""
     parts = split(words)
     memory = words.astype(words.dtype.newbyteorder("<")).tobytes()
-    assert [part.tobytes() for part in parts] == [memory[lane :: words.itemsize] for lane in range(words.itemsize)]
+    assert [part.tobytes() for part in parts] == [
+        memory[lane :: words.itemsize] for lane in range(words.itemsize)
+    ]
     assert all(part.flags.c_contiguous for part in parts)
     np.testing.assert_array_equal(join(parts), words, strict=True)
 
@@ -40,7 +52,9 @@ def test_bitshuffle_collects_equal_bits(plane: Plane) -> None:
     """Bit n of the result is bit n // size of byte n % size, and the inverse undoes it."""
     shuffled = bitshuffle(plane)
     bits = [(byte >> bit) & 1 for bit in range(8) for byte in plane.tolist()]
-    expected = [sum(bit << n for n, bit in enumerate(bits[at : at + 8])) for at in range(0, len(bits), 8)]
+    expected = [
+        sum(bit << n for n, bit in enumerate(bits[at : at + 8])) for at in range(0, len(bits), 8)
+    ]
     assert shuffled.tolist() == expected
     np.testing.assert_array_equal(bitunshuffle(shuffled), plane)
 

@@ -15,15 +15,22 @@ planes = arrays.arrays(np.uint8, st.tuples(st.integers(0, 9), st.integers(0, 3),
 
 
 def delta(rows: list[list[int]]) -> list[list[int]]:
-    return [[(b - (rows[s - 1][i] if s else 0)) % 256 for i, b in enumerate(row)] for s, row in enumerate(rows)]
+    return [
+        [(b - (rows[s - 1][i] if s else 0)) % 256 for i, b in enumerate(row)]
+        for s, row in enumerate(rows)
+    ]
 
 
 def xor(rows: list[list[int]]) -> list[list[int]]:
-    return [[b ^ (rows[s - 1][i] if s else 0) for i, b in enumerate(row)] for s, row in enumerate(rows)]
+    return [
+        [b ^ (rows[s - 1][i] if s else 0) for i, b in enumerate(row)] for s, row in enumerate(rows)
+    ]
 
 
 def pair(rows: list[list[int]], dim: int) -> list[list[int]]:
-    return [[(b - (row[i - 1] if i % dim % 2 else 0)) % 256 for i, b in enumerate(row)] for row in rows]
+    return [
+        [(b - (row[i - 1] if i % dim % 2 else 0)) % 256 for i, b in enumerate(row)] for row in rows
+    ]
 
 
 def expected_residual(name: str, rows: list[list[int]], dim: int) -> list[list[int]]:
@@ -46,7 +53,9 @@ def test_along_the_sequence(name: str, plane: Plane) -> None:
     """Axis 0 of [seq, heads, dim]: residuals as defined, and decoding gives the plane back."""
     residual = PREDICTORS[name].encode(plane, 0)
     flat = plane.reshape(len(plane), plane.shape[1] * plane.shape[2])
-    assert residual.reshape(flat.shape).tolist() == expected_residual(name, flat.tolist(), plane.shape[2])
+    assert residual.reshape(flat.shape).tolist() == expected_residual(
+        name, flat.tolist(), plane.shape[2]
+    )
     np.testing.assert_array_equal(PREDICTORS[name].decode(residual, 0), plane)
 
 
@@ -67,8 +76,15 @@ def test_along_a_flat_stream(name: str, data: bytes) -> None:
     plane = np.frombuffer(data, np.uint8)
     paired = [byte - (data[i - 1] if i % 2 else 0) for i, byte in enumerate(data)]
     previous = {"raw": data, "delta_seq": data, "xor_seq": data}.get(name, paired)
-    combine = {"delta_seq": int.__sub__, "pair_delta_delta_seq": int.__sub__, "xor_seq": int.__xor__}.get(name)
-    expected = [(combine(b, previous[i - 1] if i else 0) if combine else b) % 256 for i, b in enumerate(previous)]
+    combine = {
+        "delta_seq": int.__sub__,
+        "pair_delta_delta_seq": int.__sub__,
+        "xor_seq": int.__xor__,
+    }.get(name)
+    expected = [
+        (combine(b, previous[i - 1] if i else 0) if combine else b) % 256
+        for i, b in enumerate(previous)
+    ]
     residual = PREDICTORS[name].encode(plane, 0)
     assert residual.tolist() == expected
     np.testing.assert_array_equal(PREDICTORS[name].decode(residual, 0), plane)

@@ -20,7 +20,9 @@ from pytest_h2o.codec.planes import Words
 from pytest_h2o.codec.predictors import PREDICTORS
 from pytest_h2o.codec.tensors import EncodedTensor, PlaneCoding, decode_tensors, encode_tensors
 
-tensors = arrays.arrays(np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 3), st.integers(1, 5)))
+tensors = arrays.arrays(
+    np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 3), st.integers(1, 5))
+)
 codings = st.builds(
     PlaneCoding,
     st.lists(st.sampled_from(list(PREDICTORS)), min_size=1, unique=True).map(tuple),
@@ -50,7 +52,9 @@ def cuts(draw: st.DrawFn, rows: int) -> list[int]:
 
 
 @given(tensors, codings, codings, st.booleans(), st.data())
-def test_round_trip(words: Words, hi: PlaneCoding, lo: PlaneCoding, ranked: bool, data: st.DataObject) -> None:
+def test_round_trip(
+    words: Words, hi: PlaneCoding, lo: PlaneCoding, ranked: bool, data: st.DataObject
+) -> None:
     """The containers of a stack give back the words and the rows of the parts, ranked or not."""
     parts = [data.draw(cuts(rows)) for rows in data.draw(cuts(len(words)))]
     if ranked:
@@ -63,7 +67,9 @@ def test_round_trip(words: Words, hi: PlaneCoding, lo: PlaneCoding, ranked: bool
 
 
 @given(tensors, codings, codings, st.data())
-def test_neighbours_do_not_matter(words: Words, hi: PlaneCoding, lo: PlaneCoding, data: st.DataObject) -> None:
+def test_neighbours_do_not_matter(
+    words: Words, hi: PlaneCoding, lo: PlaneCoding, data: st.DataObject
+) -> None:
     """The containers of a stack are those of its tensors one by one."""
     lengths = data.draw(cuts(len(words)))
     alone = [encode(each, [len(each)], hi, lo) for each in np.split(words, np.cumsum(lengths)[:-1])]
@@ -75,7 +81,9 @@ def test_damage(words: Words, coding: PlaneCoding, data: st.DataObject) -> None:
     """Cut and altered containers raise CodecError or give words within the limit, nothing else."""
     container = bytearray(encode(words, (len(words),), coding, RAW).to_bytes())
     with pytest.raises(CodecError):
-        decode(bytes(container[: data.draw(st.integers(0, len(container) - 1))]), limit=words.nbytes)
+        decode(
+            bytes(container[: data.draw(st.integers(0, len(container) - 1))]), limit=words.nbytes
+        )
     with pytest.raises(CodecError):
         decode(bytes(container) + b"\0", limit=words.nbytes)
     for at in data.draw(st.lists(st.integers(0, len(container) - 1), min_size=1, max_size=3)):
@@ -92,9 +100,15 @@ def test_anything(blob: bytes) -> None:
 
 
 def test_limit_comes_before_allocation() -> None:
-    """Containers that declare terabytes, by themselves or together, or no width for their rows, are refused."""
+    """Containers that declare terabytes, by themselves or together, or no width for their rows, are
+    refused.
+    """
     stream = struct.pack("<II", 0, (1 << 31) - 1) + bytes(3)
-    for heads, dim, message in ((0xFFFF, 0xFFFF, "more than 1000"), (0, 1, "0 heads"), (1, 0, "heads of 0")):
+    for heads, dim, message in (
+        (0xFFFF, 0xFFFF, "more than 1000"),
+        (0, 1, "0 heads"),
+        (1, 0, "heads of 0"),
+    ):
         header = struct.pack("<HHII", heads, dim, 1, 0xFFFFFFFF)
         with pytest.raises(CodecError, match=message):
             decode(header + stream + stream, limit=1000)
@@ -124,13 +138,18 @@ def test_best_predictor_of_each_block() -> None:
 
 
 def test_one_predictor_when_ranked() -> None:
-    """A stack takes the predictor that its rows ask for: deltas on ramps, none on rows that repeat at a distance."""
+    """A stack takes the predictor that its rows ask for: deltas on ramps, none on rows that repeat
+    at a distance.
+    """
     rng = np.random.default_rng(0)
     ramps = rng.integers(0, 256, (1, 4, 32)) + np.arange(256)[:, None, None]
     repeating = rng.integers(0, 4, (8, 4, 32))[rng.integers(0, 8, 256)] * 85
     for rows, expected in ((ramps, 1), (repeating, 0)):
         encoded = encode_tensors(
-            (rows & 255).astype(np.uint16), [[96], [160]], RAW, PlaneCoding(("raw", "delta_seq"), 64, ranked=True)
+            (rows & 255).astype(np.uint16),
+            [[96], [160]],
+            RAW,
+            PlaneCoding(("raw", "delta_seq"), 64, ranked=True),
         )
         assert {mode for tensor in encoded for mode in tensor.lo.modes} == {expected}
 

@@ -11,11 +11,11 @@ import pytest
 
 from pytest_h2o.cli import main
 from pytest_h2o.data import bundled
-from pytest_h2o.defaults import EMBEDDED
-from pytest_h2o.gating import Verdict
-from pytest_h2o.knobs import KNOBS, resolve
+from pytest_h2o.plan.defaults import EMBEDDED
+from pytest_h2o.plan.knobs import KNOBS, resolve
 from pytest_h2o.report.files import markdown, summary
 from pytest_h2o.report.text import aligned, summary_rows
+from pytest_h2o.verdict import Verdict
 
 VERDICTS = {
     "gates/test_runtime.py::test_lossy[full_strict]": Verdict(
@@ -33,7 +33,9 @@ VERDICTS = {
 }  # fmt: skip
 
 
-def save_summary(directory: Path, verdicts: dict[str, Verdict], title: str = "embedded: a model") -> Path:
+def save_summary(
+    directory: Path, verdicts: dict[str, Verdict], title: str = "embedded: a model"
+) -> Path:
     """A run directory with the summary that a session writes."""
     document = summary(title, resolve(), verdicts)
     (directory / "summary.json").write_text(document.model_dump_json())
@@ -52,18 +54,27 @@ def test_knobs_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     sources = {knob["source"] for name, knob in knobs.items() if name != "PROMPTS"}
     assert sources == {"default", "runtime default", "final default"}
     assert knobs["DECODE_BASELINE_MODE"]["value"] == "paired"
-    assert knobs["LOSSY_TARGET"]["value"] == knobs["LOSSY_TARGET"]["default"] == KNOBS["LOSSY_TARGET"].default
+    assert (
+        knobs["LOSSY_TARGET"]["value"]
+        == knobs["LOSSY_TARGET"]["default"]
+        == KNOBS["LOSSY_TARGET"].default
+    )
 
 
 def test_knobs_in_the_ini_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The ini file of the working directory counts, below the environment and the command line."""
-    tmp_path.joinpath("pytest.ini").write_text("[pytest]\nh2o_set =\n  REPEAT=7\n  GENS=9\n  THREADS=3\n")
+    tmp_path.joinpath("pytest.ini").write_text(
+        "[pytest]\nh2o_set =\n  REPEAT=7\n  GENS=9\n  THREADS=3\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GENS", "10")
     assert main(["knobs", "--json", "--suite", "m3", "--h2o-set", "THREADS=2"]) == 0
-    knobs = {knob["name"]: (knob["value"], knob["source"]) for knob in json.loads(capsys.readouterr().out)}
+    knobs = {
+        knob["name"]: (knob["value"], knob["source"])
+        for knob in json.loads(capsys.readouterr().out)
+    }
     assert knobs["REPEAT"] == (7, "ini")
     assert knobs["GENS"] == ([10], "environment")
     assert knobs["THREADS"] == (2, "command line")
@@ -77,7 +88,9 @@ def test_knobs_as_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     header, _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split("|")[1].strip(" `") for row in rows] == list(KNOBS)
     assert {row.count("|") for row in [header, *rows]} == {6}
-    embedded = {row.split("`")[1]: row.split("|")[2].partition("embedded: ")[2].strip() for row in rows}
+    embedded = {
+        row.split("`")[1]: row.split("|")[2].partition("embedded: ")[2].strip() for row in rows
+    }
     assert {name: KNOBS[name].parse(text) for name, text in embedded.items() if text} == EMBEDDED
 
 
@@ -104,11 +117,15 @@ def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_combinations_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
-    """A preset's combinations are printed with their values, and repeated ones name the run that stands for them."""
+    """A preset's combinations are printed with their values, and repeated ones name the run that
+    stands for them.
+    """
     assert main(["presets", "target_store_v6"]) == 0
     _, *lines = capsys.readouterr().out.splitlines()
     cells = [line.split() for line in lines]
-    assert [row[1:4] for row in cells] == [["512", "128", keep] for keep in ("0.3", "0.3", "0.33", "0.33")]
+    assert [row[1:4] for row in cells] == [
+        ["512", "128", keep] for keep in ("0.3", "0.3", "0.33", "0.33")
+    ]
     assert [row[11:] for row in cells] == [[], [], [cells[0][0]], [cells[1][0]]]
 
 
@@ -116,7 +133,9 @@ def test_schema_of_presets(capsys: pytest.CaptureFixture[str]) -> None:
     """The schema that is printed is one, and takes a preset that ships."""
     assert main(["presets", "--schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
-    jsonschema.validate(json.loads((bundled("presets") / "target_ratio_v5.json").read_text()), schema)
+    jsonschema.validate(
+        json.loads((bundled("presets") / "target_ratio_v5.json").read_text()), schema
+    )
 
 
 def test_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,8 +149,18 @@ def test_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "names", "problem"),
     [
-        (["{dir}"], 1, ["prompt_128_1", "prompt_512_1", "prompt_128_2", "prompt_512_2"], "prompt_64_1.txt: is empty"),
-        (["{dir}", "--h2o-set", "PROMPT_PATTERN=prompt_???_1.txt"], 0, ["prompt_128_1", "prompt_512_1"], ""),
+        (
+            ["{dir}"],
+            1,
+            ["prompt_128_1", "prompt_512_1", "prompt_128_2", "prompt_512_2"],
+            "prompt_64_1.txt: is empty",
+        ),
+        (
+            ["{dir}", "--h2o-set", "PROMPT_PATTERN=prompt_???_1.txt"],
+            0,
+            ["prompt_128_1", "prompt_512_1"],
+            "",
+        ),
         (["--manifest", "{dir}/list.txt"], 0, ["prompt_512_2", "prompt_128_1"], ""),
         (["{dir}", "--manifest", "{dir}/bad.txt"], 1, ["prompt_512_2"], "gone.txt: no such file"),
         (["{dir}", "--manifest", "{dir}/none.txt"], 1, [], ""),
@@ -139,16 +168,26 @@ def test_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_prompts(  # noqa: PLR0913, PLR0917
-    tmp_path: Path, arguments: list[str], code: int, names: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    names: list[str],
+    problem: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The selected prompts are listed in their order with bucket and size; what cannot be run is named."""
+    """The selected prompts are listed in their order with bucket and size; what cannot be run is
+    named.
+    """
     for name in ("prompt_128_1", "prompt_128_2", "prompt_512_1", "prompt_512_2"):
         (tmp_path / f"{name}.txt").write_text("w" * int(name[-1]))
     (tmp_path / "prompt_64_1.txt").write_text(" \n")
     (tmp_path / "list.txt").write_text("prompt_512_2.txt\nprompt_128_1.txt\n")
     (tmp_path / "bad.txt").write_text("gone.txt\nprompt_512_2.txt\n")
     (tmp_path / "none.txt").write_text("")
-    order = ["--h2o-set", "PROMPT_BUCKET_LIST=" + ("512" if "list" in str(arguments) else "128,512")]
+    order = [
+        "--h2o-set",
+        "PROMPT_BUCKET_LIST=" + ("512" if "list" in str(arguments) else "128,512"),
+    ]
     assert main(["prompts", *(word.format(dir=tmp_path) for word in arguments), *order]) == code
     out, err = capsys.readouterr()
     _, *lines, total = out.splitlines()
@@ -160,7 +199,9 @@ def test_prompts(  # noqa: PLR0913, PLR0917
     assert bool(err) == bool(problem)
 
 
-def test_prompts_that_ship(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompts_that_ship(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without a directory the prompts that ship are listed, all of them usable."""
     monkeypatch.delenv("PROMPT_DIR", raising=False)
     assert main(["prompts"]) == 0
@@ -175,7 +216,9 @@ def test_prompts_with_a_wrong_knob(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("as_file", [False, True])
 def test_report(tmp_path: Path, as_file: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    """The table of a run directory is the one that the session printed, and the outcome is the session's."""
+    """The table of a run directory is the one that the session printed, and the outcome is the
+    session's.
+    """
     path = save_summary(tmp_path, VERDICTS)
     assert main(["report", str(path / "summary.json" if as_file else path)]) == 0
     title, *lines, outcome = capsys.readouterr().out.splitlines()
@@ -202,8 +245,12 @@ def test_report_of_an_accepted_run(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_outcome_of_a_suite(
     tmp_path: Path, gates: int, left: int, outcome: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A suite is accepted as a whole: while some of its gates were not judged, the others say nothing about it."""
-    verdicts = dict(sorted(VERDICTS.items(), key=lambda item: item[1].outcome == "fail")[1 : 1 + gates])
+    """A suite is accepted as a whole: while some of its gates were not judged, the others say
+    nothing about it.
+    """
+    verdicts = dict(
+        sorted(VERDICTS.items(), key=lambda item: item[1].outcome == "fail")[1 : 1 + gates]
+    )
     document = summary("t", resolve(), verdicts, suite="runtime", not_judged=["gate"] * left)
     (tmp_path / "summary.json").write_text(document.model_dump_json())
     assert main(["report", str(tmp_path)]) == 0
@@ -212,11 +259,15 @@ def test_outcome_of_a_suite(
     assert document.overall_pass == outcome.startswith("Accepted")
 
 
-@pytest.mark.parametrize(("policy", "accepted"), [("fail", False), ("xfail", True), ("skip", True), ("warn", True)])
+@pytest.mark.parametrize(
+    ("policy", "accepted"), [("fail", False), ("xfail", True), ("skip", True), ("warn", True)]
+)
 def test_undecided_gates_count_as_asked(policy: str, accepted: bool) -> None:
     """A study without a decision fails the record, too, unless DECODE_INCONCLUSIVE tolerates it."""
     undecided = {"x": Verdict(gate="decode_drop", case="full_strict", outcome="inconclusive")}
-    assert summary("t", resolve([f"DECODE_INCONCLUSIVE={policy}"]), undecided).overall_pass == accepted
+    assert (
+        summary("t", resolve([f"DECODE_INCONCLUSIVE={policy}"]), undecided).overall_pass == accepted
+    )
 
 
 def test_report_neutralises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,7 +297,9 @@ GATE = {**asdict(VERDICTS["gates/test_m3.py::test_x"]), "nodeid": "x"}
         json.dumps({"title": "t", "overall_pass": True, "gates": [{**GATE, "margin": 10**400}]}),
     ],
 )
-def test_report_of_something_else(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_of_something_else(
+    tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What is no summary is an error that names the file and the next step, never a traceback."""
     (tmp_path / "summary.json").write_text(content)
     assert main(["report", str(tmp_path)]) == 1
@@ -255,7 +308,9 @@ def test_report_of_something_else(tmp_path: Path, content: str, capsys: pytest.C
     assert f"{tmp_path}/summary.json: no summary of a run" in err
 
 
-def test_report_of_a_run_that_judged_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_of_a_run_that_judged_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A session that was interrupted before its first verdict left launches alone."""
     (tmp_path / "launches").mkdir()
     assert main(["report", str(tmp_path)]) == 1
@@ -265,4 +320,6 @@ def test_report_of_a_run_that_judged_nothing(tmp_path: Path, capsys: pytest.Capt
 def test_report_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A directory without a summary is named."""
     assert main(["report", str(tmp_path)]) == 1
-    assert "summary.json: no summary of a run (No such file or directory)" in capsys.readouterr().err
+    assert (
+        "summary.json: no summary of a run (No such file or directory)" in capsys.readouterr().err
+    )

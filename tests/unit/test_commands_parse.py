@@ -1,4 +1,6 @@
-"""`pytest-h2o parse`: recorded logs against the original's rules, and what it says about files without a table."""
+"""`pytest-h2o parse`: recorded logs against the original's rules, and what it says about files
+without a table.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,17 @@ def parse(tmp_path: Path, *logs: Path) -> tuple[int, list[dict[str, str]], list[
 
 
 def original_rows(log: Path) -> list[dict[str, str]]:
-    """The original parser's rules: first line with bars is the header, the second is skipped, the rest are rows."""
+    """The original parser's rules: first line with bars is the header, the second is skipped, the
+    rest are rows.
+    """
     lines = [line.strip() for line in log.read_text().splitlines() if line.strip().startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     header = cells[0]
-    rows = [row for row in cells[2:] if len(row) == len(header) and not all(set(cell) <= {"-", ":"} for cell in row)]
+    rows = [
+        row
+        for row in cells[2:]
+        if len(row) == len(header) and not all(set(cell) <= {"-", ":"} for cell in row)
+    ]
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
@@ -46,7 +54,9 @@ def original_rows(log: Path) -> list[dict[str, str]]:
     ],
 )
 def test_agrees_with_the_original(tmp_path: Path, log: str) -> None:
-    """A log with one table gives the rows and cells that the original's rules give, and its path."""
+    """A log with one table gives the rows and cells that the original's rules give, and its
+    path.
+    """
     code, rows, columns = parse(tmp_path, RUNS / log)
     assert code == 0
     assert [{**row, "log_file": str(RUNS / log)} for row in original_rows(RUNS / log)] == rows
@@ -75,7 +85,9 @@ def test_json_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_appended_log(tmp_path: Path) -> None:
-    """Of a log with two launches both rows are data; the repeated header, a row in the original, is not."""
+    """Of a log with two launches both rows are data; the repeated header, a row in the original, is
+    not.
+    """
     log = RUNS / "bench_appended" / "log.md"
     _, rows, _ = parse(tmp_path, log)
     expected = [row for row in original_rows(log) if row["model"] != "model"]
@@ -96,26 +108,47 @@ def test_files_are_read_once(tmp_path: Path) -> None:
     link.symlink_to(logs / "run_0002_p1024_g128.log")
     code, rows, _ = parse(tmp_path, logs, logs / "run_0001_p512_g128.log", link)
     assert code == 0
-    assert [Path(row["log_file"]).name for row in rows] == ["run_0001_p512_g128.log", "run_0002_p1024_g128.log"]
+    assert [Path(row["log_file"]).name for row in rows] == [
+        "run_0001_p512_g128.log",
+        "run_0002_p1024_g128.log",
+    ]
 
 
 def test_columns_of_different_tables(tmp_path: Path) -> None:
-    """Every row is keyed by its own header; unknown columns come last by name, absent cells are empty."""
+    """Every row is keyed by its own header; unknown columns come last by name, absent cells are
+    empty.
+    """
     first, second = tmp_path / "a.log", tmp_path / "b.md"
     first.write_text(TABLE + "| m | prompt=8<br>decode=4 | 1<br>2 | z | a |\n")
     second.write_text("| h2o_lossy | llm_demo |\n| --- | --- |\n| 3.1 | prompt=16<br>decode=4 |\n")
     (tmp_path / "notes.txt").write_text(TABLE)
     code, rows, columns = parse(tmp_path, tmp_path)
     assert code == 0
-    assert columns == ["model", "llm_demo", "speed(tok/s)", "h2o_lossy", "log_file", "alpha", "zeta"]
+    assert columns == [
+        "model",
+        "llm_demo",
+        "speed(tok/s)",
+        "h2o_lossy",
+        "log_file",
+        "alpha",
+        "zeta",
+    ]
     assert [(row["zeta"], row["h2o_lossy"]) for row in rows] == [("z", ""), ("", "3.1")]
 
 
 @pytest.mark.parametrize(
     ("logs", "code", "words"),
     [
-        (["fail_killed_midway"], 1, ["fail_killed_midway/log.md: holds no table", "no rows in 1 files"]),
-        (["fail_killed_midway", "bench_full/logs"], 0, ["fail_killed_midway/log.md: holds no table"]),
+        (
+            ["fail_killed_midway"],
+            1,
+            ["fail_killed_midway/log.md: holds no table", "no rows in 1 files"],
+        ),
+        (
+            ["fail_killed_midway", "bench_full/logs"],
+            0,
+            ["fail_killed_midway/log.md: holds no table"],
+        ),
         (["nowhere.log"], 1, ["nowhere.log: cannot be read: No such file", "no rows"]),
         (["bench_full/configs"], 1, ["no rows in 0 files"]),
     ],
@@ -123,7 +156,9 @@ def test_columns_of_different_tables(tmp_path: Path) -> None:
 def test_files_without_rows(
     tmp_path: Path, logs: list[str], code: int, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file without a table is named; without any row nothing is written and the exit code is 1."""
+    """A file without a table is named; without any row nothing is written and the exit code is
+    1.
+    """
     returned, rows, _ = parse(tmp_path, *(RUNS / log for log in logs))
     assert returned == code
     assert bool(rows) == (code == 0)
@@ -134,7 +169,9 @@ def test_files_without_rows(
 def test_damage_is_named_briefly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Lines that are no rows are named with their number, a few of them."""
     log = tmp_path / "x.log"
-    log.write_text(TABLE + "| m | prompt=8<br>decode=4 | 1<br>2 | z | a |\n" + "| cut | off |\n" * 50)
+    log.write_text(
+        TABLE + "| m | prompt=8<br>decode=4 | 1<br>2 | z | a |\n" + "| cut | off |\n" * 50
+    )
     code, rows, _ = parse(tmp_path, log)
     assert (code, len(rows)) == (0, 1)
     lines = capsys.readouterr().err.splitlines()

@@ -1,4 +1,6 @@
-"""`pytest-h2o sweep` with a program that counts its launches: what is launched, kept, compared and returned."""
+"""`pytest-h2o sweep` with a program that counts its launches: what is launched, kept, compared and
+returned.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.cli import main
-from pytest_h2o.recordings import RecordingError, read_recording
+from pytest_h2o.lab.recordings import RecordingError, read_recording
 from pytest_h2o.report.pareto import front
 
 # Prints a table as llm_bench does, slower with small blocks. A lossy ratio of 7 to 9 means trouble.
@@ -35,17 +37,30 @@ with open(options["-fp"], "a") as table:
     table.write("" if lossy == 7.0 else f"| tiny | {{row}} | 1.5 ± 0.0 |\\n")
 """
 MANIFEST = (
-    "run_id, prompt_len, gen_len, keep_ratio, block_tokens, sink_tokens, recent_tokens, ema_alpha, update_interval, "
-    "trigger_min_tokens, h2o_layer_start, h2o_layer_end, h2o_target_mode, h2o_target_lossy_ratio, disable_h2o, "
-    "disable_lossless, kv_h2o_enable, kv_lossless_enable, kv_lossless_scope, kv_lossless_front_n, kv_lossless_codec, "
-    "kv_lossless_runtime_enable, kv_lossless_runtime_mode, kv_lossless_block_tokens, kv_lossless_hot_recent_tokens, "
-    "kv_lossless_hot_sink_tokens, kv_lossless_kept_sample_layers, kv_lossless_kept_sample_token_interval, "
-    "kv_lossless_front_sample_token_interval, kv_lossless_store_disable_front, kv_lossless_store_bootstrap_tokens, "
+    "run_id, prompt_len, gen_len, keep_ratio, block_tokens, sink_tokens, recent_tokens, "
+    "ema_alpha, update_interval, "
+    "trigger_min_tokens, h2o_layer_start, h2o_layer_end, h2o_target_mode, "
+    "h2o_target_lossy_ratio, disable_h2o, "
+    "disable_lossless, kv_h2o_enable, kv_lossless_enable, kv_lossless_scope, "
+    "kv_lossless_front_n, kv_lossless_codec, "
+    "kv_lossless_runtime_enable, kv_lossless_runtime_mode, kv_lossless_block_tokens, "
+    "kv_lossless_hot_recent_tokens, "
+    "kv_lossless_hot_sink_tokens, kv_lossless_kept_sample_layers, "
+    "kv_lossless_kept_sample_token_interval, "
+    "kv_lossless_front_sample_token_interval, kv_lossless_store_disable_front, "
+    "kv_lossless_store_bootstrap_tokens, "
     "kv_lossless_store_grouped_step_tokens, kv_lossless_codec_runtime, kv_lossless_predictors_k, "
-    "kv_lossless_predictors_v, kv_lossless_async_threads, kv_lossless_max_queue, kv_lossless_decode_cache_blocks, "
+    "kv_lossless_predictors_v, kv_lossless_async_threads, kv_lossless_max_queue, "
+    "kv_lossless_decode_cache_blocks, "
     "kv_lossless_strict_roundtrip_check, config, log, return_code"
 )
-SMALL = {"prompts": [64], "gens": [8], "repeat": 1, "kv_lossless_enable": True, "kv_lossless_codec": "gear_delta"}
+SMALL = {
+    "prompts": [64],
+    "gens": [8],
+    "repeat": 1,
+    "kv_lossless_enable": True,
+    "kv_lossless_codec": "gear_delta",
+}
 
 
 class Kit:
@@ -59,7 +74,9 @@ class Kit:
             (root / name).write_text(name)
         (root / "config.json").write_text('{"llm_model": "llm.mnn"}')
         self.program = root / "llm_bench"
-        self.program.write_text(PROGRAM.format(python=sys.executable, launched=str(self.launched_file)))
+        self.program.write_text(
+            PROGRAM.format(python=sys.executable, launched=str(self.launched_file))
+        )
         self.program.chmod(0o755)
 
     def arguments(self, *more: str, **preset: object) -> list[str]:
@@ -95,7 +112,9 @@ class Kit:
 
 @pytest.fixture
 def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
-    """A build in a directory of its own, with a machine lock of its own, and nothing in the environment."""
+    """A build in a directory of its own, with a machine lock of its own, and nothing in the
+    environment.
+    """
     for name in ("THREADS", "BACKEND", "LLM_BENCH", "MODEL_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "lock").mkdir()
@@ -104,14 +123,21 @@ def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
     return Kit(tmp_path)
 
 
-def test_each_distinct_combination_is_launched_once(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_distinct_combination_is_launched_once(
+    kit: Kit, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In adaptive mode the keep ratio changes nothing: four combinations are two launches."""
-    assert kit.sweep("--threads", "2", h2o_keep_ratios=[0.3, 0.5], h2o_target_lossy_ratios=[3.0, 4]) == 0
+    assert (
+        kit.sweep("--threads", "2", h2o_keep_ratios=[0.3, 0.5], h2o_target_lossy_ratios=[3.0, 4])
+        == 0
+    )
     assert kit.launched == [["64", 3.0, "2", "cpu"], ["64", 4.0, "2", "cpu"]]
     names = ["run_0001_p64_g8_k0.3_b64_lr3.0", "run_0002_p64_g8_k0.3_b64_lr4.0"]
     repeats = ["run_0003_p64_g8_k0.5_b64_lr3.0", "run_0004_p64_g8_k0.5_b64_lr4.0"]
     assert [entry["run_id"] for entry in kit.manifest] == names + repeats
-    assert [entry["log"] for entry in kit.manifest] == [str(kit.out / "logs" / f"{name}.log") for name in names * 2]
+    assert [entry["log"] for entry in kit.manifest] == [
+        str(kit.out / "logs" / f"{name}.log") for name in names * 2
+    ]
     assert [entry["return_code"] for entry in kit.manifest] == [0] * 4
     assert [Path(row["log_file"]).stem for row in kit.csv] == names
     progress = [line for line in capsys.readouterr().err.splitlines() if "tok/s" in line]
@@ -124,28 +150,64 @@ def test_manifest_is_the_originals(kit: Kit) -> None:
     assert kit.sweep(h2o_target_lossy_ratios=[3.5], kv_lossless_max_queue=7) == 0
     [entry] = kit.manifest
     assert ", ".join(entry) == MANIFEST
-    values = {"prompt_len": 64, "gen_len": 8, "keep_ratio": 0.5, "h2o_target_lossy_ratio": 3.5, "h2o_layer_end": -1}
-    values |= {"kv_lossless_max_queue": 7, "disable_h2o": False, "kv_h2o_enable": True, "trigger_min_tokens": 512}
+    values = {
+        "prompt_len": 64,
+        "gen_len": 8,
+        "keep_ratio": 0.5,
+        "h2o_target_lossy_ratio": 3.5,
+        "h2o_layer_end": -1,
+    }
+    values |= {
+        "kv_lossless_max_queue": 7,
+        "disable_h2o": False,
+        "kv_h2o_enable": True,
+        "trigger_min_tokens": 512,
+    }
     assert {key: entry[key] for key in values} == values
     [launched] = kit.out.glob("launches/*/config.json")
     assert Path(str(entry["config"])).read_text() == launched.read_text()
 
 
 def test_comparison(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
-    """For each length the smallest KV comes first, then the fastest; what nothing of that length beats is marked."""
-    assert kit.sweep(prompts=[64, 32], h2o_block_tokens=[8, 64], h2o_target_lossy_ratios=[2, 3]) == 0
+    """For each length the smallest KV comes first, then the fastest; what nothing of that length
+    beats is marked.
+    """
+    assert (
+        kit.sweep(prompts=[64, 32], h2o_block_tokens=[8, 64], h2o_target_lossy_ratios=[2, 3]) == 0
+    )
     header, *lines = capsys.readouterr().out.splitlines()[:9]
-    assert header.split() == ["run", "lengths", "decode", "tok/s", "lossy", "lossless", "lossy", "x", "lossless"]
-    rows = [["20", "3", "1.5", "4.5"], ["19", "3", "1.5", "4.5"], ["30", "2", "1.5", "3"], ["29", "2", "1.5", "3"]]
-    assert [line.split()[-5:] for line in lines] == [[length, *row] for length in ("p64_g8", "p32_g8") for row in rows]
+    assert header.split() == [
+        "run",
+        "lengths",
+        "decode",
+        "tok/s",
+        "lossy",
+        "lossless",
+        "lossy",
+        "x",
+        "lossless",
+    ]
+    rows = [
+        ["20", "3", "1.5", "4.5"],
+        ["19", "3", "1.5", "4.5"],
+        ["30", "2", "1.5", "3"],
+        ["29", "2", "1.5", "3"],
+    ]
+    assert [line.split()[-5:] for line in lines] == [
+        [length, *row] for length in ("p64_g8", "p32_g8") for row in rows
+    ]
     assert [line[0] for line in lines] == ["*", " ", "*", " "] * 2
 
 
-@pytest.mark.parametrize(("lossy", "reason", "return_code"), [(9, "no memory", 1), (7, "0 rows where 1", 0)])
+@pytest.mark.parametrize(
+    ("lossy", "reason", "return_code"), [(9, "no memory", 1), (7, "0 rows where 1", 0)]
+)
 def test_failed_launches(
     kit: Kit, lossy: int, reason: str, return_code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A program that crashes, or exits well without a row, is named with its reason; the others are kept; code 2."""
+    """A program that crashes, or exits well without a row, is named with its reason; the others are
+    kept; code 2.
+    """
     assert kit.sweep(h2o_target_lossy_ratios=[3, lossy, 4]) == 2
     assert len(kit.launched) == 3
     assert [entry["return_code"] for entry in kit.manifest] == [0, return_code, 0]
@@ -159,7 +221,9 @@ def test_failed_launches(
 
 
 def test_dry_run(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every combination gets a config and a line in the manifest; nothing is launched, no binary is needed."""
+    """Every combination gets a config and a line in the manifest; nothing is launched, no binary is
+    needed.
+    """
     kit.program.unlink()
     assert kit.sweep("--dry-run", h2o_keep_ratios=[0.3, 0.5], h2o_target_lossy_ratios=[3, 4]) == 0
     assert kit.launched == []
@@ -178,7 +242,9 @@ def test_dry_run(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_dry_run_then_run(kit: Kit) -> None:
-    """A planned directory can be launched into; one with launches cannot, so that old numbers are not taken for new."""
+    """A planned directory can be launched into; one with launches cannot, so that old numbers are
+    not taken for new.
+    """
     assert kit.sweep("--dry-run") == 0
     assert kit.sweep() == 0
     assert kit.sweep() == 1
@@ -188,15 +254,25 @@ def test_dry_run_then_run(kit: Kit) -> None:
 def test_resume(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
     """What an earlier sweep finished is taken over; what failed there is launched again."""
     assert kit.sweep(h2o_target_lossy_ratios=[3, 9]) == 2
-    assert kit.sweep("--out", "second", "--resume", str(kit.out), h2o_target_lossy_ratios=[3, 9, 4]) == 2
+    assert (
+        kit.sweep("--out", "second", "--resume", str(kit.out), h2o_target_lossy_ratios=[3, 9, 4])
+        == 2
+    )
     assert [launch[1] for launch in kit.launched] == [3.0, 9.0, 9.0, 4.0]
     assert "(from " in capsys.readouterr().err
     assert len(list(Path("second").glob("logs/*.log"))) == 2
 
 
 def test_interrupt_keeps_what_is_finished(kit: Kit) -> None:
-    """Ctrl-C in the second launch: the first one is in manifest, CSV and table; the third is not started."""
-    command = [sys.executable, "-m", "pytest_h2o.cli", *kit.arguments(h2o_target_lossy_ratios=[3, 8, 4])]
+    """Ctrl-C in the second launch: the first one is in manifest, CSV and table; the third is not
+    started.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "pytest_h2o.cli",
+        *kit.arguments(h2o_target_lossy_ratios=[3, 8, 4]),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
     assert result.returncode == 130
     assert "interrupted after 1 of 3 launches" in result.stderr
@@ -209,7 +285,10 @@ def test_interrupt_keeps_what_is_finished(kit: Kit) -> None:
 
 @pytest.mark.parametrize(
     ("option", "off"),
-    [("--disable-h2o", (False, False, "none", "none")), ("--disable-lossless", (True, False, "none", "none"))],
+    [
+        ("--disable-h2o", (False, False, "none", "none")),
+        ("--disable-lossless", (True, False, "none", "none")),
+    ],
 )
 def test_disabled_parts(kit: Kit, option: str, off: tuple[object, ...]) -> None:
     """A part that is switched off is off in the config and in the manifest."""
@@ -224,14 +303,23 @@ def test_disabled_parts(kit: Kit, option: str, off: tuple[object, ...]) -> None:
 
 def test_without_h2o_only_lengths_count(kit: Kit) -> None:
     """With H2O off all H2O settings are one launch for each pair of lengths."""
-    assert kit.sweep("--disable-h2o", prompts=[64, 32], h2o_keep_ratios=[0.3, 0.5], h2o_block_tokens=[8, 16]) == 0
+    assert (
+        kit.sweep(
+            "--disable-h2o", prompts=[64, 32], h2o_keep_ratios=[0.3, 0.5], h2o_block_tokens=[8, 16]
+        )
+        == 0
+    )
     assert [launch[0] for launch in kit.launched] == ["64", "32"]
 
 
 @pytest.mark.parametrize(
     ("more", "preset", "message"),
     [
-        ([], {"prompts": [], "h2o_ema_alphas": []}, "Empty sweep dimension: prompts, h2o_ema_alphas"),
+        (
+            [],
+            {"prompts": [], "h2o_ema_alphas": []},
+            "Empty sweep dimension: prompts, h2o_ema_alphas",
+        ),
         (["--threads", "0"], {}, "THREADS='0': expected an integer at least 1"),
         (["--backend", "abacus"], {}, "BACKEND='abacus': expected one of cpu"),
         (["--llm-bench", "nowhere"], {}, "nowhere does not exist"),
@@ -241,7 +329,11 @@ def test_without_h2o_only_lengths_count(kit: Kit) -> None:
     ],
 )
 def test_wrong_usage(
-    kit: Kit, more: list[str], preset: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
+    kit: Kit,
+    more: list[str],
+    preset: dict[str, object],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What is wrong is named before anything is launched or written; code 1."""
     before = set(kit.root.rglob("*")) | {kit.root / "mine.json"}
@@ -258,16 +350,35 @@ def test_wrong_usage(
         ("h2o_set = THREADZ=1", "unknown knob THREADZ; did you mean THREADS?"),
     ],
 )
-def test_the_ini_file_counts(kit: Kit, line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ini_file_counts(
+    kit: Kit, line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A program or a knob in the ini file is what gates take; no other is launched in its place."""
     kit.root.joinpath("pytest.ini").write_text(f"[pytest]\n{line}\n")
-    assert main(["bench", "--prompts", "64", "--gens", "8", "--repeat", "1", "--model-config", "config.json"]) == 1
+    assert (
+        main(
+            [
+                "bench",
+                "--prompts",
+                "64",
+                "--gens",
+                "8",
+                "--repeat",
+                "1",
+                "--model-config",
+                "config.json",
+            ]
+        )
+        == 1
+    )
     assert message in capsys.readouterr().err
     assert kit.launched == []
 
 
 def test_default_directory(kit: Kit) -> None:
-    """Without --out the sweep has a new directory, which the link `latest` names, also while that one is resumed."""
+    """Without --out the sweep has a new directory, which the link `latest` names, also while that
+    one is resumed.
+    """
     arguments = kit.arguments(h2o_target_lossy_ratios=[3])
     place = arguments.index("--out")
     del arguments[place : place + 2]

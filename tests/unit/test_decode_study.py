@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from pytest_h2o.decode_study import (
+from pytest_h2o.decode.study import (
     ALPHA,
     LOOKS,
     bounds,
@@ -32,7 +32,10 @@ differences = st.lists(st.floats(-0.5, 0.5, allow_nan=False), min_size=1, max_si
 def tail_probability(pairs: int, statistic: int) -> float:
     """P(T+ <= statistic) by enumerating every assignment of signs."""
     signs = itertools.product((0, 1), repeat=pairs)
-    sums = [sum(rank * sign for rank, sign in zip(range(1, pairs + 1), signs_, strict=True)) for signs_ in signs]
+    sums = [
+        sum(rank * sign for rank, sign in zip(range(1, pairs + 1), signs_, strict=True))
+        for signs_ in signs
+    ]
     return sum(total <= statistic for total in sums) / len(sums)
 
 
@@ -48,7 +51,15 @@ def test_index_is_the_largest_within_alpha(pairs: int) -> None:
 
 @pytest.mark.parametrize(
     ("pairs", "alpha", "index"),
-    [(6, 0.025, 0), (10, 0.025, 8), (10, 0.01, 5), (16, 0.025, 29), (16, 0.01, 23), (20, 0.025, 52), (20, 0.01, 43)],
+    [
+        (6, 0.025, 0),
+        (10, 0.025, 8),
+        (10, 0.01, 5),
+        (16, 0.025, 29),
+        (16, 0.01, 23),
+        (20, 0.025, 52),
+        (20, 0.01, 43),
+    ],
 )
 def test_known_critical_values(pairs: int, alpha: float, index: int) -> None:
     """Printed tables of the one-sided signed-rank test."""
@@ -57,7 +68,9 @@ def test_known_critical_values(pairs: int, alpha: float, index: int) -> None:
 
 @pytest.mark.parametrize("pairs", [*LOOKS, 12, 18, 24])
 def test_p_values_agree_with_scipy(pairs: int) -> None:
-    """The exact p-value is that of scipy's signed-rank test of the differences from the limit, over all its range."""
+    """The exact p-value is that of scipy's signed-rank test of the differences from the limit, over
+    all its range.
+    """
     rng = np.random.default_rng(pairs)
     for drop in np.linspace(-0.2, 0.3, 11):
         values = rng.normal(math.log1p(-drop), 0.05, pairs)
@@ -67,7 +80,9 @@ def test_p_values_agree_with_scipy(pairs: int) -> None:
 
 @pytest.mark.parametrize("pairs", LOOKS)
 def test_bounds_agree_with_scipy(pairs: int) -> None:
-    """A limit just inside a bound is not rejected at ALPHA by scipy's exact test, one just outside is."""
+    """A limit just inside a bound is not rejected at ALPHA by scipy's exact test, one just outside
+    is.
+    """
     values = np.random.default_rng(pairs).normal(0, 0.05, pairs)
     low, _, high = bounds(values.tolist())
     for limit, alternative, rejected in [
@@ -87,9 +102,15 @@ def test_fail_is_the_upper_bound_below_the_limit(values: list[float], target: fl
 
 @given(st.lists(st.floats(0, 0.1), min_size=1, max_size=5))
 def test_holm_is_the_closure_of_bonferroni(p_values: list[float]) -> None:
-    """A hypothesis is rejected if and only if Bonferroni's test rejects every set of hypotheses that holds it."""
+    """A hypothesis is rejected if and only if Bonferroni's test rejects every set of hypotheses
+    that holds it.
+    """
     named = {str(index): p for index, p in enumerate(p_values)}
-    sets = [set(chosen) for size in range(1, len(named) + 1) for chosen in itertools.combinations(named, size)]
+    sets = [
+        set(chosen)
+        for size in range(1, len(named) + 1)
+        for chosen in itertools.combinations(named, size)
+    ]
     kept = [chosen for chosen in sets if min(named[name] for name in chosen) > ALPHA / len(chosen)]
     assert holm(named) == {name for name in named if not any(name in chosen for chosen in kept)}
 
@@ -105,7 +126,9 @@ def test_estimate_is_the_median_of_all_pairwise_averages(values: list[float]) ->
 @given(differences, st.floats(-1, 1))
 def test_bounds_move_with_the_data(values: list[float], shift: float) -> None:
     """Adding a constant to every difference moves estimate and bounds by it."""
-    for before, after in zip(bounds(values), bounds([value + shift for value in values]), strict=True):
+    for before, after in zip(
+        bounds(values), bounds([value + shift for value in values]), strict=True
+    ):
         assert after == pytest.approx(before + shift) or (math.isinf(before) and before == after)
 
 
@@ -126,7 +149,9 @@ def test_mirrored_data_give_mirrored_bounds(values: list[float]) -> None:
     ],
 )
 def test_decisions(values: list[float], decision: str) -> None:
-    """Equal speed passes 5 %, a 10 % loss fails, and too little or contradictory data decide nothing."""
+    """Equal speed passes 5 %, a 10 % loss fails, and too little or contradictory data decide
+    nothing.
+    """
     assert judge(values, 0.05).decision == decision
 
 
@@ -139,8 +164,13 @@ def test_decisions(values: list[float], decision: str) -> None:
     ],
 )  # fmt: skip
 def test_a_slow_part_does_not_hide(slow: float, pairs: int, decision: str, slow_at: str) -> None:
-    """Beside a length that got faster, a slow one keeps the whole from passing, and then fails it by name."""
-    parts = {"512": [0.2 + number / 1000 for number in range(pairs)], "1024": [math.log1p(-slow)] * pairs}
+    """Beside a length that got faster, a slow one keeps the whole from passing, and then fails it
+    by name.
+    """
+    parts = {
+        "512": [0.2 + number / 1000 for number in range(pairs)],
+        "1024": [math.log1p(-slow)] * pairs,
+    }
     whole = replace(judge([*parts["512"], *parts["1024"]], 0.05), decision="pass")
     study = judge_parts(whole, parts, 0.05)
     assert (study.decision, study.slow_at) == (decision, slow_at)
@@ -166,5 +196,9 @@ def test_order_is_seeded_and_mirrored(block: int, seed: int) -> None:
 
 def test_the_coin_is_fair() -> None:
     """Over many blocks and seeds, either of two arms begins about half of them."""
-    begins = [launch_order(["a", "b"], 2 * block, seed, "bench")[0] for block in range(50) for seed in range(20)]
+    begins = [
+        launch_order(["a", "b"], 2 * block, seed, "bench")[0]
+        for block in range(50)
+        for seed in range(20)
+    ]
     assert 0.45 < begins.count("a") / len(begins) < 0.55

@@ -9,8 +9,8 @@ from gate_functions import DEMO, RUNTIME, StubLab, judge, make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_h2o.decode import held_against
-from pytest_h2o.knobs import Knobs, resolve
+from pytest_h2o.lab.decode import held_against
+from pytest_h2o.plan.knobs import Knobs, resolve
 
 COUNTS = st.one_of(st.just(0.0), st.integers(0, 20).map(float), st.floats(0, 30))
 TIMES = st.one_of(st.just(0.0), st.floats(0, 2e5))
@@ -43,7 +43,10 @@ LIMITS = {
     "LOSSY_TARGET": st.sampled_from([1.0, 3.0, 3.2]),
     "DECODE_BASELINE": st.floats(0.5, 20),
     "DECODE_DROP_TARGET": st.sampled_from([0.0, 0.05, 0.5]),
-    **{f"REQUIRE_{name}": st.sampled_from([0, 1]) for name in ("DECODE_CACHE_HIT", "ASYNC_QUEUE_ACTIVITY")},
+    **{
+        f"REQUIRE_{name}": st.sampled_from([0, 1])
+        for name in ("DECODE_CACHE_HIT", "ASYNC_QUEUE_ACTIVITY")
+    },
     "REQUIRE_DECODE_CACHE_ACTIVITY": st.sampled_from([0, 1]),
 }
 SETTINGS = st.fixed_dictionaries(LIMITS)
@@ -57,28 +60,46 @@ LIMITED = {
 
 
 def as_knobs(values: dict[str, float], *more: str) -> Knobs:
-    return resolve([*(f"{name}={value}" for name, value in values.items()), "DECODE_BASELINE_MODE=fixed", *more])
+    return resolve(
+        [
+            *(f"{name}={value}" for name, value in values.items()),
+            "DECODE_BASELINE_MODE=fixed",
+            *more,
+        ]
+    )
 
 
 def original(rows: list[dict[str, float]], limits: dict[str, float]) -> dict[str, bool]:
-    """What ``analyze`` and the runtime script decide, rule by rule; the value of a column is its maximum."""
+    """What ``analyze`` and the runtime script decide, rule by rule; the value of a column is its
+    maximum.
+    """
     top = {name: max(row[name] for row in rows) for name in COLUMNS}
     baseline = limits["DECODE_BASELINE"]
     # A ratio that was reached is within reach, whatever the shares of the last trigger say.
-    ceilings = [max(1 / max(row["h2o_floor_keep"], row["h2o_quantized_keep"], 1e-9), row["h2o_lossy"]) for row in rows]
+    ceilings = [
+        max(1 / max(row["h2o_floor_keep"], row["h2o_quantized_keep"], 1e-9), row["h2o_lossy"])
+        for row in rows
+    ]
     passed = {
         "lossy": top["h2o_lossy"] >= limits["LOSSY_TARGET"],
         "decode_drop": (baseline - top["decode_tps"]) / baseline <= limits["DECODE_DROP_TARGET"],
         "decompression_active": top["h2o_lossless_decomp_us"] > 0,
-        "async_activity": not limits["REQUIRE_ASYNC_QUEUE_ACTIVITY"] or top["h2o_lossless_async_queue_peak"] > 0,
-        "decode_cache_hit": not limits["REQUIRE_DECODE_CACHE_HIT"] or top["h2o_lossless_decode_cache_hit"] > 0,
+        "async_activity": not limits["REQUIRE_ASYNC_QUEUE_ACTIVITY"]
+        or top["h2o_lossless_async_queue_peak"] > 0,
+        "decode_cache_hit": not limits["REQUIRE_DECODE_CACHE_HIT"]
+        or top["h2o_lossless_decode_cache_hit"] > 0,
         "decode_cache_activity": not limits["REQUIRE_DECODE_CACHE_ACTIVITY"]
-        or any(row["h2o_lossless_decode_cache_hit"] + row["h2o_lossless_decode_cache_miss"] > 0 for row in rows),
+        or any(
+            row["h2o_lossless_decode_cache_hit"] + row["h2o_lossless_decode_cache_miss"] > 0
+            for row in rows
+        ),
         "metric_columns": True,
         "keep_feasible": any(ceiling >= limits["LOSSY_TARGET"] for ceiling in ceilings),
         "lossless_active": top["h2o_lossless"] > 1,
         "lossless_accounted": any(
-            row["h2o_lossless_raw_mb"] > 0 and row["h2o_lossless_comp_mb"] > 0 and row["h2o_lossless_comp_us"] > 0
+            row["h2o_lossless_raw_mb"] > 0
+            and row["h2o_lossless_comp_mb"] > 0
+            and row["h2o_lossless_comp_us"] > 0
             for row in rows
         ),
     }
@@ -105,23 +126,34 @@ def test_bench_gates_agree(rows: list[dict[str, float]], limits: dict[str, float
 
 
 @settings(max_examples=20)
-@given(TABLE, SETTINGS, st.sampled_from(sorted(COLUMNS)), st.sampled_from([None, math.nan, math.inf, -math.inf]))
+@given(
+    TABLE,
+    SETTINGS,
+    st.sampled_from(sorted(COLUMNS)),
+    st.sampled_from([None, math.nan, math.inf, -math.inf]),
+)
 def test_what_is_not_a_number_never_passes(
     rows: list[dict[str, float]], limits: dict[str, float], column: str, value: float | None
 ) -> None:
-    """Where one row lacks a number, the gates that read its column fail; the original read 0, 1.2 or NaN."""
+    """Where one row lacks a number, the gates that read its column fail; the original read 0, 1.2
+    or NaN.
+    """
     damaged = [dict(row) for row in rows]
     if value is None:
         del damaged[-1][column]
     else:
         damaged[-1][column] = value
-    knobs = as_knobs(limits, "REQUIRE_DECODE_CACHE_HIT=1", "MAX_LOSSLESS_FALLBACK=1", "MAX_LOSSLESS_QUEUE_PEAK=1")
+    knobs = as_knobs(
+        limits, "REQUIRE_DECODE_CACHE_HIT=1", "MAX_LOSSLESS_FALLBACK=1", "MAX_LOSSLESS_QUEUE_PEAK=1"
+    )
     readers = {
         "h2o_lossy": "lossy", "h2o_lossless": "lossless_active", "h2o_lossless_decomp_us": "decompression_active",
         "h2o_lossless_queue_peak": "queue_peak", "h2o_lossless_fallback": "fallback", "h2o_floor_keep": "keep_feasible",
         "h2o_quantized_keep": "keep_feasible", "h2o_lossless_decode_cache_hit": "decode_cache_hit",
     }  # fmt: skip
-    gate = readers.get(column, "lossless_accounted" if column.endswith(("_mb", "comp_us")) else "metric_columns")
+    gate = readers.get(
+        column, "lossless_accounted" if column.endswith(("_mb", "comp_us")) else "metric_columns"
+    )
     verdict = judge(getattr(RUNTIME, f"test_{gate}"), knobs, run=make_run(damaged))
     assert verdict.outcome == "fail"
     assert column in verdict.reason
@@ -129,7 +161,9 @@ def test_what_is_not_a_number_never_passes(
 
 @settings(max_examples=20)
 @given(TABLE, SETTINGS)
-def test_all_rows_is_the_worst_of_single_rows(rows: list[dict[str, float]], limits: dict[str, float]) -> None:
+def test_all_rows_is_the_worst_of_single_rows(
+    rows: list[dict[str, float]], limits: dict[str, float]
+) -> None:
     """With REQUIRE_ALL_ROWS a gate passes exactly when each row alone would."""
     knobs = as_knobs(limits, "REQUIRE_ALL_ROWS=1")
     names = ["lossy", "keep_feasible", "lossless_active", "lossless_accounted", "decompression_active", "queue_peak",
@@ -139,20 +173,35 @@ def test_all_rows_is_the_worst_of_single_rows(rows: list[dict[str, float]], limi
         for run in (make_run(rows), *(make_run([row]) for row in rows)):
             study = held_against(StubLab(knobs, run), "full_strict")  # type: ignore[arg-type]
             fixtures = {"decode_study": study} if name == "decode_drop" else {"run": run}
-            outcomes.append(judge(getattr(RUNTIME, f"test_{name}"), knobs, **fixtures).outcome != "fail")
+            outcomes.append(
+                judge(getattr(RUNTIME, f"test_{name}"), knobs, **fixtures).outcome != "fail"
+            )
         assert outcomes[0] == all(outcomes[1:]), name
 
 
 @settings(max_examples=30)
-@given(st.lists(st.tuples(st.floats(0.5, 50), st.floats(0.5, 50), st.integers(1, 500)), min_size=1, max_size=6))
+@given(
+    st.lists(
+        st.tuples(st.floats(0.5, 50), st.floats(0.5, 50), st.integers(1, 500)),
+        min_size=1,
+        max_size=6,
+    )
+)
 def test_prompts_agree(prompts: list[tuple[float, float, int]]) -> None:
-    """The drop over all prompts and that of each bucket; the original averaged speeds instead of adding up time."""
+    """The drop over all prompts and that of each bucket; the original averaged speeds instead of
+    adding up time.
+    """
     knobs = resolve(["DECODE_BASELINE_MODE=same_batch"], suite="llm_demo")
-    sides = [[{"decode_tps": pair[side], "decode_tokens": pair[2]} for pair in prompts] for side in (0, 1)]
+    sides = [
+        [{"decode_tps": pair[side], "decode_tokens": pair[2]} for pair in prompts]
+        for side in (0, 1)
+    ]
     lab = StubLab(knobs, make_run(sides[1], "candidate"), make_run(sides[0], "candidate"))
     tokens = sum(count for _, _, count in prompts)
     before, after = (tokens / sum(pair[2] / pair[side] for pair in prompts) for side in (0, 1))
-    verdict = judge(DEMO.test_decode_drop, knobs, "candidate", demo_study=held_against(lab, "candidate"))  # type: ignore[arg-type]
+    verdict = judge(
+        DEMO.test_decode_drop, knobs, "candidate", demo_study=held_against(lab, "candidate")
+    )  # type: ignore[arg-type]
     assert verdict.value == pytest.approx((before - after) / before)
     assert (verdict.outcome == "pass") == (verdict.value is not None and verdict.value <= 0.08)
     for number, (baseline, candidate, _) in enumerate(prompts):
@@ -163,8 +212,12 @@ def test_prompts_agree(prompts: list[tuple[float, float, int]]) -> None:
 
 @settings(max_examples=30)
 @given(TABLE, TABLE, st.floats(0, 0.9))
-def test_same_batch_agrees(candidate: list[dict[str, float]], baseline: list[dict[str, float]], target: float) -> None:
-    """The fastest row against the fastest of the same rows in the baseline; without a speed there it is none."""
+def test_same_batch_agrees(
+    candidate: list[dict[str, float]], baseline: list[dict[str, float]], target: float
+) -> None:
+    """The fastest row against the fastest of the same rows in the baseline; without a speed there
+    it is none.
+    """
     knobs = resolve(["DECODE_BASELINE_MODE=same_batch", f"DECODE_DROP_TARGET={target}"])
     study = held_against(StubLab(knobs, make_run(candidate), make_run(baseline)), "full_strict")  # type: ignore[arg-type]
     verdict = judge(RUNTIME.test_decode_drop, knobs, decode_study=study)

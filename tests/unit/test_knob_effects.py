@@ -1,4 +1,6 @@
-"""Every knob has an effect: for each there is one setting that changes what is launched, read or decided."""
+"""Every knob has an effect: for each there is one setting that changes what is launched, read or
+decided.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,24 @@ import pytest
 from gate_functions import DEMO, OFFLINE, QUALITY, RUNTIME, judge, make_run
 from test_lab import FakeStore, Speed, by_arm
 
-from pytest_h2o.cases import all_cases, launches
 from pytest_h2o.data import bundled
-from pytest_h2o.decode import Comparison, held_against, history_entries, keep_history
-from pytest_h2o.decode_study import Study
-from pytest_h2o.gate import Gate
-from pytest_h2o.gating import Measured, Verdict
-from pytest_h2o.history import append_history
-from pytest_h2o.knobs import KNOBS, Knob, Knobs, resolve
-from pytest_h2o.lab import Lab
-from pytest_h2o.offline_run import Evaluation, _options
-from pytest_h2o.pairs import PairedStudy
-from pytest_h2o.results import Run
+from pytest_h2o.decode.history import append_history
+from pytest_h2o.decode.pairs import PairedStudy
+from pytest_h2o.decode.study import Study
+from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.offline import Evaluation, _options
+from pytest_h2o.plan.cases import all_cases, launches
+from pytest_h2o.plan.knobs import KNOBS, Knob, Knobs, resolve
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.suites import composed
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
+from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes import EmbeddedRuntime
 from pytest_h2o.runtimes.placement import placed
-from pytest_h2o.session import Session
-from pytest_h2o.specs import LaunchSpec
-from pytest_h2o.suites import composed
+from pytest_h2o.session.gate import Gate
+from pytest_h2o.session.session import Session
+from pytest_h2o.verdict import Measured, Verdict
 
 Effect = Callable[[Sequence[str], Path], object]
 GOOD = {
@@ -47,7 +49,11 @@ def make_lab(
     store = FakeStore(tmp_path, speed or by_arm())
     tmp_path.mkdir(exist_ok=True, parents=True)
     lab = Lab(
-        tmp_path, resolve(settings, suite=suite), store.get, bundled("prompts"), history=tmp_path / "history.jsonl"
+        tmp_path,
+        resolve(settings, suite=suite),
+        store.get,
+        bundled("prompts"),
+        history=tmp_path / "history.jsonl",
     )
     return lab, store
 
@@ -72,13 +78,19 @@ def order(case: str, suite: str) -> Effect:
     return effect
 
 
-def verdict(function: Callable[..., None], case: str = "full_strict", **numbers: float | None) -> Effect:
-    """What a gate decides on one row of good numbers with some replaced, or without those that are None."""
+def verdict(
+    function: Callable[..., None], case: str = "full_strict", **numbers: float | None
+) -> Effect:
+    """What a gate decides on one row of good numbers with some replaced, or without those that are
+    None.
+    """
     row = {name: value for name, value in {**GOOD, **numbers}.items() if value is not None}
     fixture = "demo" if function.__module__.endswith("llm_demo") else "run"
 
     def effect(settings: Sequence[str], tmp_path: Path) -> object:
-        return judge(function, resolve(settings, suite="final"), case, **{fixture: make_run([row])}).outcome
+        return judge(
+            function, resolve(settings, suite="final"), case, **{fixture: make_run([row])}
+        ).outcome
 
     return effect
 
@@ -87,12 +99,16 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
     """What the agreement gate decides on answers that part after half of their characters."""
     knobs, runs = resolve(settings, suite="final"), []
     for arm, text in (("baseline", "one two"), ("candidate", "one four")):
-        (spec,) = launches(all_cases(knobs)["candidate"], knobs, [bundled("prompts") / "prompt_128_1.txt"])
+        (spec,) = launches(
+            all_cases(knobs)["candidate"], knobs, [bundled("prompts") / "prompt_128_1.txt"]
+        )
         paths = standard_paths(tmp_path / arm)
         paths["directory"].mkdir(parents=True)
         paths["stdout"].write_text(f"\nprompt file is p\n{text}\n{'#' * 33}\n")
         runs.append(Run(arm, (LaunchRecord(spec=spec, status="ok", reason="", **paths),), (), ()))
-    return judge(DEMO.test_greedy_agreement, knobs, "candidate", demo=runs[1], demo_baseline=runs[0]).outcome
+    return judge(
+        DEMO.test_greedy_agreement, knobs, "candidate", demo=runs[1], demo_baseline=runs[0]
+    ).outcome
 
 
 def quality(settings: Sequence[str], tmp_path: Path) -> object:
@@ -101,7 +117,11 @@ def quality(settings: Sequence[str], tmp_path: Path) -> object:
     lab, _ = make_lab(["REQUIRE_QUALITY=1"], tmp_path)
     (spec,) = lab._quality_launches()
     record = LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(tmp_path))
-    rows = [("full", 1.0, 10.0, 0.0, 20.0), ("h2o", 3.2, 12.0, 0.1, 21.0), ("window", 3.2, 13.0, 0.2, 22.0)]
+    rows = [
+        ("full", 1.0, 10.0, 0.0, 20.0),
+        ("h2o", 3.2, 12.0, 0.1, 21.0),
+        ("window", 3.2, 13.0, 0.2, 22.0),
+    ]
     keys = ("policy", "target", "perplexity", "divergence", "recall_perplexity")
     report = [dict(zip(keys, row, strict=True), effective_ratio=2.7) for row in rows]
     (tmp_path / "quality.json").write_text(json.dumps({"quality": report}))
@@ -109,12 +129,19 @@ def quality(settings: Sequence[str], tmp_path: Path) -> object:
 
 
 def compared(
-    case: str, drop: float, suite: str = "final", gate: Callable[..., None] = RUNTIME.test_decode_drop
+    case: str,
+    drop: float,
+    suite: str = "final",
+    gate: Callable[..., None] = RUNTIME.test_decode_drop,
 ) -> Effect:
     """What a decode gate decides on a drop."""
     comparison = Comparison(Measured(metric="decode_drop", value=drop))
-    fixture = {RUNTIME.test_decode_drop: "decode_study", DEMO.test_decode_drop: "demo_study"}.get(gate, "bucket_study")
-    return lambda settings, _: judge(gate, resolve(settings, suite=suite), case, **{fixture: comparison}).outcome
+    fixture = {RUNTIME.test_decode_drop: "decode_study", DEMO.test_decode_drop: "demo_study"}.get(
+        gate, "bucket_study"
+    )
+    return lambda settings, _: (
+        judge(gate, resolve(settings, suite=suite), case, **{fixture: comparison}).outcome
+    )
 
 
 def offline(function: Callable[..., None], **values: object) -> Effect:
@@ -123,7 +150,9 @@ def offline(function: Callable[..., None], **values: object) -> Effect:
     fixture = "upper_bound" if "upper" in function.__name__ else "online_sim"
     more: dict[str, object] = {"tensor": "k"} if "tensor" in function.__name__ else {}
     more |= {"online_sim": evaluation} if fixture == "upper_bound" else {}
-    return lambda settings, _: judge(function, resolve(settings), **{fixture: evaluation}, **more).outcome
+    return lambda settings, _: (
+        judge(function, resolve(settings), **{fixture: evaluation}, **more).outcome
+    )
 
 
 def offline_options(settings: Sequence[str], tmp_path: Path) -> object:
@@ -133,11 +162,21 @@ def offline_options(settings: Sequence[str], tmp_path: Path) -> object:
 
 def rolling(settings: Sequence[str], tmp_path: Path) -> object:
     """What a case is held against after four sessions of different speed, one of which failed."""
-    words = ["DECODE_BASELINE_MODE=rolling", "DECODE_BASELINE_ROLLING_MIN_SAMPLES=2", "DECODE_BASELINE=50"]
+    words = [
+        "DECODE_BASELINE_MODE=rolling",
+        "DECODE_BASELINE_ROLLING_MIN_SAMPLES=2",
+        "DECODE_BASELINE=50",
+    ]
     failed_too = ["DECODE_BASELINE_HISTORY_FAILED=1", "DECODE_BASELINE_KEY=mine"]
     for speed in (10.0, 20.0, 30.0, 40.0):
-        lab, _ = make_lab([*words, *failed_too[:1]], tmp_path / str(speed), speed=by_arm(full=speed))
-        outcomes = [Verdict(gate="decode_drop", case="full_strict", outcome="fail" if speed == 40.0 else "pass")]
+        lab, _ = make_lab(
+            [*words, *failed_too[:1]], tmp_path / str(speed), speed=by_arm(full=speed)
+        )
+        outcomes = [
+            Verdict(
+                gate="decode_drop", case="full_strict", outcome="fail" if speed == 40.0 else "pass"
+            )
+        ]
         append_history(tmp_path / "history.jsonl", history_entries(lab, outcomes, tmp_path))
     lab, _ = make_lab([*words, *settings], tmp_path)
     comparison = held_against(lab, "full_strict")
@@ -148,13 +187,17 @@ def rolling(settings: Sequence[str], tmp_path: Path) -> object:
 def kept(settings: Sequence[str], tmp_path: Path) -> object:
     """Whether a session leaves an entry in the history."""
     lab, _ = make_lab(settings, tmp_path)
-    keep_history(lab, [Verdict(gate="decode_drop", case="full_strict", outcome="pass")], tmp_path, ())
+    keep_history(
+        lab, [Verdict(gate="decode_drop", case="full_strict", outcome="pass")], tmp_path, ()
+    )
     return (tmp_path / "history.jsonl").exists()
 
 
 def fixed(settings: Sequence[str], tmp_path: Path) -> object:
     """What a case is held against with a fixed baseline."""
-    comparison = held_against(make_lab(["DECODE_BASELINE_MODE=fixed", *settings], tmp_path)[0], "full_strict")
+    comparison = held_against(
+        make_lab(["DECODE_BASELINE_MODE=fixed", *settings], tmp_path)[0], "full_strict"
+    )
     assert isinstance(comparison, Comparison)
     return comparison.measured.value
 
@@ -183,7 +226,9 @@ def undecided(settings: Sequence[str], tmp_path: Path) -> object:
 def judge_raising(knobs: Knobs, paired: PairedStudy) -> None:
     """The decode gate, with pytest's outcome let through."""
     node: Any = SimpleNamespace(user_properties=[], iter_markers=lambda: iter(()))
-    Gate("decode_drop", "full_strict", knobs, node, "pytest").passes_study(paired, "DECODE_DROP_TARGET")
+    Gate("decode_drop", "full_strict", knobs, node, "pytest").passes_study(
+        paired, "DECODE_DROP_TARGET"
+    )
 
 
 def launched(settings: Sequence[str], tmp_path: Path) -> object:
@@ -209,7 +254,12 @@ class Turned:
     first: tuple[str, ...] = ()
 
 
-BUDGETS = {"FULL": "full_strict", "STORE": "store_tuned", "COVERAGE": "full_coverage", "M3": "joint_full-1"}
+BUDGETS = {
+    "FULL": "full_strict",
+    "STORE": "store_tuned",
+    "COVERAGE": "full_coverage",
+    "M3": "joint_full-1",
+}
 EFFECTS: Mapping[str, Turned] = {
     **{name: Turned(plan, value) for name, value in {
         "PROMPTS": "64", "GENS": "8", "REPEAT": "5", "THREADS": "1", "BACKEND": "metal", "ATTENTION_OPTION": "1",
@@ -322,7 +372,9 @@ def test_every_knob_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.key])
 def test_config_knobs(name: str) -> None:
-    """A knob of the engine's config changes that key in the configs of some launches, and no other key."""
+    """A knob of the engine's config changes that key in the configs of some launches, and no other
+    key.
+    """
     key, before, after = KNOBS[name].key, configs([]), configs([f"{name}={another(KNOBS[name])}"])
     changed = {k for old, new in zip(before, after, strict=True) for k in old if old[k] != new[k]}
     automatic = {"kv_lossless_front_sample_token_interval", "kv_lossless_store_disable_front",
@@ -347,7 +399,10 @@ def test_places(name: str, pytester: pytest.Pytester) -> None:
     pytester.path.joinpath("launches").mkdir()
     first = {"MODEL_CONFIG": ["LLM_BENCH=llm_bench"], "LLM_BENCH": ["MODEL_CONFIG=config.json"]}
     first["LLM_DEMO"] = first["LLM_BENCH"]
-    words = [*first.get(name, []), f"{name}=config.json" if name == "MODEL_CONFIG" else f"{name}={name.lower()}"]
+    words = [
+        *first.get(name, []),
+        f"{name}=config.json" if name == "MODEL_CONFIG" else f"{name}={name.lower()}",
+    ]
 
     def place(settings: Sequence[str]) -> object:
         arguments = [f"--h2o-set={word}" for word in settings]

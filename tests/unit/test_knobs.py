@@ -6,14 +6,24 @@ import re
 
 import pytest
 
-from pytest_h2o.cases import all_cases
-from pytest_h2o.knobs import KNOBS, KnobError, baseline_config, check_together, engine_config, misspelt, resolve
+from pytest_h2o.plan.cases import all_cases
+from pytest_h2o.plan.knobs import (
+    KNOBS,
+    KnobError,
+    baseline_config,
+    check_together,
+    engine_config,
+    misspelt,
+    resolve,
+)
 
 BUDGET = "MAX_LOSSLESS_DECOMP_US"
 
 
 def test_precedence() -> None:
-    """Command line beats environment beats ini beats runtime default beats global default; a case may fix a value."""
+    """Command line beats environment beats ini beats runtime default beats global default; a case
+    may fix a value.
+    """
     name = "LOSSY_TARGET"
     assert resolve()[name] == 3.0
     assert resolve(runtime_defaults={name: 2.0})[name] == 2.0
@@ -38,9 +48,15 @@ def test_default_is_accepted_as_text(name: str) -> None:
     [
         ("LOSSY_TARGET=abc", "LOSSY_TARGET='abc': expected a number at least 1"),
         ("LOSSY_TARGET=nan", "LOSSY_TARGET='nan': expected a number"),
-        ("DECODE_DROP_TARGET=5", "DECODE_DROP_TARGET='5': expected a number at least 0 and at most 0.99 (share)"),
+        (
+            "DECODE_DROP_TARGET=5",
+            "DECODE_DROP_TARGET='5': expected a number at least 0 and at most 0.99 (share)",
+        ),
         ("DECODE_DROP_TARGET=300", "at most 0.99 (share)"),
-        ("LOSSY_TARGET=300", "LOSSY_TARGET='300': expected a number at least 1 and at most 100 (ratio)"),
+        (
+            "LOSSY_TARGET=300",
+            "LOSSY_TARGET='300': expected a number at least 1 and at most 100 (ratio)",
+        ),
         ("LOSSLESS_TARGET=130", "at most 20 (ratio)"),
         ("H2O_KEEP_RATIO=30", "at most 1 (share)"),
         ("H2O_TARGET_LOSSY_RATIO=0.3", "at least 1"),
@@ -76,8 +92,18 @@ def test_unknown_environment_name_with_our_prefix() -> None:
 
 
 def test_nearly_a_knob() -> None:
-    """A variable that differs from a knob in a letter is named with that knob; knobs and strangers are not."""
-    found = misspelt({"LOSSY_TARGT": "4", "LOSSY_TARGET": "4", "HOME": "/", "TARGET": "x", "H2O_LOCK_DIR": "/tmp"})
+    """A variable that differs from a knob in a letter is named with that knob; knobs and strangers
+    are not.
+    """
+    found = misspelt(
+        {
+            "LOSSY_TARGT": "4",
+            "LOSSY_TARGET": "4",
+            "HOME": "/",
+            "TARGET": "x",
+            "H2O_LOCK_DIR": "/tmp",
+        }
+    )
     assert found == ["environment: LOSSY_TARGT is no knob; did you mean LOSSY_TARGET?"]
 
 
@@ -85,7 +111,9 @@ def test_nearly_a_knob() -> None:
     ("mode", "front_interval", "disable_front", "bootstrap", "grouped"),
     [("full", 1, False, 128, 128), ("store", 2, True, 32, 256)],
 )
-def test_automatic_values(mode: str, front_interval: int, disable_front: bool, bootstrap: int, grouped: int) -> None:
+def test_automatic_values(
+    mode: str, front_interval: int, disable_front: bool, bootstrap: int, grouped: int
+) -> None:
     """Values of -1 are settled by the runtime mode, as the original runtime gate did."""
     config = engine_config(resolve([f"KV_LOSSLESS_RUNTIME_MODE={mode}"]))
     assert config["kv_lossless_front_sample_token_interval"] == front_interval
@@ -105,7 +133,10 @@ def test_baseline_turns_everything_off() -> None:
 
 def test_empty_environment_variable_is_not_set() -> None:
     """``NAME=`` in the environment means the default, as in the original's scripts."""
-    assert resolve(environment={"LOSSY_TARGET": "", "PROMPTS": ""}).with_source("LOSSY_TARGET") == (3.0, "default")
+    assert resolve(environment={"LOSSY_TARGET": "", "PROMPTS": ""}).with_source("LOSSY_TARGET") == (
+        3.0,
+        "default",
+    )
 
 
 @pytest.mark.parametrize("limit", [name for name, knob in KNOBS.items() if knob.limit])
@@ -119,9 +150,15 @@ def test_any_negative_limit_is_off(limit: str) -> None:
 def test_suite_defaults() -> None:
     """A suite has defaults of its own, below the user's values and above the runtime's."""
     name = "DECODE_BASELINE_MODE"
-    assert [resolve(suite=suite)[name] for suite in ("runtime", "final")] == ["same_batch", "paired"]
+    assert [resolve(suite=suite)[name] for suite in ("runtime", "final")] == [
+        "same_batch",
+        "paired",
+    ]
     assert resolve([f"{name}=rolling"], suite="final")[name] == "rolling"
-    assert resolve(runtime_defaults={name: "fixed"}, suite="final").with_source(name) == ("paired", "final default")
+    assert resolve(runtime_defaults={name: "fixed"}, suite="final").with_source(name) == (
+        "paired",
+        "final default",
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,17 +184,24 @@ def test_suite_defaults() -> None:
         ([], "final", "full_strict", "KV_LOSSLESS_STORE_BOOTSTRAP_TOKENS", -1),
     ],
 )  # fmt: skip
-def test_values_of_a_case(settings: list[str], suite: str, case: str, name: str, value: object) -> None:
-    """What each case makes of the user's values: a knob for one part of an acceptance beats the one for all."""
+def test_values_of_a_case(
+    settings: list[str], suite: str, case: str, name: str, value: object
+) -> None:
+    """What each case makes of the user's values: a knob for one part of an acceptance beats the one
+    for all.
+    """
     knobs = resolve(settings, suite=suite)
     assert all_cases(knobs)[case].knobs(knobs)[name] == value
 
 
 @pytest.mark.parametrize(
-    ("name", "other"), [("M3_FULL_RUNS", "FULL_RUNS"), ("M3_STORE_RUNS", "STORE_RUNS"), ("BASE_OUT", "OUT")]
+    ("name", "other"),
+    [("M3_FULL_RUNS", "FULL_RUNS"), ("M3_STORE_RUNS", "STORE_RUNS"), ("BASE_OUT", "OUT")],
 )
 def test_second_names(name: str, other: str) -> None:
-    """A name that only the outer suites of the original use sets the inner one, unless that is given too."""
+    """A name that only the outer suites of the original use sets the inner one, unless that is
+    given too.
+    """
     assert str(resolve([f"{name}=7"])[other]) == "7"
     assert str(resolve([f"{name}=7", f"{other}=9"])[other]) == "9"
 
@@ -165,12 +209,22 @@ def test_second_names(name: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["DECODE_BASELINE_MODE=fixed"], "needs DECODE_BASELINE=TOKENS_PER_SECOND, measured on this machine"),
-        (["RUN_ORDER=baseline_first"], "RUN_ORDER=baseline_first needs DECODE_BASELINE_MODE=same_batch"),
+        (
+            ["DECODE_BASELINE_MODE=fixed"],
+            "needs DECODE_BASELINE=TOKENS_PER_SECOND, measured on this machine",
+        ),
+        (
+            ["RUN_ORDER=baseline_first"],
+            "RUN_ORDER=baseline_first needs DECODE_BASELINE_MODE=same_batch",
+        ),
     ],
 )
 def test_contradictions(settings: list[str], message: str) -> None:
     """Values that cannot have an effect together are refused; those that can are not."""
     with pytest.raises(KnobError, match=message):
         check_together(resolve(settings, suite="final"))
-    check_together(resolve([*settings, "DECODE_BASELINE=6.6", "DECODE_BASELINE_MODE=same_batch"], suite="final"))
+    check_together(
+        resolve(
+            [*settings, "DECODE_BASELINE=6.6", "DECODE_BASELINE_MODE=same_batch"], suite="final"
+        )
+    )

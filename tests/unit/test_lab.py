@@ -1,4 +1,6 @@
-"""The laboratory with a stand-in for the run store: what is launched, in which order, and what studies decide."""
+"""The laboratory with a stand-in for the run store: what is launched, in which order, and what
+studies decide.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.knobs import resolve
-from pytest_h2o.lab import Lab
-from pytest_h2o.offline_run import absent_layers
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.offline import absent_layers
+from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
-from pytest_h2o.specs import LaunchSpec
 
 COLUMNS = "| llm_demo | speed(tok/s) | h2o_lossy |\n| --- | --- | --- |\n"
 Speed = Callable[[LaunchSpec], float]
@@ -20,7 +22,9 @@ Speed = Callable[[LaunchSpec], float]
 
 @dataclass
 class FakeStore:
-    """Writes a table with the speed that ``speed`` gives for each spec; remembers the order of distinct launches."""
+    """Writes a table with the speed that ``speed`` gives for each spec; remembers the order of
+    distinct launches.
+    """
 
     root: Path
     speed: Speed
@@ -33,13 +37,21 @@ class FakeStore:
         if not directory.exists():
             self.launched.append(spec.name)
             directory.mkdir()
-            cells = f"| prompt={spec.prompt_tokens}<br>decode={spec.gen_tokens} | 1.0 ± 0.0<br>{self.speed(spec)} ± 0.0"
+            cells = (
+                f"| prompt={spec.prompt_tokens}<br>decode={spec.gen_tokens} | 1.0 ± "
+                f"0.0<br>{self.speed(spec)} ± 0.0"
+            )
             (directory / "log.md").write_text(f"{COLUMNS}{cells} | 3.1 ± 0.0 |\n")
         failed = spec.arm in self.broken
         status, reason = ("failed", "ended by signal 11 (SIGSEGV)") if failed else ("ok", "")
         inputs = {"machine": "here", "llm_weight": "5-1769-abc"}
         return LaunchRecord(
-            spec=spec, status=status, reason=reason, inputs=inputs, seconds=self.seconds, **standard_paths(directory)
+            spec=spec,
+            status=status,
+            reason=reason,
+            inputs=inputs,
+            seconds=self.seconds,
+            **standard_paths(directory),
         )  # type: ignore[arg-type]
 
 
@@ -59,7 +71,9 @@ def by_arm(**speeds: float) -> Speed:
 def test_a_case_that_does_not_exist(tmp_path: Path) -> None:
     """The message has the name asked for and those there are."""
     lab, _ = make_lab(tmp_path)
-    with pytest.raises(ValueError, match="there is no case full; there are full_strict, store_tuned"):
+    with pytest.raises(
+        ValueError, match="there is no case full; there are full_strict, store_tuned"
+    ):
         lab.run("full")
 
 
@@ -74,7 +88,9 @@ def test_a_case_is_launched_once(tmp_path: Path) -> None:
 
 
 def test_equal_settings_share_launches(tmp_path: Path) -> None:
-    """The first joint_full launch is the one of full_strict; the later ones are launches of their own."""
+    """The first joint_full launch is the one of full_strict; the later ones are launches of their
+    own.
+    """
     lab, store = make_lab(tmp_path)
     for name in ("full_strict", "joint_full-1", "joint_full-2"):
         lab.run(name)
@@ -87,7 +103,9 @@ def test_equal_settings_share_launches(tmp_path: Path) -> None:
 
 
 def test_arms_are_interleaved(tmp_path: Path) -> None:
-    """Once decode gates are selected, the arms of one length and replicate run next to each other, with a baseline."""
+    """Once decode gates are selected, the arms of one length and replicate run next to each other,
+    with a baseline.
+    """
     lab, store = make_lab(tmp_path)
     lab.looked_at = lab.studied = frozenset({"full_strict", "store_tuned"})
     lab.study("full_strict")
@@ -109,7 +127,9 @@ def test_arms_are_interleaved(tmp_path: Path) -> None:
 def test_study_decides_at_planned_looks(
     tmp_path: Path, baseline: float, candidate: float, decision: str, pairs: int
 ) -> None:
-    """A clear difference ends the study at the first look; one at the limit runs to the cap, undecided."""
+    """A clear difference ends the study at the first look; one at the limit runs to the cap,
+    undecided.
+    """
 
     def speed(spec: LaunchSpec) -> float:
         wobble = 1 + 0.001 * (-1) ** spec.replicate
@@ -122,7 +142,9 @@ def test_study_decides_at_planned_looks(
 
 
 def test_later_pairs_have_baselines_of_their_own(tmp_path: Path) -> None:
-    """After the first look every pair is launched together, in both orders, not against a baseline of long ago."""
+    """After the first look every pair is launched together, in both orders, not against a baseline
+    of long ago.
+    """
 
     def speed(spec: LaunchSpec) -> float:
         return 100.0 if spec.arm == "baseline" else 95.0 + 0.1 * (-1) ** spec.replicate
@@ -133,12 +155,19 @@ def test_later_pairs_have_baselines_of_their_own(tmp_path: Path) -> None:
         lab.study(name)
     later = [name.split("-")[2:] for name in store.launched if int(name.rsplit("r", 1)[1]) > 3]
     pairs = [(first[0], second[0]) for first, second in zip(later[::2], later[1::2], strict=True)]
-    assert set(pairs) == {("full", "baseline"), ("baseline", "full"), ("store", "baseline"), ("baseline", "store")}
+    assert set(pairs) == {
+        ("full", "baseline"),
+        ("baseline", "full"),
+        ("store", "baseline"),
+        ("baseline", "store"),
+    }
     assert {name[2] for name in later if name[0] == "baseline"} == {"full", "store"}
 
 
 def test_either_side_begins_as_often(tmp_path: Path) -> None:
-    """Every two turns mirror each other, across prompt lengths, so that an even count of pairs is balanced."""
+    """Every two turns mirror each other, across prompt lengths, so that an even count of pairs is
+    balanced.
+    """
     lab, store = make_lab(tmp_path)
     lab.looked_at = lab.studied = frozenset({"full_strict"})
     lab.study("full_strict")
@@ -149,7 +178,9 @@ def test_either_side_begins_as_often(tmp_path: Path) -> None:
 
 
 def test_launches_that_are_the_same_are_shared(tmp_path: Path) -> None:
-    """With equal repeats, what the other gates look at is the candidate of a pair, and its baseline runs beside it."""
+    """With equal repeats, what the other gates look at is the candidate of a pair, and its baseline
+    runs beside it.
+    """
     lab, store = make_lab(tmp_path, lambda _: 100.0, "REPEAT=2", "DECODE_REPEAT=0")
     lab.looked_at = lab.studied = frozenset({"full_strict"})
     lab.run("full_strict")
@@ -161,7 +192,9 @@ def test_launches_that_are_the_same_are_shared(tmp_path: Path) -> None:
 
 
 def test_the_budget_is_launch_time(tmp_path: Path) -> None:
-    """After the first look, pairs are measured while launches have taken less than the budget, and then no longer."""
+    """After the first look, pairs are measured while launches have taken less than the budget, and
+    then no longer.
+    """
 
     def speed(spec: LaunchSpec) -> float:
         return 100.0 if spec.arm == "baseline" else 95.0 + 0.1 * (-1) ** spec.replicate
@@ -169,11 +202,17 @@ def test_the_budget_is_launch_time(tmp_path: Path) -> None:
     lab, _ = make_lab(tmp_path, speed, "DECODE_BUDGET_S=25", seconds=2.0)
     paired = lab.study("full_strict")
     assert paired.study is not None
-    assert (len(paired.pairs), paired.study.pairs, paired.study.decision) == (14, 14, "inconclusive")
+    assert (len(paired.pairs), paired.study.pairs, paired.study.decision) == (
+        14,
+        14,
+        "inconclusive",
+    )
 
 
 def test_study_of_a_broken_baseline_has_no_decision(tmp_path: Path) -> None:
-    """A baseline that crashes leaves the study without a decision, with the reason, and is not tried again."""
+    """A baseline that crashes leaves the study without a decision, with the reason, and is not
+    tried again.
+    """
     lab, store = make_lab(tmp_path, broken=frozenset({"baseline"}))
     paired = lab.study("full_strict")
     assert paired.study is None
@@ -198,7 +237,9 @@ def test_no_prompts_means_no_study(tmp_path: Path) -> None:
 
 
 def test_layers_that_a_dump_lacks(tmp_path: Path) -> None:
-    """A program that leaves the layer out that codes badly is named; a dump that the user gives may be a part."""
+    """A program that leaves the layer out that codes badly is named; a dump that the user gives may
+    be a part.
+    """
     lab, _ = make_lab(tmp_path, by_arm(), "KV_LOSSLESS_FRONT_N=3")
     assert "nothing of layer 1;" in absent_layers(lab, tmp_path, {"selected_layers": [0, 2]})
     assert absent_layers(lab, tmp_path, {"selected_layers": [0, 1, 2]}) == ""

@@ -28,7 +28,9 @@ def test_the_recorded_columns_are_all_known_and_in_order() -> None:
 
 
 def test_the_recorded_keys_are_all_known() -> None:
-    """Every key of a real metrics record is a metric, except the counts that rows carry themselves."""
+    """Every key of a real metrics record is a metric, except the counts that rows carry
+    themselves.
+    """
     record = json.loads((RUNS / "demo_full/prompt_512_1.metrics.jsonl").read_text())
     assert set(record) - set(BY_DEMO) == {"prompt_index", "prompt_tokens", "decode_tokens"}
 
@@ -37,7 +39,11 @@ def test_bytes_become_mebibytes() -> None:
     """Only the byte counts are scaled."""
     scaled = {metric.demo for metric in METRICS if metric.demo_scale != 1}
     assert scaled == {key for key in BY_DEMO if key.endswith("_bytes")}
-    assert all(metric.unit == "MiB" and metric.demo_scale * 1048576 == 1 for metric in METRICS if metric.demo in scaled)
+    assert all(
+        metric.unit == "MiB" and metric.demo_scale * 1048576 == 1
+        for metric in METRICS
+        if metric.demo in scaled
+    )
 
 
 def test_every_metric_says_what_it_is() -> None:

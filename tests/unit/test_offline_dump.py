@@ -23,7 +23,9 @@ def reasons(found: Scan) -> dict[str, str]:
 
 def load_failure(meta: Path, root: Path) -> tuple[str, int]:
     """Why the entry of ``meta`` cannot be loaded, and the bytes it declared."""
-    (entry,) = [entry for entry in scan(root, ALL).entries if entry.name == str(meta.relative_to(root))]
+    (entry,) = [
+        entry for entry in scan(root, ALL).entries if entry.name == str(meta.relative_to(root))
+    ]
     with pytest.raises(Skip) as caught:
         load(entry)
     return caught.value.reason, caught.value.raw_bytes
@@ -35,7 +37,11 @@ def test_fields(tmp_path: Path) -> None:
     write_entry(tmp_path, values, layer=1, start=5)
     found = scan(tmp_path, ALL)
     (entry,) = found.entries
-    assert (entry.name, entry.run_id, entry.stage) == ("run/layer_1/meta_t5_8.json", "run", "prefill")
+    assert (entry.name, entry.run_id, entry.stage) == (
+        "run/layer_1/meta_t5_8.json",
+        "run",
+        "prefill",
+    )
     assert (entry.layer_id, entry.seq_start, entry.shape) == (1, 5, (3, 2, 8))
     assert (found.scanned, found.skipped, entry.raw_bytes) == (1, {}, values.nbytes)
     loaded = load(entry)
@@ -92,15 +98,28 @@ def test_skip_reasons(tmp_path: Path, overrides: dict[str, Any], reason: str) ->
         (OfflineOptions(max_seq_len=2), {"k_file": None}),
     ],
 )
-def test_unwanted_entries_are_not_skipped(tmp_path: Path, options: OfflineOptions, overrides: dict[str, Any]) -> None:
-    """Entries outside stage, scope or length are left out silently, even when damaged further on."""
+def test_unwanted_entries_are_not_skipped(
+    tmp_path: Path, options: OfflineOptions, overrides: dict[str, Any]
+) -> None:
+    """Entries outside stage, scope or length are left out silently, even when damaged further
+    on.
+    """
     write_entry(tmp_path, kv(3), **overrides)
     assert scan(tmp_path, options) == Scan([], {}, 1)
 
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[1]", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"layer_id": ' + b"9" * 5000 + b"}"],
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"layer_id": ' + b"9" * 5000 + b"}",
+    ],
     ids=["empty", "cut", "list", "null", "text", "binary", "deep", "digits"],
 )
 def test_bad_json(tmp_path: Path, text: bytes) -> None:
@@ -117,7 +136,9 @@ def test_huge_meta(tmp_path: Path) -> None:
 
 
 def test_odd_files(tmp_path: Path) -> None:
-    """Symlink loops, dangling links and FIFOs named like meta files neither hang nor crash the scan."""
+    """Symlink loops, dangling links and FIFOs named like meta files neither hang nor crash the
+    scan.
+    """
     write_entry(tmp_path, kv(2))
     (tmp_path / "run" / "loop").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "meta_self.json").symlink_to("meta_self.json")
@@ -126,13 +147,17 @@ def test_odd_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "meta_fifo.json")
     (tmp_path / "packed_meta_t0_2.json").write_text("{}")
     found = scan(tmp_path, ALL)
-    assert reasons(found) == dict.fromkeys(("meta_fifo.json", "meta_gone.json", "meta_self.json"), "meta_parse_error")
+    assert reasons(found) == dict.fromkeys(
+        ("meta_fifo.json", "meta_gone.json", "meta_self.json"), "meta_parse_error"
+    )
     assert (len(found.entries), found.scanned) == (1, 4)
 
 
 @pytest.mark.parametrize("link", ["same", "symlink", "hardlink"])
 def test_each_binary_counts_once(tmp_path: Path, link: str) -> None:
-    """A second meta file for the same data would halve the compressed size of a group: it is skipped."""
+    """A second meta file for the same data would halve the compressed size of a group: it is
+    skipped.
+    """
     meta = write_entry(tmp_path, kv(3))
     copy = json.loads(meta.read_text())
     if link != "same":
@@ -162,7 +187,9 @@ def test_entries_without_run_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["<f2", "<f4"])
 @pytest.mark.parametrize("change", [-1, -2, 1, 4096])
 def test_wrong_sizes(tmp_path: Path, kind: str, change: int) -> None:
-    """Truncated, odd-sized and overlong binaries are skipped with the bytes they should have held."""
+    """Truncated, odd-sized and overlong binaries are skipped with the bytes they should have
+    held.
+    """
     values = kv(3, kind=kind)
     meta = write_entry(tmp_path, values)
     binary = meta.parent / "v_t0_3.bin"
@@ -188,11 +215,18 @@ def test_vanished_binary(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [(0.0, "constant_tensor"), (1.5, "constant_tensor"), (np.nan, "no_finite_value"), (np.inf, "no_finite_value")],
+    [
+        (0.0, "constant_tensor"),
+        (1.5, "constant_tensor"),
+        (np.nan, "no_finite_value"),
+        (np.inf, "no_finite_value"),
+    ],
 )
 @pytest.mark.parametrize("kind", ["<f2", "<f4"])
 @pytest.mark.parametrize("tensor", [0, 1])
-def test_tensors_without_information(tmp_path: Path, value: float, reason: str, kind: str, tensor: int) -> None:
+def test_tensors_without_information(
+    tmp_path: Path, value: float, reason: str, kind: str, tensor: int
+) -> None:
     """A tensor that was never filled would compress to nothing and lift the ratio of the others."""
     values = kv(3, kind=kind)
     values[tensor] = value

@@ -1,4 +1,6 @@
-"""The offline evaluator: recorded results of the original, a second implementation, and the original's defects."""
+"""The offline evaluator: recorded results of the original, a second implementation, and the
+original's defects.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +53,22 @@ def recorded_dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_made_dump(root: Path) -> None:
-    """K that drifts around large channel means, V that depends on the token; prompts, and decoded tokens one by one."""
+    """K that drifts around large channel means, V that depends on the token; prompts, and decoded
+    tokens one by one.
+    """
     rng = np.random.default_rng(0)
-    means, table = rng.normal(size=(4, 64)) * rng.lognormal(sigma=1.5, size=(4, 64)), rng.normal(size=(400, 4, 64))
+    means, table = (
+        rng.normal(size=(4, 64)) * rng.lognormal(sigma=1.5, size=(4, 64)),
+        rng.normal(size=(400, 4, 64)),
+    )
     for run in range(4):
         tokens = np.minimum(rng.zipf(1.2, 408), 400) - 1
-        k = means + 0.1 * rng.normal(size=(408, 4, 64)).cumsum(axis=0) / np.sqrt(1 + np.arange(408))[:, None, None]
+        k = (
+            means
+            + 0.1
+            * rng.normal(size=(408, 4, 64)).cumsum(axis=0)
+            / np.sqrt(1 + np.arange(408))[:, None, None]
+        )
         values = np.stack([k, table[tokens]]).astype("<f2")
         for start, stop in ((0, 400), *((at, at + 1) for at in range(400, 408))):
             write_entry(root, values[:, start:stop], run=f"r{run}", start=start)
@@ -66,11 +78,17 @@ def write_made_dump(root: Path) -> None:
 def test_numbers_of_the_original(name: str, recorded_dumps: Path) -> None:
     """Every number the original evaluator computed is met exactly, and everything decodes."""
     case = EXPECTED[name]
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in case["options"].items()}
+    options = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in case["options"].items()
+    }
     values = evaluate(recorded_dumps / case["dump"], OfflineOptions(**options)).to_json()
     assert {key: values[key] for key in case["expected"]} == case["expected"]
     assert values["verified"]
-    assert abs(values["container_bytes"] - values["compressed_bytes"]) <= 0.05 * values["compressed_bytes"]
+    assert (
+        abs(values["container_bytes"] - values["compressed_bytes"])
+        <= 0.05 * values["compressed_bytes"]
+    )
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -87,21 +105,31 @@ def test_second_implementation(
     codec_mode: str,
     others: dict[str, int],
 ) -> None:
-    """On any small dump the sizes are those of the straightforward implementation, however many threads work."""
+    """On any small dump the sizes are those of the straightforward implementation, however many
+    threads work.
+    """
     root = tmp_path_factory.mktemp("dump")
     for run, lengths in enumerate(runs):
         for start, length in zip(np.cumsum([0, *lengths]), lengths, strict=False):
             write_entry(root, kv(length, dim=5, seed=run), run=f"r{run}", start=int(start))
-    options = OfflineOptions(entry_mode=entry_mode, codec_mode=codec_mode, online_chunk_seq=5, **others)
+    options = OfflineOptions(
+        entry_mode=entry_mode, codec_mode=codec_mode, online_chunk_seq=5, **others
+    )
     values = evaluate(root, options).to_json()
-    found = tuple(values[name] for name in ("raw_bytes", "k_compressed_bytes", "v_compressed_bytes"))
+    found = tuple(
+        values[name] for name in ("raw_bytes", "k_compressed_bytes", "v_compressed_bytes")
+    )
     assert found == naive_sizes(root, options)
 
 
 @pytest.mark.parametrize("dump", ["kv_dump/fp16", "embedded", "made"])
-@pytest.mark.parametrize("options", [online_sim_options(100), upper_bound_options(2), OfflineOptions(bitshuffle=True)])
+@pytest.mark.parametrize(
+    "options", [online_sim_options(100), upper_bound_options(2), OfflineOptions(bitshuffle=True)]
+)
 def test_fast_is_nearly_as_small(dump: str, options: OfflineOptions, recorded_dumps: Path) -> None:
-    """Ranking predictors by entropy costs at most 0.5 % of the ratio, and what it chose decodes just as well."""
+    """Ranking predictors by entropy costs at most 0.5 % of the ratio, and what it chose decodes
+    just as well.
+    """
     compatible = evaluate(recorded_dumps / dump, options)
     fast = evaluate(recorded_dumps / dump, replace(options, fast=True))
     assert fast.tally().ratio >= 0.995 * compatible.tally().ratio
@@ -121,7 +149,9 @@ def test_fast_finds_the_predictor(tmp_path: Path) -> None:
 
 
 def test_containers_are_counted_as_they_are(tmp_path: Path) -> None:
-    """The ratio of the containers is that of the bytes ``encode_tensors`` gives, index of entries included."""
+    """The ratio of the containers is that of the bytes ``encode_tensors`` gives, index of entries
+    included.
+    """
     first, second = kv(3), kv(4, seed=1)
     write_entry(tmp_path, first)
     write_entry(tmp_path, second, start=3)
@@ -129,7 +159,9 @@ def test_containers_are_counted_as_they_are(tmp_path: Path) -> None:
     words = np.concatenate([first, second], axis=1).view("<u2")
     size = 0
     for tensor, names in zip(words, (K_PREDICTORS, V_PREDICTORS), strict=True):
-        (encoded,) = encode_tensors(tensor, [(3, 4)], PlaneCoding(names, 64), PlaneCoding(names, 64))
+        (encoded,) = encode_tensors(
+            tensor, [(3, 4)], PlaneCoding(names, 64), PlaneCoding(names, 64)
+        )
         size += len(encoded.to_bytes())
     assert result.tally().container_bytes == size
     assert result.tally().container_ratio == words.nbytes / size
@@ -154,7 +186,9 @@ def fail_on_nine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("entry_mode", ENTRY_MODES)
 @pytest.mark.parametrize("tensor", [0, 1])
 def test_failed_groups_do_not_raise_the_ratio(tmp_path: Path, entry_mode: str, tensor: int) -> None:
-    """O1: the original counted the raw bytes of a failed group but no compressed bytes, doubling the ratio here."""
+    """O1: the original counted the raw bytes of a failed group but no compressed bytes, doubling
+    the ratio here.
+    """
     write_entry(tmp_path, kv(4), run="good")
     alone = evaluate(tmp_path, OfflineOptions(entry_mode=entry_mode)).tally().to_json()
     bad = kv(4)
@@ -170,7 +204,9 @@ def test_failed_groups_do_not_raise_the_ratio(tmp_path: Path, entry_mode: str, t
 
 @pytest.mark.parametrize("entry_mode", ["aggregate", "chunked_grouped"])
 def test_one_bad_entry_does_not_discard_its_group(tmp_path: Path, entry_mode: str) -> None:
-    """O2: only the damaged entry is lost. The original lost the group, here everything: ratio 0, "1 skipped" of 3."""
+    """O2: only the damaged entry is lost. The original lost the group, here everything: ratio 0, "1
+    skipped" of 3.
+    """
     options = OfflineOptions(entry_mode=entry_mode)
     for start in (0, 8):
         write_entry(tmp_path, kv(4, seed=start), start=start)
@@ -184,11 +220,18 @@ def test_one_bad_entry_does_not_discard_its_group(tmp_path: Path, entry_mode: st
     assert values["selected_entries"] == 3
     (skipped,) = values["skipped"]
     assert skipped["name"] == "run/layer_0/meta_t4_8.json"
-    assert (skipped["reason"], skipped["detail"].partition(": ")[2]) == ("size_mismatch", "5 bytes, expected 128")
+    assert (skipped["reason"], skipped["detail"].partition(": ")[2]) == (
+        "size_mismatch",
+        "5 bytes, expected 128",
+    )
 
 
-def test_failures_spread_over_a_group_count_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """O2: when a joined group cannot be coded, each of its 3 entries is named once; the original counted 1."""
+def test_failures_spread_over_a_group_count_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O2: when a joined group cannot be coded, each of its 3 entries is named once; the original
+    counted 1.
+    """
 
     def fail(*_: Any) -> Any:
         raise MemoryError
@@ -198,18 +241,26 @@ def test_failures_spread_over_a_group_count_entries(tmp_path: Path, monkeypatch:
         write_entry(tmp_path, kv(3, seed=start), start=start)
     values = evaluate(tmp_path, GROUPED).to_json()
     assert (values["skip_reasons"], values["evaluated_share"]) == ({"compression_failed": 3}, 0.0)
-    assert (values["lossless_ratio"], values["container_ratio"], values["verified"]) == (0.0, None, False)
+    assert (values["lossless_ratio"], values["container_ratio"], values["verified"]) == (
+        0.0,
+        None,
+        False,
+    )
 
 
 def test_casts_are_reported_as_loss(tmp_path: Path) -> None:
-    """O3: the original called rounding fp32 to fp16 lossless: 2 entries converted, 0 values lost. Here 1 is lost, and
-    the bytes of the source stand beside the fp16 bytes that the ratio counts.
+    """O3: the original called rounding fp32 to fp16 lossless: 2 entries converted, 0 values lost.
+    Here 1 is lost, and the bytes of the source stand beside the fp16 bytes that the ratio counts.
     """
     exact, rounded = kv(3).astype("<f4"), kv(3, seed=1).astype("<f4")
     rounded[0, 0, 0, 0] = 0.1
     write_entry(tmp_path / "fp32", exact)
     clean = evaluate(tmp_path / "fp32", GROUPED).to_json()
-    assert (clean["converted_fp32_entries"], clean["lossless"], clean["changed_values"]) == (1, True, 0)
+    assert (clean["converted_fp32_entries"], clean["lossless"], clean["changed_values"]) == (
+        1,
+        True,
+        0,
+    )
     assert (clean["raw_bytes"], clean["source_bytes"]) == (exact.nbytes // 2, exact.nbytes)
     write_entry(tmp_path / "fp32", rounded, start=3)
     lossy = evaluate(tmp_path / "fp32", GROUPED).to_json()
@@ -222,7 +273,9 @@ def test_casts_are_reported_as_loss(tmp_path: Path) -> None:
 
 
 def test_odd_fp32_size_skips_one_entry(tmp_path: Path) -> None:
-    """O4: the original gave no number at all on an fp32 file whose size is no multiple of 4; the others count here."""
+    """O4: the original gave no number at all on an fp32 file whose size is no multiple of 4; the
+    others count here.
+    """
     write_entry(tmp_path, kv(3))
     raw, k, v = naive_sizes(tmp_path, GROUPED)
     bad = write_entry(tmp_path, kv(3, kind="<f4"), start=3)
@@ -235,8 +288,12 @@ def test_odd_fp32_size_skips_one_entry(tmp_path: Path) -> None:
     assert values["lossless_ratio"] == raw / (k + v)
 
 
-def test_what_does_not_decode_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """O5: the original never decoded, so a codec that gives other words back kept its ratio; here it is no result."""
+def test_what_does_not_decode_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O5: the original never decoded, so a codec that gives other words back kept its ratio; here
+    it is no result.
+    """
     write_entry(tmp_path, kv(3))
     raw, k, v = naive_sizes(tmp_path, OfflineOptions())
     decode = coding.decode_tensors
@@ -256,10 +313,16 @@ def test_what_does_not_decode_does_not_count(tmp_path: Path, monkeypatch: pytest
 
 
 def test_gaps_overlaps_and_mixed_stages(tmp_path: Path) -> None:
-    """O6: the original joined without a look and said nothing; the same bytes are coded here, and the findings counted
+    """O6: the original joined without a look and said nothing; the same bytes are coded here, and
+    the findings counted
     per run and layer: 3 of the 12 tokens are there twice.
     """
-    for start, length in ((0, 4), (2, 4), (3, 1), (9, 1)):  # overlaps by 2 and 1, then 3 tokens are missing
+    for start, length in (
+        (0, 4),
+        (2, 4),
+        (3, 1),
+        (9, 1),
+    ):  # overlaps by 2 and 1, then 3 tokens are missing
         write_entry(tmp_path, kv(length, seed=start), start=start)
     write_entry(tmp_path, kv(2), run="other", start=100)
     result = evaluate(tmp_path, GROUPED)
@@ -268,18 +331,27 @@ def test_gaps_overlaps_and_mixed_stages(tmp_path: Path) -> None:
     assert (found.sequence_gaps, found.sequence_gap_tokens) == (1, 3)
     assert found.mixed_stage_groups == 1
     raw, k, v = naive_sizes(tmp_path, GROUPED)
-    assert (result.tally().raw_bytes, result.tally().compressed_bytes) == (raw, k + v)  # the original's numbers
+    assert (result.tally().raw_bytes, result.tally().compressed_bytes) == (
+        raw,
+        k + v,
+    )  # the original's numbers
     assert raw == kv(12).nbytes
 
 
 @pytest.mark.parametrize("entry_mode", ENTRY_MODES)
-def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry_mode: str) -> None:
-    """O7: the original held the whole dump, 16 MiB here; ours needs less than a third, for it reads as it codes."""
+def test_memory_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry_mode: str
+) -> None:
+    """O7: the original held the whole dump, 16 MiB here; ours needs less than a third, for it reads
+    as it codes.
+    """
     monkeypatch.setattr(evaluator, "_IN_FLIGHT_BYTES", 1 << 20)
     monkeypatch.setattr(batches, "_BATCH_BYTES", 1 << 18)
     for run in range(64):
         write_entry(tmp_path, kv(64, heads=16, dim=64, seed=run), run=f"r{run}")
-    options = OfflineOptions(entry_mode=entry_mode, codec_mode="legacy", zstd_level=1, verify=False, threads=2)
+    options = OfflineOptions(
+        entry_mode=entry_mode, codec_mode="legacy", zstd_level=1, verify=False, threads=2
+    )
     evaluate(tmp_path, options)  # compressors allocate once
     tracemalloc.start()
     raw = evaluate(tmp_path, options).tally().raw_bytes
@@ -290,7 +362,9 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entr
 
 
 def test_every_kind_of_damage_at_once(tmp_path: Path) -> None:
-    """Each damaged entry is counted by reason and named; the ratio is that of the sound entries alone."""
+    """Each damaged entry is counted by reason and named; the ratio is that of the sound entries
+    alone.
+    """
     for start in range(0, 12, 4):
         write_entry(tmp_path, kv(4, seed=start), start=start)
     sound = evaluate(tmp_path, GROUPED)
@@ -312,7 +386,9 @@ def test_every_kind_of_damage_at_once(tmp_path: Path) -> None:
     (cut.parent / "loop").symlink_to(tmp_path, target_is_directory=True)
     result = evaluate(tmp_path, GROUPED)
     values = result.to_json()
-    expected = dict.fromkeys((*damaged, "no_finite_value", "constant_tensor", "meta_parse_error"), 1)
+    expected = dict.fromkeys(
+        (*damaged, "no_finite_value", "constant_tensor", "meta_parse_error"), 1
+    )
     assert values["skip_reasons"] == expected | {"size_mismatch": 2}
     assert len({each["name"] for each in values["skipped"]}) == values["skipped_entries"] == 10
     assert result.tally().to_json() == sound.tally().to_json()
@@ -323,7 +399,9 @@ def test_every_kind_of_damage_at_once(tmp_path: Path) -> None:
 
 
 def test_coding_threads_have_a_cpu_each() -> None:
-    """A thread for every CPU is bound to its own; none is when the number was chosen; the caller never is."""
+    """A thread for every CPU is bound to its own; none is when the number was chosen; the caller
+    never is.
+    """
     cpus = os.sched_getaffinity(0)
 
     def bound(options: OfflineOptions) -> list[set[int]]:
@@ -334,7 +412,10 @@ def test_coding_threads_have_a_cpu_each() -> None:
             return os.sched_getaffinity(0)
 
         with evaluator._pool(options) as pool:
-            return [future.result() for future in [pool.submit(look) for _ in range(options.worker_count())]]
+            return [
+                future.result()
+                for future in [pool.submit(look) for _ in range(options.worker_count())]
+            ]
 
     assert sorted(cpu for only in bound(OfflineOptions()) for cpu in only) == sorted(cpus)
     assert bound(OfflineOptions(threads=3)) == [cpus] * 3
@@ -342,7 +423,9 @@ def test_coding_threads_have_a_cpu_each() -> None:
 
 
 def test_grouping_follows_the_sequence(tmp_path: Path) -> None:
-    """Entries of a run and layer are joined by position, whatever their files are called; stages on demand."""
+    """Entries of a run and layer are joined by position, whatever their files are called; stages on
+    demand.
+    """
     values = kv(12)
     for start, stop in ((8, 12), (0, 8)):
         write_entry(tmp_path, values[:, start:stop], start=start)
@@ -351,7 +434,9 @@ def test_grouping_follows_the_sequence(tmp_path: Path) -> None:
     write_entry(tmp_path, kv(3, heads=3), start=13)
     joined = evaluate(tmp_path, GROUPED).to_json()
     assert (joined["aggregate_groups"], joined["online_chunks"]) == (3, 2 * (4 + 1 + 1))
-    apart = evaluate(tmp_path, OfflineOptions(entry_mode="aggregate", aggregate_by_stage=True)).to_json()
+    apart = evaluate(
+        tmp_path, OfflineOptions(entry_mode="aggregate", aggregate_by_stage=True)
+    ).to_json()
     assert (apart["aggregate_groups"], apart["online_chunks"]) == (4, 0)
     assert apart["k_chunk_meta_bytes"] == 4 * 4 + 4 * 5
 
@@ -389,7 +474,9 @@ def test_progress(tmp_path: Path) -> None:
 
 
 def test_nothing_to_evaluate(tmp_path: Path) -> None:
-    """No directory, no meta files, nothing selected: the message says which, and what to look at."""
+    """No directory, no meta files, nothing selected: the message says which, and what to look
+    at.
+    """
     with pytest.raises(OfflineError, match="nowhere is not a directory"):
         evaluate(tmp_path / "nowhere", GROUPED)
     with pytest.raises(OfflineError, match=r"no meta_\*\.json under"):

@@ -40,7 +40,10 @@ def test_errors_name_the_option(name: str, value: Any, others: dict[str, Any]) -
 
 def test_duplicate_predictors_are_dropped() -> None:
     """The order of first mention stays: it breaks ties."""
-    assert OfflineOptions(k_lo_predictors=("xor_seq", "raw", "xor_seq")).k_lo_predictors == ("xor_seq", "raw")
+    assert OfflineOptions(k_lo_predictors=("xor_seq", "raw", "xor_seq")).k_lo_predictors == (
+        "xor_seq",
+        "raw",
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,10 +68,20 @@ def test_lengths() -> None:
 
 
 def test_gate_settings() -> None:
-    """The gated number is coded in chunks with prefill and decode mixed, the bound in one piece per stage."""
+    """The gated number is coded in chunks with prefill and decode mixed, the bound in one piece per
+    stage.
+    """
     gated = online_sim_options(4, chunk_seq=128)
-    assert (gated.front_n, gated.entry_mode, gated.aggregate_by_stage) == (4, "chunked_grouped", False)
-    assert (gated.online_chunk_seq, gated.online_framing_bytes, gated.adaptive_block_seq) == (128, 8, 64)
+    assert (gated.front_n, gated.entry_mode, gated.aggregate_by_stage) == (
+        4,
+        "chunked_grouped",
+        False,
+    )
+    assert (gated.online_chunk_seq, gated.online_framing_bytes, gated.adaptive_block_seq) == (
+        128,
+        8,
+        64,
+    )
     bound = upper_bound_options(3)
     assert (bound.front_n, bound.entry_mode, bound.aggregate_by_stage) == (3, "aggregate", True)
     assert (bound.adaptive_block_seq, bound.zstd_level, bound.stage) == (64, 3, "both")

@@ -52,7 +52,11 @@ def test_json_keys(dump: Path) -> None:
     values = evaluate(dump, OfflineOptions(layer_ids=(3, 1))).to_json()
     original = ORIGINAL_KEYS.split()
     assert list(values)[: len(original)] == original
-    assert (values["schema_version"], values["layer_ids"], values["selected_layers"]) == (3, [1, 3], [0, 1])
+    assert (values["schema_version"], values["layer_ids"], values["selected_layers"]) == (
+        3,
+        [1, 3],
+        [0, 1],
+    )
     assert values["dump_dir"] == str(dump)
     assert json.loads(json.dumps(values, allow_nan=False)) == values
 
@@ -61,12 +65,23 @@ def test_schema(dump: Path) -> None:
     """Results match the schema that ships, which names each key and leaves no room for others."""
     schema = result_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    results = [evaluate(dump, OfflineOptions(fast=fast, layer_ids=(3,))).to_json() for fast in (False, True)]
-    empty = evaluate(dump, OfflineOptions(min_seq_len=2)).to_json() | {"container_ratio": None, "layers": []}
+    results = [
+        evaluate(dump, OfflineOptions(fast=fast, layer_ids=(3,))).to_json()
+        for fast in (False, True)
+    ]
+    empty = evaluate(dump, OfflineOptions(min_seq_len=2)).to_json() | {
+        "container_ratio": None,
+        "layers": [],
+    }
     for values in (*results, empty):
         jsonschema.validate(values, schema)
         assert list(schema["properties"]) == schema["required"] == list(values)
-    for broken in ({"skipped_entries": -1}, {"evaluated_share": 2}, {"lossless_ratio": "1"}, {"more": 1}):
+    for broken in (
+        {"skipped_entries": -1},
+        {"evaluated_share": 2},
+        {"lossless_ratio": "1"},
+        {"more": 1},
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(results[0] | broken, schema)
 
@@ -75,7 +90,12 @@ def test_layers_add_up(dump: Path) -> None:
     """Per-layer, per-tensor and per-plane numbers sum to the totals."""
     values = evaluate(dump, OfflineOptions()).to_json()
     layers = values["layers"]
-    assert [(each["layer_id"], each["tensor"]) for each in layers] == [(0, "k"), (0, "v"), (1, "k"), (1, "v")]
+    assert [(each["layer_id"], each["tensor"]) for each in layers] == [
+        (0, "k"),
+        (0, "v"),
+        (1, "k"),
+        (1, "v"),
+    ]
     for key in ("raw_bytes", "compressed_bytes", "container_bytes"):
         assert sum(each[key] for each in layers) == values[key]
     planes = [each[plane] for each in layers for plane in ("hi", "lo")]
@@ -98,7 +118,9 @@ def test_markdown(dump: Path) -> None:
 
 
 def test_markdown_planes(dump: Path) -> None:
-    """Each plane has its row: stream bytes, bits per byte, entropy and the predictor most of its blocks use."""
+    """Each plane has its row: stream bytes, bits per byte, entropy and the predictor most of its
+    blocks use.
+    """
     result = evaluate(dump, OfflineOptions())
     plane = result.tensors[0, "v"].lo
     bits, entropy = (plane.to_json()[key] for key in ("bits_per_byte", "entropy_bits_per_byte"))
@@ -110,7 +132,9 @@ def test_html(dump: Path) -> None:
     """The page is well formed, holds three plots and every table, and refers to nothing outside."""
     result = evaluate(dump, OfflineOptions())
     page = to_html(result)
-    root = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>").replace('<meta charset="utf-8">', ""))
+    root = ElementTree.fromstring(
+        page.removeprefix("<!DOCTYPE html>").replace('<meta charset="utf-8">', "")
+    )
     figures = root.findall("body/svg")
     assert [len(figure.findall("rect")) for figure in figures] == [2 * 2, 8 * 2, 4 * 5]
     shown = [text.text for text in figures[0].findall("text")]
@@ -142,7 +166,9 @@ def test_markdown_of_many_skips(tmp_path: Path) -> None:
     assert "|" not in text.partition("| dump_dir | ")[2].partition(" |\n")[0].replace(r"\|", "")
 
 
-def test_command_writes_its_files(dump: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_its_files(
+    dump: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every option reaches the evaluation, the outputs hold its result, the summary is one line."""
     outputs = tmp_path / "o.json", tmp_path / "o.md", tmp_path / "o.html"
     files = ["--out-json", outputs[0], "--out-md", outputs[1], "--out-html", outputs[2]]
@@ -157,7 +183,10 @@ def test_command_writes_its_files(dump: Path, tmp_path: Path, capsys: pytest.Cap
     ]
     assert command(dump, *files, *settings) == 0
     options = OfflineOptions(
-        entry_mode="chunked", online_chunk_seq=32, k_hi_predictors=("xor_seq", "raw"), bitshuffle=True
+        entry_mode="chunked",
+        online_chunk_seq=32,
+        k_hi_predictors=("xor_seq", "raw"),
+        bitshuffle=True,
     )
     expected = evaluate(dump, options)
     assert json.loads(outputs[0].read_text()) == expected.to_json()
@@ -174,7 +203,9 @@ def test_command_prints_the_report(dump: Path, capsys: pytest.CaptureFixture[str
     assert "| selected_layers | [1] |" in capsys.readouterr().out
 
 
-def test_existing_output_is_kept(dump: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_output_is_kept(
+    dump: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An existing output is an error unless --overwrite is given."""
     output = tmp_path / "o.json"
     output.write_text("mine")
@@ -194,13 +225,17 @@ def test_existing_output_is_kept(dump: Path, tmp_path: Path, capsys: pytest.Capt
         (["--out-json", "/nonexistent/o.json"], "No such file or directory"),
     ],
 )
-def test_command_errors(dump: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_errors(
+    dump: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Failures are one line on stderr and exit code 1."""
     assert command(dump, *arguments) == 1
     assert message in capsys.readouterr().err
 
 
-def test_command_fails_when_nothing_could_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_fails_when_nothing_could_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A dump of damaged entries only is a failure, with its result written all the same."""
     meta = write_entry(tmp_path / "dump", kv(3))
     (meta.parent / "k_t0_3.bin").write_bytes(b"")

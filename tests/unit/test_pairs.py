@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.decode_study import LOOKS
-from pytest_h2o.gating import Verdict
-from pytest_h2o.pairs import OpenStudy, Pair, look, read_pair, study_pairs
+from pytest_h2o.decode.pairs import OpenStudy, Pair, look, read_pair, study_pairs
+from pytest_h2o.decode.study import LOOKS
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.judged import baseline_of
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
-from pytest_h2o.specs import LaunchSpec
+from pytest_h2o.verdict import Verdict
 
 
 def pairs(candidate: float, cost: float | None, count: int = 6) -> list[Pair]:
@@ -30,7 +30,9 @@ def pairs(candidate: float, cost: float | None, count: int = 6) -> list[Pair]:
     ],
 )  # fmt: skip
 def test_decisions(candidate: float, cost: float | None, decision: str) -> None:
-    """The yardstick decides where there is one, but nothing passes while bare speeds surely fail."""
+    """The yardstick decides where there is one, but nothing passes while bare speeds surely
+    fail.
+    """
     study, plain = study_pairs(pairs(candidate, cost), 0.05)
     assert study.decision == decision
     assert (plain is None) == (cost is None)
@@ -38,7 +40,9 @@ def test_decisions(candidate: float, cost: float | None, decision: str) -> None:
 
 def test_noise_of_the_machine_cancels() -> None:
     """Speeds that halve and double with the machine decide nothing, their costs do."""
-    noisy = [Pair("p", 100 * factor, 100 / factor, 1.0, 1.001) for factor in (0.5, 2, 0.7, 1.4, 0.6, 1.7)]
+    noisy = [
+        Pair("p", 100 * factor, 100 / factor, 1.0, 1.001) for factor in (0.5, 2, 0.7, 1.4, 0.6, 1.7)
+    ]
     study, plain = study_pairs(noisy, 0.05)
     assert plain is not None
     assert (study.decision, plain.decision) == ("pass", "inconclusive")
@@ -46,7 +50,9 @@ def test_noise_of_the_machine_cancels() -> None:
 
 
 def test_bare_speeds_are_judged_by_length_as_well() -> None:
-    """Where one length surely slows down with its yardstick, nothing passes, as fast as the other may be."""
+    """Where one length surely slows down with its yardstick, nothing passes, as fast as the other
+    may be.
+    """
     slow = [Pair("p1024", 100, 60, 1.0, 1.0)] * 10
     fast = [Pair("p512", 100, 101, 1.0, 1.0)] * 10
     study, plain = study_pairs([*slow, *fast], 0.05, each_label=True)
@@ -61,7 +67,9 @@ def test_one_pair_without_a_yardstick_makes_all_plain() -> None:
 
 
 def test_more_studies_do_not_make_more_false_alarms() -> None:
-    """Of three buckets, six slow pairs of one are not enough to fail it, as they are for a study alone; twelve are."""
+    """Of three buckets, six slow pairs of one are not enough to fail it, as they are for a study
+    alone; twelve are.
+    """
     family = {name: OpenStudy(list(LOOKS), pairs(100, None)) for name in ("128", "512")}
     family["2048"] = OpenStudy(list(LOOKS), pairs(90, None))
     alone = OpenStudy(list(LOOKS), pairs(90, None))
@@ -69,16 +77,26 @@ def test_more_studies_do_not_make_more_false_alarms() -> None:
     look({"": alone}, 0.08)
     assert alone.study is not None
     assert (alone.study.decision, alone.open) == ("fail", False)
-    assert [study.study and study.study.decision for study in family.values()] == ["pass", "pass", "inconclusive"]
+    assert [study.study and study.study.decision for study in family.values()] == [
+        "pass",
+        "pass",
+        "inconclusive",
+    ]
     assert [name for name, study in family.items() if study.open] == ["2048"]
     family["2048"].pairs += pairs(90, None)
     look(family, 0.08)
-    assert [study.study and study.study.decision for study in family.values()] == ["pass", "pass", "fail"]
+    assert [study.study and study.study.decision for study in family.values()] == [
+        "pass",
+        "pass",
+        "fail",
+    ]
     assert not any(study.open for study in family.values())
 
 
 def test_looks_are_planned() -> None:
-    """Between looks nothing is decided, whatever the pairs show; after the last look nothing is open."""
+    """Between looks nothing is decided, whatever the pairs show; after the last look nothing is
+    open.
+    """
     study = OpenStudy([6, 10], pairs(94, None, 3) + pairs(97, None, 3))
     look({"": study}, 0.05)
     assert study.study is not None
@@ -104,7 +122,10 @@ def launch(directory: Path, arm: str, cost: str | None) -> LaunchRecord:
     """A launch that printed a table, with a ``decode_cost`` column if ``cost`` is not None."""
     path = directory / arm
     path.mkdir()
-    header, row = "| llm_demo | speed(tok/s) |", "| prompt=8<br>decode=4 | 5.0 ± 0.0<br>50.0 ± 0.0 |"
+    header, row = (
+        "| llm_demo | speed(tok/s) |",
+        "| prompt=8<br>decode=4 | 5.0 ± 0.0<br>50.0 ± 0.0 |",
+    )
     if cost is not None:
         header, row = f"{header} decode_cost |", f"{row} {cost} |"
     (path / "log.md").write_text(f"{header}\n{'| --- ' * (header.count('|') - 1)}|\n{row}\n")
@@ -122,10 +143,17 @@ def launch(directory: Path, arm: str, cost: str | None) -> LaunchRecord:
     ],
 )  # fmt: skip
 def test_read_pair(
-    tmp_path: Path, baseline: str | None, candidate: str | None, costs: str | tuple[float | None, float | None]
+    tmp_path: Path,
+    baseline: str | None,
+    candidate: str | None,
+    costs: str | tuple[float | None, float | None],
 ) -> None:
-    """Costs are read where both launches print them; one that is no cost is a problem, not a plain speed."""
-    pair, problems = read_pair(launch(tmp_path, "baseline", baseline), launch(tmp_path, "full", candidate))
+    """Costs are read where both launches print them; one that is no cost is a problem, not a plain
+    speed.
+    """
+    pair, problems = read_pair(
+        launch(tmp_path, "baseline", baseline), launch(tmp_path, "full", candidate)
+    )
     if isinstance(costs, str):
         assert pair is None
         assert costs in problems[0]
@@ -134,8 +162,12 @@ def test_read_pair(
         assert (pair.baseline_cost, pair.candidate_cost) == costs
 
 
-@pytest.mark.parametrize(("detail", "source"), [("same_batch, row by row; KV shrank", "same_batch"), ("", "paired")])
+@pytest.mark.parametrize(
+    ("detail", "source"), [("same_batch, row by row; KV shrank", "same_batch"), ("", "paired")]
+)
 def test_reports_name_the_baseline_of_rows(detail: str, source: str) -> None:
     """Speeds row by row are of launches in pairs or of this session's, and keep their digits."""
-    verdict = Verdict(outcome="pass", evidence=detail, rows=(("p512_g128", str(Pair("p512_g128", 2.34, 2.26))),))
+    verdict = Verdict(
+        outcome="pass", evidence=detail, rows=(("p512_g128", str(Pair("p512_g128", 2.34, 2.26))),)
+    )
     assert baseline_of(verdict) == (2.34, source, 1)

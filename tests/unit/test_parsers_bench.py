@@ -26,7 +26,8 @@ H2O_COLUMNS = [
 ]  # fmt: skip
 IDLE = "1 0 1 0 1 0 1 0 1 0 1 0" + " 0 0" * 13
 
-# The numbers of each recorded file, read by eye: label, prefill, decode, then mean and deviation of the 19 columns.
+# The numbers of each recorded file, read by eye: label, prefill, decode, then mean and deviation of
+# the 19 columns.
 RECORDED = {
     "bench_baseline/logs/run_0001_p512_g128.log": ("p512_g128", "1598.40 390.07", "166.09 69.75", IDLE),
     "bench_baseline/logs/run_0002_p1024_g128.log": ("p1024_g128", "899.93 200.62", "181.84 78.21", IDLE),
@@ -34,57 +35,68 @@ RECORDED = {
     "bench_never_triggered/logs/run_0002_p1024_g128.log": ("p1024_g128", "1279.34 338.37", "196.79 63.83", IDLE),
     "bench_claims_without_eviction/logs/run_0001_p512_g128.log": (
         "p512_g128", "1893.68 405.32", "336.38 112.26",
-        ".3207 .0073 3.119 .070 1.914 .006 .3130 .0002 .0758 .0266 .3207 .0073 4 1 2581.67 500.08 .38 0 .20 0 "
+        ".3207 .0073 3.119 .070 1.914 .006 .3130 .0002 .0758 .0266 .3207 .0073 4 1 2581.67 "
+        "500.08 .38 0 .20 0 "
         "7453.33 1646.86 299.33 39.11 1 0 0 0 0 0 1 0 0 0 2 0 1 0",
     ),
     "bench_claims_without_eviction/logs/run_0002_p1024_g128.log": (
         "p1024_g128", "1211.03 309.19", "189.37 41.12",
-        ".3171 .0041 3.154 .040 1.937 .008 .3128 .0001 .0422 .0148 .3171 .0041 7.33 2.52 3266.67 104.54 .38 0 .19 0 "
+        ".3171 .0041 3.154 .040 1.937 .008 .3128 .0001 .0422 .0148 .3171 .0041 7.33 2.52 3266.67 "
+        "104.54 .38 0 .19 0 "
         "9189.33 136.05 759.67 434.87 1 0 0 0 0 0 1 0 0 0 2 0 1 0",
     ),
     "bench_full/logs/run_0001_p512_g128.log": (
         "p512_g128", "2113.63 328.51", "479.59 98.49",
-        ".3706 .0294 2.710 .226 1.865 .136 .3262 .0150 .3262 .0150 .3262 .0150 4.67 1.53 3140.67 301.51 .42 .07 .23 "
+        ".3706 .0294 2.710 .226 1.865 .136 .3262 .0150 .3262 .0150 .3262 .0150 4.67 1.53 3140.67 "
+        "301.51 .42 .07 .23 "
         ".06 10526.67 2721.16 455 165.05 1 0 0 0 0 0 1 0 0 0 2 0 1.33 .58",
     ),
     "bench_full/logs/run_0002_p1024_g128.log": (
         "p1024_g128", "2068.59 217.64", "332.43 47.64",
-        ".3185 .0006 3.140 .006 1.937 .005 .3159 .0029 .2281 .1549 .3181 .0009 10 7 3185.33 45.49 .38 0 .19 0 "
+        ".3185 .0006 3.140 .006 1.937 .005 .3159 .0029 .2281 .1549 .3181 .0009 10 7 3185.33 "
+        "45.49 .38 0 .19 0 "
         "8641.67 671.66 339.67 30.92 1 0 0 0 0 0 1 0 0 0 2 0 1 0",
     ),
     "bench_full_coverage/logs/run_0001_p512_g128.log": (
         "p512_g128", "2432.43 220.72", "500 50.59",
-        ".3711 .0285 2.706 .217 1.376 .062 .3262 .0150 .3262 .0150 .3262 .0150 4 1 2499.67 581.37 1.83 .72 1.35 .57 "
+        ".3711 .0285 2.706 .217 1.376 .062 .3262 .0150 .3262 .0150 .3262 .0150 4 1 2499.67 "
+        "581.37 1.83 .72 1.35 .57 "
         "37796.33 16781.43 2257.67 306.27 1 0 0 0 0 0 1 0 3010.67 282.64 7.33 4.62 7.33 1.15",
     ),
     "bench_full_coverage/logs/run_0002_p1024_g128.log": (
         "p1024_g128", "1985.24 182.24", "235.03 10.78",
-        ".3165 .0027 3.159 .028 1.279 .004 .3159 .0029 .2298 .1520 .3161 .0024 5.33 .58 3304 1156.38 6.92 .14 5.41 .13 "
+        ".3165 .0027 3.159 .028 1.279 .004 .3159 .0029 .2298 .1520 .3161 .0024 5.33 .58 3304 "
+        "1156.38 6.92 .14 5.41 .13 "
         "164044.67 9330.44 2766 532.91 1 0 0 0 0 0 1 0 18076 191.44 44.67 .58 10.67 .58",
     ),
     "bench_probe/logs/run_0001_p512_g128.log": (
         "p512_g128", "2409.55 134.90", "573.73 69.24",
-        ".3706 .0294 2.710 .226 1.524 .221 .3262 .0150 .3262 .0150 .3262 .0150 4.33 .58 1584.67 1144.55 .40 .58 .30 "
+        ".3706 .0294 2.710 .226 1.524 .221 .3262 .0150 .3262 .0150 .3262 .0150 4.33 .58 1584.67 "
+        "1144.55 .40 .58 .30 "
         ".46 10149.67 14411.09 194 336.02 1 0 0 0 0 0 0 0 0 0 4.33 4.04 .33 .58",
     ),
     "bench_probe/logs/run_0002_p1024_g128.log": (
         "p1024_g128", "1839.91 403.95", "330.26 30.41",
-        ".3165 .0027 3.159 .028 1.259 .007 .3159 .0029 .2298 .1520 .3161 .0024 5 1 2970 185.43 1.69 0 1.34 .01 "
+        ".3165 .0027 3.159 .028 1.259 .007 .3159 .0029 .2298 .1520 .3161 .0024 5 1 2970 185.43 "
+        "1.69 0 1.34 .01 "
         "38984.33 3044.92 243.67 66.58 1 0 0 0 0 0 0 0 0 0 14 0 1 0",
     ),
     "bench_store/logs/run_0001_p512_g128.log": (
         "p512_g128", "2335.36 156.88", "533.70 29.80",
-        ".3711 .0285 2.706 .217 1.260 .004 .3262 .0150 .3262 .0150 .3262 .0150 5 0 1001 250.29 .19 0 .15 0 "
+        ".3711 .0285 2.706 .217 1.260 .004 .3262 .0150 .3262 .0150 .3262 .0150 5 0 1001 250.29 "
+        ".19 0 .15 0 "
         "6033.33 1499.38 306 85.35 1 0 0 0 0 0 1 0 1042 253.77 6 0 0 0",
     ),
     "bench_store/logs/run_0002_p1024_g128.log": (
         "p1024_g128", "1908.83 65.41", "361.88 34.46",
-        ".3165 .0027 3.159 .028 1.284 .004 .3159 .0029 .2298 .1520 .3161 .0024 5.67 .58 1214 52.05 .19 0 .15 0 "
+        ".3165 .0027 3.159 .028 1.284 .004 .3159 .0029 .2298 .1520 .3161 .0024 5.67 .58 1214 "
+        "52.05 .19 0 .15 0 "
         "7482 908.46 385.67 25.70 1 0 0 0 0 0 1 0 1259.67 53.97 6 0 0 0",
     ),
     "bench_json/log.md": (
         "p512_g64", "1333.95 158.46", "102.60 31.68",
-        ".3297 .0098 3.034 .090 1.935 .004 .3135 .0001 .1881 .0108 .3297 .0098 3 0 2943 398.81 .38 0 .19 0 "
+        ".3297 .0098 3.034 .090 1.935 .004 .3135 .0001 .1881 .0108 .3297 .0098 3 0 2943 398.81 "
+        ".38 0 .19 0 "
         "9247.50 369.82 373.50 51.62 1 0 0 0 0 0 1 0 0 0 2 0 1 0",
     ),
 }  # fmt: skip
@@ -120,14 +132,19 @@ def test_an_appended_file_holds_two_tables() -> None:
     first, last = read_tables(RUNS / "bench_appended/log.md", 1)
     assert [len(table.rows) for table in (first, last)] == [1, 1]
     assert [table.rows[0].samples["decode_tps"].mean for table in (first, last)] == [324.14, 189.50]
-    assert [(table.line, table.rows[0].line, table.problems) for table in (first, last)] == [(1, 3, ()), (4, 6, ())]
+    assert [(table.line, table.rows[0].line, table.problems) for table in (first, last)] == [
+        (1, 3, ()),
+        (4, 6, ()),
+    ]
     assert last.rows[0].samples["h2o_lossless_decomp_us"] == Sample(618.0, 0.0, 1)
 
 
 def test_a_table_on_stdout_is_found_between_other_lines() -> None:
     """Log lines before, between and after the rows change nothing."""
     (table,) = read_tables(RUNS / "bench_stdout_table/stdout", 2)
-    speeds = [(row.label, row.samples["prefill_tps"], row.samples["decode_tps"]) for row in table.rows]
+    speeds = [
+        (row.label, row.samples["prefill_tps"], row.samples["decode_tps"]) for row in table.rows
+    ]
     assert speeds == [
         ("p64_g16", Sample(1305.99, 645.06, 2), Sample(368.97, 44.14, 2)),
         ("p128_g16", Sample(2859.73, 65.04, 2), Sample(799.65, 65.65, 2)),
@@ -138,7 +155,9 @@ def test_a_table_on_stdout_is_found_between_other_lines() -> None:
 def test_prefill_and_decode_tables_have_speeds_only() -> None:
     """Without a KV cache mode there are no h2o columns, so there are no h2o samples."""
     (table,) = read_tables(RUNS / "bench_prefill_decode_table/log.md", 2)
-    assert [(row.label, row.prompt_tokens, row.decode_tokens, row.samples) for row in table.rows] == [
+    assert [
+        (row.label, row.prompt_tokens, row.decode_tokens, row.samples) for row in table.rows
+    ] == [
         ("pp64", 64, None, {"prefill_tps": Sample(3132.89, 38.60, 2)}),
         ("pp128", 128, None, {"prefill_tps": Sample(3020.58, 52.76, 2)}),
         ("tg16", None, 16, {"decode_tps": Sample(758.76, 452.95, 2)}),
@@ -149,11 +168,24 @@ def test_prefill_and_decode_tables_have_speeds_only() -> None:
 def test_extra_columns_are_kept_as_text() -> None:
     """Threads, precision and attention tell rows of one label apart; load time is a metric."""
     (table,) = read_tables(RUNS / "bench_columns_varied/log.md", 1)
-    settings_of = [(row.cells["threads"], row.cells["precision"], row.cells["attentionOption"]) for row in table.rows]
+    settings_of = [
+        (row.cells["threads"], row.cells["precision"], row.cells["attentionOption"])
+        for row in table.rows
+    ]
     assert settings_of == [(t, p, "Int8 Q,K") for p in ("Normal", "Low") for t in ("2", "1")]
     loads = [row.samples["load_s"] for row in table.rows]
-    assert loads == [Sample(0.05, 0.01, 1), Sample(0.05, 0.02, 1), Sample(0.04, 0.01, 1), Sample(0.03, 0.0, 1)]
-    assert [row.samples["decode_tps"].mean for row in table.rows] == [173.34, 404.47, 140.63, 439.22]
+    assert loads == [
+        Sample(0.05, 0.01, 1),
+        Sample(0.05, 0.02, 1),
+        Sample(0.04, 0.01, 1),
+        Sample(0.03, 0.0, 1),
+    ]
+    assert [row.samples["decode_tps"].mean for row in table.rows] == [
+        173.34,
+        404.47,
+        140.63,
+        439.22,
+    ]
     assert {row.samples["h2o_lossy"].mean for row in table.rows} == {1.0}
 
 
@@ -167,7 +199,9 @@ def test_infinite_speeds_stay_infinite() -> None:
     assert table.rows[0].cells["speed(tok/s)"] == "inf ± -nan<br>inf ± -nan"
 
 
-@pytest.mark.parametrize("name", ["fail_killed_midway/log.md", "fail_bad_flag/stdout", "fail_missing_config/stdout"])
+@pytest.mark.parametrize(
+    "name", ["fail_killed_midway/log.md", "fail_bad_flag/stdout", "fail_missing_config/stdout"]
+)
 def test_failed_launches_have_no_table(name: str) -> None:
     """No table is no table, and no error."""
     assert read_tables(RUNS / name) == ()
@@ -181,8 +215,14 @@ def test_json_and_table_of_one_launch_agree() -> None:
     assert (row.label, row.prompt_tokens, row.decode_tokens) == (printed.label, 512, 64)
     assert row.samples.keys() == printed.samples.keys()
     for name, sample in row.samples.items():
-        digits = 2 if name not in H2O_COLUMNS else len(printed.cells[name].split(" ")[0].partition(".")[2])
-        assert round(sample.mean, digits) == pytest.approx(printed.samples[name].mean, abs=10**-digits / 2), name
+        digits = (
+            2
+            if name not in H2O_COLUMNS
+            else len(printed.cells[name].split(" ")[0].partition(".")[2])
+        )
+        assert round(sample.mean, digits) == pytest.approx(
+            printed.samples[name].mean, abs=10**-digits / 2
+        ), name
         assert sample.std == pytest.approx(printed.samples[name].std, abs=10**-digits * 0.51), name
         assert sample.n == 2
     assert row.samples["h2o_lossy"] == Sample(3.034370541572571, 0.09007472735093633, 2)
@@ -190,7 +230,14 @@ def test_json_and_table_of_one_launch_agree() -> None:
 
 
 COLUMNS = ["model", "threads", "llm_demo", "speed(tok/s)", "h2o_lossy", "h2o_evict_us"]
-CELLS = ["tiny", "2", "prompt=512<br>decode=128", "9.50 ± 0.10<br>3.00 ± 0.20", "3.100 ± 0.010", "4.00 ± 1.00"]
+CELLS = [
+    "tiny",
+    "2",
+    "prompt=512<br>decode=128",
+    "9.50 ± 0.10<br>3.00 ± 0.20",
+    "3.100 ± 0.010",
+    "4.00 ± 1.00",
+]
 
 
 def render(columns: list[str], *rows: list[str]) -> str:
@@ -200,17 +247,23 @@ def render(columns: list[str], *rows: list[str]) -> str:
 
 
 TEXT = render(COLUMNS, CELLS)
-cell_number = st.floats(allow_nan=False, width=32).map(lambda value: f"{value:.4f}") | st.sampled_from(
-    ["nan", "-nan", "inf", "1.2e+06"]
-)
+cell_number = st.floats(allow_nan=False, width=32).map(
+    lambda value: f"{value:.4f}"
+) | st.sampled_from(["nan", "-nan", "inf", "1.2e+06"])
 cell_sample = st.tuples(cell_number, cell_number).map(" ± ".join)
 
 
 @given(st.data())
 def test_a_rendered_table_reads_to_the_same_numbers(data: st.DataObject) -> None:
-    """Any columns in any order, with unknown ones among them, give each metric the number in its own cell."""
+    """Any columns in any order, with unknown ones among them, give each metric the number in its
+    own cell.
+    """
     metrics = data.draw(st.lists(st.sampled_from(sorted(BY_BENCH)), unique=True, min_size=1))
-    cells = {name: data.draw(cell_sample) for name in metrics} | {"model": "tiny", "llm_demo": CELLS[2], "unknown": "7"}
+    cells = {name: data.draw(cell_sample) for name in metrics} | {
+        "model": "tiny",
+        "llm_demo": CELLS[2],
+        "unknown": "7",
+    }
     order = data.draw(st.permutations(list(cells)))
     (table,) = parse(render(order, [cells[name] for name in order]), 4)
     (row,) = table.rows
@@ -236,7 +289,9 @@ noise = st.sampled_from(
 
 @given(st.lists(noise, min_size=4, max_size=12), st.integers(0, 3))
 def test_noise_between_lines_changes_nothing(lines: list[str], offset: int) -> None:
-    """Log lines, colour codes, NUL bytes and progress displays around a table leave its rows as they are."""
+    """Log lines, colour codes, NUL bytes and progress displays around a table leave its rows as
+    they are.
+    """
     (expected,) = parse(TEXT)
     mixed = list(lines)
     for position, line in enumerate(TEXT.splitlines(keepends=True)):
@@ -246,7 +301,9 @@ def test_noise_between_lines_changes_nothing(lines: list[str], offset: int) -> N
     assert table.problems == ()
 
 
-@given(st.text(alphabet=st.sampled_from("|-: \n\r\x00\x1b[m±<br>modelh2o_y1.5nae\ufffd"), max_size=400))
+@given(
+    st.text(alphabet=st.sampled_from("|-: \n\r\x00\x1b[m±<br>modelh2o_y1.5nae\ufffd"), max_size=400)
+)
 def test_random_text_never_crashes(text: str) -> None:
     """Any text gives tables or none."""
     for table in parse(text + TEXT + text):
@@ -274,7 +331,10 @@ def test_a_cut_last_line_is_a_problem_of_its_table() -> None:
 def test_a_cell_cut_at_the_end_is_not_read() -> None:
     """A last cell without its bar may have lost digits."""
     (table,) = parse(TEXT.rstrip(" |\n"))
-    assert (table.rows, table.problems) == ((), ("line 3: 6 cells where the header has 6, cut off",))
+    assert (table.rows, table.problems) == (
+        (),
+        ("line 3: 6 cells where the header has 6, cut off",),
+    )
 
 
 def test_a_header_glued_to_a_cut_row_starts_a_new_table() -> None:
@@ -414,7 +474,9 @@ def test_malformed_json_is_named_with_its_place(tmp_path: Path, text: str, messa
 def test_json_values_that_are_no_numbers_are_problems(tmp_path: Path) -> None:
     """A text in place of a number gives no sample and is said."""
     path = tmp_path / "out.json"
-    path.write_text('{"results":[{"prefill_tps":"1","prefill_std":0,"h2o_lossy_ratio":3,"h2o_lossy_ratio_std":null}]}')
+    path.write_text(
+        '{"results":[{"prefill_tps":"1","prefill_std":0,"h2o_lossy_ratio":3,"h2o_lossy_ratio_std":null}]}'
+    )
     (row,) = read_bench_json(path)
     assert row.samples == {}
     assert row.problems == (
@@ -424,7 +486,9 @@ def test_json_values_that_are_no_numbers_are_problems(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_random_bytes_are_json_or_an_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_random_bytes_are_json_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     """No bytes make the JSON reader crash."""
     path = tmp_path_factory.getbasetemp() / "random.json"
     path.write_bytes(data)

@@ -1,4 +1,6 @@
-"""Log lines reduced to facts, the telling lines of failures, and the bounded reading of huge files."""
+"""Log lines reduced to facts, the telling lines of failures, and the bounded reading of huge
+files.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ from pytest_h2o.parsers import lines
 from pytest_h2o.parsers.bench_table import read_tables
 from pytest_h2o.parsers.demo import generated_text, read_demo
 from pytest_h2o.parsers.lines import PIECE_CHARS, printable, read_pieces
-from pytest_h2o.parsers.loglines import EVENT_CHARS, UNREADABLE, read_log_facts, segments, telling_lines
+from pytest_h2o.parsers.loglines import (
+    EVENT_CHARS,
+    UNREADABLE,
+    read_log_facts,
+    segments,
+    telling_lines,
+)
 from pytest_h2o.parsers.rows import ParseError
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
@@ -81,20 +89,37 @@ def test_every_recorded_output_is_listed() -> None:
 def test_recorded_facts_are_the_counted_ones(name: str) -> None:
     """Counts equal those of grep, sums those of a plain search over the whole file."""
     facts = read_log_facts(RUNS / name)
-    assert (facts.plans, facts.stale_plans, facts.floor_dominated, facts.updates, facts.max_kv) == RECORDED[name]
+    assert (
+        facts.plans,
+        facts.stale_plans,
+        facts.floor_dominated,
+        facts.updates,
+        facts.max_kv,
+    ) == RECORDED[name]
     text = (RUNS / name).read_text()
-    update = r"\[H2O-LOSSLESS\] layer=(\d+).* tokens=(\d+) raw=(\d+) .* eff_comp=(\d+) .* updates=(\d+) .* mode=(\d)"
+    update = (
+        r"\[H2O-LOSSLESS\] layer=(\d+).* tokens=(\d+) raw=(\d+) .* eff_comp=(\d+) .* "
+        r"updates=(\d+) .* mode=(\d)"
+    )
     updates = [tuple(map(int, found)) for found in re.findall(update, text)]
-    plans = [tuple(map(int, found)) for found in re.findall(r"\[H2O\] layer=(\d+) kv=(\d+) .* evict=(\d+)", text)]
+    plans = [
+        tuple(map(int, found))
+        for found in re.findall(r"\[H2O\] layer=(\d+) kv=(\d+) .* evict=(\d+)", text)
+    ]
     assert facts.evicted == sum(evict for _, _, evict in plans)
-    assert (facts.raw_bytes, facts.comp_bytes) == (sum(u[2] for u in updates), sum(u[3] for u in updates))
+    assert (facts.raw_bytes, facts.comp_bytes) == (
+        sum(u[2] for u in updates),
+        sum(u[3] for u in updates),
+    )
     assert facts.bootstrap_spans == Counter(u[1] for u in updates if u[4] == 1)
     assert facts.periodic_spans == Counter(u[1] for u in updates if u[4] != 1)
     assert facts.modes == {u[5] for u in updates}
     for index, layer in facts.layers.items():
         kvs = [kv for planned, kv, _ in plans if planned == index]
         assert (layer.plans, layer.last_kv) == (len(kvs), kvs[-1] if kvs else None)
-        assert layer.followed_by_smaller_kv == sum(later < earlier for earlier, later in pairwise(kvs))
+        assert layer.followed_by_smaller_kv == sum(
+            later < earlier for earlier, later in pairwise(kvs)
+        )
     assert (facts.unprotected, UNREADABLE in facts.findings) == (0, False)
 
 
@@ -105,21 +130,33 @@ def test_recorded_facts_are_the_counted_ones(name: str) -> None:
         (512, 111, "0.219", 1), (560, 480, "", 0), (560, 480, "nan", 0), (560, 480, "1e999", 0),
     ],
 )  # fmt: skip
-def test_plans_that_protect_too_little(tmp_path: Path, kv: int, kept: int, floor: str, unprotected: int) -> None:
-    """A floor below the sink and recent tokens of the line is counted; one that cannot be read says nothing."""
+def test_plans_that_protect_too_little(
+    tmp_path: Path, kv: int, kept: int, floor: str, unprotected: int
+) -> None:
+    """A floor below the sink and recent tokens of the line is counted; one that cannot be read says
+    nothing.
+    """
     line = f"[H2O] layer=2 kv={kv} evict={kv - kept} floor={floor} recent=96 sink=16 block=32\n"
     (tmp_path / "stdout").write_text(line)
     assert read_log_facts(tmp_path / "stdout").unprotected == unprotected
 
 
 def test_claims_without_eviction_are_visible() -> None:
-    """Plans were dropped, no cache ever shrank, and the lengths only grew to all tokens of all requests."""
+    """Plans were dropped, no cache ever shrank, and the lengths only grew to all tokens of all
+    requests.
+    """
     facts = read_log_facts(RUNS / "bench_claims_without_eviction/logs/run_0002_p1024_g128.stdout")
     assert facts.plans_followed_by_smaller_kv == 0
-    assert {index: layer.stale_plans for index, layer in facts.layers.items() if layer.plans} == {15: 124, 31: 124}
+    assert {index: layer.stale_plans for index, layer in facts.layers.items() if layer.plans} == {
+        15: 124,
+        31: 124,
+    }
     assert facts.max_kv == 4 * (1024 + 128) + 7
     stale = facts.findings["Drop stale per-layer pending plan"].example
-    assert stale == "Drop stale per-layer pending plan: layer=15 pending_remove=1033 kv_len=1036 pending_ints=6."
+    assert (
+        stale == "Drop stale per-layer pending plan: layer=15 pending_remove=1033 kv_len=1036 "
+        "pending_ints=6."
+    )
     assert facts.findings["Clamp invalid meta remove"].count == 3
 
 
@@ -133,7 +170,13 @@ def test_real_evictions_are_visible() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["demo_full/prompt_128_2", "demo_full/prompt_512_1", "demo_full/prompt_2048_1", "demo_store/prompt_512_1"]
+    "name",
+    [
+        "demo_full/prompt_128_2",
+        "demo_full/prompt_512_1",
+        "demo_full/prompt_2048_1",
+        "demo_store/prompt_512_1",
+    ],
 )
 def test_facts_of_a_demo_add_up_to_its_record(name: str) -> None:
     """Evicted tokens and encoded bytes of the log lines are those of the metrics record."""
@@ -163,13 +206,19 @@ def test_unconditional_lines_are_counted_by_kind() -> None:
         "scatter restore failed": (2, "[H2O-LOSSLESS] scatter restore failed: layer=3"),
         "KVMeta::sync got": (1, "KVMeta::sync got 3"),
         UNREADABLE: (4, "[H2O-LOSSLESS] something new"),
-        "Drop stale per-layer pending plan": (1, "Drop stale per-layer pending plan without numbers"),
+        "Drop stale per-layer pending plan": (
+            1,
+            "Drop stale per-layer pending plan without numbers",
+        ),
     }
 
 
 def test_the_first_block_of_a_layer_is_its_bootstrap() -> None:
     """Lengths are counted apart from those of later blocks."""
-    update = "[H2O-LOSSLESS] layer=1 tokens={} raw=9 eff_comp=9 updates={} fallback=0 backpressure=0 mode=2 zstd=0\n"
+    update = (
+        "[H2O-LOSSLESS] layer=1 tokens={} raw=9 eff_comp=9 updates={} fallback=0 "
+        "backpressure=0 mode=2 zstd=0\n"
+    )
     facts = read_log_facts(update.format(16, 1) + update.format(384, 2) + update.format(384, 3))
     assert facts.modes == {2}
     assert (facts.bootstrap_spans, facts.periodic_spans) == ({16: 1}, {384: 2})
@@ -187,15 +236,20 @@ def test_numbers_cut_off_by_the_end_are_not_read() -> None:
 
 
 @given(
-    st.lists(st.text(st.characters(exclude_characters="\x1b\x00[DCIK"), max_size=30), max_size=12), st.integers(1, 3000)
+    st.lists(st.text(st.characters(exclude_characters="\x1b\x00[DCIK"), max_size=30), max_size=12),
+    st.integers(1, 3000),
 )
 def test_glued_lines_are_found_at_any_piece_border(texts: list[str], piece: int) -> None:
-    """Plans behind any text are all counted, however the line is cut into pieces, and the text comes out whole."""
+    """Plans behind any text are all counted, however the line is cut into pieces, and the text
+    comes out whole.
+    """
     output = "".join(text + PLAN for text in texts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "PIECE_CHARS", piece)
         facts = read_log_facts(output)
-        plain = "".join(segment.text for segment in segments(read_pieces(output)) if not segment.mark)
+        plain = "".join(
+            segment.text for segment in segments(read_pieces(output)) if not segment.mark
+        )
     assert facts.plans == len(texts)
     assert facts.evicted == 352 * len(texts)
     assert facts.findings == {}
@@ -212,7 +266,10 @@ def test_random_text_never_crashes(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("fail_bad_flag", ["error: invalid parameter for argument: --no-such-flag", "Parse arguments error"]),
+        (
+            "fail_bad_flag",
+            ["error: invalid parameter for argument: --no-such-flag", "Parse arguments error"],
+        ),
         (
             "fail_missing_config",
             [
@@ -233,7 +290,8 @@ def test_random_text_never_crashes(text: str) -> None:
         (
             "fail_incompatible_model",
             [
-                "Error for compute convolution shape, inputCount:256, outputCount:256, KH:1, KW:1, group:1",
+                "Error for compute convolution shape, inputCount:256, outputCount:256, KH:1, "
+                "KW:1, group:1",
                 "Compute Shape Error for /layers.0/self_attn/o_proj/Linear",
             ],
         ),
@@ -259,8 +317,13 @@ def test_without_a_cause_the_last_lines_tell(name: str, last: str) -> None:
 
 
 def test_telling_lines_put_causes_before_suspects_and_leave_out_log_lines() -> None:
-    """A line that only looks like an error comes after one that names a cause, and routine log lines never."""
-    text = "step failed\nClamp invalid meta remove: remove=2 > kv_len=1.\nUnable to open x\n" + "retry failed\n" * 50
+    """A line that only looks like an error comes after one that names a cause, and routine log
+    lines never.
+    """
+    text = (
+        "step failed\nClamp invalid meta remove: remove=2 > kv_len=1.\nUnable to open x\n"
+        + "retry failed\n" * 50
+    )
     assert telling_lines(text) == ["Unable to open x", "step failed", "retry failed"]
 
 
@@ -271,8 +334,12 @@ def test_bytes_that_are_no_text_tell_nothing() -> None:
 
 
 def test_telling_lines_are_safe_and_short() -> None:
-    """Control characters are shown as escapes, long lines are cut around the cause, files that are absent left out."""
-    (line,) = telling_lines(Path("absent"), "x" * 5000 + "\x1b[31merror: \x07bell \u202ebidi" + "y" * 5000)
+    """Control characters are shown as escapes, long lines are cut around the cause, files that are
+    absent left out.
+    """
+    (line,) = telling_lines(
+        Path("absent"), "x" * 5000 + "\x1b[31merror: \x07bell \u202ebidi" + "y" * 5000
+    )
     assert "error: \\x07bell \\u202ebidi" in line
     assert len(line) < 400
     assert printable("tab\té") == "tab é"
@@ -289,8 +356,12 @@ READERS: list[Callable[[Path], object]] = [
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("unit", ["x", "| ", "[", "\x1b[", "[H2O] layer=1 ", "#", "\xe4"])
-def test_a_huge_line_is_read_in_bounded_memory(tmp_path: Path, reader: Callable[[Path], object], unit: str) -> None:
-    """A long line takes a small part of its size, for every reader but the one that returns the text."""
+def test_a_huge_line_is_read_in_bounded_memory(
+    tmp_path: Path, reader: Callable[[Path], object], unit: str
+) -> None:
+    """A long line takes a small part of its size, for every reader but the one that returns the
+    text.
+    """
     path = tmp_path / "huge"
     path.write_text(unit * (800_000 // len(unit)) + "\n")
     tracemalloc.start()
@@ -305,7 +376,11 @@ def test_a_huge_line_takes_time_in_proportion_to_its_length(tmp_path: Path) -> N
     path = tmp_path / "huge"
     path.write_text("x" * 5_000_000)
     sizes = [len(piece.text) for piece in read_pieces(path)]
-    assert (len(sizes), sum(sizes), max(sizes)) == (-(-5_000_000 // PIECE_CHARS), 5_000_000, PIECE_CHARS)
+    assert (len(sizes), sum(sizes), max(sizes)) == (
+        -(-5_000_000 // PIECE_CHARS),
+        5_000_000,
+        PIECE_CHARS,
+    )
     plain = [len(segment.text) for segment in segments(read_pieces(path))]
     assert (sum(plain), max(plain)) == (5_000_000, PIECE_CHARS)
     marks = list(segments(read_pieces("[H2O] " * 100_000)))
@@ -314,11 +389,18 @@ def test_a_huge_line_takes_time_in_proportion_to_its_length(tmp_path: Path) -> N
 
 
 def test_bytes_are_decoded_with_replacement_and_cleaned(tmp_path: Path) -> None:
-    """Colour codes, window titles and NUL bytes at the edges go; what cannot be read becomes replacement characters."""
+    """Colour codes, window titles and NUL bytes at the edges go; what cannot be read becomes
+    replacement characters.
+    """
     path = tmp_path / "out"
     path.write_bytes(b"\0\0\x1b[1;31mred\x1b[0m \x1b]0;title\x07\x00\xff\xc3\xa9\r\nlast\0")
     first, last = read_pieces(path)
-    assert (first.text, first.line, first.whole, first.newline) == ("red \ufffd\ufffdé\r", 1, True, True)
+    assert (first.text, first.line, first.whole, first.newline) == (
+        "red \ufffd\ufffdé\r",
+        1,
+        True,
+        True,
+    )
     assert (last.text, last.line, last.whole, last.newline) == ("last", 2, True, False)
 
 

@@ -43,7 +43,23 @@ def test_nan_stays_nan(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", "h2o_lossy", "1,234", "1_000", "0,32", "1.2.3", "0x10", "3 4", "1e", "12x", "٣", "²", "nan1", "1 ± 2"],
+    [
+        "",
+        "-",
+        "h2o_lossy",
+        "1,234",
+        "1_000",
+        "0,32",
+        "1.2.3",
+        "0x10",
+        "3 4",
+        "1e",
+        "12x",
+        "٣",
+        "²",
+        "nan1",
+        "1 ± 2",
+    ],
 )
 def test_anything_else_is_no_number(text: str) -> None:
     """Digits inside other text, thousands separators and foreign digits are not numbers."""
@@ -72,14 +88,17 @@ def test_mean_and_deviation_make_a_sample() -> None:
     assert parse_sample("2.710") == Sample(2.710, None, None)
 
 
-@pytest.mark.parametrize("text", ["2.710 ±", "± 0.226", "2.710 ± x", "2 ± 3 ± 4", "2.710 0.226", ""])
+@pytest.mark.parametrize(
+    "text", ["2.710 ±", "± 0.226", "2.710 ± x", "2 ± 3 ± 4", "2.710 0.226", ""]
+)
 def test_half_a_sample_is_none(text: str) -> None:
     """A cell with an unreadable part gives no sample."""
     assert parse_sample(text) is None
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("256", 256), ("0", 0), ("-1", None), ("1.0", None), ("9" * 16, None), ("", None)]
+    ("text", "count"),
+    [("256", 256), ("0", 0), ("-1", None), ("1.0", None), ("9" * 16, None), ("", None)],
 )
 def test_counts_are_non_negative_integers(text: str, count: int | None) -> None:
     """Token counts have neither sign nor fraction."""

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_h2o.knobs import resolve
-from pytest_h2o.prompts import (
+from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.plan.prompts import (
     Prompt,
     PromptSelection,
     bucket_of,
@@ -62,7 +62,13 @@ def test_buckets_come_from_the_end_of_the_name(name: str, bucket: str) -> None:
 def test_natural_order() -> None:
     """Numbers inside names are compared as numbers."""
     names = ["prompt_2048_1", "prompt_128_10", "prompt_128_2", "a", "prompt_512_1"]
-    assert sorted(names, key=natural_key) == ["a", "prompt_128_2", "prompt_128_10", "prompt_512_1", "prompt_2048_1"]
+    assert sorted(names, key=natural_key) == [
+        "a",
+        "prompt_128_2",
+        "prompt_128_10",
+        "prompt_512_1",
+        "prompt_2048_1",
+    ]
 
 
 @given(st.lists(st.text(max_size=20)))
@@ -72,7 +78,9 @@ def test_any_names_can_be_sorted(names: list[str]) -> None:
 
 
 def test_the_bucket_list_orders_and_does_not_filter() -> None:
-    """Listed buckets come first as listed, then numbers, then names; what does not occur is left out."""
+    """Listed buckets come first as listed, then numbers, then names; what does not occur is left
+    out.
+    """
     assert bucket_order(["other", "64", "2048", "128", "512"], ["512", "128", "4096"]) == [
         "512",
         "128",
@@ -108,8 +116,12 @@ def test_sampling(options: dict[str, object], expected: str) -> None:
     assert " ".join(prompt.stem for prompt in sample(SIX, **options)) == expected  # type: ignore[arg-type]
 
 
-@given(st.lists(st.sampled_from(SIX), unique=True), st.integers(0, 4), st.integers(0, 7), st.booleans())
-def test_sampling_keeps_order_and_limits(prompts: list[Prompt], per_bucket: int, total: int, stratified: bool) -> None:
+@given(
+    st.lists(st.sampled_from(SIX), unique=True), st.integers(0, 4), st.integers(0, 7), st.booleans()
+)
+def test_sampling_keeps_order_and_limits(
+    prompts: list[Prompt], per_bucket: int, total: int, stratified: bool
+) -> None:
     """Each bucket gives its first prompts in order, and no limit is exceeded or left unused."""
     chosen = sample(prompts, per_bucket=per_bucket, total=total, stratified=stratified)
     groups = {
@@ -128,7 +140,10 @@ def test_discovery_is_by_pattern_and_in_natural_order(tmp_path: Path) -> None:
     make(tmp_path, "prompt_128_10.txt", "prompt_128_2.txt", "prompt_2048_1.txt", "notes.txt")
     make(tmp_path / "below", "prompt_128_1.txt")
     assert stems(select(tmp_path)) == ["prompt_128_2", "prompt_2048_1", "prompt_128_10"]
-    assert stems(select(tmp_path, "PROMPT_PATTERN=prompt_???_*.txt")) == ["prompt_128_2", "prompt_128_10"]
+    assert stems(select(tmp_path, "PROMPT_PATTERN=prompt_???_*.txt")) == [
+        "prompt_128_2",
+        "prompt_128_10",
+    ]
 
 
 def test_unusable_prompts_are_said(tmp_path: Path) -> None:
@@ -150,7 +165,8 @@ def test_unusable_prompts_are_said(tmp_path: Path) -> None:
         *(
             (
                 f"bucket {size}",
-                "PROMPT_BUCKET_LIST names it, and no prompt is in it; add some, or set PROMPT_BUCKET_LIST=128",
+                "PROMPT_BUCKET_LIST names it, and no prompt is in it; add some, or set "
+                "PROMPT_BUCKET_LIST=128",
             )
             for size in (512, 2048)
         ),
@@ -169,7 +185,10 @@ def test_nothing_found_is_said(tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     expected = f"{absent}: cannot be read: No such file or directory; set the prompt directory"
     assert select(absent).describe_problems() == expected
-    assert select(tmp_path).describe_problems() == f"{tmp_path}: holds no file that matches prompt_*.txt"
+    assert (
+        select(tmp_path).describe_problems()
+        == f"{tmp_path}: holds no file that matches prompt_*.txt"
+    )
 
 
 @pytest.mark.parametrize("key", ["prompt_file", "prompt_path", "file", "path", "filename", "name"])
@@ -181,12 +200,21 @@ def test_manifest_keys(tmp_path: Path, key: str) -> None:
 
 
 def test_a_manifest_keeps_its_order_and_looks_beside_itself_first(tmp_path: Path) -> None:
-    """Entries are taken as listed; paths may be relative to the manifest or the prompt directory, or absolute."""
-    lists, folder = make(tmp_path / "lists", "b.txt", "z.txt"), make(tmp_path / "prompts", "a.txt", "b.txt")
+    """Entries are taken as listed; paths may be relative to the manifest or the prompt directory,
+    or absolute.
+    """
+    lists, folder = (
+        make(tmp_path / "lists", "b.txt", "z.txt"),
+        make(tmp_path / "prompts", "a.txt", "b.txt"),
+    )
     manifest = lists / "prompts.txt"
     manifest.write_text(f"z.txt\n\n  a.txt \r\nb.txt\n{folder / 'b.txt'}\nc.txt\n./z.txt\n")
     selection = select(folder, f"PROMPT_MANIFEST={manifest}")
-    assert [prompt.path for prompt in selection.prompts] == [lists / "z.txt", folder / "a.txt", lists / "b.txt"]
+    assert [prompt.path for prompt in selection.prompts] == [
+        lists / "z.txt",
+        folder / "a.txt",
+        lists / "b.txt",
+    ]
     assert [problem.reason for problem in selection.problems] == [
         f"no such file in {lists} or {folder}",
         f"has the same name as {lists / 'b.txt'}, by which its results are told apart; rename one",
@@ -215,8 +243,14 @@ def test_records_ended_by_a_backslash_and_an_n_are_read(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("{broken", "m:1: begins with '{' but is not a JSON object"),
-        ('{"other": "a.txt"}', "m:1: has none of the keys prompt_file, prompt_path, file, path, filename, name"),
-        ('{"file": 5}', "m:1: has none of the keys prompt_file, prompt_path, file, path, filename, name"),
+        (
+            '{"other": "a.txt"}',
+            "m:1: has none of the keys prompt_file, prompt_path, file, path, filename, name",
+        ),
+        (
+            '{"file": 5}',
+            "m:1: has none of the keys prompt_file, prompt_path, file, path, filename, name",
+        ),
         ('{"a":' * 3000, "m:1: begins with '{' but is not a JSON object"),
         ("a" * 5000, "a" * 5000 + ": no such file in"),
         ("a\x00b", "a\x00b: no such file in"),
@@ -236,11 +270,16 @@ def test_a_missing_manifest_is_said(tmp_path: Path) -> None:
     make(tmp_path, "prompt_128_1.txt")
     selection = select(tmp_path, f"PROMPT_MANIFEST={tmp_path}/absent")
     assert selection.prompts == ()
-    assert selection.describe_problems() == f"{tmp_path}/absent: cannot be read: No such file or directory"
+    assert (
+        selection.describe_problems()
+        == f"{tmp_path}/absent: cannot be read: No such file or directory"
+    )
 
 
 @given(st.binary(max_size=200))
-def test_random_manifests_never_crash(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_random_manifests_never_crash(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     """Any bytes give a selection."""
     folder = tmp_path_factory.getbasetemp()
     (folder / "manifest").write_bytes(data)
@@ -258,10 +297,16 @@ def test_the_shipped_prompts_are_all_usable() -> None:
 
 
 def test_the_shipped_manifest_agrees_with_the_texts() -> None:
-    """Each text is listed once with its length, near its bucket's size, and each kind occurs in each bucket."""
-    records = [json.loads(line) for line in (SHIPPED / "prompts_manifest.jsonl").read_text().splitlines()]
+    """Each text is listed once with its length, near its bucket's size, and each kind occurs in
+    each bucket.
+    """
+    records = [
+        json.loads(line) for line in (SHIPPED / "prompts_manifest.jsonl").read_text().splitlines()
+    ]
     texts = {path.name: path.read_text().rstrip("\r\n") for path in SHIPPED.glob("prompt_*.txt")}
-    assert {record["file"]: record["chars"] for record in records} == {name: len(text) for name, text in texts.items()}
+    assert {record["file"]: record["chars"] for record in records} == {
+        name: len(text) for name, text in texts.items()
+    }
     assert len(set(texts.values())) == len(records) == len(texts)
     kinds: dict[int, set[str]] = {}
     for record in records:
@@ -270,4 +315,6 @@ def test_the_shipped_manifest_agrees_with_the_texts() -> None:
         kinds.setdefault(record["target_tokens"], set()).add(record["kind"])
     assert all(found == kinds[128] for found in kinds.values())
     assert len(kinds[128]) == 6
-    assert stems(select(SHIPPED, f"PROMPT_MANIFEST={SHIPPED}/prompts_manifest.jsonl")) == stems(select(SHIPPED))
+    assert stems(select(SHIPPED, f"PROMPT_MANIFEST={SHIPPED}/prompts_manifest.jsonl")) == stems(
+        select(SHIPPED)
+    )

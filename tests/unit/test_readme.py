@@ -1,4 +1,6 @@
-"""The README names what there is: commands, suites, gates, knobs, and the two commands that the checks run."""
+"""The README names what there is: commands, suites, gates, knobs, and the two commands that the
+checks run.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import pytest
 
 from pytest_h2o.cli import COMMANDS, GATE_SUITES, main
 from pytest_h2o.commands.knobs import markdown
-from pytest_h2o.presets import preset_names
-from pytest_h2o.suites import SUITES
+from pytest_h2o.plan.presets import preset_names
+from pytest_h2o.plan.suites import SUITES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -63,11 +65,15 @@ def test_gates() -> None:
 
 def test_commands() -> None:
     """Every command has a line."""
-    listed = re.findall(r"^\| `pytest-h2o (\w+)", section("Commands").partition("###")[0], re.MULTILINE)
+    listed = re.findall(
+        r"^\| `pytest-h2o (\w+)", section("Commands").partition("###")[0], re.MULTILINE
+    )
     assert set(listed) == {*COMMANDS, "doctor", "final"}
 
 
-@pytest.mark.parametrize("command", sorted({text for text in CODE if text.startswith("pytest-h2o ")}))
+@pytest.mark.parametrize(
+    "command", sorted({text for text in CODE if text.startswith("pytest-h2o ")})
+)
 def test_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command that the text shows has a help that knows its options."""
     words = command.split()[1:]
@@ -78,13 +84,21 @@ def test_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> Non
         main([words[0], "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for option in (word for word in words[1:] if word.startswith("-") and words[0] not in GATE_SUITES):
+    for option in (
+        word for word in words[1:] if word.startswith("-") and words[0] not in GATE_SUITES
+    ):
         assert option in text
 
 
 def test_script_table() -> None:
-    """Every script of the original kit has its command, which names suites, presets and options that exist."""
-    rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \|$", section("Commands").partition("### If you used")[2], re.MULTILINE)
+    """Every script of the original kit has its command, which names suites, presets and options
+    that exist.
+    """
+    rows = re.findall(
+        r"^\| (`[^|]+) \| ([^|]+) \|$",
+        section("Commands").partition("### If you used")[2],
+        re.MULTILINE,
+    )
     scripts = {name for names, _ in rows for name in re.findall(r"`(\S+)`", names)}
     versions = [f"{name.format(v)}" for name in SCRIPTS for v in ("v5", "v6")]
     assert scripts == {*versions, *SINGLE}

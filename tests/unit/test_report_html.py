@@ -8,11 +8,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_h2o.gating import Verdict
-from pytest_h2o.knobs import resolve
+from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.report.files import markdown, summary
 from pytest_h2o.report.html import to_html
 from pytest_h2o.report.text import summary_rows
+from pytest_h2o.verdict import Verdict
 
 HOSTILE = ["<script>alert(1)</script>", "</td>", "&amp;", '"><img src=x>', "\x1b[31m"]
 TEXT = st.text(max_size=30) | st.sampled_from(HOSTILE)
@@ -50,15 +50,25 @@ def verdict(outcome: str, texts: list[str]) -> Verdict:
     return Verdict(gate=gate, case=case, rows=rows, **values)  # type: ignore[arg-type]
 
 
-@given(st.lists(st.builds(verdict, OUTCOMES, st.lists(TEXT, min_size=4, max_size=4)), max_size=5), TEXT)
+@given(
+    st.lists(st.builds(verdict, OUTCOMES, st.lists(TEXT, min_size=4, max_size=4)), max_size=5), TEXT
+)
 def test_nothing_becomes_markup(verdicts: list[Verdict], title: str) -> None:
-    """Whatever texts the verdicts hold, the page has one row per gate and only the tags that it is built from."""
-    record = summary(title, resolve(), {str(n): each for n, each in enumerate(verdicts)}, root=Path("/run"))
+    """Whatever texts the verdicts hold, the page has one row per gate and only the tags that it is
+    built from.
+    """
+    record = summary(
+        title, resolve(), {str(n): each for n, each in enumerate(verdicts)}, root=Path("/run")
+    )
     page = Page(to_html(record))
     assert page.tags.count("tr") == 1 + len(verdicts)
     assert set(page.tags) <= TAGS
     assert page.attributes <= {"lang", "charset", "class", "href"}
-    assert not [link for link in page.links if ":" in link or link.startswith("/") or ".." in link.split("/")]
+    assert not [
+        link
+        for link in page.links
+        if ":" in link or link.startswith("/") or ".." in link.split("/")
+    ]
 
 
 def test_what_a_page_says() -> None:
@@ -68,20 +78,41 @@ def test_what_a_page_says() -> None:
         margin=-0.5, unit="ratio", knob="LOSSY_TARGET", reason="too small",
     )  # fmt: skip
     page = Page(to_html(summary("embedded", resolve(["LOSSY_TARGET=3"]), {"x": failed})))
-    for text in ("Not accepted", "embedded", "1 FAIL", "full_strict", "2.5", ">= 3", "too small", "LOSSY_TARGET = 3"):
+    for text in (
+        "Not accepted",
+        "embedded",
+        "1 FAIL",
+        "full_strict",
+        "2.5",
+        ">= 3",
+        "too small",
+        "LOSSY_TARGET = 3",
+    ):
         assert text in page.said
 
 
 def test_a_page_leads_on() -> None:
-    """Logs of the run directory are links from the page, others are names; how to repeat a gate is said, and where."""
-    log = Verdict(gate="a", outcome="fail", source="/run/launches/p 1/lo#g.md", rerun="pytest 'gates/x.py::test_a[1]'")
+    """Logs of the run directory are links from the page, others are names; how to repeat a gate is
+    said, and where.
+    """
+    log = Verdict(
+        gate="a",
+        outcome="fail",
+        source="/run/launches/p 1/lo#g.md",
+        rerun="pytest 'gates/x.py::test_a[1]'",
+    )
     others = [
-        Verdict(gate="b", outcome="fail", source=source) for source in ("/else/log.md", "/run/../log.md", "log.md")
+        Verdict(gate="b", outcome="fail", source=source)
+        for source in ("/else/log.md", "/run/../log.md", "log.md")
     ]
     verdicts = {str(number): verdict for number, verdict in enumerate([log, *others])}
     page = Page(to_html(summary("replay of x", resolve(), verdicts, root=Path("/run"))))
     assert page.links == ["launches/p%201/lo%23g.md"]
-    for text in ("pytest 'gates/x.py::test_a[1]'", "run directory /run, written 20", "Knobs that were setnone"):
+    for text in (
+        "pytest 'gates/x.py::test_a[1]'",
+        "run directory /run, written 20",
+        "Knobs that were setnone",
+    ):
         assert text in page.said
 
 

@@ -1,4 +1,6 @@
-"""What becomes of whatever a program prints: the right number, or a reason in words; never a wrong number."""
+"""What becomes of whatever a program prints: the right number, or a reason in words; never a wrong
+number.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.metrics import H2O_COLUMNS
-from pytest_h2o.results import Run, read_launch, read_run
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
-from pytest_h2o.specs import LaunchSpec
+from pytest_h2o.runs.results import Run, read_launch, read_run
 
 DATA = Path(__file__).parents[1] / "data" / "runs"
 TABLE = (DATA / "bench_full" / "logs" / "run_0001_p512_g128.log").read_text()
@@ -55,7 +57,10 @@ def reordered() -> str:
 
 def extended() -> str:
     """The same table with columns that nobody knows."""
-    added = [line([*cells(each), extra]) for each, extra in zip(TABLE.splitlines(), ("größe", "---", "1"), strict=True)]
+    added = [
+        line([*cells(each), extra])
+        for each, extra in zip(TABLE.splitlines(), ("größe", "---", "1"), strict=True)
+    ]
     return "\n".join(added) + "\n"
 
 
@@ -106,8 +111,14 @@ def replaced(text: str) -> str:
         (replaced("-nan ± -nan"), "h2o_lossy is nan ± nan in p512_g128, not a number"),
         (replaced("inf ± 0.2"), "h2o_lossy is inf ± 0.2 in p512_g128, not a number"),
         (replaced("2.7 ± inf"), "h2o_lossy is 2.7 ± inf in p512_g128, not a number"),
-        (replaced("-2.710 ± 0.226"), "h2o_lossy is -2.71 ± 0.226 in p512_g128, which cannot be negative"),
-        (replaced("1e300 ± 0"), "h2o_lossy is 1e+300 ± 0 in p512_g128, more than any cache can shrink"),
+        (
+            replaced("-2.710 ± 0.226"),
+            "h2o_lossy is -2.71 ± 0.226 in p512_g128, which cannot be negative",
+        ),
+        (
+            replaced("1e300 ± 0"),
+            "h2o_lossy is 1e+300 ± 0 in p512_g128, more than any cache can shrink",
+        ),
         (replaced("1e999 ± 0"), "h2o_lossy is inf ± 0 in p512_g128, not a number"),
         (replaced("2,710 ± 0,226"), "h2o_lossy is '2,710 ± 0,226', not a number"),
         (replaced("2.7\x0010 ± 0.2"), "h2o_lossy is '2.7\ufffd10 ± 0.2', not a number"),
@@ -115,7 +126,10 @@ def replaced(text: str) -> str:
         (replaced("0x2 ± 0.2"), "not a number"),
         (replaced("٢ ± ٠"), "not a number"),
         (replaced(""), "h2o_lossy is '', not a number"),
-        (TABLE.replace("h2o_lossy ", "h2o_loosy "), "no value for h2o_lossy in p512_g128; the binary may be older"),
+        (
+            TABLE.replace("h2o_lossy ", "h2o_loosy "),
+            "no value for h2o_lossy in p512_g128; the binary may be older",
+        ),
         (TABLE.replace("h2o_keep", "h2o_lossy"), "columns given more than once: h2o_lossy"),
     ],
 )
@@ -152,8 +166,12 @@ def test_columns_of_an_older_binary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", [read_launch, lambda launch: Run("x", (launch,), (), ()).facts])
-def test_many_lines_are_read_in_bounded_memory(tmp_path: Path, reader: Callable[[LaunchRecord], object]) -> None:
-    """A log of many lines is streamed: the table at its end is found without holding what came before."""
+def test_many_lines_are_read_in_bounded_memory(
+    tmp_path: Path, reader: Callable[[LaunchRecord], object]
+) -> None:
+    """A log of many lines is streamed: the table at its end is found without holding what came
+    before.
+    """
     lines = LOG * (4 * 2**20 // len(LOG))
     launch = record(tmp_path, None, lines + TABLE)
     tracemalloc.start()
@@ -174,7 +192,8 @@ def test_launches_that_ended_alike_are_one_problem(tmp_path: Path) -> None:
         for number, reason in enumerate(reasons)
     ]  # fmt: skip
     assert read_run("full", failed).problems == (
-        "exit code 1: no such file (4 launches: bench-p512_g128x3-full-r0, bench-p512_g128x3-full-r1, "
+        "exit code 1: no such file (4 launches: bench-p512_g128x3-full-r0, "
+        "bench-p512_g128x3-full-r1, "
         f"bench-p512_g128x3-full-r2, ...; see {tmp_path}/0)\n  give another",
         f"exit code 2 (bench-p512_g128x3-full-r4; see {tmp_path}/4)",
     )
@@ -185,4 +204,6 @@ def test_a_program_that_printed_no_table_says_what_it_said(tmp_path: Path) -> No
     place = f"(bench-p512_g128x3-full-r1; see {tmp_path}/stdout)"
     problems = read_launch(record(tmp_path, None, "hello\nUnable to open x\n"))[1]
     assert problems == [f"the program printed no table: Unable to open x {place}"]
-    assert read_launch(record(tmp_path, None))[1] == [f"the program printed no table, and nothing else {place}"]
+    assert read_launch(record(tmp_path, None))[1] == [
+        f"the program printed no table, and nothing else {place}"
+    ]

@@ -1,4 +1,6 @@
-"""The launcher with real processes: every way a program can end, and that none of them leaves anything behind."""
+"""The launcher with real processes: every way a program can end, and that none of them leaves
+anything behind.
+"""
 
 from __future__ import annotations
 
@@ -53,12 +55,26 @@ while not os.path.exists("pids"):
 
 def command(directory: Path, *argv: str, table: Path | None = None, **env: str) -> Command:
     """A process that runs in ``directory``."""
-    return Command(argv=argv, env=env, cwd=directory, config_path=directory / "config.json", config={}, table=table)
+    return Command(
+        argv=argv,
+        env=env,
+        cwd=directory,
+        config_path=directory / "config.json",
+        config={},
+        table=table,
+    )
 
 
-def run(directory: Path, code: str, timeout_s: float = PATIENCE_S, limits: Limits | None = None) -> Ended:
+def run(
+    directory: Path, code: str, timeout_s: float = PATIENCE_S, limits: Limits | None = None
+) -> Ended:
     """Launch Python code."""
-    return launch(command(directory, *PYTHON, code), directory, timeout_s, limits=limits or Limits(grace_s=0.2))
+    return launch(
+        command(directory, *PYTHON, code),
+        directory,
+        timeout_s,
+        limits=limits or Limits(grace_s=0.2),
+    )
 
 
 def wait_for(path: Path) -> str:
@@ -88,7 +104,9 @@ def assert_all_end(pids: str) -> None:
 
 def test_success(tmp_path: Path) -> None:
     """Both streams are kept apart, and times are measured."""
-    ended = run(tmp_path, "import sys; print('out'); print('err', file=sys.stderr); sum(range(10**6))")
+    ended = run(
+        tmp_path, "import sys; print('out'); print('err', file=sys.stderr); sum(range(10**6))"
+    )
     assert (ended.status, ended.reason, ended.returncode) == ("ok", "exit code 0", 0)
     assert (tmp_path / "stdout").read_bytes() == b"out\n"
     assert (tmp_path / "stderr").read_bytes() == b"err\n"
@@ -131,7 +149,11 @@ def test_signal(tmp_path: Path, number: int, words: str) -> None:
     [
         (0, "exit code 0"),
         (255, "exit code 255"),
-        (127, "exit code 127, what shells and loaders say when a program or a shared library is missing"),
+        (
+            127,
+            "exit code 127, what shells and loaders say when a program or a shared library is "
+            "missing",
+        ),
         (139, "exit code 139, what shells say for signal 11 (SIGSEGV)"),
         (-64, "ended by signal 64 (SIGRTMAX)"),
         (-50, "ended by signal 50"),
@@ -153,7 +175,9 @@ def test_deadline_ends_the_whole_group(tmp_path: Path) -> None:
     assert_all_end(wait_for(tmp_path / "pids"))
 
 
-@pytest.mark.parametrize(("end", "status"), [("time.sleep(600)", "timeout"), ("", "ok")], ids=["deadline", "exit"])
+@pytest.mark.parametrize(
+    ("end", "status"), [("time.sleep(600)", "timeout"), ("", "ok")], ids=["deadline", "exit"]
+)
 def test_daemons_are_ended(tmp_path: Path, end: str, status: str) -> None:
     """A process that left the group ends with the launch as well."""
     assert run(tmp_path, DAEMON + end, timeout_s=3.0 if end else PATIENCE_S).status == status
@@ -161,14 +185,23 @@ def test_daemons_are_ended(tmp_path: Path, end: str, status: str) -> None:
 
 
 def test_hang_without_output(tmp_path: Path) -> None:
-    """A deadline below the polling interval holds, and TERM is enough for a program that heeds it."""
-    ended = run(tmp_path, "import time; time.sleep(600)", timeout_s=0.1, limits=Limits(grace_s=PATIENCE_S))
+    """A deadline below the polling interval holds, and TERM is enough for a program that heeds
+    it.
+    """
+    ended = run(
+        tmp_path, "import time; time.sleep(600)", timeout_s=0.1, limits=Limits(grace_s=PATIENCE_S)
+    )
     assert (ended.status, ended.returncode) == ("timeout", -signal.SIGTERM)
 
 
 def test_children_left_behind_are_ended(tmp_path: Path) -> None:
-    """What a program leaves running in the background when it exits does not disturb the next launch."""
-    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)"
+    """What a program leaves running in the background when it exits does not disturb the next
+    launch.
+    """
+    code = (
+        "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; "
+        "time.sleep(600)']).pid)"
+    )
     ended = run(tmp_path, code)
     assert ended.status == "ok"
     assert_all_end((tmp_path / "stdout").read_text())
@@ -186,7 +219,13 @@ def test_exceptions_end_the_group(
         raise exception
 
     with pytest.raises(exception):
-        launch(command(tmp_path, *PYTHON, STUBBORN), tmp_path, PATIENCE_S, interrupt, Limits(grace_s=0.1))
+        launch(
+            command(tmp_path, *PYTHON, STUBBORN),
+            tmp_path,
+            PATIENCE_S,
+            interrupt,
+            Limits(grace_s=0.1),
+        )
     assert_all_end((tmp_path / "pids").read_text())
 
 
@@ -233,9 +272,14 @@ def test_guard_is_replaced_when_it_dies(tmp_path: Path) -> None:
 def test_guard_ends_only_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups that were reported as ended are not touched."""
     monkeypatch.setattr(guard, "GRACE_S", 0.2)
-    ended, left = (subprocess.Popen((*PYTHON, "import time; time.sleep(600)"), start_new_session=True) for _ in "ab")
+    ended, left = (
+        subprocess.Popen((*PYTHON, "import time; time.sleep(600)"), start_new_session=True)
+        for _ in "ab"
+    )
     try:
-        guard.end_orphans([b"a 0\n", f"a {ended.pid}\n".encode(), f"b {left.pid}\n".encode(), b"a\n"])
+        guard.end_orphans(
+            [b"a 0\n", f"a {ended.pid}\n".encode(), f"b {left.pid}\n".encode(), b"a\n"]
+        )
         assert left.wait(PATIENCE_S) == -signal.SIGTERM
         assert ended.poll() is None
     finally:
@@ -246,17 +290,27 @@ def test_guard_ends_only_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_output_is_kept_as_bytes(tmp_path: Path) -> None:
     """Garbage is kept as it was printed."""
-    run(tmp_path, "import os; os.write(1, bytes(range(256)) * 100); os.write(2, b'\\xff\\x00\\x1b[31m')")
+    run(
+        tmp_path,
+        "import os; os.write(1, bytes(range(256)) * 100); os.write(2, b'\\xff\\x00\\x1b[31m')",
+    )
     assert (tmp_path / "stdout").read_bytes() == bytes(range(256)) * 100
     assert (tmp_path / "stderr").read_bytes() == b"\xff\x00\x1b[31m"
 
 
 @pytest.mark.parametrize("name", ["stdout", "log.md"])
 def test_endless_output(tmp_path: Path, name: str) -> None:
-    """A program that writes without end is stopped, whichever of its files it fills; what it wrote is kept."""
+    """A program that writes without end is stopped, whichever of its files it fills; what it wrote
+    is kept.
+    """
     code = f"f = open({name!r}, 'ab', 0)\nwhile True: f.write(bytes(65536))"
     limits = Limits(grace_s=0.2, output_bytes=2**20)
-    ended = launch(command(tmp_path, *PYTHON, code, table=tmp_path / "log.md"), tmp_path, PATIENCE_S, limits=limits)
+    ended = launch(
+        command(tmp_path, *PYTHON, code, table=tmp_path / "log.md"),
+        tmp_path,
+        PATIENCE_S,
+        limits=limits,
+    )
     assert (ended.status, ended.reason) == ("failed", "wrote more than 1 MiB and was stopped")
     assert (tmp_path / name).stat().st_size > 2**20
 
@@ -274,15 +328,24 @@ def test_standard_input_is_empty(tmp_path: Path) -> None:
 
 
 def test_session_and_environment(tmp_path: Path) -> None:
-    """The launch leads its own session, sees the environment plus its own, and runs in its directory."""
-    code = "import os; print(os.getsid(0) == os.getpid(), os.environ['EXTRA'], 'PATH' in os.environ, os.getcwd())"
+    """The launch leads its own session, sees the environment plus its own, and runs in its
+    directory.
+    """
+    code = (
+        "import os; print(os.getsid(0) == os.getpid(), os.environ['EXTRA'], 'PATH' in "
+        "os.environ, os.getcwd())"
+    )
     launch(command(tmp_path, *PYTHON, code, EXTRA="größe"), tmp_path, PATIENCE_S)
     assert (tmp_path / "stdout").read_text() == f"True größe True {tmp_path.resolve()}\n"
 
 
-@pytest.mark.parametrize("name", ["a b", 'quote\'s "x"', "new\nline", "größe", "$(touch x)", "-x", "\udcff"])
+@pytest.mark.parametrize(
+    "name", ["a b", 'quote\'s "x"', "new\nline", "größe", "$(touch x)", "-x", "\udcff"]
+)
 def test_arguments_and_paths_reach_the_program_unchanged(tmp_path: Path, name: str) -> None:
-    """No shell is involved: every name that the system takes works, as directory and as argument."""
+    """No shell is involved: every name that the system takes works, as directory and as
+    argument.
+    """
     directory = tmp_path / name
     directory.mkdir()
     code = "import sys, os; os.write(1, os.fsencode(sys.argv[1])); os.write(2, os.getcwdb())"
@@ -304,7 +367,11 @@ def fake(path: Path, text: bytes, mode: int = 0o755) -> Path:
         (None, 0, "no such file; build it or correct the path"),
         (b"#!/bin/sh\n", 0o644, "not executable; set its x permission"),
         (b"\x7fELF\x02 garbage", 0o755, "built for another kind of machine, and this machine is "),
-        (b"#!/no/such/interpreter\n", 0o755, "its first line asks for '/no/such/interpreter', which is missing here"),
+        (
+            b"#!/no/such/interpreter\n",
+            0o755,
+            "its first line asks for '/no/such/interpreter', which is missing here",
+        ),
         (
             b"#!/bin/sh\r\necho\r\n",
             0o755,
@@ -314,7 +381,9 @@ def fake(path: Path, text: bytes, mode: int = 0o755) -> Path:
         (b"echo hello\n", 0o755, "neither a program nor a script that begins with #!"),
     ],
 )
-def test_program_that_cannot_be_started(tmp_path: Path, text: bytes | None, mode: int, words: str) -> None:
+def test_program_that_cannot_be_started(
+    tmp_path: Path, text: bytes | None, mode: int, words: str
+) -> None:
     """A start that fails is a result with cause and advice, not an exception."""
     program = tmp_path / "llm_bench"
     if text is not None:
@@ -329,14 +398,20 @@ def test_programs_of_other_machines(tmp_path: Path) -> None:
     """A program for another processor is named with both; one whose loader is not there says so."""
     this = bytearray(Path(sys.executable).resolve().read_bytes()[:4096])
     other = (
-        bytes(this[:18]) + (0xB7 if platform.machine() != "aarch64" else 0x3E).to_bytes(2, "little") + bytes(this[20:])
+        bytes(this[:18])
+        + (0xB7 if platform.machine() != "aarch64" else 0x3E).to_bytes(2, "little")
+        + bytes(this[20:])
     )
     ended = launch(command(tmp_path, str(fake(tmp_path / "other", other))), tmp_path, PATIENCE_S)
-    assert re.search(f"built for (aarch64|x86_64), and this machine is {platform.machine()}", ended.reason)
+    assert re.search(
+        f"built for (aarch64|x86_64), and this machine is {platform.machine()}", ended.reason
+    )
     loader = re.search(rb"/lib[^\0]*/ld-[^\0]*", this)
     assert loader
     moved = this.replace(loader[0], loader[0][:-1] + b"?")
-    ended = launch(command(tmp_path, str(fake(tmp_path / "moved", bytes(moved)))), tmp_path, PATIENCE_S)
+    ended = launch(
+        command(tmp_path, str(fake(tmp_path / "moved", bytes(moved)))), tmp_path, PATIENCE_S
+    )
     assert "its loader is missing" in ended.reason
 
 

@@ -1,4 +1,6 @@
-"""The run store: every spec launched once, also between processes; failures kept; earlier sessions reused."""
+"""The run store: every spec launched once, also between processes; failures kept; earlier sessions
+reused.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,19 @@ from filelock import FileLock, Timeout
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
+from pytest_h2o.runs.directory import check_room, create_session_dir
 from pytest_h2o.runs.locks import hold, machine_lock_path
-from pytest_h2o.runs.records import LaunchRecord, RecordError, load_record, save_record, standard_paths
-from pytest_h2o.runs.session import check_room, create_session_dir
+from pytest_h2o.runs.records import (
+    LaunchRecord,
+    RecordError,
+    load_record,
+    save_record,
+    standard_paths,
+)
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import MnnRuntime
 from pytest_h2o.runtimes.base import Command, RuntimeSetupError
-from pytest_h2o.specs import ConfigValue, LaunchSpec
 
 PATIENCE_S = 60.0
 COUNT = "open({!r}, 'a').write('x')"
@@ -93,7 +101,10 @@ def lock_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def other_process(code: str, *arguments: object) -> subprocess.Popen[bytes]:
     """Python code in another process, with this module's names."""
-    setup = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_runs_store import *\n"
+    setup = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from "
+        f"test_runs_store import *\n"
+    )
     return subprocess.Popen((sys.executable, "-c", setup + code, *map(str, arguments)))
 
 
@@ -111,11 +122,16 @@ def test_a_launch_is_kept(tmp_path: Path) -> None:
     assert record.directory == tmp_path / "s" / "launches" / "bench-p64_g8x1-full-r1"
     assert (record.status, record.reason, record.returncode) == ("ok", "exit code 0", 0)
     assert record.stdout.read_text() == "hello\n"
-    assert json.loads(record.config_path.read_text()) == {"base_dir": "/größe/", "kv_h2o_enable": True}
+    assert json.loads(record.config_path.read_text()) == {
+        "base_dir": "/größe/",
+        "kv_h2o_enable": True,
+    }
     assert record.overridden == {"kv_a": 1}
     assert record.runtime == "fake: a test"
     assert load_record(record.directory / "launch.json") == record
-    assert "metrics" not in json.loads((record.directory / "launch.json").read_text())  # llm_demo alone writes them
+    assert "metrics" not in json.loads(
+        (record.directory / "launch.json").read_text()
+    )  # llm_demo alone writes them
 
 
 def test_once_per_session(tmp_path: Path) -> None:
@@ -151,7 +167,10 @@ def test_directory_names(tmp_path: Path) -> None:
 
 def test_failure_is_launched_once(tmp_path: Path) -> None:
     """A failing program is not started again for every gate; the record says what it printed."""
-    code = COUNT.format(str(tmp_path / "count")) + "; print('Error: File not exist: llm.mnn'); raise SystemExit(4)"
+    code = (
+        COUNT.format(str(tmp_path / "count"))
+        + "; print('Error: File not exist: llm.mnn'); raise SystemExit(4)"
+    )
     for _ in range(3):
         record = RunStore(tmp_path / "s", FakeRuntime(code)).get(SPEC)
     assert record.status == "failed"
@@ -161,7 +180,10 @@ def test_failure_is_launched_once(tmp_path: Path) -> None:
 
 def test_telling_lines_in_much_output(tmp_path: Path) -> None:
     """Of a long output of garbage, the end is looked at."""
-    code = "import os; os.write(1, b'\\xff\\x00' * 3_000_000 + b'\\nError: out of memory\\n'); os.abort()"
+    code = (
+        "import os; os.write(1, b'\\xff\\x00' * 3_000_000 + b'\\nError: out of memory\\n'); "
+        "os.abort()"
+    )
     record = RunStore(tmp_path / "s", FakeRuntime(code)).get(SPEC)
     assert record.reason.startswith("ended by signal 6 (SIGABRT)\n")
     assert "Error: out of memory" in record.reason
@@ -170,7 +192,9 @@ def test_telling_lines_in_much_output(tmp_path: Path) -> None:
 
 def test_timeout_is_stored(tmp_path: Path) -> None:
     """A hanging program is waited for once."""
-    record = RunStore(tmp_path / "s", FakeRuntime("import time; time.sleep(600)")).get(replace(SPEC, timeout_s=0.1))
+    record = RunStore(tmp_path / "s", FakeRuntime("import time; time.sleep(600)")).get(
+        replace(SPEC, timeout_s=0.1)
+    )
     assert record.status == "timeout"
     assert RunStore(tmp_path / "s", FakeRuntime("")).get(SPEC) == record
 
@@ -182,7 +206,10 @@ def test_start_that_fails_is_stored(tmp_path: Path) -> None:
     runtime = MnnRuntime({"llm_bench": tmp_path / "none"}, config, "a test")
     record = RunStore(tmp_path / "s", runtime).get(SPEC)
     assert record.status == "not_started"
-    assert record.reason == f"could not start {tmp_path}/none: no such file; build it or correct the path"
+    assert (
+        record.reason
+        == f"could not start {tmp_path}/none: no such file; build it or correct the path"
+    )
     assert (record.seconds, record.cpu_seconds, record.returncode) == (None, None, None)
 
 
@@ -201,7 +228,9 @@ def test_broken_config_is_stored(tmp_path: Path) -> None:
     """A base config that is not JSON fails each launch once, without an exception."""
     config = tmp_path / "config.json"
     config.write_text("{")
-    record = RunStore(tmp_path / "s", MnnRuntime({"llm_bench": tmp_path}, config, "a test")).get(SPEC)
+    record = RunStore(tmp_path / "s", MnnRuntime({"llm_bench": tmp_path}, config, "a test")).get(
+        SPEC
+    )
     assert record.status == "not_started"
     assert "is not JSON" in record.reason
 
@@ -214,7 +243,9 @@ def test_broken_config_is_stored(tmp_path: Path) -> None:
         ("llm_bench", "LLM init error\\n", "ok"),
     ],
 )
-def test_init_error_with_exit_code_0(tmp_path: Path, program: str, output: str, status: str) -> None:
+def test_init_error_with_exit_code_0(
+    tmp_path: Path, program: str, output: str, status: str
+) -> None:
     """Older llm_demo programs exit with 0 when the model could not be loaded."""
     spec = LaunchSpec(
         program=program, arm="x", replicate=1, config={}, gen_tokens=8, prompt_file=tmp_path / "p.txt"
@@ -259,12 +290,17 @@ def test_records_in_order(tmp_path: Path) -> None:
 
 
 def test_processes_share_launches(tmp_path: Path) -> None:
-    """Workers that ask for the same spec at the same time launch it once and get the same record."""
+    """Workers that ask for the same spec at the same time launch it once and get the same
+    record.
+    """
     code = (
         "record = RunStore(Path(sys.argv[1]), FakeRuntime(sys.argv[2])).get(SPEC)\n"
         "sys.exit(record.reason != 'exit code 3')"
     )
-    program = f"import time; {COUNT.format(str(tmp_path / 'count'))}; time.sleep(0.3); raise SystemExit(3)"
+    program = (
+        f"import time; {COUNT.format(str(tmp_path / 'count'))}; time.sleep(0.3); raise "
+        f"SystemExit(3)"
+    )
     workers = [other_process(code, tmp_path / "s", program) for _ in range(4)]
     assert [worker.wait(PATIENCE_S) for worker in workers] == [0] * 4
     assert (tmp_path / "count").read_text() == "x"
@@ -274,13 +310,16 @@ def test_sessions_never_overlap(tmp_path: Path) -> None:
     """Launches of sessions that run at the same time on one machine take turns."""
     code = (
         "store = RunStore(Path(sys.argv[1]), FakeRuntime(STAMPS))\n"
-        "records = [store.get(replace(SPEC, replicate=n, env={'STAMPS': sys.argv[2]})) for n in range(1, 9)]\n"
+        "records = [store.get(replace(SPEC, replicate=n, env={'STAMPS': sys.argv[2]})) for n in "
+        "range(1, 9)]\n"
         "sys.exit(any(record.status != 'ok' for record in records))"
     )
     (tmp_path / "stamps").mkdir()
     sessions = [other_process(code, tmp_path / name, tmp_path / "stamps") for name in "ab"]
     assert [session.wait(PATIENCE_S) for session in sessions] == [0, 0]
-    spans = sorted(tuple(map(int, path.read_text().split())) for path in (tmp_path / "stamps").iterdir())
+    spans = sorted(
+        tuple(map(int, path.read_text().split())) for path in (tmp_path / "stamps").iterdir()
+    )
     assert len(spans) == 16
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
@@ -288,7 +327,10 @@ def test_sessions_never_overlap(tmp_path: Path) -> None:
 def test_killed_worker(tmp_path: Path) -> None:
     """What a killed worker left is put aside and its launch repeated; its locks block nobody."""
     spec = replace(SPEC, env={"MARK": str(tmp_path / "mark")})
-    code = "RunStore(Path(sys.argv[1]), FakeRuntime(HANG_ONCE)).get(replace(SPEC, env={'MARK': sys.argv[2]}))"
+    code = (
+        "RunStore(Path(sys.argv[1]), FakeRuntime(HANG_ONCE)).get(replace(SPEC, env={'MARK': "
+        "sys.argv[2]}))"
+    )
     worker = other_process(code, tmp_path / "s", tmp_path / "mark")
     wait_for(tmp_path / "mark")
     worker.kill()
@@ -321,8 +363,12 @@ def test_interrupted_launch_leaves_no_record(tmp_path: Path) -> None:
     assert store.get(SPEC).status == "ok"
 
 
-def test_nothing_is_launched_after_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where something between a launch and pytest takes Ctrl-C for an error, the next gate launches nothing."""
+def test_nothing_is_launched_after_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where something between a launch and pytest takes Ctrl-C for an error, the next gate launches
+    nothing.
+    """
     launched: list[str] = []
 
     def interrupted(command: Command, *_: object) -> None:
@@ -434,7 +480,9 @@ def test_lock_that_cannot_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "set H2O_LOCK_DIR" in record.reason
 
 
-def test_machine_lock_does_not_follow_tmpdir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_machine_lock_does_not_follow_tmpdir(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Jobs with temporary directories of their own meet at the same file."""
     before = machine_lock_path({})
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -461,7 +509,9 @@ def test_resume_repeats_what_changed(tmp_path: Path, change: str) -> None:
     """Another binary, prompt text or spec, or a failure before, is launched in the new session."""
     prompt = tmp_path / "p.txt"
     prompt.write_text("one")
-    spec = LaunchSpec(program="llm_demo", arm="x", replicate=1, config={}, gen_tokens=8, prompt_file=prompt)
+    spec = LaunchSpec(
+        program="llm_demo", arm="x", replicate=1, config={}, gen_tokens=8, prompt_file=prompt
+    )
     code = "import os; raise SystemExit('FAIL' in os.environ)"
     RunStore(tmp_path / "old", FakeRuntime(code, binary="1")).get(
         replace(spec, env={"FAIL": ""}) if change == "failed" else spec
@@ -471,11 +521,15 @@ def test_resume_repeats_what_changed(tmp_path: Path, change: str) -> None:
     if change in ("failed", "spec"):
         spec = replace(spec, env={"FAIL": ""})
     runtime = FakeRuntime(code, binary="2" if change == "binary" else "1")
-    assert RunStore(tmp_path / "new", runtime, previous=tmp_path / "old").get(spec).reused_from is None
+    assert (
+        RunStore(tmp_path / "new", runtime, previous=tmp_path / "old").get(spec).reused_from is None
+    )
 
 
 def test_replay_of_a_moved_session(tmp_path: Path) -> None:
-    """A session directory that was moved is replayed without launching, with its files where they are now."""
+    """A session directory that was moved is replayed without launching, with its files where they
+    are now.
+    """
     specs = [replace(SPEC, replicate=number) for number in (1, 2)]
     store = RunStore(tmp_path / "old", FakeRuntime("print('hello')"))
     old = [store.get(spec) for spec in specs]
@@ -483,16 +537,29 @@ def test_replay_of_a_moved_session(tmp_path: Path) -> None:
     replay = ReplayStore(tmp_path / "new")
     records = [replay.get(spec) for spec in specs]
     assert [record.stdout.read_text() for record in records] == ["hello\n"] * 2
-    assert [replace(new, **standard_paths(each.directory)) for new, each in zip(records, old, strict=True)] == old
+    assert [
+        replace(new, **standard_paths(each.directory))
+        for new, each in zip(records, old, strict=True)
+    ] == old
     assert replay.records() == records
 
 
 def test_replay_finds_prompts_that_moved(tmp_path: Path) -> None:
     """A prompt is recognised by its file name when the checkout lies elsewhere."""
-    spec = LaunchSpec(program="llm_demo", arm="x", replicate=1, config={}, gen_tokens=8, prompt_file=Path("/a/p.txt"))
+    spec = LaunchSpec(
+        program="llm_demo",
+        arm="x",
+        replicate=1,
+        config={},
+        gen_tokens=8,
+        prompt_file=Path("/a/p.txt"),
+    )
     record = RunStore(tmp_path / "s", FakeRuntime("")).get(spec)
     assert ReplayStore(tmp_path / "s").get(replace(spec, prompt_file=Path("/b/p.txt"))) == record
-    assert ReplayStore(tmp_path / "s").get(replace(spec, prompt_file=Path("/b/q.txt"))).status == "not_recorded"
+    assert (
+        ReplayStore(tmp_path / "s").get(replace(spec, prompt_file=Path("/b/q.txt"))).status
+        == "not_recorded"
+    )
 
 
 def test_replay_without_the_launch(tmp_path: Path) -> None:
@@ -532,14 +599,25 @@ def test_damaged_record(tmp_path: Path, change: Mapping[str, object] | None) -> 
 
 
 texts = st.text(max_size=8)
-values: st.SearchStrategy[ConfigValue] = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False), texts)
+values: st.SearchStrategy[ConfigValue] = st.one_of(
+    st.booleans(), st.integers(), st.floats(allow_nan=False), texts
+)
 seconds = st.none() | st.floats(0, 1e6)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-@given(st.dictionaries(texts, values, max_size=4), st.lists(texts | st.just("\udcff"), max_size=4), seconds, texts)
+@given(
+    st.dictionaries(texts, values, max_size=4),
+    st.lists(texts | st.just("\udcff"), max_size=4),
+    seconds,
+    texts,
+)
 def test_records_survive_their_file(
-    tmp_path: Path, config: dict[str, ConfigValue], argv: list[str], seconds: float | None, reason: str
+    tmp_path: Path,
+    config: dict[str, ConfigValue],
+    argv: list[str],
+    seconds: float | None,
+    reason: str,
 ) -> None:
     """Whatever a record holds is read back equal and with the same types."""
     record = LaunchRecord(
@@ -549,17 +627,24 @@ def test_records_survive_their_file(
     save_record(record)
     loaded = load_record(tmp_path / "launch.json")
     assert loaded == record
-    assert [type(value) for value in loaded.spec.config.values()] == [type(value) for value in config.values()]
+    assert [type(value) for value in loaded.spec.config.values()] == [
+        type(value) for value in config.values()
+    ]
 
 
 def test_session_directories(tmp_path: Path) -> None:
-    """Sessions that start in the same second get directories of their own; latest points to the last one."""
+    """Sessions that start in the same second get directories of their own; latest points to the
+    last one.
+    """
     base = tmp_path / "größe" / "h2o-runs"
     made = [create_session_dir(base) for _ in range(5)]
     assert len(set(made)) == 5
     assert all(directory.is_dir() and not list(directory.iterdir()) for directory in made)
     assert (base / "latest").resolve() == made[-1].resolve()
-    assert {path.name for path in base.iterdir()} == {"latest", *(directory.name for directory in made)}
+    assert {path.name for path in base.iterdir()} == {
+        "latest",
+        *(directory.name for directory in made),
+    }
 
 
 def test_latest_that_is_a_directory_stays(tmp_path: Path) -> None:

@@ -11,13 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes import EmbeddedRuntime, MnnRuntime, RuntimeSetupError, find_runtime
 from pytest_h2o.runtimes.programs import file_hash
-from pytest_h2o.specs import LaunchSpec
 
 # Recorded from the original runner, with its paths as placeholders.
-BENCH_ARGV = "{bin}/llm_bench -m {dir}/config.json -a cpu -t 2 -qatten 0 -kv true -p 512 -n 128 -rep 3 -fp {dir}/log.md"
-DEMO_ARGV = "{bin}/llm_demo {dir}/config.json {prompt} 256 --metrics-jsonl {dir}/metrics.jsonl --prompt-file-mode=whole"
+BENCH_ARGV = (
+    "{bin}/llm_bench -m {dir}/config.json -a cpu -t 2 -qatten 0 -kv true -p 512 -n 128 "
+    "-rep 3 -fp {dir}/log.md"
+)
+DEMO_ARGV = (
+    "{bin}/llm_demo {dir}/config.json {prompt} 256 --metrics-jsonl {dir}/metrics.jsonl "
+    "--prompt-file-mode=whole"
+)
 
 BENCH = LaunchSpec(
     program="llm_bench", arm="full", replicate=1, config={"kv_h2o_enable": True}, gen_tokens=128,
@@ -36,12 +42,20 @@ def demo(prompt: Path) -> LaunchSpec:
 @pytest.fixture
 def build(tmp_path: Path) -> Path:
     """A directory with both programs and a model, as a real build has them."""
-    for name in ("bin/llm_bench", "bin/llm_demo", "model/llm.mnn", "model/llm.mnn.weight", "model/tokenizer.txt"):
+    for name in (
+        "bin/llm_bench",
+        "bin/llm_demo",
+        "model/llm.mnn",
+        "model/llm.mnn.weight",
+        "model/tokenizer.txt",
+    ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
         path.chmod(0o755)
-    (tmp_path / "model" / "config.json").write_text('{"llm_model": "llm.mnn", "thread_num": 4, "kv_h2o_enable": false}')
+    (tmp_path / "model" / "config.json").write_text(
+        '{"llm_model": "llm.mnn", "thread_num": 4, "kv_h2o_enable": false}'
+    )
     return tmp_path
 
 
@@ -61,9 +75,13 @@ def test_bench_arguments(mnn: MnnRuntime, build: Path, tmp_path: Path) -> None:
 
 
 def test_demo_arguments(mnn: MnnRuntime, build: Path, tmp_path: Path) -> None:
-    """llm_demo gets what the original runner gave it, and the metrics path in its environment as well."""
+    """llm_demo gets what the original runner gave it, and the metrics path in its environment as
+    well.
+    """
     command = mnn.command(demo(tmp_path / "p.txt"), tmp_path)
-    assert " ".join(command.argv) == DEMO_ARGV.format(bin=build / "bin", dir=tmp_path, prompt=tmp_path / "p.txt")
+    assert " ".join(command.argv) == DEMO_ARGV.format(
+        bin=build / "bin", dir=tmp_path, prompt=tmp_path / "p.txt"
+    )
     assert (command.table, command.metrics) == (None, tmp_path / "metrics.jsonl")
     metrics = str(tmp_path / "metrics.jsonl")
     assert command.env == {"MNN_KV_DUMP_DIR": "0", "LLM_DEMO_METRICS_JSONL": metrics}
@@ -74,18 +92,27 @@ def test_embedded_gets_the_same_arguments(mnn: MnnRuntime, tmp_path: Path) -> No
     embedded = EmbeddedRuntime("a test", mnn.model_config)
     for spec in (BENCH, demo(tmp_path / "p.txt")):
         ours, theirs = embedded.command(spec, tmp_path), mnn.command(spec, tmp_path)
-        assert ours.argv == (sys.executable, "-m", f"pytest_h2o.engine.{spec.program[4:]}", *theirs.argv[1:])
+        assert ours.argv == (
+            sys.executable,
+            "-m",
+            f"pytest_h2o.engine.{spec.program[4:]}",
+            *theirs.argv[1:],
+        )
         assert ours.config == theirs.config
 
 
 def test_embedded_programs_are_importable_from_anywhere() -> None:
-    """The launched interpreter finds the package of this checkout although it starts in another directory."""
+    """The launched interpreter finds the package of this checkout although it starts in another
+    directory.
+    """
     path = EmbeddedRuntime("a test").environment().get("PYTHONPATH", "").split(os.pathsep)[0]
     assert not path or (Path(path) / "pytest_h2o" / "runtimes").is_dir()
 
 
 def test_threads_and_backend_hold_for_both_programs(mnn: MnnRuntime, tmp_path: Path) -> None:
-    """llm_demo has no such arguments, so its config says them; llm_bench's config keeps the user's."""
+    """llm_demo has no such arguments, so its config says them; llm_bench's config keeps the
+    user's.
+    """
     spec = replace(demo(tmp_path / "p.txt"), attention_option=1)
     command = mnn.command(spec, tmp_path)
     assert {key: command.config[key] for key in ("thread_num", "backend_type", "attention_mode")} == {
@@ -110,7 +137,9 @@ def test_environment_names_the_launch_directory(mnn: MnnRuntime, tmp_path: Path)
 
 
 def test_base_config_is_untouched(mnn: MnnRuntime, tmp_path: Path) -> None:
-    """Making a command changes neither the user's file nor the config that other launches start from."""
+    """Making a command changes neither the user's file nor the config that other launches start
+    from.
+    """
     before = mnn.model_config.read_bytes()
     first = mnn.command(BENCH, tmp_path).config
     assert mnn.command(replace(BENCH, config={}), tmp_path).config["kv_h2o_enable"] is False
@@ -124,7 +153,8 @@ def test_program_that_was_not_given(mnn: MnnRuntime, tmp_path: Path) -> None:
     runtime.check()
     runtime.command(BENCH, tmp_path)
     with pytest.raises(
-        RuntimeSetupError, match="llm_demo is needed but was not given; name it with --llm-demo or LLM_DEMO"
+        RuntimeSetupError,
+        match="llm_demo is needed but was not given; name it with --llm-demo or LLM_DEMO",
     ):
         runtime.command(demo(tmp_path / "p.txt"), tmp_path)
 
@@ -137,16 +167,33 @@ def test_check_accepts_a_complete_build(mnn: MnnRuntime) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda build: (build / "bin" / "llm_demo").unlink(), "llm_demo .*bin/llm_demo does not exist; build it"),
-        (lambda build: (build / "bin" / "llm_bench").chmod(0o644), "llm_bench .* is not executable; run: chmod [+]x "),
+        (
+            lambda build: (build / "bin" / "llm_demo").unlink(),
+            "llm_demo .*bin/llm_demo does not exist; build it",
+        ),
+        (
+            lambda build: (build / "bin" / "llm_bench").chmod(0o644),
+            "llm_bench .* is not executable; run: chmod [+]x ",
+        ),
         (lambda build: (build / "model" / "config.json").unlink(), "config.json does not exist"),
-        (lambda build: (build / "model" / "config.json").write_text("{,"), "config.json is not JSON"),
-        (lambda build: (build / "model" / "llm.mnn.weight").unlink(), "llm.mnn.weight is missing [(]llm_weight of "),
-        (lambda build: (build / "model" / "tokenizer.txt").unlink(), "tokenizer.txt is missing [(]tokenizer_file of "),
+        (
+            lambda build: (build / "model" / "config.json").write_text("{,"),
+            "config.json is not JSON",
+        ),
+        (
+            lambda build: (build / "model" / "llm.mnn.weight").unlink(),
+            "llm.mnn.weight is missing [(]llm_weight of ",
+        ),
+        (
+            lambda build: (build / "model" / "tokenizer.txt").unlink(),
+            "tokenizer.txt is missing [(]tokenizer_file of ",
+        ),
     ],
     ids=["no program", "not executable", "no config", "no JSON", "no weights", "no tokenizer"],
 )
-def test_check_names_what_is_wrong(mnn: MnnRuntime, build: Path, damage: Callable[[Path], object], words: str) -> None:
+def test_check_names_what_is_wrong(
+    mnn: MnnRuntime, build: Path, damage: Callable[[Path], object], words: str
+) -> None:
     """Every broken setup is found before a launch, with file, cause and what to do."""
     damage(build)
     with pytest.raises(RuntimeSetupError, match=words):
@@ -160,7 +207,9 @@ def test_program_that_is_a_directory(mnn: MnnRuntime, build: Path) -> None:
         runtime.check()
 
 
-@pytest.mark.parametrize("changed", ["bin/llm_bench", "model/llm.mnn", "model/llm.mnn.weight", "model/config.json"])
+@pytest.mark.parametrize(
+    "changed", ["bin/llm_bench", "model/llm.mnn", "model/llm.mnn.weight", "model/config.json"]
+)
 def test_fingerprint_changes_with_every_input(mnn: MnnRuntime, build: Path, changed: str) -> None:
     """A program, model file or config that changes is seen, and nothing else is."""
     before = mnn.fingerprint()
@@ -168,7 +217,11 @@ def test_fingerprint_changes_with_every_input(mnn: MnnRuntime, build: Path, chan
     path.write_text(json.dumps({"kv_h2o_enable": True}) if path.suffix == ".json" else "changed")
     after = MnnRuntime(mnn.programs, mnn.model_config, "a test").fingerprint()
     different = {name for name in before if before[name] != after[name]}
-    names = {"bin/llm_bench": "llm_bench", "model/llm.mnn": "llm_model", "model/llm.mnn.weight": "llm_weight"}
+    names = {
+        "bin/llm_bench": "llm_bench",
+        "model/llm.mnn": "llm_model",
+        "model/llm.mnn.weight": "llm_weight",
+    }
     assert different == {names.get(changed, "model_config")}
 
 
@@ -180,7 +233,9 @@ def test_fingerprint_covers_shared_libraries(mnn: MnnRuntime, build: Path, libra
     path.write_text("one")
     before = mnn.fingerprint()
     path.write_text("two!")
-    assert {name for name, digest in mnn.fingerprint().items() if digest != before[name]} == {library}
+    assert {name for name, digest in mnn.fingerprint().items() if digest != before[name]} == {
+        library
+    }
 
 
 @pytest.mark.parametrize("offset", [0, 2_500_000, 4_999_999])
@@ -221,17 +276,23 @@ def test_order_of_sources(build: Path) -> None:
         directory=build,
     )
     assert isinstance(runtime, MnnRuntime)
-    assert runtime.programs == {"llm_bench": build / "bin" / "llm_bench", "llm_demo": build / "bin" / "llm_demo"}
+    assert runtime.programs == {
+        "llm_bench": build / "bin" / "llm_bench",
+        "llm_demo": build / "bin" / "llm_demo",
+    }
     assert runtime.model_config == build / "model" / "config.json"
     assert (
         runtime.reason
-        == "llm_bench from --llm-bench, llm_demo from LLM_DEMO, model config from model_config in the ini file"
+        == "llm_bench from --llm-bench, llm_demo from LLM_DEMO, model config from model_config "
+        "in the ini file"
     )
     assert str(build / "bin" / "llm_bench") in runtime.describe()
     runtime.check()
 
 
-@pytest.mark.parametrize(("folders", "used"), [(["build"], "build"), (["build", "build_h2o_v6"], "build_h2o_v6")])
+@pytest.mark.parametrize(
+    ("folders", "used"), [(["build"], "build"), (["build", "build_h2o_v6"], "build_h2o_v6")]
+)
 def test_build_directories(build: Path, folders: list[str], used: str) -> None:
     """Programs of a build directory are found if none is named, the H2O build's first."""
     for folder in folders:
@@ -247,20 +308,33 @@ def test_build_directories_do_not_complete_a_named_setup(build: Path) -> None:
     """Programs of two builds are never mixed silently."""
     (build / "build").mkdir()
     (build / "build" / "llm_demo").touch()
-    runtime = find_runtime("bin/llm_bench", model_config="model/config.json", environ={}, directory=build)
+    runtime = find_runtime(
+        "bin/llm_bench", model_config="model/config.json", environ={}, directory=build
+    )
     assert isinstance(runtime, MnnRuntime)
-    assert runtime.programs == {"llm_bench": build / "bin" / "llm_bench", "llm_demo": build / "bin" / "llm_demo"}
+    assert runtime.programs == {
+        "llm_bench": build / "bin" / "llm_bench",
+        "llm_demo": build / "bin" / "llm_demo",
+    }
     (build / "bin" / "llm_demo").unlink()
-    runtime = find_runtime("bin/llm_bench", model_config="model/config.json", environ={}, directory=build)
+    runtime = find_runtime(
+        "bin/llm_bench", model_config="model/config.json", environ={}, directory=build
+    )
     assert isinstance(runtime, MnnRuntime)
     assert set(runtime.programs) == {"llm_bench"}
 
 
 @pytest.mark.parametrize(("name", "other"), [("llm_bench", "llm_demo"), ("llm_demo", "llm_bench")])
-def test_other_program_is_looked_for_beside_the_named_one(build: Path, name: str, other: str) -> None:
-    """One name is enough for a build directory, and the header says where the other program was found."""
+def test_other_program_is_looked_for_beside_the_named_one(
+    build: Path, name: str, other: str
+) -> None:
+    """One name is enough for a build directory, and the header says where the other program was
+    found.
+    """
     runtime = find_runtime(
-        environ={name.upper(): f"bin/{name}"}, ini={"model_config": "model/config.json"}, directory=build
+        environ={name.upper(): f"bin/{name}"},
+        ini={"model_config": "model/config.json"},
+        directory=build,
     )
     assert isinstance(runtime, MnnRuntime)
     assert set(runtime.programs) == {name, other}
@@ -268,14 +342,22 @@ def test_other_program_is_looked_for_beside_the_named_one(build: Path, name: str
 
 
 def test_program_without_model_config(build: Path) -> None:
-    """A named or built program is never replaced by the embedded runtime because its model is missing."""
-    with pytest.raises(RuntimeSetupError, match=r"bin/llm_bench was found \(LLM_BENCH\), but no model config"):
+    """A named or built program is never replaced by the embedded runtime because its model is
+    missing.
+    """
+    with pytest.raises(
+        RuntimeSetupError, match=r"bin/llm_bench was found \(LLM_BENCH\), but no model config"
+    ):
         find_runtime(environ={"LLM_BENCH": "bin/llm_bench"}, directory=build)
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("no/such", "does not exist"), ("bin", "is a directory"), ("model/tokenizer.txt", "is not executable")],
+    [
+        ("no/such", "does not exist"),
+        ("bin", "is a directory"),
+        ("model/tokenizer.txt", "is not executable"),
+    ],
 )
 def test_program_that_is_none_without_model_config(build: Path, path: str, message: str) -> None:
     """What is no program is not said to have been found."""
@@ -291,10 +373,18 @@ def test_model_config_without_program(tmp_path: Path) -> None:
 
 
 def test_explicit_choice(build: Path) -> None:
-    """A choice wins over what is found, and insisting on binaries that are not there is an error."""
+    """A choice wins over what is found, and insisting on binaries that are not there is an
+    error.
+    """
     named = {"LLM_BENCH": "bin/llm_bench", "MODEL_CONFIG": "model/config.json"}
-    assert find_runtime(choice="embedded", environ=named, directory=build).describe().endswith("(chosen explicitly)")
-    with pytest.raises(RuntimeSetupError, match="the mnn runtime was chosen, but there is no program"):
+    assert (
+        find_runtime(choice="embedded", environ=named, directory=build)
+        .describe()
+        .endswith("(chosen explicitly)")
+    )
+    with pytest.raises(
+        RuntimeSetupError, match="the mnn runtime was chosen, but there is no program"
+    ):
         find_runtime(choice="mnn", environ={}, directory=build)
 
 

@@ -1,4 +1,6 @@
-"""Generated configs: the path rules of the original runner, and nothing lost of the user's base config."""
+"""Generated configs: the path rules of the original runner, and nothing lost of the user's base
+config.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.runtimes.base import RuntimeSetupError
-from pytest_h2o.runtimes.config import PATH_FIELDS, config_text, launch_config, overridden_values, read_config
+from pytest_h2o.runtimes.config import (
+    PATH_FIELDS,
+    config_text,
+    launch_config,
+    overridden_values,
+    read_config,
+)
 
 
 @pytest.fixture
@@ -43,7 +51,9 @@ def tree(tmp_path: Path) -> Path:
     ],
 )
 def test_base_dir(tree: Path, config: str, base_dir: object, expected: str) -> None:
-    """base_dir is resolved against the config file's directory and always absolute with a trailing slash."""
+    """base_dir is resolved against the config file's directory and always absolute with a trailing
+    slash.
+    """
     text = base_dir.format(root=tree) if isinstance(base_dir, str) else base_dir
     base = {} if base_dir is None else {"base_dir": text}
     assert launch_config(base, tree / config, {})["base_dir"] == f"{tree}/{expected}/"
@@ -67,12 +77,17 @@ def test_base_dir(tree: Path, config: str, base_dir: object, expected: str) -> N
 )
 @pytest.mark.parametrize("field", PATH_FIELDS)
 def test_path_fields(tree: Path, field: str, value: object, expected: object) -> None:
-    """The six path fields become relative to base_dir; what is empty or no string is left as it is."""
+    """The six path fields become relative to base_dir; what is empty or no string is left as it
+    is.
+    """
     text = value.format(root=tree) if isinstance(value, str) else value
     assert launch_config({field: text}, tree / "model" / "config.json", {})[field] == expected
 
 
-@given(st.lists(st.sampled_from([".", "..", "a", "b", "model", "link"]), min_size=1, max_size=6), st.booleans())
+@given(
+    st.lists(st.sampled_from([".", "..", "a", "b", "model", "link"]), min_size=1, max_size=6),
+    st.booleans(),
+)
 def test_engine_finds_the_same_file(parts: list[str], absolute: bool) -> None:
     """The engine joins base_dir and field as text; that names the file the user's config named."""
     value = ("/" if absolute else "") + "/".join(parts)
@@ -82,16 +97,33 @@ def test_engine_finds_the_same_file(parts: list[str], absolute: bool) -> None:
 
 
 def test_other_keys_are_copied_and_missing_fields_stay_missing(tmp_path: Path) -> None:
-    """Only base_dir is added; path fields that are not the six, and unknown keys, are not rewritten."""
-    base = {"visual_model": "../v.mnn", "sampler_type": "greedy", "x": [1, {"y": None}], "kv_h2o_enable": False}
+    """Only base_dir is added; path fields that are not the six, and unknown keys, are not
+    rewritten.
+    """
+    base = {
+        "visual_model": "../v.mnn",
+        "sampler_type": "greedy",
+        "x": [1, {"y": None}],
+        "kv_h2o_enable": False,
+    }
     config = launch_config(base, tmp_path / "config.json", {"kv_h2o_enable": True, "kv_new": 0.5})
-    assert config == {**base, "kv_h2o_enable": True, "base_dir": f"{tmp_path.resolve()}/", "kv_new": 0.5}
+    assert config == {
+        **base,
+        "kv_h2o_enable": True,
+        "base_dir": f"{tmp_path.resolve()}/",
+        "kv_new": 0.5,
+    }
 
 
 def test_overridden_values_names_changed_keys_only() -> None:
-    """A launch that replaces a value or its JSON type is reported; equal values and new keys are not."""
+    """A launch that replaces a value or its JSON type is reported; equal values and new keys are
+    not.
+    """
     base = {"kv_a": 64, "kv_b": True, "kv_c": 1, "kv_d": "x"}
-    assert overridden_values(base, {"kv_a": 32, "kv_b": 1, "kv_c": 1, "kv_e": 5}) == {"kv_a": 64, "kv_b": True}
+    assert overridden_values(base, {"kv_a": 32, "kv_b": 1, "kv_c": 1, "kv_e": 5}) == {
+        "kv_a": 64,
+        "kv_b": True,
+    }
 
 
 def test_config_text_is_ascii_json() -> None:

@@ -1,4 +1,6 @@
-"""Profiles and placements: what a TOML file and three texts turn into, and the command lines that come out."""
+"""Profiles and placements: what a TOML file and three texts turn into, and the command lines that
+come out.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o import cli
-from pytest_h2o.knobs import Knobs, resolve
+from pytest_h2o.plan.knobs import Knobs, resolve
 from pytest_h2o.runtimes.base import Command, RuntimeSetupError
 from pytest_h2o.runtimes.placement import PlacedRuntime, Placement, parse_placement, placed
 from pytest_h2o.runtimes.profile import find_profile, read_profile
 
-WORDS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), min_size=1)
+WORDS = st.lists(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
+    min_size=1,
+)
 
 
 def command(*argv: str, cwd: Path | None = None, **env: str) -> Command:
@@ -30,12 +35,20 @@ def command(*argv: str, cwd: Path | None = None, **env: str) -> Command:
 def test_the_example_of_the_help_is_a_profile(tmp_path: Path) -> None:
     """What `pytest-h2o doctor --help` shows can be used, and its knobs exist."""
     path = tmp_path / "server.toml"
-    path.write_text("\n".join(re.findall(r"(?m)^  ([a-zA-Z_\[].*)$", cli.DOCTOR_EXAMPLES.partition("left out:")[2])))
+    path.write_text(
+        "\n".join(
+            re.findall(r"(?m)^  ([a-zA-Z_\[].*)$", cli.DOCTOR_EXAMPLES.partition("left out:")[2])
+        )
+    )
     profile = read_profile(path)
     assert profile.source == "profile server"
     assert set(profile.paths) == {"llm_bench", "llm_demo", "model_config", "prompt_dir"}
     knobs = resolve(profile=profile.knobs)
-    assert (knobs["THREADS"], knobs["H2O_LAUNCHER"], knobs["H2O_CPUS"]) == (8, "srun -N1 --exclusive", "0-7")
+    assert (knobs["THREADS"], knobs["H2O_LAUNCHER"], knobs["H2O_CPUS"]) == (
+        8,
+        "srun -N1 --exclusive",
+        "0-7",
+    )
     assert knobs["H2O_LAUNCH_ENV"] == "LD_LIBRARY_PATH=/opt/mnn/lib"
 
 
@@ -51,9 +64,14 @@ def test_the_nearest_profile_is_found(tmp_path: Path) -> None:
 
 
 def test_values_become_knob_texts(tmp_path: Path) -> None:
-    """Lists, numbers and booleans of TOML are what the command line would give; later sources win over a profile."""
+    """Lists, numbers and booleans of TOML are what the command line would give; later sources win
+    over a profile.
+    """
     path = tmp_path / "p.toml"
-    path.write_text("[knobs]\nPROMPTS = [64, 128]\nREQUIRE_DECODE_CACHE_HIT = true\nLOSSY_TARGET = 2.5\nREPEAT = 4\n")
+    path.write_text(
+        "[knobs]\nPROMPTS = [64, 128]\nREQUIRE_DECODE_CACHE_HIT = true\nLOSSY_TARGET = "
+        "2.5\nREPEAT = 4\n"
+    )
     profile = read_profile(path)
     knobs = resolve(["REPEAT=1"], {"LOSSY_TARGET": "3.5"}, ["PROMPTS=1"], profile=profile.knobs)
     assert knobs.with_source("PROMPTS") == ((64, 128), "profile")
@@ -67,7 +85,8 @@ def test_values_become_knob_texts(tmp_path: Path) -> None:
         ("llm_bench = 3", "llm_bench is 3; expected text"),
         ('llm_bench = ""', "llm_bench is ''; expected text"),
         ("knobs = 3", r"knobs is 3; expected a table, \[knobs\]"),
-        ("[knobs]\nTHREADS = 2026-01-01", "THREADS is .*; expected text, a number or a list of numbers"),
+        ("[knobs]\nTHREADS = "
+         "2026-01-01", "THREADS is .*; expected text, a number or a list of numbers"),
         ("[env]\nX = 3", "X is 3; expected text"),
         ("launcher = 'srun'", "unknown key 'launcher'"),
         ("[knobs]\nLLM_BENCH = 'x'", r"give LLM_BENCH as llm_bench before \[knobs\]"),
@@ -95,7 +114,9 @@ def test_missing_and_huge_profiles(tmp_path: Path) -> None:
         read_profile(tmp_path / "p.toml")
 
 
-@given(WORDS, st.sampled_from(["ssh -tt host", "/usr/bin/adb shell", "docker exec c sh -c {command}"]))
+@given(
+    WORDS, st.sampled_from(["ssh -tt host", "/usr/bin/adb shell", "docker exec c sh -c {command}"])
+)
 def test_a_shell_elsewhere_sees_the_same_words(words: list[str], launcher: str) -> None:
     """Quoted for the other side's shell, every word comes out as it went in."""
     argv = parse_placement(launcher, "", "").apply(command(*words)).argv
@@ -105,11 +126,17 @@ def test_a_shell_elsewhere_sees_the_same_words(words: list[str], launcher: str) 
 @given(WORDS)
 def test_other_launchers_get_words(words: list[str]) -> None:
     """Without a shell on the other side nothing is quoted."""
-    assert parse_placement("srun -N1", "", "").apply(command(*words)).argv == ("srun", "-N1", *words)
+    assert parse_placement("srun -N1", "", "").apply(command(*words)).argv == (
+        "srun",
+        "-N1",
+        *words,
+    )
 
 
 def test_a_remote_shell_runs_it_in_its_directory(tmp_path: Path) -> None:
-    """Directory, CPUs and variables travel with the command, whether or not standard input is held open."""
+    """Directory, CPUs and variables travel with the command, whether or not standard input is held
+    open.
+    """
     folder = tmp_path / "it's here"
     folder.mkdir()
     placement = parse_placement("ssh host", "0", "A='x y'")
@@ -125,11 +152,19 @@ def test_a_remote_shell_runs_it_in_its_directory(tmp_path: Path) -> None:
     os.close(read)
 
 
-@pytest.mark.parametrize(("end", "code"), [("exit 3", 3), ("kill -SEGV $$", 128 + 11), ("sleep 600 & wait", 128 + 15)])
+@pytest.mark.parametrize(
+    ("end", "code"), [("exit 3", 3), ("kill -SEGV $$", 128 + 11), ("sleep 600 & wait", 128 + 15)]
+)
 def test_a_remote_shell_passes_exit_codes_on(end: str, code: int) -> None:
-    """What the program ended with is known here, and when the connection ends, the program and its children do."""
-    word = parse_placement("ssh host", "", "").apply(command("sh", "-c", f"echo up; {end}")).argv[-1]
-    remote = subprocess.Popen(["sh", "-c", word], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    """What the program ended with is known here, and when the connection ends, the program and its
+    children do.
+    """
+    word = (
+        parse_placement("ssh host", "", "").apply(command("sh", "-c", f"echo up; {end}")).argv[-1]
+    )
+    remote = subprocess.Popen(
+        ["sh", "-c", word], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert remote.stdin
     assert remote.stdout
     remote.stdin.write(b"\n")
@@ -144,7 +179,10 @@ def test_a_remote_shell_passes_exit_codes_on(end: str, code: int) -> None:
 def test_without_a_launcher(tmp_path: Path) -> None:
     """CPUs are a prefix, variables are the process's own."""
     applied = Placement(cpus="0-1", env={"A": "1"}).apply(command("llm_bench", B="2"))
-    assert (applied.argv, applied.env) == (("taskset", "-c", "0-1", "llm_bench"), {"A": "1", "B": "2"})
+    assert (applied.argv, applied.env) == (
+        ("taskset", "-c", "0-1", "llm_bench"),
+        {"A": "1", "B": "2"},
+    )
 
 
 class Plain:
@@ -158,7 +196,9 @@ class Plain:
 
 
 def test_placement_is_an_input_of_the_results() -> None:
-    """Launches made elsewhere are not reused here, and the values of variables are not kept in records."""
+    """Launches made elsewhere are not reused here, and the values of variables are not kept in
+    records.
+    """
     prints = []
     for text in ("", "A=secret", "A=other"):
         runtime = placed(Plain(), resolve(profile={"H2O_LAUNCH_ENV": text}))  # type: ignore[arg-type]

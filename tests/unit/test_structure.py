@@ -1,4 +1,6 @@
-"""The shape of the project: what imports what, what lies at the top level, and that the checkers are content."""
+"""The shape of the project: what imports what, what lies at the top level, and that the checkers
+are content.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,20 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pytest_h2o"
 # Lower layers first: a module imports from its own layer and from those before it.
 LAYERS = [
-    {"codec", "data", "specs", "suites"},
-    {"engine", "offline"},
-    {"metrics", "knobs", "decode_study"},
-    {"defaults", "prompts", "presets", "cases", "parsers", "gating", "history", "baselines"},
-    {"runtimes", "corpus"},
+    {"codec", "data"},
+    {"engine", "offline", "keys", "metrics"},
+    {"verdict", "parsers"},
+    {"plan"},
+    {"runtimes"},
     {"runs"},
-    {"results"},
-    {"evidence", "lab", "pairs", "recordings"},
-    {"offline_run", "decode", "report"},
-    {"gate", "progress"},
-    {"settings"},
+    {"decode"},
+    {"evidence"},
+    {"lab"},
+    {"kit"},
+    {"report"},
     {"session"},
-    {"plugin", "cli", "commands", "doctor"},
+    {"commands"},
+    {"fixtures", "cli", "plugin"},
 ]
 TOP_LEVEL = {
     "pyproject.toml", "README.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",
@@ -53,11 +56,17 @@ def imported_modules(path: Path) -> set[str]:
             parts = (node.module or "").split(".")
             names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("pytest_h2o.")}
+            names |= {
+                alias.name.split(".")[1]
+                for alias in node.names
+                if alias.name.startswith("pytest_h2o.")
+            }
     return names
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_point_downwards(path: Path) -> None:
     """No module imports from a layer above its own."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -75,15 +84,21 @@ def test_numeric_packages_stand_alone(below: str) -> None:
 
 def test_top_level() -> None:
     """The top level holds what the README names, and dot files."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     names = {line.split("/")[0] for line in listed.stdout.splitlines()}
     assert {name for name in names if not name.startswith(".")} == TOP_LEVEL
 
 
-@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join
+)
 def test_checkers(command: list[str]) -> None:
     """Linter, formatter and strict type checker find nothing."""
-    result = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_h2o.suites import Kit, composed
+from pytest_h2o.plan.suites import Kit, composed
 
 
 @pytest.mark.parametrize(
@@ -22,5 +22,7 @@ from pytest_h2o.suites import Kit, composed
     ],
 )
 def test_composed(mark: str, kit: Kit, off: tuple[str, ...], suites: set[str]) -> None:
-    """final is what its version accepts; all_in_one is every part that no knob turns off, and v5 has none."""
+    """final is what its version accepts; all_in_one is every part that no knob turns off, and v5
+    has none.
+    """
     assert composed({mark, "parametrize"}, kit, lambda knob: knob not in off) == suites

@@ -1,8 +1,9 @@
 """Block codecs: K or V of a block to bytes and back. One file each, found by its name.
 
-A codec module holds ``encode(words, predictors)``, which makes bytes of the bit patterns ``words`` [kv_heads, tokens,
-head_dim] (uint16 or uint32, C-contiguous), trying the named predictors as it sees fit, and ``decode(blob, shape,
-elem_bytes)``, which gives exactly those words back or raises CodecError. Both run on several threads at once.
+A codec module holds ``encode(words, predictors)``, which makes bytes of the bit patterns ``words``
+[kv_heads, tokens, head_dim] (uint16 or uint32, C-contiguous), trying the named predictors as it
+sees fit, and ``decode(blob, shape, elem_bytes)``, which gives exactly those words back or raises
+CodecError. Both run on several threads at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The original's codec: predictors along the flat stream, each tried with run lengths and with zstd."""
+"""The original's codec: predictors along the flat stream, each tried with run lengths and with
+zstd.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Predictors along the tokens, as the offline evaluator applies them; only the most promising one is compressed."""
+"""Predictors along the tokens, as the offline evaluator applies them; only the most promising one
+is compressed.
+"""
 
 from __future__ import annotations
 

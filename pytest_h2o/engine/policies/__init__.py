@@ -1,8 +1,9 @@
 """Eviction policies: what makes a token worth keeping. One file each, found by its name.
 
-A policy module holds ``update(scores, attention, alpha)``. It is called for every decoded token of a layer and changes
-in place the ``scores`` [kv_heads, tokens] of the tokens in the cache, oldest first; a new token starts at zero, and
-``alpha`` is the weight of history. The blocks whose tokens have the highest sums stay.
+A policy module holds ``update(scores, attention, alpha)``. It is called for every decoded token of
+a layer and changes in place the ``scores`` [kv_heads, tokens] of the tokens in the cache, oldest
+first; a new token starts at zero, and ``alpha`` is the weight of history. The blocks whose tokens
+have the highest sums stay.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Heavy-hitter oracle: keep what has drawn the most attention, as an exponential moving average of softmax mass."""
+"""Heavy-hitter oracle: keep what has drawn the most attention, as an exponential moving average of
+softmax mass.
+"""
 
 from __future__ import annotations
 

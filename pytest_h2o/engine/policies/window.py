@@ -1,4 +1,6 @@
-"""Sliding window: keep the newest tokens, whatever attention says. The yardstick for policies that listen."""
+"""Sliding window: keep the newest tokens, whatever attention says. The yardstick for policies that
+listen.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Build the training text from freely licensed documentation packages.
 
-Sources (Debian 12 packages, unpacked with ``dpkg-deb -x``): the Python 3.11 documentation (PSF-2.0 / 0BSD), the
-PostgreSQL 15 documentation (PostgreSQL Licence), the Django 3.2 documentation (BSD-3-Clause) and the Jargon File
-(public domain). ``MODEL_CARD.md`` beside the weights records versions, sizes and licences.
+Sources (Debian 12 packages, unpacked with ``dpkg-deb -x``): the Python 3.11 documentation (PSF-2.0
+/ 0BSD), the PostgreSQL 15 documentation (PostgreSQL Licence), the Django 3.2 documentation
+(BSD-3-Clause) and the Jargon File (public domain). ``MODEL_CARD.md`` beside the weights records
+versions, sizes and licences.
 
 Usage::
 
@@ -65,7 +66,9 @@ DROPPED_CLASSES = {
 }
 VOID_TAGS = {"br", "hr", "img", "input", "link", "meta", "col", "wbr", "area", "base"}
 PAGE_FURNITURE = re.compile(
-    r"Django 3\.2\S* documentation\s+Home \|[^\n]*\n|^« previous \| up \| next »$|^« previous.*next »$", re.MULTILINE
+    r"Django 3\.2\S* documentation\s+Home \|[^\n]*\n|^« previous \| up \| next »$|^« "
+    r"previous.*next »$",
+    re.MULTILINE,
 )
 HELD_OUT_SHARE = 40
 SHIPPED_SLICE_BYTES = 48_000
@@ -123,7 +126,9 @@ def documents(root: Path) -> Iterator[tuple[str, str]]:
     for source, folder in HTML_ROOTS.items():
         base = root / folder
         if not base.is_dir():
-            raise FileNotFoundError(f"{base}: not there; unpack the packages named in this module's docstring")
+            raise FileNotFoundError(
+                f"{base}: not there; unpack the packages named in this module's docstring"
+            )
         for path in sorted(base.rglob("*.html")):
             name = f"{source}/{path.relative_to(base).as_posix()}"
             if not SKIPPED.search(name):
@@ -139,7 +144,9 @@ def is_held_out(name: str) -> bool:
 
 
 def build(root: Path, out: Path) -> None:
-    """Write ``train.txt``, ``valid.txt`` (documents separated by NUL) and the ``heldout.txt`` slice that ships."""
+    """Write ``train.txt``, ``valid.txt`` (documents separated by NUL) and the ``heldout.txt`` slice
+    that ships.
+    """
     out.mkdir(parents=True, exist_ok=True)
     train: list[str] = []
     valid: list[str] = []

@@ -4,10 +4,10 @@ Usage (the ``train`` extra installs PyTorch)::
 
     python -m pytest_h2o.engine.training.train corpus out --minutes 80
 
-``corpus`` is what :mod:`pytest_h2o.engine.training.corpus` wrote. The run is seeded and ends after the given time, the
-schedule stretched over it (the number of steps depends on the machine and is recorded); ``out`` receives
-``config.json``, ``model.safetensors`` (fp16), ``tokenizer.model`` and ``training.json`` (settings, losses, the unigram
-baseline).
+``corpus`` is what :mod:`pytest_h2o.engine.training.corpus` wrote. The run is seeded and ends after
+the given time, the schedule stretched over it (the number of steps depends on the machine and is
+recorded); ``out`` receives ``config.json``, ``model.safetensors`` (fp16), ``tokenizer.model`` and
+``training.json`` (settings, losses, the unigram baseline).
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ CONFIG = {
 DIM, HEADS, KV_HEADS, HEAD_DIM = 256, 8, 4, 32
 SEED = 20
 BATCH_TOKENS = 8_192
-# Long sequences come last: short ones teach words fast, long ones teach the cache to be worth reading.
+# Long sequences come last: short ones teach words fast, long ones teach the cache to be worth
+# reading.
 SEQUENCE_PHASES = ((0.0, 256), (0.45, 512), (0.75, 1024), (0.92, 2048))
 PEAK_LR, FINAL_LR_SHARE, WARMUP_STEPS, WEIGHT_DECAY = 3e-3, 0.02, 60, 0.1
 
@@ -107,7 +108,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The fused CPU kernel has a slow backward pass: below 1024 tokens three plain operations beat it."""
+    """The fused CPU kernel has a slow backward pass: below 1024 tokens three plain operations beat
+    it.
+    """
     length = q.shape[2]
     if length >= 1024:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -189,7 +192,9 @@ class Llama(nn.Module):
 
 
 def batches(tokens: np.ndarray, seconds: float) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """Random windows until the time is up, each with the progress in [0, 1); lengths follow :data:`SEQUENCE_PHASES`."""
+    """Random windows until the time is up, each with the progress in [0, 1); lengths follow
+    :data:`SEQUENCE_PHASES`.
+    """
     rng = np.random.default_rng(SEED)
     started = time.monotonic()
     while (progress := (time.monotonic() - started) / seconds) < 1:
@@ -203,7 +208,9 @@ def make_optimizers(model: Llama) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for the embedding and the norms."""
     matrices = [p for p in model.layers.parameters() if p.dim() == 2]
     vectors = [p for p in model.parameters() if p.dim() == 1]
-    muon = torch.optim.Muon(matrices, lr=PEAK_LR, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
+    muon = torch.optim.Muon(
+        matrices, lr=PEAK_LR, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
+    )
     embedding = {"params": [model.embed_tokens.weight], "weight_decay": WEIGHT_DECAY}
     groups = [embedding, {"params": vectors, "weight_decay": 0.0}]
     return [muon, torch.optim.AdamW(groups, lr=PEAK_LR, betas=(0.9, 0.95))]
@@ -233,7 +240,10 @@ def unigram_loss(train: np.ndarray, valid: np.ndarray) -> float:
 
 
 def save(model: Llama, out: Path) -> None:
-    tensors = {f"model.{name}": p.detach().to(torch.float16).contiguous() for name, p in model.named_parameters()}
+    tensors = {
+        f"model.{name}": p.detach().to(torch.float16).contiguous()
+        for name, p in model.named_parameters()
+    }
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     (out / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
 
@@ -263,11 +273,17 @@ def train(corpus: Path, out: Path, minutes: float) -> None:
         if step % 20 == 0:
             print(f"step {step} {progress:.1%} loss {loss.item():.3f}", flush=True)
         if step and step % 200 == 0:
-            print(f"validation at 512: {validation_loss(model, valid_tokens, 512, 40):.4f}", flush=True)
+            print(
+                f"validation at 512: {validation_loss(model, valid_tokens, 512, 40):.4f}",
+                flush=True,
+            )
             save(model, out)
     save(model, out)
     unigram = unigram_loss(train_tokens, valid_tokens)
-    losses = {length: validation_loss(model, valid_tokens, length, 131_072 // length) for length in (512, 2048)}
+    losses = {
+        length: validation_loss(model, valid_tokens, length, 131_072 // length)
+        for length in (512, 2048)
+    }
     record = {
         "seed": SEED,
         "steps": step + 1,
@@ -289,7 +305,9 @@ def train(corpus: Path, out: Path, minutes: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=80.0)

@@ -1,4 +1,6 @@
-"""Pairs of candidate and baseline measurements, read from launches or rows, and the study that they make."""
+"""Pairs of candidate and baseline measurements, read from launches or rows, and the study that they
+make.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pytest_h2o.decode_study import Study, holm, judge, judge_parts
+from pytest_h2o.decode.study import Study, holm, judge, judge_parts
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.results import Run, read_run
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run, read_run
 
 
 @dataclass(frozen=True)
 class Pair:
     """One candidate launch beside one baseline launch on the same work.
 
-    Speeds are in tokens/s. Costs are times per token in runs of a yardstick (``decode_cost``), None where the runtime
-    has none.
+    Speeds are in tokens/s. Costs are times per token in runs of a yardstick (``decode_cost``), None
+    where the runtime has none.
     ``records`` are the launches, baseline first, where they are known.
     """
 
@@ -72,7 +74,9 @@ class PairedStudy:
 
 @dataclass
 class OpenStudy:
-    """A study that is being measured; ``looks`` are the numbers of pairs at which it may still be decided."""
+    """A study that is being measured; ``looks`` are the numbers of pairs at which it may still be
+    decided.
+    """
 
     looks: list[int]
     pairs: list[Pair] = field(default_factory=list)
@@ -92,7 +96,9 @@ class OpenStudy:
         return self.open and len(self.pairs) >= self.looks[0]
 
     def add(self, baseline: LaunchRecord, candidate: LaunchRecord) -> None:
-        """Take in one more pair of launches; one that cannot be compared ends the study without a decision."""
+        """Take in one more pair of launches; one that cannot be compared ends the study without a
+        decision.
+        """
         pair, problems = read_pair(baseline, candidate)
         self.source = self.source or candidate.directory.parent
         if pair:
@@ -103,14 +109,16 @@ class OpenStudy:
     def end(self, seed: int) -> PairedStudy:
         """The study as it is."""
         study = None if self.problems else self.study
-        return PairedStudy(tuple(self.pairs), study, tuple(self.problems), self.source, self.plain, seed)
+        return PairedStudy(
+            tuple(self.pairs), study, tuple(self.problems), self.source, self.plain, seed
+        )
 
 
 def look(studies: Mapping[str, OpenStudy], target: float, *, each_label: bool = False) -> None:
     """Decide what can be decided of a family of studies.
 
-    Each passes on its own, since all of them must; that any fails is held to Holm's procedure, so that more studies
-    do not make more false alarms. ``each_label`` is that of :func:`study_pairs`.
+    Each passes on its own, since all of them must; that any fails is held to Holm's procedure, so
+    that more studies do not make more false alarms. ``each_label`` is that of :func:`study_pairs`.
     """
     now = {name: study for name, study in studies.items() if study.at_look}
     for study in now.values():
@@ -124,11 +132,14 @@ def look(studies: Mapping[str, OpenStudy], target: float, *, each_label: bool = 
             study.looks = []
 
 
-def study_pairs(pairs: Sequence[Pair], target: float, *, each_label: bool = False) -> tuple[Study, Study | None]:
-    """The study of some pairs, against the yardstick if every pair has it, and then that of the bare speeds as well.
+def study_pairs(
+    pairs: Sequence[Pair], target: float, *, each_label: bool = False
+) -> tuple[Study, Study | None]:
+    """The study of some pairs, against the yardstick if every pair has it, and then that of the
+    bare speeds as well.
 
-    A yardstick cannot see what slows the whole process. So where the bare speeds surely fail, nothing passes yet.
-    With ``each_label`` the pairs of each label are judged as well.
+    A yardstick cannot see what slows the whole process. So where the bare speeds surely fail,
+    nothing passes yet. With ``each_label`` the pairs of each label are judged as well.
     """
     labels = [pair.label if each_label else "" for pair in pairs]
     plain = _judge([pair.difference for pair in pairs], labels, target)
@@ -152,7 +163,10 @@ def _judge(differences: Sequence[float], labels: Sequence[str], target: float) -
 def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | None, list[str]]:
     """The decode speeds of a pair of launches, or why they cannot be compared."""
     runs = [read_run(record.spec.name, [record]) for record in (baseline, candidate)]
-    metrics = ["decode_tps", *(["decode_cost"] if all(run.samples("decode_cost") for run in runs) else [])]
+    metrics = [
+        "decode_tps",
+        *(["decode_cost"] if all(run.samples("decode_cost") for run in runs) else []),
+    ]
     found = [(run.case, run.lowest(metric)) for metric in metrics for run in runs]
     problems = [
         measured.missing or f"{case}: {measured.metric} is {measured.value} {measured.unit}"
@@ -163,7 +177,9 @@ def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | N
         return None, problems
     before, after, *costs = [measured.value for _, measured in found if measured.value]
     cost_before, cost_after = costs or (None, None)
-    return Pair(candidate.spec.label, before, after, cost_before, cost_after, (baseline, candidate)), []
+    return Pair(
+        candidate.spec.label, before, after, cost_before, cost_after, (baseline, candidate)
+    ), []
 
 
 def row_problems(baseline: Run, candidate: Run) -> list[str]:
@@ -171,11 +187,17 @@ def row_problems(baseline: Run, candidate: Run) -> list[str]:
     if not (baseline.problems or candidate.problems) and (alone := unmatched(baseline, candidate)):
         return [alone]
     sides = {"": candidate, "baseline: ": baseline}
-    return [text if run.problems else side + text for side, run in sides.items() if (text := _no_speed(run))]
+    return [
+        text if run.problems else side + text
+        for side, run in sides.items()
+        if (text := _no_speed(run))
+    ]
 
 
 def unmatched(baseline: Run, candidate: Run) -> str:
-    """The candidate's rows that have no row of the same label in the baseline, as a reason; empty without any."""
+    """The candidate's rows that have no row of the same label in the baseline, as a reason; empty
+    without any.
+    """
     has, needs = (Counter(row.label for row in run.rows) for run in (baseline, candidate))
     alone = needs - has
     return f"the baseline holds no row of {', '.join(alone)}" if alone else ""

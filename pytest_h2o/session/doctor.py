@@ -1,4 +1,6 @@
-"""``pytest-h2o doctor``: what a run from here would use and why, tried with one minimal launch of each program."""
+"""``pytest-h2o doctor``: what a run from here would use and why, tried with one minimal launch of
+each program.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.cases import dump_environment, has_dump, launches
-from pytest_h2o.knobs import KNOBS, misspelt
-from pytest_h2o.lab import Lab
+from pytest_h2o.lab.lab import Lab
 from pytest_h2o.metrics import H2O_COLUMNS
+from pytest_h2o.plan.cases import dump_environment, has_dump, launches
+from pytest_h2o.plan.knobs import KNOBS, misspelt
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.text import aligned, clean
-from pytest_h2o.results import read_launch
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import read_launch
 from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
-from pytest_h2o.session import overridden_keys, session_root
-from pytest_h2o.settings import Settings, read_settings
-from pytest_h2o.specs import LaunchSpec
+from pytest_h2o.session.session import overridden_keys, session_root
+from pytest_h2o.session.settings import Settings, read_settings
 
 GEN_TOKENS, PROMPT_TOKENS = 8, 32
 PROMPT = "The cache holds a key and a value of every token that was read.\n"
@@ -29,7 +31,9 @@ PROMPT = "The cache holds a key and a value of every token that was read.\n"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, whether it serves (None: nothing to judge), and what was found."""
+    """One line: what was looked at, whether it serves (None: nothing to judge), and what was
+    found.
+    """
 
     subject: str
     good: bool | None
@@ -37,13 +41,21 @@ class Finding:
 
 
 def examine(config: pytest.Config) -> int:
-    """Print what a run with this configuration would use; 0 if every gate could be evaluated, else 1."""
+    """Print what a run with this configuration would use; 0 if every gate could be evaluated, else
+    1.
+    """
     unusable = False
     for finding in _findings(config):
         unusable |= finding.good is False
         word = {True: "ok", False: "FAIL", None: "-"}[finding.good]
-        print(aligned([(f"{word:<4}", f"{finding.subject:<10}", clean(finding.text))])[0], flush=True)
-    print("not usable: correct what is marked FAIL" if unusable else "usable: every gate can be evaluated")
+        print(
+            aligned([(f"{word:<4}", f"{finding.subject:<10}", clean(finding.text))])[0], flush=True
+        )
+    print(
+        "not usable: correct what is marked FAIL"
+        if unusable
+        else "usable: every gate can be evaluated"
+    )
     return int(unusable)
 
 
@@ -73,14 +85,24 @@ def _findings(config: pytest.Config) -> Iterator[Finding]:
 def _given(settings: Settings) -> str:
     """The knobs that the user set, and whose defaults the others have."""
     found = {name: settings.knobs.with_source(name) for name in KNOBS}
-    given = [f"{name}={value} ({source})" for name, (value, source) in found.items() if not source.endswith("default")]
-    defaults = "the defaults of the embedded runtime" if settings.runtime.name == "embedded" else "their defaults"
+    given = [
+        f"{name}={value} ({source})"
+        for name, (value, source) in found.items()
+        if not source.endswith("default")
+    ]
+    defaults = (
+        "the defaults of the embedded runtime"
+        if settings.runtime.name == "embedded"
+        else "their defaults"
+    )
     return ", ".join([*given, f"all others have {defaults}"]) if given else f"all have {defaults}"
 
 
 def _prompts(lab: Lab, settings: Settings) -> Finding:
     selection = lab.prompts
-    buckets = ", ".join(f"{n} of {bucket}" for bucket, n in Counter(p.bucket for p in selection.prompts).items())
+    buckets = ", ".join(
+        f"{n} of {bucket}" for bucket, n in Counter(p.bucket for p in selection.prompts).items()
+    )
     found = f"{buckets or 'none'} in {settings.prompt_dir} ({settings.prompt_source})"
     problems = selection.describe_problems()
     good = bool(selection.prompts) and not selection.problems
@@ -98,13 +120,18 @@ def _launches(lab: Lab, root: Path, runtime: Runtime) -> Iterator[Finding]:
         replace(demo, arm="doctor", gen_tokens=GEN_TOKENS, env=dump_environment("doctor")),
     ]
     keys = overridden_keys(runtime, specs)
-    yield Finding("config", None, f"launches replace these keys of yours: {', '.join(keys) or 'none'}")
+    yield Finding(
+        "config", None, f"launches replace these keys of yours: {', '.join(keys) or 'none'}"
+    )
     strict = lab.knobs.on("STRICT_RUNTIME_METRIC_COLUMNS")
     for spec in specs:
         yield _launch(spec, store.get(spec), strict=strict)
     if not lab.knobs.text("DUMP_DIR"):
         dumped = has_dump(store.get(specs[-1]).directory)
-        none = "llm_demo wrote none: the offline gates need a build with the KV dump switch, or DUMP_DIR"
+        none = (
+            "llm_demo wrote none: the offline gates need a build with the KV dump switch, or "
+            "DUMP_DIR"
+        )
         yield Finding("KV dump", dumped, "written when asked for" if dumped else none)
     yield Finding("kept", None, f"what the launches printed: {root}")
 
@@ -113,21 +140,33 @@ def _launch(spec: LaunchSpec, record: LaunchRecord, *, strict: bool) -> Finding:
     rows, problems = read_launch(record)
     if problems:
         return Finding(spec.program, False, "; ".join(problems))
-    printed = f"ended well after {record.seconds:.1f} s" if record.seconds is not None else "ended well"
+    printed = (
+        f"ended well after {record.seconds:.1f} s" if record.seconds is not None else "ended well"
+    )
     if spec.program == "llm_demo":
         return Finding(spec.program, True, f"{printed}, record and summary agree")
     missing = [name for name in H2O_COLUMNS if name not in rows[0].samples]
     if missing:
         older = (
-            "the binary is older than these columns" if len(missing) < len(H2O_COLUMNS) else "it is built without H2O"
+            "the binary is older than these columns"
+            if len(missing) < len(H2O_COLUMNS)
+            else "it is built without H2O"
         )
-        return Finding(spec.program, not strict, f"{printed}, but its table lacks {', '.join(missing)}: {older}")
+        return Finding(
+            spec.program,
+            not strict,
+            f"{printed}, but its table lacks {', '.join(missing)}: {older}",
+        )
     return Finding(spec.program, True, f"{printed}, all {len(H2O_COLUMNS)} H2O columns are there")
 
 
 def _say_waiting(kind: str, spec: LaunchSpec, seconds: float) -> None:
     if kind == "wait":
-        print(f"      {spec.program}: waiting for another measurement on this machine ({seconds:.0f} s)", flush=True)
+        print(
+            f"      {spec.program}: waiting for another measurement on this machine "
+            f"({seconds:.0f} s)",
+            flush=True,
+        )
 
 
 def _never(spec: LaunchSpec) -> LaunchRecord:

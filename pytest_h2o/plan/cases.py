@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
-from pytest_h2o.knobs import KNOBS, Knobs, KnobValue, baseline_config, engine_config, scoped
-from pytest_h2o.presets import distinct
-from pytest_h2o.specs import LaunchSpec, Program
-from pytest_h2o.suites import CASE_PARTS
+from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue, baseline_config, engine_config, scoped
+from pytest_h2o.plan.presets import distinct
+from pytest_h2o.plan.specs import LaunchSpec, Program
+from pytest_h2o.plan.suites import CASE_PARTS
 
 BASELINE = "baseline"
 STORE_TUNING: dict[str, KnobValue] = {
@@ -30,8 +30,9 @@ SHARED = ("DECODE_DROP_TARGET", "REQUIRE_DECODE_CACHE_HIT")
 class Case:
     """One named way to run.
 
-    ``arm`` names the settings, so that cases which run the same settings share launches; ``replicate`` is the launch
-    of that arm a case looks at. ``fixed`` knobs define the case, ``defaults`` may be overridden by the user. ``launch``
+    ``arm`` names the settings, so that cases which run the same settings share launches;
+    ``replicate`` is the launch of that arm a case looks at. ``fixed`` knobs define the case,
+    ``defaults`` may be overridden by the user. ``launch``
     is the one launch of a case that is not made from knobs: a combination of a sweep.
     """
 
@@ -70,14 +71,24 @@ FULL_EVAL = Case(name="full_eval", suite="full_eval", arm="full", fixed=FULL, de
 
 def all_cases(knobs: Knobs, combinations: Iterable[LaunchSpec] = ()) -> dict[str, Case]:
     """Every case by name; ``combinations`` are those of a sweep."""
-    cases = [*_runtime(knobs), *_m3(knobs), *_single(knobs), *_baseline_modes(knobs), *_sweep(combinations)]
+    cases = [
+        *_runtime(knobs),
+        *_m3(knobs),
+        *_single(knobs),
+        *_baseline_modes(knobs),
+        *_sweep(combinations),
+    ]
     cases.append(candidate_case(knobs))
     return {case.name: case for case in cases}
 
 
 def candidate_case(knobs: Knobs) -> Case:
-    """Real prompts; a knob that also judges bench cases counts for them only where no bench case is judged."""
-    case = Case(name="candidate", suite="llm_demo", arm="candidate", program="llm_demo").scoped(knobs, *LLM_DEMO)
+    """Real prompts; a knob that also judges bench cases counts for them only where no bench case is
+    judged.
+    """
+    case = Case(name="candidate", suite="llm_demo", arm="candidate", program="llm_demo").scoped(
+        knobs, *LLM_DEMO
+    )
     fixed = dict(case.fixed)
     for name in SHARED:
         special = f"LLM_DEMO_{name}"
@@ -88,7 +99,9 @@ def candidate_case(knobs: Knobs) -> Case:
 
 def _runtime(knobs: Knobs) -> Iterator[Case]:
     full = Case(name="full_strict", suite="runtime", arm="full", fixed=FULL)
-    store = Case(name="store_tuned", suite="runtime", arm="store", fixed=STORE, defaults=STORE_TUNING)
+    store = Case(
+        name="store_tuned", suite="runtime", arm="store", fixed=STORE, defaults=STORE_TUNING
+    )
     coverage = Case(name="full_coverage", suite="runtime", arm="coverage", fixed=COVERAGE)
     for case, prefix in ((full, "FULL"), (store, "STORE"), (coverage, "COVERAGE")):
         yield case.scoped(knobs, f"{prefix}_DECOMP_BUDGET_US")
@@ -99,18 +112,24 @@ def _m3(knobs: Knobs) -> Iterator[Case]:
     store = Case(name="joint_store", suite="m3", arm="store", fixed=STORE, defaults=STORE_TUNING)
     for case, runs in ((full, "FULL_RUNS"), (store, "STORE_RUNS")):
         for number in range(1, knobs.integer(runs) + 1):
-            yield replace(case, name=f"{case.name}-{number}", replicate=number).scoped(knobs, "M3_DECOMP_BUDGET_US")
+            yield replace(case, name=f"{case.name}-{number}", replicate=number).scoped(
+                knobs, "M3_DECOMP_BUDGET_US"
+            )
 
 
 def _single(knobs: Knobs) -> Iterator[Case]:
     """The suites of one bench case: no decompression budget but the user's."""
     smoke: dict[str, KnobValue] = {"PROMPTS": knobs.integers("PROMPTS")[:1], "REPEAT": 1}
-    yield Case(name="store_smoke", suite="store_smoke", arm="store_smoke", fixed=STORE, defaults=smoke)
+    yield Case(
+        name="store_smoke", suite="store_smoke", arm="store_smoke", fixed=STORE, defaults=smoke
+    )
     yield FULL_EVAL
 
 
 def _baseline_modes(knobs: Knobs) -> Iterator[Case]:
-    """The runtime parts of all_in_one: one set of launches, judged against three decode baselines."""
+    """The runtime parts of all_in_one: one set of launches, judged against three decode
+    baselines.
+    """
     for knob, name in CASE_PARTS.items():
         if knobs.on(knob):
             mode = {"DECODE_BASELINE_MODE": name.removeprefix("runtime_")}
@@ -127,7 +146,9 @@ def _sweep(combinations: Iterable[LaunchSpec]) -> Iterator[Case]:
 
 
 def recorded_case(name: str, knobs: Knobs, launch: LaunchSpec) -> Case:
-    """The case of launches that something else recorded, with the decompression budget of the way they were run."""
+    """The case of launches that something else recorded, with the decompression budget of the way
+    they were run.
+    """
     store = launch.config.get("kv_lossless_runtime_mode") == "store"
     all_layers = launch.config.get("kv_lossless_kept_sample_layers") == 0
     prefix = "STORE" if store else "COVERAGE" if all_layers else "FULL"
@@ -136,11 +157,24 @@ def recorded_case(name: str, knobs: Knobs, launch: LaunchSpec) -> Case:
 
 
 def launches(
-    case: Case, knobs: Knobs, prompts: Sequence[Path], *, replicate: int | None = None, repeat: int | None = None
+    case: Case,
+    knobs: Knobs,
+    prompts: Sequence[Path],
+    *,
+    replicate: int | None = None,
+    repeat: int | None = None,
 ) -> list[LaunchSpec]:
-    """The launches of one run: one per prompt and generation length (``llm_bench``), one per prompt (``llm_demo``)."""
+    """The launches of one run: one per prompt and generation length (``llm_bench``), one per prompt
+    (``llm_demo``).
+    """
     if case.launch:
-        return [replace(case.launch, replicate=replicate or case.replicate, repeat=repeat or case.launch.repeat)]
+        return [
+            replace(
+                case.launch,
+                replicate=replicate or case.replicate,
+                repeat=repeat or case.launch.repeat,
+            )
+        ]
     knobs = case.knobs(knobs)
     common = LaunchSpec(
         program=case.program,
@@ -166,14 +200,25 @@ def baseline_of(candidate: LaunchSpec, paired_with: str = "") -> LaunchSpec:
 
 
 def dump_launch(case: Case, knobs: Knobs, prompt: Path) -> LaunchSpec:
-    """A launch with H2O and lossless off that writes its KV to ``kv_dump`` in its launch directory."""
+    """A launch with H2O and lossless off that writes its KV to ``kv_dump`` in its launch
+    directory.
+    """
     (launch,) = launches(case, knobs, [prompt])
-    return replace(baseline_of(launch), arm="kv_dump", gen_tokens=DUMP_TOKENS, env=dump_environment(prompt.stem))
+    return replace(
+        baseline_of(launch),
+        arm="kv_dump",
+        gen_tokens=DUMP_TOKENS,
+        env=dump_environment(prompt.stem),
+    )
 
 
 def dump_environment(name: str) -> dict[str, str]:
     """The variables that make a program write its KV to ``kv_dump`` in its launch directory."""
-    return {"MNN_KV_DUMP_DIR": "{directory}/kv_dump", "MNN_KV_DUMP_RUN_ID": name, "MNN_KV_DUMP_STAGE": "both"}
+    return {
+        "MNN_KV_DUMP_DIR": "{directory}/kv_dump",
+        "MNN_KV_DUMP_RUN_ID": name,
+        "MNN_KV_DUMP_STAGE": "both",
+    }
 
 
 def has_dump(directory: Path) -> bool:

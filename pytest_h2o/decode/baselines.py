@@ -1,6 +1,8 @@
-"""What a decode speed is held against without a paired study: a given number, earlier sessions, or this session.
+"""What a decode speed is held against without a paired study: a given number, earlier sessions, or
+this session.
 
-Pure. Speeds are in tokens/s, by row label where there are several; drops are shares of the baseline's speed.
+Pure. Speeds are in tokens/s, by row label where there are several; drops are shares of the
+baseline's speed.
 """
 
 from __future__ import annotations
@@ -11,15 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from pytest_h2o.gating import Measured
-from pytest_h2o.history import Entry
+from pytest_h2o.decode.history import Entry
+from pytest_h2o.verdict import Measured
 
 GIVE = "give DECODE_BASELINE, measured on this machine"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """A speed to compare with, where it comes from, and from how many samples; ``missing`` says why there is none.
+    """A speed to compare with, where it comes from, and from how many samples; ``missing`` says why
+    there is none.
 
     ``note`` says what was left out of it.
     """
@@ -34,12 +37,21 @@ class Baseline:
     def text(self) -> str:
         """The baseline in words."""
         samples = f"{self.samples} sample{'' if self.samples == 1 else 's'}"
-        return f"{self.value:g} tok/s ({self.source}, {samples})" + (f"; {self.note}" if self.note else "")
+        return f"{self.value:g} tok/s ({self.source}, {samples})" + (
+            f"; {self.note}" if self.note else ""
+        )
 
 
 def fixed(given: float | None) -> Baseline:
-    """The number that the user gave; the original had the 6.60 tok/s of one machine where none was."""
-    return Baseline(value=given, source="fixed", samples=1, missing="" if given else f"no fixed baseline: {GIVE}")
+    """The number that the user gave; the original had the 6.60 tok/s of one machine where none
+    was.
+    """
+    return Baseline(
+        value=given,
+        source="fixed",
+        samples=1,
+        missing="" if given else f"no fixed baseline: {GIVE}",
+    )
 
 
 def rolling(  # noqa: PLR0913  the original's settings
@@ -52,30 +64,47 @@ def rolling(  # noqa: PLR0913  the original's settings
     given: float | None,
     failed_too: bool = False,
 ) -> Baseline:
-    """The median of the last ``window`` entries with this key; ``given`` if there are fewer than ``least``.
+    """The median of the last ``window`` entries with this key; ``given`` if there are fewer than
+    ``least``.
 
-    Entries that differ in machine, model or settings are left out and counted, as are failed ones unless
-    ``failed_too``: the original took them in, so that each regression lowered the next baseline.
+    Entries that differ in machine, model or settings are left out and counted, as are failed ones
+    unless ``failed_too``: the original took them in, so that each regression lowered the next
+    baseline.
     """
     latest: deque[float] = deque(maxlen=max(1, window))
     left_out: Counter[str] = Counter()
     for entry in entries:
         if entry.key != key:
             continue
-        if others := [name for name, value in identity.items() if not value or entry.identity.get(name) != value]:
+        if others := [
+            name
+            for name, value in identity.items()
+            if not value or entry.identity.get(name) != value
+        ]:
             left_out["of another or unknown " + " and ".join(others)] += 1
         elif not entry.overall_pass and not failed_too:
             left_out["that failed"] += 1
         else:
             latest.append(entry.decode_best)
     note = ", ".join(
-        f"{count} {'entry' if count == 1 else 'entries'} {why} left out" for why, count in left_out.items()
+        f"{count} {'entry' if count == 1 else 'entries'} {why} left out"
+        for why, count in left_out.items()
     )
     if len(latest) >= max(1, least):
-        return Baseline(value=median(latest), source="rolling_median", samples=len(latest), note=note)
-    few = f"the history has {len(latest)} of {max(1, least)} samples for {key}" + (f" ({note})" if note else "")
-    missing = "" if given else f"{few}; sessions that pass in another DECODE_BASELINE_MODE add to it, or {GIVE}"
-    return Baseline(value=given, source="fixed_fallback", samples=len(latest), missing=missing, note=few)
+        return Baseline(
+            value=median(latest), source="rolling_median", samples=len(latest), note=note
+        )
+    few = f"the history has {len(latest)} of {max(1, least)} samples for {key}" + (
+        f" ({note})" if note else ""
+    )
+    missing = (
+        ""
+        if given
+        else f"{few}; sessions that pass in another DECODE_BASELINE_MODE add to it, or {GIVE}"
+    )
+    return Baseline(
+        value=given, source="fixed_fallback", samples=len(latest), missing=missing, note=few
+    )
 
 
 def same_batch(speeds: Iterable[float], given: float | None) -> Baseline:
@@ -103,7 +132,10 @@ def against(speeds: Mapping[str, float], baseline: Baseline, *, all_rows: bool =
 
 def against_rows(speeds: Mapping[str, float], baselines: Mapping[str, float]) -> Measured:
     """The largest drop of any row against the baseline's row of the same label."""
-    rows = tuple((label, f"{baselines.get(label, 0.0):g} -> {speed:g} tok/s") for label, speed in speeds.items())
+    rows = tuple(
+        (label, f"{baselines.get(label, 0.0):g} -> {speed:g} tok/s")
+        for label, speed in speeds.items()
+    )
     if alone := [label for label in speeds if baselines.get(label, 0.0) <= 0]:
         return _drop(None, rows, f"no baseline speed for {', '.join(alone)}")
     drops = [drop(speed, baselines[label]) for label, speed in speeds.items()]
@@ -111,8 +143,12 @@ def against_rows(speeds: Mapping[str, float], baselines: Mapping[str, float]) ->
 
 
 def throughput(tokens: Mapping[str, int], speeds: Mapping[str, float]) -> float:
-    """All tokens over the time that all of them took; the original averaged the speeds, whatever their lengths."""
-    return sum(tokens[label] for label in speeds) / sum(tokens[label] / speed for label, speed in speeds.items())
+    """All tokens over the time that all of them took; the original averaged the speeds, whatever
+    their lengths.
+    """
+    return sum(tokens[label] for label in speeds) / sum(
+        tokens[label] / speed for label, speed in speeds.items()
+    )
 
 
 def not_measured(reason: str, source: Path | None) -> Measured:

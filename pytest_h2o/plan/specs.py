@@ -17,8 +17,8 @@ ConfigValue = bool | int | float | str
 class LaunchSpec:
     """One process to start.
 
-    ``arm`` names the settings: ``baseline``, ``full``, ``store`` ... Equal launches are one, whatever theirs is.
-    ``replicate`` (from 1) tells repeated launches of the same settings apart.
+    ``arm`` names the settings: ``baseline``, ``full``, ``store`` ... Equal launches are one,
+    whatever theirs is. ``replicate`` (from 1) tells repeated launches of the same settings apart.
 
     Attributes:
         config: ``kv_*`` keys written over the base config, in order.
@@ -28,8 +28,10 @@ class LaunchSpec:
         prompt_file: the prompt of an ``llm_demo`` launch.
         timeout_s: seconds after which the launch is ended; 0 for :attr:`deadline_s` by its work.
         quality: the launch measures how well a held-out text is predicted, instead of speed.
-        paired_with: the arm that a baseline launch is compared with, if it is not shared by all arms.
-        env: extra environment of the process; ``{directory}`` in a value stands for the directory of the launch.
+        paired_with: the arm that a baseline launch is compared with, if it is not shared by all
+            arms.
+        env: extra environment of the process; ``{directory}`` in a value stands for the directory
+            of the launch.
     """
 
     program: Program
@@ -53,29 +55,41 @@ class LaunchSpec:
         """``p512_g128`` or ``quality`` for a bench launch, the prompt's stem for a demo launch."""
         if self.quality:
             return "quality"
-        return self.prompt_file.stem if self.prompt_file else f"p{self.prompt_tokens}_g{self.gen_tokens}"
+        return (
+            self.prompt_file.stem
+            if self.prompt_file
+            else f"p{self.prompt_tokens}_g{self.gen_tokens}"
+        )
 
     @property
     def name(self) -> str:
-        """Readable and unique in a session: ``bench-p512_g128x3-full-r1`` has 3 measured repeats."""
+        """Readable and unique in a session: ``bench-p512_g128x3-full-r1`` has 3 measured
+        repeats.
+        """
         arm = f"{self.arm}-for-{self.paired_with}" if self.paired_with else self.arm
         repeat = f"x{self.repeat}" if self.repeat else ""
         return f"{self.program.removeprefix('llm_')}-{self.label}{repeat}-{arm}-r{self.replicate}"
 
     @property
     def deadline_s(self) -> float:
-        """Seconds after which the launch is ended: unless given, so many that only one that hangs will need them.
+        """Seconds after which the launch is ended: unless given, so many that only one that hangs
+        will need them.
 
-        300 s, and for each response (the warm-up is one) 1 s per token decoded and per 10 tokens of its prompt.
+        300 s, and for each response (the warm-up is one) 1 s per token decoded and per 10 tokens of
+        its prompt.
         """
         prompt = self.prompt_tokens or 0
         if self.prompt_file and self.prompt_file.is_file():
-            prompt = self.prompt_file.stat().st_size // 3  # bytes per token: 4 in English, 3 in Chinese
+            prompt = (
+                self.prompt_file.stat().st_size // 3
+            )  # bytes per token: 4 in English, 3 in Chinese
         return self.timeout_s or 300.0 + (1 + (self.repeat or 0)) * (self.gen_tokens + prompt / 10)
 
     @property
     def key(self) -> str:
-        """Content hash: equal launches are one launch whatever their arm is called; the deadline is not content."""
+        """Content hash: equal launches are one launch whatever their arm is called; the deadline is
+        not content.
+        """
         content = [
             self.program,
             self.replicate,

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 Kit = Literal["v5", "v6"]
 SUITES = {
     "runtime": "acceptance of single llm_bench cases: full_strict, store_tuned, full_coverage",
-    "store_smoke": "store mode with its default settings on the first prompt length, without a decode study",
+    "store_smoke": "store mode with its default settings on the first prompt length, without a "
+    "decode study",
     "m3": "repeated launches: joint_full and joint_store",
     "llm_demo": "real prompts, baseline against candidate",
     "offline": "the lossless codec on dumped KV",
@@ -24,7 +25,8 @@ ACCEPTANCE: dict[Kit, frozenset[str]] = {
     "v5": frozenset({"runtime", "m3"}),
     "v6": frozenset({"runtime", "m3", "llm_demo"}),
 }
-# The parts of all_in_one by the knob that turns each one off: bench cases of its own, or other suites.
+# The parts of all_in_one by the knob that turns each one off: bench cases of its own, or other
+# suites.
 CASE_PARTS = {
     "RUN_RUNTIME_FIXED": "runtime_fixed",
     "RUN_RUNTIME_SAME_BATCH": "runtime_same_batch",
@@ -34,9 +36,13 @@ SUITE_PARTS = {"RUN_M3": "m3", "RUN_LLM_DEMO": "llm_demo", "RUN_FINAL": "final"}
 
 
 def composed(marks: Set[str], kit: Kit, on: Callable[[str], bool]) -> set[str]:
-    """The suites, put together from others, that a gate with these marks is in; ``on`` tells whether a knob is on."""
+    """The suites, put together from others, that a gate with these marks is in; ``on`` tells
+    whether a knob is on.
+    """
     suites = {"final"} if marks & ACCEPTANCE[kit] else set()
-    if kit == "v6" and any(part in marks | suites and on(knob) for knob, part in SUITE_PARTS.items()):
+    if kit == "v6" and any(
+        part in marks | suites and on(knob) for knob, part in SUITE_PARTS.items()
+    ):
         suites.add("all_in_one")
     return suites
 
@@ -52,14 +58,18 @@ def selected(expression: str) -> str:
 
 
 def reported(expression: str) -> set[str]:
-    """The suites that reports are written for: the one asked for with its parts; all that were judged, if unclear."""
+    """The suites that reports are written for: the one asked for with its parts; all that were
+    judged, if unclear.
+    """
     parts = {"final": {"m3", "llm_demo"}, "all_in_one": {"final", "m3", "llm_demo"}}
     name = named(expression)
     return {name, *parts.get(name, ())} if name else set(SUITES)
 
 
 def is_gate(item: pytest.Item) -> bool:
-    """Whether a test asks for this plugin's ``gate``: a parameter or a fixture of somebody else may have that name."""
+    """Whether a test asks for this plugin's ``gate``: a parameter or a fixture of somebody else may
+    have that name.
+    """
     known = getattr(item, "_fixtureinfo", None)
     *_, used = (known and known.name2fixturedefs.get("gate")) or [None]
     return used is not None and used.func.__module__ == "pytest_h2o.plugin"

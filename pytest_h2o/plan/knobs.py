@@ -1,8 +1,8 @@
 """Every setting a user may turn: one row of :data:`KNOBS` each.
 
-A knob has the same name on the command line (``--h2o-set NAME=VALUE``), in the environment and in the ini file
-(``h2o_set``). Precedence: command line > environment > profile > ini > suite default > runtime default > global
-default.
+A knob has the same name on the command line (``--h2o-set NAME=VALUE``), in the environment and in
+the ini file (``h2o_set``). Precedence: command line > environment > profile > ini > suite default >
+runtime default > global default.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
-from pytest_h2o.specs import ConfigValue
+from pytest_h2o.plan.specs import ConfigValue
 
 Kind = Literal["int", "float", "bool", "str", "ints"]
 KnobValue = bool | int | float | str | tuple[int, ...] | None
@@ -61,7 +61,9 @@ class Knob:
     kit: Origin = "v5, v6"
 
     def parse(self, text: str) -> KnobValue:
-        """The typed value of ``text``; raises :class:`KnobError` naming knob, value and what is accepted."""
+        """The typed value of ``text``; raises :class:`KnobError` naming knob, value and what is
+        accepted.
+        """
         try:
             value = _PARSERS[self.kind](text.strip())
         except ValueError:
@@ -72,7 +74,13 @@ class Knob:
     def _check(self, value: KnobValue, text: str) -> None:
         if self.choices and value not in self.choices:
             raise KnobError(f"{self.name}={text!r}: expected {self.accepts}")
-        numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, int | float) else ()
+        numbers = (
+            value
+            if isinstance(value, tuple)
+            else (value,)
+            if isinstance(value, int | float)
+            else ()
+        )
         for number in numbers:
             below = self.low is not None and number < self.low and not (self.limit and number < 0)
             above = self.high is not None and number > self.high
@@ -102,7 +110,16 @@ class Knob:
 
 
 def _parse_bool(text: str) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
     if text.lower() not in words:
         raise ValueError(text)
     return words[text.lower()]
@@ -126,44 +143,56 @@ _PARSERS: Mapping[Kind, Callable[[str], KnobValue]] = {
 
 # fmt: off
 _TABLE = (
-    Knob("LLM_BENCH", "str", "", "llm_bench binary; empty: a build directory's, else the embedded runtime"),
+    Knob("LLM_BENCH", "str", "", "llm_bench binary; empty: a build directory's, else the "
+                                 "embedded runtime"),
     Knob("LLM_DEMO", "str", "", "llm_demo binary; empty: beside llm_bench", kit="v6"),
     Knob("MODEL_CONFIG", "str", "", "config.json of the model"),
-    Knob("PROMPT_DIR", "str", "", "directory with prompt_<bucket>_<n>.txt; empty: those that ship", kit="v6"),
+    Knob("PROMPT_DIR", "str", "", "directory with prompt_<bucket>_<n>.txt; empty: those that "
+                                  "ship", kit="v6"),
     Knob("OUT", "str", "", "the run directory; empty: a new one below --h2o-out"),
     Knob("BASE_OUT", "str", "", "OUT of the m3, final and all_in_one suites", within="OUT"),
-    Knob("PROMPTS", "ints", (512, 1024), "prompt lengths of the bench cases", low=1, high=1 << 20, unit="tokens"),
-    Knob("GENS", "ints", (128,), "tokens decoded per bench response", low=1, high=1 << 20, unit="tokens"),
+    Knob("PROMPTS", "ints", (512, 1024), "prompt lengths of the bench "
+                                         "cases", low=1, high=1 << 20, unit="tokens"),
+    Knob("GENS", "ints", (128,), "tokens decoded per bench "
+                                 "response", low=1, high=1 << 20, unit="tokens"),
     Knob("REPEAT", "int", 3, "measured repeats per bench launch", low=1, high=1000),
     Knob("THREADS", "int", 4, "threads of the runtime", low=1, high=1024),
     Knob("BACKEND", "str", "cpu", "backend of the runtime", choices=("cpu", "metal", "opencl")),
-    Knob("ATTENTION_OPTION", "int", 0, "llm_bench -qatten; 1 and 2 quantise KV", low=0, high=2, kit="own"),
+    Knob("ATTENTION_OPTION", "int", 0, "llm_bench -qatten; 1 and 2 quantise "
+                                       "KV", low=0, high=2, kit="own"),
     Knob("FULL_RUNS", "int", 3, "m3: launches of joint_full", low=1, high=100),
     Knob("STORE_RUNS", "int", 1, "m3: launches of joint_store", low=1, high=100),
     Knob("M3_FULL_RUNS", "int", 3, "FULL_RUNS, as the final and all_in_one suites call it",
          low=1, high=100, within="FULL_RUNS"),
     Knob("M3_STORE_RUNS", "int", 1, "STORE_RUNS, as the final and all_in_one suites call it",
          low=1, high=100, within="STORE_RUNS"),
-    Knob("RUN_RUNTIME_FIXED", "bool", True, "all_in_one: runtime gates with a fixed decode baseline", kit="v6"),
-    Knob("RUN_RUNTIME_SAME_BATCH", "bool", True, "all_in_one: runtime gates with a baseline of the same session",
+    Knob("RUN_RUNTIME_FIXED", "bool", True, "all_in_one: runtime gates with a fixed decode "
+                                            "baseline", kit="v6"),
+    Knob("RUN_RUNTIME_SAME_BATCH", "bool", True, "all_in_one: runtime gates with a baseline of "
+                                                 "the same session",
          kit="v6"),
-    Knob("RUN_RUNTIME_ROLLING", "bool", True, "all_in_one: runtime gates with the rolling decode baseline", kit="v6"),
+    Knob("RUN_RUNTIME_ROLLING", "bool", True, "all_in_one: runtime gates with the rolling decode "
+                                              "baseline", kit="v6"),
     Knob("RUN_M3", "bool", True, "all_in_one: the m3 suite", kit="v6"),
     Knob("RUN_LLM_DEMO", "bool", True, "all_in_one: the llm_demo suite", kit="v6"),
     Knob("RUN_FINAL", "bool", True, "all_in_one: the final suite", kit="v6"),
-    Knob("LAUNCH_TIMEOUT_S", "float", 0.0, "a launch that takes longer is ended; 0: by its work, 300 s, and 1 s per "
+    Knob("LAUNCH_TIMEOUT_S", "float", 0.0, "a launch that takes longer is ended; 0: by its work, "
+                                           "300 s, and 1 s per "
          "decoded token or 10 of the prompt", low=0, high=604800, unit="s", kit="own"),
-    Knob("H2O_LAUNCHER", "str", "", "words put in front of every program: srun -N1 (see pytest-h2o doctor --help)",
+    Knob("H2O_LAUNCHER", "str", "", "words put in front of every program: srun -N1 (see "
+                                    "pytest-h2o doctor --help)",
          kit="own"),
     Knob("H2O_CPUS", "str", "", "CPUs of the launches as taskset -c takes them: 0-3,8", kit="own"),
-    Knob("H2O_LAUNCH_ENV", "str", "", "environment of the launches: NAME=VALUE words, quoted as for a shell",
+    Knob("H2O_LAUNCH_ENV", "str", "", "environment of the launches: NAME=VALUE words, quoted as "
+                                      "for a shell",
          kit="own"),
     Knob("H2O_KEEP_RATIO", "float", 0.3, "share of KV to keep in static mode",
          low=0, high=1, unit="share", key="kv_h2o_target_keep_ratio"),
     Knob("H2O_BLOCK_TOKENS", "int", 32, "eviction block", low=1, unit="tokens", key="kv_h2o_block_tokens"),
     Knob("H2O_SINK_TOKENS", "int", 16, "protected prefix", low=0, unit="tokens", key="kv_h2o_sink_tokens"),
     Knob("H2O_RECENT_TOKENS", "int", 96, "protected suffix", low=0, unit="tokens", key="kv_h2o_recent_tokens"),
-    Knob("H2O_TARGET_MODE", "str", "adaptive", "adaptive keeps 1/H2O_TARGET_LOSSY_RATIO, static keeps H2O_KEEP_RATIO",
+    Knob("H2O_TARGET_MODE", "str", "adaptive", "adaptive keeps 1/H2O_TARGET_LOSSY_RATIO, static "
+                                               "keeps H2O_KEEP_RATIO",
          choices=("adaptive", "static"), key="kv_h2o_target_mode"),
     Knob("H2O_TARGET_LOSSY_RATIO", "float", 3.2, "adaptive target",
          low=1, high=100, unit="ratio", key="kv_h2o_target_lossy_ratio"),
@@ -173,14 +202,16 @@ _TABLE = (
     Knob("H2O_TRIGGER_MIN", "int", 384, "KV length below which nothing is evicted or encoded",
          low=1, unit="tokens", key="kv_h2o_trigger_min_tokens"),
     Knob("H2O_LAYER_START", "int", 2, "first H2O layer", low=0, key="kv_h2o_layer_start"),
-    Knob("H2O_LAYER_END", "int", -1, "last H2O layer, -1 for the last of all", low=-1, key="kv_h2o_layer_end"),
+    Knob("H2O_LAYER_END", "int", -1, "last H2O layer, -1 for the last of "
+                                     "all", low=-1, key="kv_h2o_layer_end"),
     Knob("KV_LOSSLESS_SCOPE", "str", "front_n_and_h2o_kept", "which layers are encoded",
          key="kv_lossless_scope", choices=("none", "front_n", "h2o_kept", "front_n_and_h2o_kept", "front_n+h2o_kept")),
     Knob("KV_LOSSLESS_FRONT_N", "int", 2, "front layers encoded whole",
          low=0, unit="layers", key="kv_lossless_front_n"),
     Knob("KV_LOSSLESS_CODEC", "str", "gear_delta", "lossless codec family",
          choices=("gear_delta", "none"), key="kv_lossless_codec"),
-    Knob("KV_LOSSLESS_RUNTIME_MODE", "str", "full", "full checks blocks, store drops raw bytes, probe samples a layer; "
+    Knob("KV_LOSSLESS_RUNTIME_MODE", "str", "full", "full checks blocks, store drops raw bytes, "
+                                                    "probe samples a layer; "
          "the cases of runtime and m3 have their own", choices=("full", "store", "probe"),
          key="kv_lossless_runtime_mode"),
     Knob("KV_LOSSLESS_BLOCK_TOKENS", "int", 128, "lossless block",
@@ -191,18 +222,23 @@ _TABLE = (
          low=0, unit="tokens", key="kv_lossless_hot_sink_tokens"),
     Knob("KV_LOSSLESS_KEPT_SAMPLE_LAYERS", "int", 1, "full mode: kept layers encoded, 0 for all",
          low=0, unit="layers", key="kv_lossless_kept_sample_layers"),
-    Knob("KV_LOSSLESS_KEPT_SAMPLE_TOKEN_INTERVAL", "int", 2, "full mode: tokens between looks at kept layers, 0: every",
+    Knob("KV_LOSSLESS_KEPT_SAMPLE_TOKEN_INTERVAL", "int", 2, "full mode: tokens between looks at "
+                                                             "kept layers, 0: every",
          low=0, unit="tokens", key="kv_lossless_kept_sample_token_interval"),
     Knob("KV_LOSSLESS_FRONT_SAMPLE_TOKEN_INTERVAL", "int", -1,
          "tokens between looks at front layers; -1: store 2, else 1",
          low=-1, unit="tokens", key="kv_lossless_front_sample_token_interval", suites={"llm_demo": 1}),
-    Knob("KV_LOSSLESS_STORE_DISABLE_FRONT", "int", -1, "store mode leaves front layers alone; -1: store 1, else 0",
+    Knob("KV_LOSSLESS_STORE_DISABLE_FRONT", "int", -1, "store mode leaves front layers alone; "
+                                                       "-1: store 1, else 0",
          low=-1, high=1, key="kv_lossless_store_disable_front", suites={"llm_demo": 0}),
-    Knob("KV_LOSSLESS_STORE_BOOTSTRAP_TOKENS", "int", -1, "store mode: first block; -1: store 32, else 128",
+    Knob("KV_LOSSLESS_STORE_BOOTSTRAP_TOKENS", "int", -1, "store mode: first block; -1: store "
+                                                          "32, else 128",
          low=-1, unit="tokens", key="kv_lossless_store_bootstrap_tokens", suites={"llm_demo": 32}),
-    Knob("KV_LOSSLESS_STORE_GROUPED_STEP_TOKENS", "int", -1, "store mode: later blocks; -1: store 256, else 128",
+    Knob("KV_LOSSLESS_STORE_GROUPED_STEP_TOKENS", "int", -1, "store mode: later blocks; -1: "
+                                                             "store 256, else 128",
          low=-1, unit="tokens", key="kv_lossless_store_grouped_step_tokens", suites={"llm_demo": 256}),
-    Knob("KV_LOSSLESS_CODEC_RUNTIME", "str", "fp16_gear_predictive_v3", "payload codec of the runtime",
+    Knob("KV_LOSSLESS_CODEC_RUNTIME", "str", "fp16_gear_predictive_v3", "payload codec of the "
+                                                                        "runtime",
          key="kv_lossless_codec_runtime"),
     Knob("KV_LOSSLESS_PREDICTORS_K", "str", "raw,delta_seq,xor_seq,pair_delta", "predictors tried on K",
          key="kv_lossless_predictors_k"),
@@ -217,49 +253,67 @@ _TABLE = (
     Knob("KV_LOSSLESS_STRICT_ROUNDTRIP_CHECK", "bool", False, "compare hashes after every decode",
          key="kv_lossless_strict_roundtrip_check"),
     Knob("LOSSY_TARGET", "float", 3.0, "least lossy ratio", low=1, high=100, unit="ratio"),
-    Knob("LOSSLESS_TARGET", "float", 1.3, "least offline online-sim lossless ratio", low=1, high=20, unit="ratio"),
-    Knob("LOSSLESS_TENSOR_TARGET", "float", 1.0, "least offline online-sim ratio of K and of V alone",
+    Knob("LOSSLESS_TARGET", "float", 1.3, "least offline online-sim lossless "
+                                          "ratio", low=1, high=20, unit="ratio"),
+    Knob("LOSSLESS_TENSOR_TARGET", "float", 1.0, "least offline online-sim ratio of K and of V "
+                                                 "alone",
          low=0, high=20, unit="ratio", kit="own"),
     Knob("LOSSLESS_UPPER_BOUND_TARGET", "float", 1.3, "least offline ratio of whole sequences",
          low=1, high=20, unit="ratio", kit="own"),
     Knob("EVALUATED_SHARE_TARGET", "float", 1.0, "least share of the dump that must be evaluated",
          low=0, high=1, unit="share", kit="own"),
-    Knob("REQUIRE_ALL_ROWS", "bool", False, "ratio, speed and activity gates judge the worst row, not the best one",
+    Knob("REQUIRE_ALL_ROWS", "bool", False, "ratio, speed and activity gates judge the worst "
+                                            "row, not the best one",
          kit="own"),
-    Knob("DECODE_BASELINE_MODE", "str", "same_batch", "what decode is compared with: interleaved pairs, launches of "
+    Knob("DECODE_BASELINE_MODE", "str", "same_batch", "what decode is compared with: interleaved "
+                                                      "pairs, launches of "
          "this session with H2O off, the median of earlier sessions, or DECODE_BASELINE",
          choices=("paired", "same_batch", "rolling", "fixed"), kit="v6",
          suites={"final": "paired", "all_in_one": "paired"}),
-    Knob("DECODE_BASELINE", "float", None, "decode speed of this machine: the baseline of mode fixed, and what rolling "
+    Knob("DECODE_BASELINE", "float", None, "decode speed of this machine: the baseline of mode "
+                                           "fixed, and what rolling "
          "and same_batch fall back to", low=0.001, high=1e7, unit="tok/s"),
-    Knob("DECODE_DROP_TARGET", "float", 0.05, "largest loss of decode speed", low=0, high=0.99, unit="share",
+    Knob("DECODE_DROP_TARGET", "float", 0.05, "largest loss of decode "
+                                              "speed", low=0, high=0.99, unit="share",
          suites={"llm_demo": 0.08}),
-    Knob("LLM_DEMO_DECODE_DROP_TARGET", "float", 0.08, "DECODE_DROP_TARGET of real prompts", low=0, high=0.99,
+    Knob("LLM_DEMO_DECODE_DROP_TARGET", "float", 0.08, "DECODE_DROP_TARGET of real "
+                                                       "prompts", low=0, high=0.99,
          unit="share", within="DECODE_DROP_TARGET", kit="v6"),
-    Knob("REQUIRE_QUALITY", "bool", False, "llm_bench --quality reports how well a held-out text is predicted",
+    Knob("REQUIRE_QUALITY", "bool", False, "llm_bench --quality reports how well a held-out text "
+                                           "is predicted",
          kit="own"),
-    Knob("MAX_PERPLEXITY_INCREASE", "float", 0.05, "largest rise of perplexity under eviction", low=0, high=10,
+    Knob("MAX_PERPLEXITY_INCREASE", "float", 0.05, "largest rise of perplexity under "
+                                                   "eviction", low=0, high=10,
          unit="share", kit="own"),
-    Knob("MIN_GREEDY_AGREEMENT", "float", 0.0, "real prompts: least share of characters alike in candidate and "
-         "baseline before they differ, mean over the prompts", low=0, high=1, unit="share", kit="own"),
-    Knob("DECODE_BASELINE_HISTORY", "str", "", "file with the decode speeds of earlier sessions; empty: "
+    Knob("MIN_GREEDY_AGREEMENT", "float", 0.0, "real prompts: least share of characters alike in "
+                                               "candidate and "
+         "baseline before they differ, mean over the "
+         "prompts", low=0, high=1, unit="share", kit="own"),
+    Knob("DECODE_BASELINE_HISTORY", "str", "", "file with the decode speeds of earlier sessions; "
+                                               "empty: "
          "decode_baseline_history.jsonl beside the run directories", kit="v6"),
     Knob("DECODE_BASELINE_ROLLING_WINDOW", "int", 8, "latest sessions of the rolling baseline",
          low=1, high=10000, unit="sessions", kit="v6"),
     Knob("DECODE_BASELINE_ROLLING_MIN_SAMPLES", "int", 3, "sessions that a rolling baseline needs",
          low=1, high=10000, unit="sessions", kit="v6"),
-    Knob("DECODE_BASELINE_KEY", "str", "", "what sessions must share to be compared; empty: host, backend, threads, "
+    Knob("DECODE_BASELINE_KEY", "str", "", "what sessions must share to be compared; empty: "
+                                           "host, backend, threads, "
          "lengths and repeats", kit="v6"),
-    Knob("UPDATE_DECODE_BASELINE_HISTORY", "bool", True, "append the session's decode speeds to the history", kit="v6"),
-    Knob("DECODE_BASELINE_HISTORY_FAILED", "bool", False, "cases that fail enter the history and count in it",
+    Knob("UPDATE_DECODE_BASELINE_HISTORY", "bool", True, "append the session's decode speeds to "
+                                                         "the history", kit="v6"),
+    Knob("DECODE_BASELINE_HISTORY_FAILED", "bool", False, "cases that fail enter the history and "
+                                                          "count in it",
          kit="own"),
     Knob("RUN_ORDER", "str", "interleaved", "launches of a same_batch baseline and its candidate",
          choices=("interleaved", "baseline_first", "candidate_first"), kit="own"),
-    Knob("DECODE_REPEAT", "int", 1, "measured repeats of the llm_bench launches that are compared in pairs, 0: REPEAT",
+    Knob("DECODE_REPEAT", "int", 1, "measured repeats of the llm_bench launches that are "
+                                    "compared in pairs, 0: REPEAT",
          low=0, high=1000, kit="own"),
-    Knob("DECODE_MAX_PAIRS", "int", 20, "pairs before a decode gate is inconclusive; looks at 6, 10, 16, 20",
+    Knob("DECODE_MAX_PAIRS", "int", 20, "pairs before a decode gate is inconclusive; looks at 6, "
+                                        "10, 16, 20",
          low=6, high=20, unit="pairs", kit="own"),
-    Knob("DECODE_BUDGET_S", "float", 3600.0, "time for pairs after the first look, all decode gates of a worker",
+    Knob("DECODE_BUDGET_S", "float", 3600.0, "time for pairs after the first look, all decode "
+                                             "gates of a worker",
          low=0, high=604800, unit="s", kit="own"),
     Knob("DECODE_INCONCLUSIVE", "str", "fail", "what a decode gate that decides nothing is",
          choices=("fail", "xfail", "skip", "warn"), kit="own"),
@@ -280,30 +334,43 @@ _TABLE = (
          low=1, limit=True, unit="µs", within="MAX_LOSSLESS_DECOMP_US"),
     Knob("M3_DECOMP_BUDGET_US", "float", 70000.0, "MAX_LOSSLESS_DECOMP_US of the m3 cases",
          low=1, limit=True, unit="µs", within="MAX_LOSSLESS_DECOMP_US"),
-    Knob("REQUIRE_ASYNC_QUEUE_ACTIVITY", "bool", False, "encode workers must have had work", kit="v6"),
-    Knob("REQUIRE_DECODE_CACHE_ACTIVITY", "bool", False, "the decode cache must have been asked", kit="v6"),
+    Knob("REQUIRE_ASYNC_QUEUE_ACTIVITY", "bool", False, "encode workers must have had "
+                                                        "work", kit="v6"),
+    Knob("REQUIRE_DECODE_CACHE_ACTIVITY", "bool", False, "the decode cache must have been "
+                                                         "asked", kit="v6"),
     Knob("REQUIRE_DECODE_CACHE_HIT", "bool", False, "the decode cache must have hit", kit="v6"),
-    Knob("REQUIRE_RUNTIME_DECOMP", "bool", True, "real prompts: blocks must have been decoded", kit="v6"),
-    Knob("REQUIRE_BUCKET_DECODE_PASS", "bool", True, "real prompts: every bucket passes on its own", kit="v6"),
+    Knob("REQUIRE_RUNTIME_DECOMP", "bool", True, "real prompts: blocks must have been "
+                                                 "decoded", kit="v6"),
+    Knob("REQUIRE_BUCKET_DECODE_PASS", "bool", True, "real prompts: every bucket passes on its "
+                                                     "own", kit="v6"),
     Knob("LLM_DEMO_REQUIRE_RUNTIME_DECOMP", "bool", True, "REQUIRE_RUNTIME_DECOMP of real prompts",
          within="REQUIRE_RUNTIME_DECOMP", kit="v6"),
-    Knob("LLM_DEMO_REQUIRE_BUCKET_DECODE_PASS", "bool", True, "REQUIRE_BUCKET_DECODE_PASS of real prompts",
+    Knob("LLM_DEMO_REQUIRE_BUCKET_DECODE_PASS", "bool", True, "REQUIRE_BUCKET_DECODE_PASS of "
+                                                              "real prompts",
          within="REQUIRE_BUCKET_DECODE_PASS", kit="v6"),
-    Knob("LLM_DEMO_REQUIRE_DECODE_CACHE_HIT", "bool", False, "REQUIRE_DECODE_CACHE_HIT of real prompts",
+    Knob("LLM_DEMO_REQUIRE_DECODE_CACHE_HIT", "bool", False, "REQUIRE_DECODE_CACHE_HIT of real "
+                                                             "prompts",
          within="REQUIRE_DECODE_CACHE_HIT", kit="v6"),
-    Knob("STRICT_RUNTIME_METRIC_COLUMNS", "bool", True, "all metric columns must be printed", kit="v6"),
-    Knob("PROMPT_PATTERN", "str", "prompt_*.txt", "file names taken from the prompt directory", kit="v6"),
-    Knob("PROMPT_MANIFEST", "str", "", "list of prompt files, instead of the whole directory", kit="v6"),
+    Knob("STRICT_RUNTIME_METRIC_COLUMNS", "bool", True, "all metric columns must be "
+                                                        "printed", kit="v6"),
+    Knob("PROMPT_PATTERN", "str", "prompt_*.txt", "file names taken from the prompt "
+                                                  "directory", kit="v6"),
+    Knob("PROMPT_MANIFEST", "str", "", "list of prompt files, instead of the whole "
+                                       "directory", kit="v6"),
     Knob("PROMPT_BUCKET_LIST", "str", "128,512,2048", "order of the buckets", kit="v6"),
     Knob("PROMPT_SAMPLE_MODE", "str", "stratified", "how prompts are taken from buckets",
          choices=("stratified", "sequential"), kit="v6"),
     Knob("MAX_PROMPTS", "int", 0, "prompts in all, 0 for no limit", low=0, kit="v6"),
     Knob("MAX_PROMPTS_PER_BUCKET", "int", 0, "prompts per bucket, 0 for no limit", low=0, kit="v6"),
-    Knob("DECODE_TOKENS", "int", 512, "tokens decoded per real prompt", low=1, unit="tokens", kit="v6"),
-    Knob("DUMP_DIR", "str", "", "KV dump to evaluate offline; empty: the runtime under test writes one"),
-    Knob("KV_DUMP_PROMPTS", "int", 6, "real prompts whose KV is dumped for the offline gates", low=1, kit="own"),
+    Knob("DECODE_TOKENS", "int", 512, "tokens decoded per real "
+                                      "prompt", low=1, unit="tokens", kit="v6"),
+    Knob("DUMP_DIR", "str", "", "KV dump to evaluate offline; empty: the runtime under test "
+                                "writes one"),
+    Knob("KV_DUMP_PROMPTS", "int", 6, "real prompts whose KV is dumped for the offline "
+                                      "gates", low=1, kit="own"),
     Knob("ONLINE_CHUNK_SEQ", "int", 192, "online-sim chunk", low=0, unit="tokens"),
-    Knob("ONLINE_FRAMING_BYTES", "int", 8, "online-sim framing per chunk and tensor", low=0, unit="bytes"),
+    Knob("ONLINE_FRAMING_BYTES", "int", 8, "online-sim framing per chunk and "
+                                           "tensor", low=0, unit="bytes"),
     Knob("ADAPTIVE_BLOCK_SEQ", "int", 64, "rows per predictor choice", low=1, unit="tokens"),
 )
 # fmt: on
@@ -318,7 +385,9 @@ SESSION_WIDE = frozenset({"BASE_OUT", "M3_FULL_RUNS", "M3_STORE_RUNS"})
 
 @dataclass(frozen=True)
 class Knobs:
-    """Effective values with their sources, in one suite; :meth:`for_case` applies what a case says."""
+    """Effective values with their sources, in one suite; :meth:`for_case` applies what a case
+    says.
+    """
 
     given: Mapping[str, tuple[KnobValue, str]]
     defaults: Mapping[str, tuple[KnobValue, str]] = field(default_factory=dict)
@@ -367,15 +436,26 @@ class Knobs:
         value = self[name]
         return value if isinstance(value, bool) else self.number(name) >= 0
 
-    def for_case(self, suite: str, defaults: Mapping[str, KnobValue], fixed: Mapping[str, KnobValue]) -> Knobs:
-        """These knobs as one case sees them: its defaults below the user's values, its defining values above them."""
-        below = {**suite_defaults(suite), **{name: (value, "case default") for name, value in defaults.items()}}
+    def for_case(
+        self, suite: str, defaults: Mapping[str, KnobValue], fixed: Mapping[str, KnobValue]
+    ) -> Knobs:
+        """These knobs as one case sees them: its defaults below the user's values, its defining
+        values above them.
+        """
+        below = {
+            **suite_defaults(suite),
+            **{name: (value, "case default") for name, value in defaults.items()},
+        }
         return Knobs(self.given, {**self.defaults, **below}, {**self.fixed, **fixed}, self.suite)
 
 
 def suite_defaults(suite: str) -> dict[str, tuple[KnobValue, str]]:
     """The defaults of one suite, with their source."""
-    return {knob.name: (knob.suites[suite], f"{suite} default") for knob in KNOBS.values() if suite in knob.suites}
+    return {
+        knob.name: (knob.suites[suite], f"{suite} default")
+        for knob in KNOBS.values()
+        if suite in knob.suites
+    }
 
 
 def resolve(  # noqa: PLR0913  one argument for each source
@@ -387,10 +467,11 @@ def resolve(  # noqa: PLR0913  one argument for each source
     suite: str = "",
     profile: Mapping[str, str] | None = None,
 ) -> Knobs:
-    """Merge the sources of user values; raises :class:`KnobError` for an unknown name or a bad value.
+    """Merge the sources of user values; raises :class:`KnobError` for an unknown name or a bad
+    value.
 
-    An empty environment variable counts as not set, as it does in the original's scripts. A knob that stands for
-    another one is that knob's value, unless the other one is given as well.
+    An empty environment variable counts as not set, as it does in the original's scripts. A knob
+    that stands for another one is that knob's value, unless the other one is given as well.
     """
     environment = {name: text for name, text in (environment or {}).items() if text}
     for name in environment:
@@ -406,12 +487,16 @@ def resolve(  # noqa: PLR0913  one argument for each source
         given.update({name: (KNOBS[name].parse(text), source) for name, text in pairs.items()})
     for name in SESSION_WIDE & given.keys():
         given.setdefault(KNOBS[name].within, given[name])
-    defaults = {name: (value, "runtime default") for name, value in (runtime_defaults or {}).items()}
+    defaults = {
+        name: (value, "runtime default") for name, value in (runtime_defaults or {}).items()
+    }
     return Knobs(given, {**defaults, **suite_defaults(suite)}, suite=suite)
 
 
 def check_together(knobs: Knobs) -> None:
-    """Raise :class:`KnobError` if the user's values contradict each other or lack one that they need."""
+    """Raise :class:`KnobError` if the user's values contradict each other or lack one that they
+    need.
+    """
     mode = knobs["DECODE_BASELINE_MODE"]
     if mode == "fixed" and knobs["DECODE_BASELINE"] is None:
         raise KnobError(f"DECODE_BASELINE_MODE=fixed {NEEDS_BASELINE}")
@@ -423,7 +508,8 @@ def check_together(knobs: Knobs) -> None:
 
 
 def scoped(knobs: Knobs, name: str) -> tuple[dict[str, KnobValue], dict[str, KnobValue]]:
-    """What a knob that stands for another one means for its case: values below, and values above the user's.
+    """What a knob that stands for another one means for its case: values below, and values above
+    the user's.
 
     It wins where it is given; else the user's value of the other knob does.
     """
@@ -432,7 +518,9 @@ def scoped(knobs: Knobs, name: str) -> tuple[dict[str, KnobValue], dict[str, Kno
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
-    """``NAME=VALUE`` texts as a mapping; raises :class:`KnobError` on a malformed one or an unknown name."""
+    """``NAME=VALUE`` texts as a mapping; raises :class:`KnobError` on a malformed one or an unknown
+    name.
+    """
     pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -447,19 +535,30 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
 def unknown(name: str) -> str:
     """The message for a name that no knob has, with the nearest one."""
     near = difflib.get_close_matches(name, KNOBS, n=1, cutoff=0.5)
-    return f"unknown knob {name}" + (f"; did you mean {near[0]}?" if near else "") + " (pytest-h2o knobs lists them)"
+    return (
+        f"unknown knob {name}"
+        + (f"; did you mean {near[0]}?" if near else "")
+        + " (pytest-h2o knobs lists them)"
+    )
 
 
 def misspelt(environment: Mapping[str, str]) -> list[str]:
     """A message for each variable that is nearly a knob, which nothing reads."""
-    near = {name: difflib.get_close_matches(name, KNOBS, n=1, cutoff=0.9) for name in environment.keys() - KNOBS}
+    near = {
+        name: difflib.get_close_matches(name, KNOBS, n=1, cutoff=0.9)
+        for name in environment.keys() - KNOBS
+    }
     return [
-        f"environment: {name} is no knob; did you mean {found[0]}?" for name, found in sorted(near.items()) if found
+        f"environment: {name} is no knob; did you mean {found[0]}?"
+        for name, found in sorted(near.items())
+        if found
     ]
 
 
 def engine_config(knobs: Knobs) -> dict[str, ConfigValue]:
-    """The ``kv_*`` keys of a launch with H2O and lossless on, ``-1`` (auto) values settled by the runtime mode."""
+    """The ``kv_*`` keys of a launch with H2O and lossless on, ``-1`` (auto) values settled by the
+    runtime mode.
+    """
     store = knobs["KV_LOSSLESS_RUNTIME_MODE"] == "store"
     automatic: dict[str, ConfigValue] = {
         "kv_lossless_front_sample_token_interval": 2 if store else 1,
@@ -482,4 +581,8 @@ def engine_config(knobs: Knobs) -> dict[str, ConfigValue]:
 
 def baseline_config() -> dict[str, ConfigValue]:
     """The keys of a launch with H2O and lossless off."""
-    return {"kv_h2o_enable": False, "kv_lossless_enable": False, "kv_lossless_runtime_enable": False}
+    return {
+        "kv_h2o_enable": False,
+        "kv_lossless_enable": False,
+        "kv_lossless_runtime_enable": False,
+    }

@@ -1,8 +1,11 @@
-"""Launches that something else recorded: other layouts of a run directory, read for judging without launching.
+"""Launches that something else recorded: other layouts of a run directory, read for judging without
+launching.
 
-Four layouts are known: ``launches.json`` (a list) or ``launch.json`` (one object), each with argv and exit codes;
-``manifest.json`` as the original sweep writes it; and a folder of ``*.log`` files, here or in ``logs``. What a file
-does not say stays unknown: without argv no particular row is expected, without an exit code a launch ended well.
+Four layouts are known: ``launches.json`` (a list) or ``launch.json`` (one object), each with argv
+and exit codes; ``manifest.json`` as the original sweep writes it; and a folder of ``*.log`` files,
+here or in ``logs``. What a file
+does not say stays unknown: without argv no particular row is expected, without an exit code a
+launch ended well.
 """
 
 from __future__ import annotations
@@ -18,20 +21,21 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from pytest_h2o.cases import Case, candidate_case, recorded_case
-from pytest_h2o.knobs import Knobs
-from pytest_h2o.prompts import Prompt, PromptSelection, bucket_of
-from pytest_h2o.results import Run, read_launch
+from pytest_h2o.plan.cases import Case, candidate_case, recorded_case
+from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.prompts import Prompt, PromptSelection, bucket_of
+from pytest_h2o.plan.specs import ConfigValue, LaunchSpec, Program
 from pytest_h2o.runs.ending import explain
 from pytest_h2o.runs.launcher import describe_exit
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run, read_launch
 from pytest_h2o.runs.store import ReplayStore
-from pytest_h2o.specs import ConfigValue, LaunchSpec, Program
 
 T = TypeVar("T")
 SIZE_LIMIT = 16 * 2**20
 MAX_ENTRIES = 10_000
-# Options of llm_bench that this reads, by every spelling; each multiplies the rows by its number of values.
+# Options of llm_bench that this reads, by every spelling; each multiplies the rows by its number of
+# values.
 OPTIONS = {
     "-a": "backend", "--backends": "backend", "-c": "precision", "--precision": "precision", "-t": "threads",
     "--threads": "threads", "--memory": "memory", "--power": "power", "-dyo": "dynamic", "-mr": "ratio",
@@ -40,11 +44,24 @@ OPTIONS = {
     "-n": "gens", "--n-gen": "gens", "-rep": "repeat", "--n-repeat": "repeat", "-kv": "demo", "--kv-cache": "demo",
     "-fp": "table", "--file-print": "table", "-m": "config", "--model": "config",
 }  # fmt: skip
-VARIANTS = ("config", "backend", "precision", "threads", "memory", "power", "dynamic", "ratio", "cores", "attention")
+VARIANTS = (
+    "config",
+    "backend",
+    "precision",
+    "threads",
+    "memory",
+    "power",
+    "dynamic",
+    "ratio",
+    "cores",
+    "attention",
+)
 
 
 class RecordingError(ValueError):
-    """A directory holds nothing that can be judged; the message names the file, the cause and the next step."""
+    """A directory holds nothing that can be judged; the message names the file, the cause and the
+    next step.
+    """
 
 
 class Entry(BaseModel):
@@ -57,7 +74,9 @@ class Entry(BaseModel):
 
 
 class ManifestEntry(BaseModel):
-    """One combination as the original sweep's ``manifest.json`` describes it; its other keys are in its config."""
+    """One combination as the original sweep's ``manifest.json`` describes it; its other keys are in
+    its config.
+    """
 
     run_id: str
     prompt_len: int
@@ -107,7 +126,9 @@ class Recording:
     def prompts(self) -> PromptSelection:
         """The recorded prompts; their texts are not at hand."""
         paths = [each.record.spec.prompt_file for each in self._of("llm_demo")]
-        return PromptSelection(tuple(Prompt(path, bucket_of(path.name), path.stem) for path in paths if path), ())
+        return PromptSelection(
+            tuple(Prompt(path, bucket_of(path.name), path.stem) for path in paths if path), ()
+        )
 
     @property
     def records(self) -> list[LaunchRecord]:
@@ -129,7 +150,11 @@ class Recording:
 
 def _joined(case: str, launches: Sequence[Recorded], directory: Path) -> Run:
     runs = [each.read(case) for each in launches]
-    problems = [problem for run in runs for problem in run.problems] if runs else [f"no such launch in {directory}"]
+    problems = (
+        [problem for run in runs for problem in run.problems]
+        if runs
+        else [f"no such launch in {directory}"]
+    )
     return Run(
         case,
         tuple(record for run in runs for record in run.launches),
@@ -139,9 +164,11 @@ def _joined(case: str, launches: Sequence[Recorded], directory: Path) -> Run:
 
 
 def is_own(directory: Path, *, sweep: bool) -> bool:
-    """Whether a directory holds the launches of a session's cases, or with ``sweep`` those of combinations.
+    """Whether a directory holds the launches of a session's cases, or with ``sweep`` those of
+    combinations.
 
-    What ``pytest-h2o bench`` and ``sweep`` write has a manifest: a recording of one case unless a preset names it.
+    What ``pytest-h2o bench`` and ``sweep`` write has a manifest: a recording of one case unless a
+    preset names it.
     """
     return _has_launches(directory) and (sweep or not (directory / "manifest.json").is_file())
 
@@ -156,7 +183,9 @@ def read_recording(directory: Path) -> Recording:
     launches = tuple(_launches(directory))
     if not launches:
         expected = "launches/, launches.json, launch.json, manifest.json or *.log"
-        raise RecordingError(f"{directory} holds none of {expected}; give the directory of an earlier run")
+        raise RecordingError(
+            f"{directory} holds none of {expected}; give the directory of an earlier run"
+        )
     return Recording(directory, launches)
 
 
@@ -171,7 +200,9 @@ def _launches(directory: Path) -> Iterator[Recorded]:
     elif (path := directory / "manifest.json").is_file():
         entries = _read(path, list[ManifestEntry])
         if all(entry.return_code is None for entry in entries) and not _logs(directory):
-            raise RecordingError(f"{path} is a plan, nothing was launched; run it without --dry-run")
+            raise RecordingError(
+                f"{path} is a plan, nothing was launched; run it without --dry-run"
+            )
         yield from (_from_manifest(directory, entry) for entry in entries)
     else:
         yield from (_from_log(directory, path) for path in _logs(directory)[:MAX_ENTRIES])
@@ -186,7 +217,9 @@ def _read(path: Path, kind: type[T]) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "file"
-        raise RecordingError(f"{path}: {place}: {first['msg']}; give the directory of an earlier run") from None
+        raise RecordingError(
+            f"{path}: {place}: {first['msg']}; give the directory of an earlier run"
+        ) from None
     if isinstance(content, list) and len(content) > MAX_ENTRIES:
         raise RecordingError(f"{path}: {len(content)} launches, at most {MAX_ENTRIES}")
     return content
@@ -202,7 +235,9 @@ def _from_argv(directory: Path, entry: Entry) -> Recorded:
     if Path(argv[0] if argv else "").name.startswith("llm_demo"):
         return _demo(directory, entry, argv)
     options = _options(argv)
-    prompts = [length for length in _integers(options.get("prompts", ["512"])) if length]  # 0 is skipped
+    prompts = [
+        length for length in _integers(options.get("prompts", ["512"])) if length
+    ]  # 0 is skipped
     gens = [length for length in _integers(options.get("gens", ["128"])) if length]
     demo_table = options.get("demo", ["false"])[-1] == "true"
     copies = prod(len(options.get(name, [""])) for name in VARIANTS)
@@ -212,22 +247,35 @@ def _from_argv(directory: Path, entry: Entry) -> Recorded:
         program="llm_bench",
         arm=directory.name,
         replicate=1,
-        config=_config(directory, [entry.run_id, *(Path(path).stem for path in options.get("config", []))]),
+        config=_config(
+            directory, [entry.run_id, *(Path(path).stem for path in options.get("config", []))]
+        ),
         prompt_tokens=next(iter(prompts), None),
         gen_tokens=next(iter(gens), 0),
         repeat=next(iter(_integers(options.get("repeat", ["5"]))), None),
         threads=next(iter(_integers(options.get("threads", ["4"]))), 4),
-        backend=backend if (backend := options.get("backend", ["cpu"])[0]) in ("metal", "opencl") else "cpu",
+        backend=backend
+        if (backend := options.get("backend", ["cpu"])[0]) in ("metal", "opencl")
+        else "cpu",
     )
     printed = _find(directory, Path(options["table"][-1]).name) if "table" in options else None
     stdout = _find(directory, f"{stem}.stdout", "stdout")
-    return Recorded(_record(spec, directory, entry, table=printed or stdout, stdout=stdout, stem=stem), labels)
+    return Recorded(
+        _record(spec, directory, entry, table=printed or stdout, stdout=stdout, stem=stem), labels
+    )
 
 
 def _without_launcher(argv: list[str]) -> list[str]:
-    """The words from the program on: ``taskset -c 0,1`` and the like have options that look like the program's."""
+    """The words from the program on: ``taskset -c 0,1`` and the like have options that look like
+    the program's.
+    """
     return next(
-        (argv[at:] for at, word in enumerate(argv) if Path(word).name.startswith(("llm_bench", "llm_demo"))), argv
+        (
+            argv[at:]
+            for at, word in enumerate(argv)
+            if Path(word).name.startswith(("llm_bench", "llm_demo"))
+        ),
+        argv,
     )
 
 
@@ -244,7 +292,9 @@ def _demo(directory: Path, entry: Entry, argv: list[str]) -> Recorded:
     )
     stdout = _find(directory, f"{prompt.stem}.stdout", "stdout")
     record = _record(spec, directory, entry, table=stdout, stdout=stdout, stem=prompt.stem)
-    words = chain.from_iterable(word.split("=", 1) if word.startswith("--") else [word] for word in argv[3:])
+    words = chain.from_iterable(
+        word.split("=", 1) if word.startswith("--") else [word] for word in argv[3:]
+    )
     named = [value for word, value in pairwise(words) if word == "--metrics-jsonl"]
     record = replace(record, metrics=_find(directory, f"{prompt.stem}.metrics.jsonl", *named[-1:]))
     return Recorded(record, (prompt.stem,))
@@ -262,13 +312,20 @@ def _from_manifest(directory: Path, entry: ManifestEntry) -> Recorded:
     table = _find(directory, f"{Path(entry.run_id).name}.log")
     stdout = _find(directory, f"{Path(entry.run_id).name}.stdout")
     ended = Entry(returncode=entry.return_code)
-    return Recorded(_record(spec, directory, ended, table=table, stdout=stdout, stem=entry.run_id), (spec.label,))
+    return Recorded(
+        _record(spec, directory, ended, table=table, stdout=stdout, stem=entry.run_id),
+        (spec.label,),
+    )
 
 
 def _from_log(directory: Path, path: Path) -> Recorded:
     """A log of unknown origin: it may hold a table alone, or all that a program printed."""
     spec = LaunchSpec(
-        program="llm_bench", arm=directory.name, replicate=1, config=_config(directory, [path.stem]), gen_tokens=0
+        program="llm_bench",
+        arm=directory.name,
+        replicate=1,
+        config=_config(directory, [path.stem]),
+        gen_tokens=0,
     )
     stdout = path.with_suffix(".stdout")
     out = stdout if stdout.is_file() else path
@@ -299,7 +356,9 @@ def _record(  # noqa: PLR0913  the files of a launch
 
 
 def _find(directory: Path, *names: str) -> Path:
-    """The first of ``names`` that is a file here, in ``logs`` or in ``configs``; else where it would be."""
+    """The first of ``names`` that is a file here, in ``logs`` or in ``configs``; else where it
+    would be.
+    """
     for name in map(_base, names):
         for folder in (directory, directory / "logs", directory / "configs"):
             if (folder / name).is_file():
@@ -313,7 +372,10 @@ def _base(name: str) -> str:
 
 def _config(directory: Path, stems: Iterable[str]) -> Mapping[str, ConfigValue]:
     """The ``kv_*`` keys of the launch's config, as far as it was kept."""
-    path = next((path for stem in stems if stem and (path := _find(directory, f"{stem}.json")).is_file()), None)
+    path = next(
+        (path for stem in stems if stem and (path := _find(directory, f"{stem}.json")).is_file()),
+        None,
+    )
     if path is None or path.stat().st_size > SIZE_LIMIT:
         return {}
     try:
@@ -322,11 +384,17 @@ def _config(directory: Path, stems: Iterable[str]) -> Mapping[str, ConfigValue]:
         return {}
     if not isinstance(content, dict):
         return {}
-    return {k: v for k, v in content.items() if k.startswith("kv_") and isinstance(v, bool | int | float | str)}
+    return {
+        k: v
+        for k, v in content.items()
+        if k.startswith("kv_") and isinstance(v, bool | int | float | str)
+    }
 
 
 def _options(argv: Sequence[str]) -> dict[str, list[str]]:
-    """The values of the options that are known here; the program adds up lists that are given twice."""
+    """The values of the options that are known here; the program adds up lists that are given
+    twice.
+    """
     values: dict[str, list[str]] = {}
     for word, value in pairwise(argv):
         if name := OPTIONS.get(word.replace("_", "-") if word.startswith("--") else word):

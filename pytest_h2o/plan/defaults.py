@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_h2o.knobs import KnobValue
-from pytest_h2o.suites import Kit
+from pytest_h2o.plan.knobs import KnobValue
+from pytest_h2o.plan.suites import Kit
 
-# The embedded runtime prints every metric, so what is optional elsewhere is required of it. It is there to be tried on
-# any machine, where single launches differ by more than a target, so it is compared in pairs in every suite. Its decode
-# studies take the launches that the other gates look at, and decide at the first look or soon after; only a
-# machine with many programs to a core needs the budget.
+# The embedded runtime prints every metric, so what is optional elsewhere is required of it. It is
+# there to be tried on any machine, where single launches differ by more than a target, so it is
+# compared in pairs in every suite. Its decode studies take the launches that the other gates look
+# at, and decide at the first look or soon after; only a machine with many programs to a core needs
+# the budget.
 EMBEDDED: Mapping[str, KnobValue] = {
     "THREADS": 2,
     "REPEAT": 2,
@@ -35,5 +36,7 @@ V5: Mapping[str, KnobValue] = {
 
 
 def defaults_for(runtime: str, kit: Kit = "v6") -> dict[str, KnobValue]:
-    """The preferred values for a runtime by name and a version of the kit, which has the last word."""
+    """The preferred values for a runtime by name and a version of the kit, which has the last
+    word.
+    """
     return {**(EMBEDDED if runtime == "embedded" else {}), **(V5 if kit == "v5" else {})}

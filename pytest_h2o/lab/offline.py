@@ -10,15 +10,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pytest_h2o.cases import FULL_EVAL
-from pytest_h2o.gating import Evidence, Measured
-from pytest_h2o.lab import Lab
+from pytest_h2o.lab.lab import Lab
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
+from pytest_h2o.plan.cases import FULL_EVAL
+from pytest_h2o.verdict import Evidence, Measured
 
 LOSSLESS = "the blocks decode to what they encode"
 ONLINE_FILES = ("online_sim", "online_grouped", "online")
-FILES = {"online_sim": ONLINE_FILES, "full_eval": ("full_eval", *ONLINE_FILES), "upper_bound": ("upper_bound", "upper")}
+FILES = {
+    "online_sim": ONLINE_FILES,
+    "full_eval": ("full_eval", *ONLINE_FILES),
+    "upper_bound": ("upper_bound", "upper"),
+}
 SIZE_LIMIT = 16 * 2**20
 
 
@@ -26,7 +30,9 @@ Number = Annotated[float, Field(ge=0)] | None
 
 
 class OfflineResult(BaseModel):
-    """What gates read of a result; the original evaluator's has no shares, ``verified`` nor ``lossless``."""
+    """What gates read of a result; the original evaluator's has no shares, ``verified`` nor
+    ``lossless``.
+    """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -46,17 +52,23 @@ class OfflineResult(BaseModel):
     lossless: bool | None = None
 
     def shares(self) -> dict[str, float]:
-        """The evaluated share as far as the original's counts tell: of a grouped result, a failure is a whole group."""
+        """The evaluated share as far as the original's counts tell: of a grouped result, a failure
+        is a whole group.
+        """
         failed = self.skip_reasons.get("compression_failed", 0)
         wanted = self.selected_entries + self.skipped_entries - failed
         units = self.aggregate_groups or self.selected_entries
-        share = (1 - failed / units) * self.selected_entries / wanted if units and wanted > 0 else 0.0
+        share = (
+            (1 - failed / units) * self.selected_entries / wanted if units and wanted > 0 else 0.0
+        )
         return {"evaluated_share": max(0.0, share), "evaluated_byte_share": max(0.0, share)}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An offline result, its file, and why there is none; ``values`` has the keys of the result JSON."""
+    """An offline result, its file, and why there is none; ``values`` has the keys of the result
+    JSON.
+    """
 
     values: Mapping[str, Any]
     source: Path | None = None
@@ -65,7 +77,13 @@ class Evaluation:
     def measure(self, metric: str, unit: str = "ratio") -> Measured:
         """One number of the result."""
         value = self.values.get(metric)
-        shown = ("evaluated_entries", "skipped_entries", "raw_bytes", "compressed_bytes", "container_bytes")
+        shown = (
+            "evaluated_entries",
+            "skipped_entries",
+            "raw_bytes",
+            "compressed_bytes",
+            "container_bytes",
+        )
         return Measured(
             metric=metric,
             value=None if value is None else float(value),
@@ -76,14 +94,23 @@ class Evaluation:
         )
 
     def share(self) -> Measured:
-        """The evaluated share of the dump, by entries or by bytes, whichever is less; skipped entries by reason."""
-        by = min(("evaluated_share", "evaluated_byte_share"), key=lambda name: self.values.get(name, 0.0))
-        reasons = tuple((f"skipped, {reason}", str(n)) for reason, n in self.values.get("skip_reasons", {}).items())
+        """The evaluated share of the dump, by entries or by bytes, whichever is less; skipped
+        entries by reason.
+        """
+        by = min(
+            ("evaluated_share", "evaluated_byte_share"), key=lambda name: self.values.get(name, 0.0)
+        )
+        reasons = tuple(
+            (f"skipped, {reason}", str(n))
+            for reason, n in self.values.get("skip_reasons", {}).items()
+        )
         return replace(self.measure(by, "share"), rows=reasons)
 
     @property
     def evidence(self) -> list[Evidence]:
-        """What is known about the truth of the ratio; nothing needs to be said of a result of our own."""
+        """What is known about the truth of the ratio; nothing needs to be said of a result of our
+        own.
+        """
         if self.missing or not self.foreign:
             return []
         if failed := self.values["skip_reasons"].get("compression_failed"):
@@ -94,15 +121,21 @@ class Evaluation:
 
     @property
     def foreign(self) -> bool:
-        """Whether the original evaluator computed the result; ours says whether it decoded and compared."""
+        """Whether the original evaluator computed the result; ours says whether it decoded and
+        compared.
+        """
         return "verified" not in self.values
 
 
 def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_bound"]) -> Evaluation:
-    """The evaluation of the session's KV dump as a runtime would code it (in v5's chunks for full_eval), or a bound."""
+    """The evaluation of the session's KV dump as a runtime would code it (in v5's chunks for
+    full_eval), or a bound.
+    """
     dump, reason = lab.kv_dump()
     if dump is None:
-        return (read_results(lab.replay, kind) if lab.replay else None) or Evaluation({}, missing=reason)
+        return (read_results(lab.replay, kind) if lab.replay else None) or Evaluation(
+            {}, missing=reason
+        )
     from pytest_h2o.offline.evaluate import evaluate  # noqa: PLC0415  numpy and zstd: few sessions come here
 
     name = f"offline_lossless_{kind}.json"
@@ -115,10 +148,16 @@ def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_boun
 
 
 def absent_layers(lab: Lab, dump: Path, values: Mapping[str, Any]) -> str:
-    """Which front layers a program left out of the dump that it was launched for; one that is given may be a part."""
+    """Which front layers a program left out of the dump that it was launched for; one that is given
+    may be a part.
+    """
     front = range(0 if lab.knobs.text("DUMP_DIR") else lab.knobs.integer("KV_LOSSLESS_FRONT_N"))
     absent = [str(layer) for layer in front if layer not in values["selected_layers"]]
-    return f"{dump} holds nothing of layer {', '.join(absent)}; the program must dump every layer" if absent else ""
+    return (
+        f"{dump} holds nothing of layer {', '.join(absent)}; the program must dump every layer"
+        if absent
+        else ""
+    )
 
 
 def read_results(directory: Path, kind: str) -> Evaluation | None:
@@ -141,11 +180,17 @@ def _read_result(path: Path, kind: str) -> Evaluation:
         missing = f"{path}: entry_mode {result.entry_mode}; a runtime codes chunks"
     elif not result.compressed_bytes or not result.raw_bytes:
         missing = f"{path}: nothing was evaluated"
-    elif not math.isclose(result.raw_bytes / result.compressed_bytes, result.lossless_ratio, abs_tol=0.01):
+    elif not math.isclose(
+        result.raw_bytes / result.compressed_bytes, result.lossless_ratio, abs_tol=0.01
+    ):
         missing = f"{path}: lossless_ratio {result.lossless_ratio} is not raw over compressed bytes"
     else:
         missing = ""
-    return Evaluation({**result.shares(), **result.model_dump(exclude_unset=True, exclude_none=True)}, path, missing)
+    return Evaluation(
+        {**result.shares(), **result.model_dump(exclude_unset=True, exclude_none=True)},
+        path,
+        missing,
+    )
 
 
 def _options(lab: Lab, kind: str) -> OfflineOptions:

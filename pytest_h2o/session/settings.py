@@ -1,4 +1,6 @@
-"""What the user set, from the command line, the environment, a profile and the ini file, read once per process."""
+"""What the user set, from the command line, the environment, a profile and the ini file, read once
+per process.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,22 @@ from typing import Any
 import pytest
 
 from pytest_h2o.data import bundled, project_ini
-from pytest_h2o.defaults import defaults_for
-from pytest_h2o.knobs import KNOBS, KnobError, Knobs, check_together, parse_assignments, resolve
-from pytest_h2o.recordings import is_own
+from pytest_h2o.lab.recordings import is_own
+from pytest_h2o.plan.defaults import defaults_for
+from pytest_h2o.plan.knobs import (
+    KNOBS,
+    KnobError,
+    Knobs,
+    check_together,
+    parse_assignments,
+    resolve,
+)
+from pytest_h2o.plan.suites import named, selected
 from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError, find_runtime, named_by
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.runtimes.profile import Profile, find_profile, read_profile
 from pytest_h2o.runtimes.programs import absolute
-from pytest_h2o.suites import named, selected
 
 # Only a conftest.py is read before the workers start, so only it can tell that there will be gates.
 OWN_GATES = """gates of your own run in workers if a conftest.py beside them, or above, has these lines:
@@ -41,7 +50,9 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The runtime with its launcher, the knobs, and the prompt directory with its source; paths are absolute."""
+    """The runtime with its launcher, the knobs, and the prompt directory with its source; paths are
+    absolute.
+    """
 
     runtime: Runtime
     knobs: Knobs
@@ -59,7 +70,10 @@ def read_settings(config: pytest.Config) -> Settings:
     try:
         profile = _profile(config, ini, directory)
         launcher = config.getoption("h2o_launcher")
-        words = [*config.getoption("h2o_set"), *([] if launcher is None else [f"H2O_LAUNCHER={launcher}"])]
+        words = [
+            *config.getoption("h2o_set"),
+            *([] if launcher is None else [f"H2O_LAUNCHER={launcher}"]),
+        ]
         assigned, paths = parse_assignments(words), ini_paths(ini)
         options = {name: config.getoption(name) or assigned.get(name.upper()) for name in INI_PATHS}
         runtime = find_runtime(
@@ -77,14 +91,18 @@ def read_settings(config: pytest.Config) -> Settings:
         check_together(knobs)
         _check_paths(knobs)
         prompts = named_by("prompt_dir", options["prompt_dir"], os.environ, profile, paths)
-        prompt_dir, source = prompts[0] if prompts else (bundled("prompts"), "the prompts that ship")
+        prompt_dir, source = (
+            prompts[0] if prompts else (bundled("prompts"), "the prompts that ship")
+        )
         return Settings(placed(runtime, knobs), knobs, absolute(prompt_dir, directory), source)
     except (KnobError, RuntimeSetupError) as error:
         raise pytest.UsageError(str(error)) from error
 
 
 def _tested(config: pytest.Config, runtime: Runtime) -> str:
-    """The name of the runtime whose defaults hold: in a replay the recorded one's, empty where that is not known."""
+    """The name of the runtime whose defaults hold: in a replay the recorded one's, empty where that
+    is not known.
+    """
     if not (replay := config.getoption("h2o_replay")):
         return runtime.name
     if not is_own(Path(replay), sweep=bool(config.getoption("h2o_preset"))):
@@ -94,7 +112,9 @@ def _tested(config: pytest.Config, runtime: Runtime) -> str:
 
 
 def ini_values(config: pytest.Config) -> dict[str, Any]:
-    """This plugin's values in the ini file; a worker takes the controller's, whichever file it reads itself."""
+    """This plugin's values in the ini file; a worker takes the controller's, whichever file it
+    reads itself.
+    """
     if hasattr(config, "workerinput"):
         if "h2o_ini" not in config.workerinput:
             raise pytest.UsageError(OWN_GATES)
@@ -111,7 +131,9 @@ def ini_values(config: pytest.Config) -> dict[str, Any]:
 
 
 def ini_paths(ini: Mapping[str, Any]) -> dict[str, str]:
-    """The programs and directories among :func:`ini_values`, by their own names or as knobs in ``h2o_set``."""
+    """The programs and directories among :func:`ini_values`, by their own names or as knobs in
+    ``h2o_set``.
+    """
     in_set = parse_assignments(ini["h2o_set"])
     return {name: ini.get(name) or in_set.get(name.upper(), "") for name in INI_PATHS}
 
@@ -125,44 +147,70 @@ def _check_paths(knobs: Knobs) -> None:
 
 
 def _check_nearest(config: pytest.Config) -> None:
-    """Raise UsageError if the ini file of the working directory has settings of ours and pytest reads another, or none.
+    """Raise UsageError if the ini file of the working directory has settings of ours and pytest
+    reads another, or none.
 
-    It looks beside the gates, which lie elsewhere when they are an installed package's, or another checkout's.
+    It looks beside the gates, which lie elsewhere when they are an installed package's, or another
+    checkout's.
     """
     near = project_ini(config.invocation_params.dir)
-    if near is None or config.getoption("inifilename") or (config.inipath and near.samefile(config.inipath)):
+    if (
+        near is None
+        or config.getoption("inifilename")
+        or (config.inipath and near.samefile(config.inipath))
+    ):
         return
     if named := OURS.search(near.read_text("utf-8", errors="replace")):
         read = config.inipath or "no ini file"
         raise pytest.UsageError(
-            f"{near} sets {named[1]}, but pytest read {read}, since it looks beside the gates; add -c {near}, "
+            f"{near} sets {named[1]}, but pytest read {read}, since it looks beside the gates; "
+            f"add -c {near}, "
             "or run pytest-h2o SUITE"
         )
 
 
 def _check_names(config: pytest.Config) -> None:
-    """Raise UsageError for a name of ours, or of a knob, that pytest passes over in the ini file."""
-    # pytest has no public way to names that nobody declared; it keeps them as one or the other of these.
+    """Raise UsageError for a name of ours, or of a knob, that pytest passes over in the ini
+    file.
+    """
+    # pytest has no public way to names that nobody declared; it keeps them as one or the other of
+    # these.
     for name in vars(config).get("_inicfg") or vars(config).get("inicfg", ()):
         if name.lower() in INI_NAMES and name not in INI_NAMES:
-            raise pytest.UsageError(f"{config.inipath}: {name} is written {name.lower()} in an ini file")
+            raise pytest.UsageError(
+                f"{config.inipath}: {name} is written {name.lower()} in an ini file"
+            )
         if name in KNOBS:
-            raise pytest.UsageError(f"{config.inipath}: {name} is a knob; give it as a line of h2o_set: {name}=VALUE")
+            raise pytest.UsageError(
+                f"{config.inipath}: {name} is a knob; give it as a line of h2o_set: {name}=VALUE"
+            )
 
 
 def rerun_command(config: pytest.Config, item: pytest.Item) -> str:
-    """The command that repeats one gate with this session's options, from the directory it was started in."""
+    """The command that repeats one gate with this session's options, from the directory it was
+    started in.
+    """
     directory = config.invocation_params.dir
     path = item.path.relative_to(directory) if item.path.is_relative_to(directory) else item.path
     words = ["pytest", f"{path}::{item.nodeid.partition('::')[2]}"]
     if suite := named(config.getoption("markexpr")):  # it has defaults of its own
         words += ["-m", suite]
-    inipath = Path(config.workerinput["h2o_inipath"]) if hasattr(config, "workerinput") else config.inipath
+    inipath = (
+        Path(config.workerinput["h2o_inipath"])
+        if hasattr(config, "workerinput")
+        else config.inipath
+    )
     if inipath and inipath.is_file() and not item.path.is_relative_to(inipath.parent):
         words += ["-c", str(inipath)]
     for name in OPTIONS:
         value = config.getoption(name)
-        given = value if isinstance(value, list) else [value] if value not in (None, "auto", "v6") else []
+        given = (
+            value
+            if isinstance(value, list)
+            else [value]
+            if value not in (None, "auto", "v6")
+            else []
+        )
         words += [f"--{name.replace('_', '-')}={each}" for each in given]
     return shlex.join(words)
 

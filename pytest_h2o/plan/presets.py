@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from pytest_h2o.data import bundled
-from pytest_h2o.knobs import Knobs
-from pytest_h2o.specs import ConfigValue, LaunchSpec
+from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 
 Lengths = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 Counts = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -51,7 +51,9 @@ class PresetError(ValueError):
 
 
 class Preset(BaseModel):
-    """One preset file. Lists are sweep dimensions; a missing key has the original sweep's default."""
+    """One preset file. Lists are sweep dimensions; a missing key has the original sweep's
+    default.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -66,14 +68,18 @@ class Preset(BaseModel):
     h2o_update_intervals: Lengths = [16]
     h2o_trigger_min_tokens: Lengths = [512]
     h2o_target_lossy_ratios: Ratios = [3.0]
-    h2o_target_lossy_ratio: Annotated[float, Field(ge=1)] | None = None  # of older files, in place of the list
+    h2o_target_lossy_ratio: Annotated[float, Field(ge=1)] | None = (
+        None  # of older files, in place of the list
+    )
     h2o_layer_start: Annotated[int, Field(ge=0)] = 2
     h2o_layer_end: Annotated[int, Field(ge=-1)] = -1
     h2o_target_mode: Literal["adaptive", "static"] = "adaptive"
     h2o_log_stats: bool = False
     kv_lossless_enable: bool = False
     kv_lossless_runtime_enable: bool = False
-    kv_lossless_scope: Literal["none", "front_n", "h2o_kept", "front_n_and_h2o_kept"] = "front_n_and_h2o_kept"
+    kv_lossless_scope: Literal["none", "front_n", "h2o_kept", "front_n_and_h2o_kept"] = (
+        "front_n_and_h2o_kept"
+    )
     kv_lossless_front_n: Annotated[int, Field(ge=0)] = 2
     kv_lossless_codec: Literal["none", "gear_delta"] = "none"
     kv_lossless_runtime_mode: Literal["full", "store", "probe"] = "full"
@@ -119,18 +125,26 @@ def load_preset(name: str) -> Preset:
     path = Path(name) if name.endswith(".json") else bundled("presets") / f"{name}.json"
     try:
         with path.open("rb") as file:
-            preset = Preset.model_validate_json(file.read(SIZE_LIMIT))  # cut off, a larger one is no JSON
+            preset = Preset.model_validate_json(
+                file.read(SIZE_LIMIT)
+            )  # cut off, a larger one is no JSON
     except FileNotFoundError:
-        raise PresetError(f"{path}: no such preset; there are {', '.join(preset_names())}") from None
+        raise PresetError(
+            f"{path}: no such preset; there are {', '.join(preset_names())}"
+        ) from None
     except OSError as error:
-        raise PresetError(f"{path}: cannot be read: {error.strerror}; give a JSON file or a preset's name") from None
+        raise PresetError(
+            f"{path}: cannot be read: {error.strerror}; give a JSON file or a preset's name"
+        ) from None
     except ValidationError as error:
         raise PresetError(f"{path}: {_describe(error)}") from None
     return _of_size(preset, str(path))
 
 
 def preset_of(texts: Mapping[str, str]) -> Preset:
-    """A preset from texts by key, lists comma separated; raises :class:`PresetError` naming the option."""
+    """A preset from texts by key, lists comma separated; raises :class:`PresetError` naming the
+    option.
+    """
     lists = {name for name, field in Preset.model_fields.items() if isinstance(field.default, list)}
     values = {
         name: [part.strip() for part in text.split(",") if part.strip()] if name in lists else text
@@ -144,7 +158,9 @@ def preset_of(texts: Mapping[str, str]) -> Preset:
 
 def _of_size(preset: Preset, source: str) -> Preset:
     if (size := math.prod(map(len, preset.dimensions.values()))) > MAX_COMBINATIONS:
-        raise PresetError(f"{source}: {size} combinations, at most {MAX_COMBINATIONS}; give shorter lists")
+        raise PresetError(
+            f"{source}: {size} combinations, at most {MAX_COMBINATIONS}; give shorter lists"
+        )
     return preset
 
 
@@ -153,7 +169,10 @@ def _describe(error: ValidationError) -> str:
     empty = [str(item["loc"][0]) for item in error.errors() if item["type"] == "too_short"]
     words = [f"Empty sweep dimension: {', '.join(empty)}"] if empty else []
     others = [item for item in error.errors() if item["type"] != "too_short"]
-    return "; ".join(words + [f"{'.'.join(map(str, item['loc'])) or 'file'}: {_message(item)}" for item in others])
+    return "; ".join(
+        words
+        + [f"{'.'.join(map(str, item['loc'])) or 'file'}: {_message(item)}" for item in others]
+    )
 
 
 def _message(item: ErrorDetails) -> str:
@@ -204,7 +223,9 @@ def expand(  # noqa: PLR0913  what the original's command line adds to a preset
 
 
 def combinations(preset: str | Preset, knobs: Knobs, **disabled: bool) -> list[LaunchSpec]:
-    """Every combination of a preset, or of one by name, launched as the knobs say; raises :class:`PresetError`."""
+    """Every combination of a preset, or of one by name, launched as the knobs say; raises
+    :class:`PresetError`.
+    """
     return list(
         expand(
             load_preset(preset) if isinstance(preset, str) else preset,
@@ -218,7 +239,9 @@ def combinations(preset: str | Preset, knobs: Knobs, **disabled: bool) -> list[L
 
 
 def distinct(specs: Iterable[LaunchSpec]) -> dict[str, LaunchSpec]:
-    """For each arm the first spec that the engine runs in the same way: it ignores one ratio in each target mode."""
+    """For each arm the first spec that the engine runs in the same way: it ignores one ratio in
+    each target mode.
+    """
     first: dict[str, LaunchSpec] = {}
     return {spec.arm: first.setdefault(_heeded(spec).key, spec) for spec in specs}
 

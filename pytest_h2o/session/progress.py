@@ -26,7 +26,9 @@ class ProgressPrinter:
         self._quiet_until = 0.0
 
     def show(self, kind: str, name: str, seconds: float, total: int) -> None:
-        """``kind`` is an event of :class:`RunStore`; while nothing ends, a line now and then is enough."""
+        """``kind`` is an event of :class:`RunStore`; while nothing ends, a line now and then is
+        enough.
+        """
         self.started += kind in ("start", "reuse")
         self.reused += kind == "reuse"
         count = f"{self.started}/{max(total, self.started)}" if total else f"{self.started}"
@@ -38,7 +40,9 @@ class ProgressPrinter:
             "reuse": f"[{count}] {name}: taken over",
         }
         idle = kind in ("tick", "wait")
-        if (kind in ("start", "reuse") and not self._verbose()) or (idle and time.monotonic() < self._quiet_until):
+        if (kind in ("start", "reuse") and not self._verbose()) or (
+            idle and time.monotonic() < self._quiet_until
+        ):
             return
         self._quiet_until = time.monotonic() + EVERY_S
         self._write(texts[kind])
@@ -58,7 +62,9 @@ class ProgressPrinter:
 
 
 def append_event(root: Path, kind: str, name: str, seconds: float) -> None:
-    """Tell the controlling process of a launch, if the disk has room; appended lines of this size are not torn."""
+    """Tell the controlling process of a launch, if the disk has room; appended lines of this size
+    are not torn.
+    """
     with suppress(OSError), (root / EVENTS_FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps({"kind": kind, "name": name, "seconds": round(seconds, 3)}) + "\n")
 

@@ -15,7 +15,9 @@ LEAST_FREE_BYTES = 64 * 2**20
 
 
 def create_session_dir(base: Path) -> Path:
-    """Create ``base/2026-01-31_12-00-00`` (local time; ``-2``, ``-3`` ... if taken) and point ``base/latest`` to it."""
+    """Create ``base/2026-01-31_12-00-00`` (local time; ``-2``, ``-3`` ... if taken) and point
+    ``base/latest`` to it.
+    """
     base.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for number in count(1):
@@ -30,7 +32,8 @@ def create_session_dir(base: Path) -> Path:
 def point_latest(directory: Path) -> None:
     """Point ``latest`` beside ``directory`` to it.
 
-    Best effort: a convenience, impossible on some file systems; a real directory of that name stays.
+    Best effort: a convenience, impossible on some file systems; a real directory of that name
+        stays.
     """
     link = directory.with_name(f".latest-{os.getpid()}")
     with suppress(OSError):
@@ -41,9 +44,15 @@ def point_latest(directory: Path) -> None:
 
 
 def check_room(root: Path) -> None:
-    """Raise :class:`RuntimeSetupError` unless a run directory can be made at ``root``, with 64 MiB for its files."""
+    """Raise :class:`RuntimeSetupError` unless a run directory can be made at ``root``, with 64 MiB
+    for its files.
+    """
     existing = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise RuntimeSetupError(f"{existing} is not a directory that can be written to; give another with --h2o-out")
+        raise RuntimeSetupError(
+            f"{existing} is not a directory that can be written to; give another with --h2o-out"
+        )
     if (free := shutil.disk_usage(existing).free) < LEAST_FREE_BYTES:
-        raise RuntimeSetupError(f"{existing}: {free >> 20} MiB are free and 64 are needed; give another with --h2o-out")
+        raise RuntimeSetupError(
+            f"{existing}: {free >> 20} MiB are free and 64 are needed; give another with --h2o-out"
+        )

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from pytest_h2o.gating import Measured
 from pytest_h2o.metrics import METRICS, Sample, number
 from pytest_h2o.parsers.bench_table import Table, read_tables
 from pytest_h2o.parsers.demo import read_demo
@@ -17,6 +16,7 @@ from pytest_h2o.parsers.loglines import LogFacts, read_log_facts
 from pytest_h2o.parsers.rows import ParseError, Row
 from pytest_h2o.runs.ending import what_it_said
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.verdict import Measured
 
 MAX_RATIO = 1e6
 SHOWN = 3
@@ -26,7 +26,9 @@ UNITS = {metric.name: metric.unit for metric in METRICS}
 
 @dataclass(frozen=True)
 class Run:
-    """A case's launches and the rows read from them; ``problems`` says in words what makes it unusable."""
+    """A case's launches and the rows read from them; ``problems`` says in words what makes it
+    unusable.
+    """
 
     case: str
     launches: tuple[LaunchRecord, ...]
@@ -35,10 +37,15 @@ class Run:
 
     @property
     def source(self) -> Path | None:
-        """The file of the first row, or where the first launch without one left its output, if there are problems."""
+        """The file of the first row, or where the first launch without one left its output, if
+        there are problems.
+        """
         read = {row.source for row in self.rows}
         broken = [record for record in self.launches if not read & {record.table, record.stdout}]
-        places = [*(_place(record) for record in broken if self.problems), *(row.source for row in self.rows)]
+        places = [
+            *(_place(record) for record in broken if self.problems),
+            *(row.source for row in self.rows),
+        ]
         return places[0] if places else None
 
     def highest(self, metric: str) -> Measured:
@@ -54,36 +61,62 @@ class Run:
         return self._choose(metric, min if every_row else max)
 
     def best_sum(self, *metrics: str, every_row: bool) -> Measured:
-        """The largest sum of several metrics in one row, or the smallest where every row must do."""
+        """The largest sum of several metrics in one row, or the smallest where every row must
+        do.
+        """
         missing = next((text for metric in metrics if (text := self.missing(metric))), "")
-        values = [sum(row.samples[metric].mean for metric in metrics) for row in self.rows if not missing]
-        return self._of_rows(" + ".join(metrics), values, UNITS[metrics[0]], missing, every_row=every_row)
+        values = [
+            sum(row.samples[metric].mean for metric in metrics) for row in self.rows if not missing
+        ]
+        return self._of_rows(
+            " + ".join(metrics), values, UNITS[metrics[0]], missing, every_row=every_row
+        )
 
     def best_of(self, metric: str, other: str, *, every_row: bool) -> Measured:
-        """:meth:`best`, where rows that show nothing of ``metric`` count by what they show of ``other``, if printed."""
+        """:meth:`best`, where rows that show nothing of ``metric`` count by what they show of
+        ``other``, if printed.
+        """
         missing = self.missing(metric)
         values = [_first_positive(row, metric, other) for row in self.rows if not missing]
         return self._of_rows(metric, values, UNITS[metric], missing, every_row=every_row)
 
     def ceiling(self, *, every_row: bool) -> Measured:
-        """The lossy ratio that protected tokens and whole blocks leave room for, or a larger one that was reached.
+        """The lossy ratio that protected tokens and whole blocks leave room for, or a larger one
+        that was reached.
 
         The keep shares are those of the last trigger, the ratio may be that of others.
         """
         metrics = ("h2o_floor_keep", "h2o_quantized_keep", "h2o_lossy")
         missing = next((text for metric in metrics if (text := self.missing(metric))), "")
-        numbers = [[row.samples[metric].mean for metric in metrics] for row in self.rows if not missing]
-        values = [max(1 / max(floor, quantized, 1e-9), lossy) for floor, quantized, lossy in numbers]
-        found = self._of_rows("lossy ratio within reach", values, "ratio", missing, every_row=every_row)
-        limits = {value: _what_limits(*shares) for value, (*shares, _) in zip(values, numbers, strict=True)}
+        numbers = [
+            [row.samples[metric].mean for metric in metrics] for row in self.rows if not missing
+        ]
+        values = [
+            max(1 / max(floor, quantized, 1e-9), lossy) for floor, quantized, lossy in numbers
+        ]
+        found = self._of_rows(
+            "lossy ratio within reach", values, "ratio", missing, every_row=every_row
+        )
+        limits = {
+            value: _what_limits(*shares)
+            for value, (*shares, _) in zip(values, numbers, strict=True)
+        }
         return replace(found, limits=limits.get(found.value or 0.0, ""))
 
     def rows_with(self, *metrics: str) -> Measured:
         """How many rows show all of these metrics above 0."""
         missing = next((text for metric in metrics if (text := self.missing(metric))), "")
-        full = [all(row.samples[metric].mean > 0 for metric in metrics) for row in self.rows if not missing]
+        full = [
+            all(row.samples[metric].mean > 0 for metric in metrics)
+            for row in self.rows
+            if not missing
+        ]
         counted = self._of_rows(
-            "rows with " + ", ".join(metrics), list(map(int, full)), "rows", missing, every_row=False
+            "rows with " + ", ".join(metrics),
+            list(map(int, full)),
+            "rows",
+            missing,
+            every_row=False,
         )
         return counted if missing else replace(counted, value=float(sum(full)))
 
@@ -92,14 +125,20 @@ class Run:
         return [(row, row.samples[metric]) for row in self.rows if metric in row.samples]
 
     def missing(self, metric: str) -> str:
-        """Why ``metric`` cannot be judged (a bad launch, an absent column, a value that is not finite), or nothing."""
+        """Why ``metric`` cannot be judged (a bad launch, an absent column, a value that is not
+        finite), or nothing.
+        """
         if self.problems:
             return "; ".join(self.problems)
         absent = [row for row in self.rows if metric not in row.samples]
         if absent:
-            return f"no value for {metric} in {_labels(absent)}; the binary may be older than this metric"
+            return (
+                f"no value for {metric} in {_labels(absent)}; the binary may be older than "
+                f"this metric"
+            )
         for row, sample in self.samples(metric):
-            # The programs compute a deviation of equal values by rounding errors, and print the root of -1e-12 as nan.
+            # The programs compute a deviation of equal values by rounding errors, and print the
+            # root of -1e-12 as nan.
             if not math.isfinite(sample.mean) or math.isinf(sample.std or 0):
                 return f"{metric} is {_show(sample)} in {row.label}, not a number"
             if UNITS.get(metric) == "ratio" and sample.mean > MAX_RATIO:
@@ -109,17 +148,27 @@ class Run:
         return "" if self.rows else "no rows were measured"
 
     def missing_columns(self, metrics: Sequence[str]) -> list[str]:
-        """Why not all of ``metrics`` can be judged; those that the program does not print are named together."""
+        """Why not all of ``metrics`` can be judged; those that the program does not print are named
+        together.
+        """
         if self.problems or not self.rows:
             return [self.missing(metrics[0])]
-        absent = [metric for metric in metrics if any(metric not in row.samples for row in self.rows)]
+        absent = [
+            metric for metric in metrics if any(metric not in row.samples for row in self.rows)
+        ]
         reasons = dict.fromkeys(
-            reason for metric in metrics if metric not in absent and (reason := self.missing(metric))
+            reason
+            for metric in metrics
+            if metric not in absent and (reason := self.missing(metric))
         )
         if not absent:
             return list(reasons)
         h2o = any(metric.startswith("h2o_") for row in self.rows for metric in row.samples)
-        cause = "the binary looks older than these columns" if h2o else "the binary looks like a build without H2O"
+        cause = (
+            "the binary looks older than these columns"
+            if h2o
+            else "the binary looks like a build without H2O"
+        )
         return [f"no value for {', '.join(absent)} in {_labels(self.rows)}: {cause}", *reasons]
 
     def launch_of(self, row: Row) -> LaunchRecord | None:
@@ -131,12 +180,21 @@ class Run:
     @cached_property
     def facts(self) -> tuple[LogFacts, ...]:
         """What the log lines of each launch say, in launch order."""
-        return tuple(_read_facts(record.stdout, _version(record.stdout)) for record in self.launches)
+        return tuple(
+            _read_facts(record.stdout, _version(record.stdout)) for record in self.launches
+        )
 
-    def _of_rows(self, name: str, values: list[float], unit: str, missing: str, *, every_row: bool) -> Measured:
+    def _of_rows(
+        self, name: str, values: list[float], unit: str, missing: str, *, every_row: bool
+    ) -> Measured:
         chosen = (min if every_row else max)(values, default=None)
-        rows = tuple((row.label, number(value, digits=6)) for row, value in zip(self.rows, values, strict=False))
-        return Measured(metric=name, value=chosen, unit=unit, source=self.source, rows=rows, missing=missing)
+        rows = tuple(
+            (row.label, number(value, digits=6))
+            for row, value in zip(self.rows, values, strict=False)
+        )
+        return Measured(
+            metric=name, value=chosen, unit=unit, source=self.source, rows=rows, missing=missing
+        )
 
     def _choose(self, metric: str, pick: Callable[[Sequence[float]], float]) -> Measured:
         samples = self.samples(metric)
@@ -145,12 +203,19 @@ class Run:
         source = next((row.source for row, sample in samples if sample.mean == value), self.source)
         rows = tuple((row.label, _show(sample)) for row, sample in samples)
         return Measured(
-            metric=metric, value=value, unit=UNITS.get(metric, ""), source=source, rows=rows, missing=missing
+            metric=metric,
+            value=value,
+            unit=UNITS.get(metric, ""),
+            source=source,
+            rows=rows,
+            missing=missing,
         )
 
 
 def read_run(case: str, records: Sequence[LaunchRecord]) -> Run:
-    """Read every launch of a run; each must have ended well and printed the one row that it was launched for."""
+    """Read every launch of a run; each must have ended well and printed the one row that it was
+    launched for.
+    """
     rows: list[Row] = []
     problems: list[str] = []
     failed: dict[str, list[LaunchRecord]] = {}
@@ -161,10 +226,17 @@ def read_run(case: str, records: Sequence[LaunchRecord]) -> Run:
             problems += trouble
         else:
             failed.setdefault(record.reason.partition("\n")[0], []).append(record)
-    return Run(case, tuple(records), tuple(rows), (*(_failed(*alike) for alike in failed.values()), *problems))
+    return Run(
+        case,
+        tuple(records),
+        tuple(rows),
+        (*(_failed(*alike) for alike in failed.values()), *problems),
+    )
 
 
-def read_launch(record: LaunchRecord, labels: Sequence[str] | None = None) -> tuple[list[Row], list[str]]:
+def read_launch(
+    record: LaunchRecord, labels: Sequence[str] | None = None
+) -> tuple[list[Row], list[str]]:
     """The rows a launch was made for, or the reasons why there are none.
 
     ``labels`` are those rows', by default the one of its spec; if it is empty, any rows will do.
@@ -180,9 +252,13 @@ def read_launch(record: LaunchRecord, labels: Sequence[str] | None = None) -> tu
     rows, problems = list(read_rows), list(told)
     problems += [problem for row in rows for problem in row.problems]
     if rows or not problems:
-        problems += _unplanned([row.label for row in rows], [spec.label] if labels is None else labels)
+        problems += _unplanned(
+            [row.label for row in rows], [spec.label] if labels is None else labels
+        )
     source = rows[0].source if rows else _place(record)
-    return ([] if problems else rows), [located("; ".join(problems), source, spec.name)] if problems else []
+    return ([] if problems else rows), [
+        located("; ".join(problems), source, spec.name)
+    ] if problems else []
 
 
 def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
@@ -192,11 +268,15 @@ def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
 
 def _place(record: LaunchRecord) -> Path:
     """The file that a launch's row is read from, if it is there."""
-    return next((path for path in (record.table, record.stdout) if path.is_file()), record.directory)
+    return next(
+        (path for path in (record.table, record.stdout) if path.is_file()), record.directory
+    )
 
 
 def located(text: str, source: Path, *launches: str) -> str:
-    """A problem in one line, the cause before the launches and the place, with what else a program said below it."""
+    """A problem in one line, the cause before the launches and the place, with what else a program
+    said below it.
+    """
     first, *told = text.split("\n")
     cause = ": ".join([first, *(line.strip() for line in told[:1])])
     shown = ", ".join([*launches[:SHOWN], *(["..."] if len(launches) > SHOWN else [])])
@@ -206,11 +286,16 @@ def located(text: str, source: Path, *launches: str) -> str:
 
 
 def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:
-    """How the rows that were found differ from those that were launched; nothing is expected if none are planned."""
+    """How the rows that were found differ from those that were launched; nothing is expected if
+    none are planned.
+    """
     if not planned or sorted(found) == sorted(planned):
         return []
     if len(found) != len(planned):
-        return [f"{len(found)} rows where {len(planned)} {'was' if len(planned) == 1 else 'were'} launched"]
+        return [
+            f"{len(found)} rows where {len(planned)} {'was' if len(planned) == 1 else 'were'} "
+            f"launched"
+        ]
     return [f"the row is {', '.join(found)}, launched was {', '.join(planned)}"]
 
 
@@ -222,18 +307,33 @@ def _version(path: Path) -> tuple[int, int]:
     return 0, 0
 
 
-@lru_cache(maxsize=1024)  # every gate of a case, its evidence and its reports read the same launches
-def _read_rows(record: LaunchRecord, fresh: bool, *_: tuple[int, int]) -> tuple[tuple[Row, ...], tuple[str, ...]]:
-    """The rows of a launch and what is wrong with them; ``fresh`` files were written by this launch alone."""
+@lru_cache(
+    maxsize=1024
+)  # every gate of a case, its evidence and its reports read the same launches
+def _read_rows(
+    record: LaunchRecord, fresh: bool, *_: tuple[int, int]
+) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+    """The rows of a launch and what is wrong with them; ``fresh`` files were written by this launch
+    alone.
+    """
     if changed := record.changed:
-        return (), (f"{' and '.join(changed)} changed after the launch had ended; something else wrote there",)
+        return (), (
+            f"{' and '.join(changed)} changed after the launch had ended; something else wrote "
+            f"there",
+        )
     if record.spec.program == "llm_demo":
         return (read_demo(record.stdout, record.metrics, record.spec.label),), ()
     places = [path for path in (record.table, record.stdout) if path.is_file()]
-    tables = next((found for path in places if (found := read_tables(path, record.spec.repeat))), ())
+    tables = next(
+        (found for path in places if (found := read_tables(path, record.spec.repeat))), ()
+    )
     if not tables:
         said = what_it_said(record.stdout, record.stderr)
-        return (), ("\n".join([f"the program printed no table{'' if said else ', and nothing else'}", *said]),)
+        return (), (
+            "\n".join(
+                [f"the program printed no table{'' if said else ', and nothing else'}", *said]
+            ),
+        )
     last = tables[-1]
     problems = list(last.problems)
     if fresh and any(_cells(table) != _cells(last) for table in tables):
@@ -252,13 +352,22 @@ def _cells(table: Table) -> list[dict[str, str]]:
 
 
 def _what_limits(floor: float, quantized: float) -> str:
-    """Which knobs keep a share ``quantized`` of the cache, of which ``floor`` is protected whatever is asked for."""
+    """Which knobs keep a share ``quantized`` of the cache, of which ``floor`` is protected whatever
+    is asked for.
+    """
     if floor >= 1:
-        return "H2O_RECENT_TOKENS and H2O_SINK_TOKENS protect all of the cache, or H2O_TRIGGER_MIN was not reached"
+        return (
+            "H2O_RECENT_TOKENS and H2O_SINK_TOKENS protect all of the cache, or "
+            "H2O_TRIGGER_MIN was not reached"
+        )
     if quantized - floor < ROUNDING:
-        return f"H2O_RECENT_TOKENS and H2O_SINK_TOKENS, in blocks of H2O_BLOCK_TOKENS, protect {floor:.1%} of the cache"
+        return (
+            f"H2O_RECENT_TOKENS and H2O_SINK_TOKENS, in blocks of H2O_BLOCK_TOKENS, protect "
+            f"{floor:.1%} of the cache"
+        )
     return (
-        f"{quantized:.1%} of the cache are kept for H2O_TARGET_LOSSY_RATIO (H2O_KEEP_RATIO in static mode), rounded up "
+        f"{quantized:.1%} of the cache are kept for H2O_TARGET_LOSSY_RATIO (H2O_KEEP_RATIO in "
+        f"static mode), rounded up "
         f"by H2O_BLOCK_TOKENS; H2O_RECENT_TOKENS and H2O_SINK_TOKENS protect {floor:.1%}"
     )
 
@@ -269,7 +378,9 @@ def _first_positive(row: Row, metric: str, other: str) -> float:
 
 
 def _show(sample: Sample) -> str:
-    return number(sample.mean, digits=6) + ("" if sample.std is None else f" ± {number(sample.std, digits=6)}")
+    return number(sample.mean, digits=6) + (
+        "" if sample.std is None else f" ± {number(sample.std, digits=6)}"
+    )
 
 
 def _labels(rows: Sequence[Row]) -> str:

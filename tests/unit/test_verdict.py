@@ -11,20 +11,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_h2o.decode_study import judge
-from pytest_h2o.gating import Evidence, Measured, Operator, Standing, Verdict, compare, judge_study, weigh
+from pytest_h2o.decode.judge import judge_study
+from pytest_h2o.decode.study import judge
 from pytest_h2o.report.text import failure_table, verdict_row
+from pytest_h2o.verdict import (
+    Evidence,
+    Measured,
+    Operator,
+    Standing,
+    Verdict,
+    compare,
+    weigh,
+)
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def measured(value: float | None, missing: str = "") -> Measured:
-    return Measured(metric="h2o_lossy", value=value, unit="ratio", source=Path("log.md"), missing=missing)
+    return Measured(
+        metric="h2o_lossy", value=value, unit="ratio", source=Path("log.md"), missing=missing
+    )
 
 
 @given(numbers, numbers, st.sampled_from([">=", "<=", ">"]))
 def test_comparison_agrees_with_python(value: float, target: float, operator: Operator) -> None:
-    """The outcome is that of the plain comparison, and the margin is negative only when it fails."""
+    """The outcome is that of the plain comparison, and the margin is negative only when it
+    fails.
+    """
     expected = {">=": value >= target, "<=": value <= target, ">": value > target}[operator]
     verdict = compare(measured(value), operator, target)
     assert (verdict.outcome == "pass") == expected
@@ -43,7 +56,9 @@ def test_what_is_not_a_number_never_passes(value: float | None, operator: Operat
 
 
 def test_missing_beats_a_value() -> None:
-    """A measurement that says why it cannot be judged fails with that reason even if a number is there."""
+    """A measurement that says why it cannot be judged fails with that reason even if a number is
+    there.
+    """
     assert compare(measured(9.0, "column absent"), ">=", 3.0).reason == "column absent"
 
 
@@ -65,16 +80,25 @@ def test_margins_have_no_rounding_errors() -> None:
         ("tok/s", None, 1200000, ["-", "> 1200000 tok/s", "-"]),
     ],
 )
-def test_numbers_as_people_read_them(unit: str, value: float | None, target: float, shown: list[str]) -> None:
-    """Units are there, also where nothing was measured, and exponents are not, below ten million."""
+def test_numbers_as_people_read_them(
+    unit: str, value: float | None, target: float, shown: list[str]
+) -> None:
+    """Units are there, also where nothing was measured, and exponents are not, below ten
+    million.
+    """
     verdict = compare(Measured(metric="x", value=value, unit=unit), ">", target)
     assert list(verdict_row(verdict)[3:6]) == shown
 
 
 def test_evidence() -> None:
-    """One contradiction fails a passing verdict and is its reason; no possible look and doubts are said."""
+    """One contradiction fails a passing verdict and is its reason; no possible look and doubts are
+    said.
+    """
     passing = compare(measured(3.2), ">=", 3.0)
-    support, against = evidence("supported", "KV shrank"), evidence("contradicted", "plans were dropped")
+    support, against = (
+        evidence("supported", "KV shrank"),
+        evidence("contradicted", "plans were dropped"),
+    )
     unknown, doubt = evidence("not evidenced", "needs lines"), evidence("doubtful", "old KV")
     assert weigh(passing, []) == passing
     assert weigh(passing, [support]) == replace(passing, standing="supported", evidence="KV shrank")
@@ -91,7 +115,10 @@ def test_required_evidence() -> None:
     passing = compare(measured(3.2), ">=", 3.0)
     assert weigh(passing, [evidence("not evidenced", "needs lines")]).outcome == "pass"
     required = weigh(passing, [evidence("not evidenced", "needs lines")], require=True)
-    assert (required.outcome, required.reason) == ("fail", "claimed, not evidenced: eviction (needs lines)")
+    assert (required.outcome, required.reason) == (
+        "fail",
+        "claimed, not evidenced: eviction (needs lines)",
+    )
     assert weigh(passing, [evidence("doubtful", "old KV")], require=True).outcome == "pass"
 
 
@@ -122,7 +149,9 @@ def test_properties_round_trip(verdict: Verdict) -> None:
 def test_failure_table_is_safe_to_print(text: str) -> None:
     """Control characters of a log never reach the terminal, and the table stays parseable text."""
     table = failure_table(
-        Verdict(gate="lossy", case="full", outcome="fail", reason=text, rerun=text, rows=((text, text),))
+        Verdict(
+            gate="lossy", case="full", outcome="fail", reason=text, rerun=text, rows=((text, text),)
+        )
     )
     assert all(character.isprintable() or character == "\n" for character in table)
     ElementTree.fromstring(f"<x>{table.translate({38: '', 60: '', 62: ''})}</x>")
@@ -136,7 +165,9 @@ def test_study_verdict_keeps_the_decision() -> None:
     assert "more than 5.0% slower" in verdict.reason
 
 
-@pytest.mark.parametrize(("pairs", "words"), [(10, "raise DECODE_MAX_PAIRS or DECODE_BUDGET_S, or"), (20, "longer")])
+@pytest.mark.parametrize(
+    ("pairs", "words"), [(10, "raise DECODE_MAX_PAIRS or DECODE_BUDGET_S, or"), (20, "longer")]
+)
 def test_undecided_study_says_what_may_help(pairs: int, words: str) -> None:
     """More pairs help only where there may be more."""
     verdict = judge_study(judge([math.log(0.93), math.log(0.97)] * (pairs // 2), 0.05), 0.05)
@@ -147,4 +178,7 @@ def test_undecided_study_says_what_may_help(pairs: int, words: str) -> None:
 
 def test_a_limit_that_is_met_to_the_last_digit_is_met() -> None:
     """6.27 tok/s are 5 % less than 6.60, whatever the last bit of the quotient says."""
-    assert compare(Measured(metric="drop", value=(6.6 - 6.27) / 6.6, unit="share"), "<=", 0.05).outcome == "pass"
+    assert (
+        compare(Measured(metric="drop", value=(6.6 - 6.27) / 6.6, unit="share"), "<=", 0.05).outcome
+        == "pass"
+    )

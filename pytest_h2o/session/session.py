@@ -1,4 +1,6 @@
-"""The plugin's state in one process: settings, laboratory, progress and, at the end, the reports."""
+"""The plugin's state in one process: settings, laboratory, progress and, at the end, the
+reports.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +18,28 @@ from typing import Any
 import pytest
 from _pytest.junitxml import xml_key
 
-from pytest_h2o.decode import keep_history
-from pytest_h2o.gate import Gate, suites_of
-from pytest_h2o.gating import Verdict
-from pytest_h2o.history import FILE
-from pytest_h2o.knobs import KNOBS, NEEDS_BASELINE, KnobError, Knobs, misspelt
-from pytest_h2o.lab import Lab
+from pytest_h2o.decode.history import FILE
+from pytest_h2o.lab.decode import keep_history
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.recordings import Recording, RecordingError, is_own, read_recording
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.presets import PresetError, combinations, distinct, preset_names
-from pytest_h2o.progress import EventFollower, ProgressPrinter, append_event
-from pytest_h2o.recordings import Recording, RecordingError, is_own, read_recording
+from pytest_h2o.plan.knobs import KNOBS, NEEDS_BASELINE, KnobError, Knobs, misspelt
+from pytest_h2o.plan.presets import PresetError, combinations, distinct, preset_names
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.suites import CASE_PARTS, Kit, composed, is_gate
 from pytest_h2o.report.files import judged_summary, write_reports
 from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.pareto import LEGEND, comparison
 from pytest_h2o.report.text import LONG, aligned, clean, fitted, summary_rows
-from pytest_h2o.results import read_launch
+from pytest_h2o.runs.directory import check_room, point_latest
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.session import check_room, point_latest
+from pytest_h2o.runs.results import read_launch
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
-from pytest_h2o.settings import Settings, ini_values, read_settings, rerun_command
-from pytest_h2o.specs import LaunchSpec
-from pytest_h2o.suites import CASE_PARTS, Kit, composed, is_gate
+from pytest_h2o.session.gate import Gate, suites_of
+from pytest_h2o.session.progress import EventFollower, ProgressPrinter, append_event
+from pytest_h2o.session.settings import Settings, ini_values, read_settings, rerun_command
+from pytest_h2o.verdict import Verdict
 
 STUDIES = {"decode_study", "demo_study", "bucket_study"}
 COLLECTED = "h2o_collected"
@@ -75,12 +77,16 @@ class Session:
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Session:
-        """Read options, environment and ini; raises UsageError naming what is wrong before anything is launched."""
+        """Read options, environment and ini; raises UsageError naming what is wrong before anything
+        is launched.
+        """
         replay = config.getoption("h2o_replay")
         for option in ("replay", "replay-baseline", "resume"):
             given = config.getoption(f"h2o_{option.replace('-', '_')}")
             if given and not Path(given).is_dir():
-                raise pytest.UsageError(f"--h2o-{option} {given}: not a directory; give an earlier run directory")
+                raise pytest.UsageError(
+                    f"--h2o-{option} {given}: not a directory; give an earlier run directory"
+                )
         settings = read_settings(config)
         for text in [] if hasattr(config, "workerinput") else misspelt(os.environ):
             config.issue_config_time_warning(pytest.PytestConfigWarning(text), stacklevel=2)
@@ -99,7 +105,9 @@ class Session:
         return f"replay of {self.replay}" if self.replay else self.runtime.describe()
 
     def plan(self, items: Sequence[pytest.Item]) -> None:
-        """Learn from the selected gates which cases and studies are needed, so that launches can be interleaved."""
+        """Learn from the selected gates which cases and studies are needed, so that launches can be
+        interleaved.
+        """
         looked_at: set[str] = set()
         studied: set[str] = set()
         compared: set[str] = set()
@@ -118,15 +126,25 @@ class Session:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """Check in the controller what a worker is to run: an error in the worker would be xdist's own."""
-        studied = (name for name in self.lab.cases if any(each.endswith(f"::test_decode_drop[{name}]") for each in ids))
+        """Check in the controller what a worker is to run: an error in the worker would be xdist's
+        own.
+        """
+        studied = (
+            name
+            for name in self.lab.cases
+            if any(each.endswith(f"::test_decode_drop[{name}]") for each in ids)
+        )
         self._check_baselines(studied)
 
     def _check_baselines(self, studied: Iterable[str]) -> None:
-        """Raise UsageError if the decode speed of a case is to be held against a number that is not given."""
+        """Raise UsageError if the decode speed of a case is to be held against a number that is not
+        given.
+        """
         for name in studied if not (self.replay or self.knobs.is_given("DECODE_BASELINE")) else ():
             if self.lab.baseline_mode(name) == "fixed":
-                raise pytest.UsageError(f"the decode gate of {name} {NEEDS_BASELINE}{_left_out(name)}")
+                raise pytest.UsageError(
+                    f"the decode gate of {name} {NEEDS_BASELINE}{_left_out(name)}"
+                )
 
     def gate(self, item: pytest.Item) -> Gate:
         """The gate fixture of one test."""
@@ -142,7 +160,12 @@ class Session:
         if self.replay:
             return ReplayStore(self.replay)
         resume = self.config.getoption("h2o_resume")
-        return RunStore(self.root, self.runtime, on_event=self._on_event, previous=Path(resume) if resume else None)
+        return RunStore(
+            self.root,
+            self.runtime,
+            on_event=self._on_event,
+            previous=Path(resume) if resume else None,
+        )
 
     @cached_property
     def _planned(self) -> list[LaunchSpec]:
@@ -160,7 +183,9 @@ class Session:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Give an xdist worker this session's run directory, and show the launches that workers make."""
+        """Give an xdist worker this session's run directory, and show the launches that workers
+        make.
+        """
         node.workerinput["h2o_root"] = str(self.root)
         node.workerinput["h2o_ini"] = ini_values(self.config)
         node.workerinput["h2o_inipath"] = str(self.config.inipath or "")
@@ -175,9 +200,16 @@ class Session:
         if self.replay:
             return ["h2o: nothing is launched"]
         number = len(self._planned)  # of gates that ship; others ask for theirs as they run
-        lines = [f"h2o: at least {number} launch{'' if number == 1 else 'es'} planned"] if number else []
+        lines = (
+            [f"h2o: at least {number} launch{'' if number == 1 else 'es'} planned"]
+            if number
+            else []
+        )
         if keys := overridden_keys(self.runtime, self._planned):
-            lines.append(f"h2o: the launches replace these keys of the model config: {clean(', '.join(keys))}")
+            lines.append(
+                f"h2o: the launches replace these keys of the model config: "
+                f"{clean(', '.join(keys))}"
+            )
         return lines
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -188,7 +220,9 @@ class Session:
             self.verdicts[report.nodeid] = Verdict.from_properties(properties)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Put a gate into the suites that are made up of others, and remember it, selected or not."""
+        """Put a gate into the suites that are made up of others, and remember it, selected or
+        not.
+        """
         if not is_gate(item):
             return
         for suite in composed({mark.name for mark in item.iter_markers()}, self.kit, self.knobs.on):
@@ -198,7 +232,10 @@ class Session:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take over what an xdist worker collected."""
-        self.collected |= {nodeid: tuple(pair) for nodeid, pair in getattr(node, "workeroutput", {}).get(COLLECTED, [])}
+        self.collected |= {
+            nodeid: tuple(pair)
+            for nodeid, pair in getattr(node, "workeroutput", {}).get(COLLECTED, [])
+        }
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -213,7 +250,8 @@ class Session:
             except OSError as error:
                 self.unwritten = f"NOT ALL REPORTS ARE WRITTEN: {error.strerror}"
                 session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
-        # A replay holds no launches: the last session that does stays the one to judge again, or to go on with.
+        # A replay holds no launches: the last session that does stays the one to judge again, or to
+        # go on with.
         launched = self.root.is_dir() and not self.replay
         if launched and self.root.parent == _base(self.config) and not self.is_worker:
             point_latest(self.root)
@@ -223,10 +261,14 @@ class Session:
         store = ReplayStore(self.replay or self.root)
         tolerated = self.knobs["DECODE_INCONCLUSIVE"] != "fail"
         whole = not self._parts_collected()
-        judged = Judged(self.verdicts, self.collected, self.lab.reading(store.get), tolerated, complete, whole)
+        judged = Judged(
+            self.verdicts, self.collected, self.lab.reading(store.get), tolerated, complete, whole
+        )
         records = self.lab.recording.records if self.lab.recording else store.records()
         expression = self.config.getoption("markexpr")
-        document = judged_summary(self.describe(), judged, expression, records, kit=self.kit, root=self.root)
+        document = judged_summary(
+            self.describe(), judged, expression, records, kit=self.kit, root=self.root
+        )
         if junit := self.config.stash.get(xml_key, None):
             for name, text in document.properties().items():
                 junit.add_global_property(name, text)
@@ -235,13 +277,19 @@ class Session:
             keep_history(judged.lab, self.verdicts.values(), self.root, judged.unfinished)
 
     def _parts_collected(self) -> bool:
-        """Whether gates of a suite were collected from less than whole directories, so that others are not known."""
+        """Whether gates of a suite were collected from less than whole directories, so that others
+        are not known.
+        """
         directory = self.config.invocation_params.dir
         whole = all((directory / word).is_dir() for word in self.config.args)
-        left_out = any(self.config.getoption(name, None) for name in ("lf", "ignore", "ignore_glob"))
+        left_out = any(
+            self.config.getoption(name, None) for name in ("lf", "ignore", "ignore_glob")
+        )
         return any(suites for _, suites in self.collected.values()) and (left_out or not whole)
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: int
+    ) -> None:
         if self.verdicts and not self.is_worker:
             terminalreporter.section("h2o gates")
             columns = self.config.get_terminal_writer().fullwidth
@@ -256,16 +304,26 @@ class Session:
             terminalreporter.write_line(f"run directory: {clean(self.root)}")
         if self.printer.reused:
             resume = self.config.getoption("h2o_resume")
-            terminalreporter.write_line(clean(f"launches taken over from {resume}: {self.printer.reused}"))
+            terminalreporter.write_line(
+                clean(f"launches taken over from {resume}: {self.printer.reused}")
+            )
         if exitstatus not in DONE and (self.root / "launches").is_dir() and not self.is_worker:
             root = shlex.quote(str(self.root))
-            terminalreporter.write_line(clean(f"not everything was judged; to go on, add --h2o-resume {root}"))
+            terminalreporter.write_line(
+                clean(f"not everything was judged; to go on, add --h2o-resume {root}")
+            )
 
     def combinations(self) -> dict[str, Row]:
-        """What the judged combinations of a sweep showed, by run id; one that was launched as another is left out."""
+        """What the judged combinations of a sweep showed, by run id; one that was launched as
+        another is left out.
+        """
         store = ReplayStore(self.replay or self.root)
         judged = {verdict.case for verdict in self.verdicts.values()}
-        wanted = {spec.arm: spec for spec in distinct(self.lab.combinations).values() if spec.arm in judged}
+        wanted = {
+            spec.arm: spec
+            for spec in distinct(self.lab.combinations).values()
+            if spec.arm in judged
+        }
         records = {run_id: store.peek(spec) for run_id, spec in wanted.items()}
         found = {run_id: read_launch(record)[0] for run_id, record in records.items() if record}
         return {run_id: rows[0] for run_id, rows in found.items() if rows}
@@ -274,23 +332,30 @@ class Session:
 def session_root(config: pytest.Config, given: str) -> Path:
     """This session's run directory: given, or named after the time (the controller's in a worker).
 
-    It is made when first needed. Raises :class:`KnobError` if the given one holds launches, which would be taken for
-    those of this session.
+    It is made when first needed. Raises :class:`KnobError` if the given one holds launches, which
+    would be taken for those of this session.
     """
     if hasattr(config, "workerinput"):
         return Path(config.workerinput["h2o_root"])
     if given:
         root = config.invocation_params.dir / given
         if (root / "launches").exists():
-            raise KnobError(f"OUT={given} holds launches; give another directory, and --h2o-resume to take them over")
+            raise KnobError(
+                f"OUT={given} holds launches; give another directory, and --h2o-resume to take "
+                f"them over"
+            )
         return root
     root = _base(config) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.getpid()}"
-    later = (root.with_name(f"{root.name}-{number}") for number in count(2))  # sessions of one process and second
+    later = (
+        root.with_name(f"{root.name}-{number}") for number in count(2)
+    )  # sessions of one process and second
     return next(path for path in chain([root], later) if not path.exists())
 
 
 def _settled(path: Path) -> Path:
-    """``path``, or what it points to if it is a link such as ``latest``, which may point elsewhere tomorrow."""
+    """``path``, or what it points to if it is a link such as ``latest``, which may point elsewhere
+    tomorrow.
+    """
     return path.resolve() if path.is_symlink() else path
 
 
@@ -312,7 +377,9 @@ def overridden_keys(runtime: Runtime, specs: Sequence[LaunchSpec]) -> list[str]:
 
 
 def _recording(config: pytest.Config, replay: Path | None) -> Recording | None:
-    """What is replayed, unless it is a run directory of this project, whose launches a store finds."""
+    """What is replayed, unless it is a run directory of this project, whose launches a store
+    finds.
+    """
     own = replay and is_own(replay, sweep=bool(config.getoption("h2o_preset")))
     return read_recording(replay) if replay and not own else None
 
@@ -329,10 +396,18 @@ def _combinations(config: pytest.Config, knobs: Knobs) -> list[LaunchSpec]:
     """The launches of the preset that is asked for; none where no sweep is."""
     name = config.getoption("h2o_preset")
     if name is None and re.search(r"\bsweep\b", config.getoption("markexpr")):
-        raise PresetError(f"-m sweep needs --h2o-preset NAME; there are {', '.join(preset_names())}")
+        raise PresetError(
+            f"-m sweep needs --h2o-preset NAME; there are {', '.join(preset_names())}"
+        )
     specs = combinations(name, knobs) if name else []
-    if idle := [knob for knob in DECIDED if specs and knobs.suite == "sweep" and knobs.with_source(knob)[1] == TYPED]:
-        raise PresetError(f"{', '.join(idle)} on the command line: decided by the preset {name}; correct it there")
+    if idle := [
+        knob
+        for knob in DECIDED
+        if specs and knobs.suite == "sweep" and knobs.with_source(knob)[1] == TYPED
+    ]:
+        raise PresetError(
+            f"{', '.join(idle)} on the command line: decided by the preset {name}; correct it there"
+        )
     return specs
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,7 +39,9 @@ class Entry:
 
 
 def read_history(path: Path) -> Iterator[Entry]:
-    """The entries in the order of the file; lines that are none are passed over, as is a file that does not exist."""
+    """The entries in the order of the file; lines that are none are passed over, as is a file that
+    does not exist.
+    """
     if not path.is_file():
         return
     with path.open("rb") as file:
@@ -64,11 +64,6 @@ def append_history(path: Path, entries: Iterable[Entry]) -> None:
             file.seek(end - 1)
         open_line = end > 0 and file.read(1) != b"\n"
         file.write(("\n" * open_line + text).encode())
-
-
-def machine() -> str:
-    """The machine in words that stay the same from boot to boot: system, architecture, processor, cores, memory."""
-    return ", ".join([platform.system(), platform.machine(), *_processor(), f"{os.cpu_count()} cores", *_memory()])
 
 
 def _skip_line(readline: Callable[[int], bytes]) -> None:
@@ -94,20 +89,3 @@ def _entry(line: bytes) -> Entry | None:
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
-
-
-def _processor() -> list[str]:
-    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return [found[1].strip()] if found else []
-
-
-def _memory() -> list[str]:
-    found = re.search(r"^MemTotal:\s*(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE)
-    return [f"{round(int(found[1]) / 2**20)} GiB"] if found else []
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -1,4 +1,6 @@
-"""Which real prompts are run: found or listed, checked, grouped into buckets, sampled. Nothing is dropped silently."""
+"""Which real prompts are run: found or listed, checked, grouped into buckets, sampled. Nothing is
+dropped silently.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pytest_h2o.knobs import Knobs
 from pytest_h2o.parsers.lines import is_endless
+from pytest_h2o.plan.knobs import Knobs
 
 MANIFEST_KEYS = ("prompt_file", "prompt_path", "file", "path", "filename", "name")
 OTHER = "other"
@@ -22,7 +24,9 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt file; ``bucket`` is its nominal token count or ``other``, ``stem`` its name, unique in a selection."""
+    """A prompt file; ``bucket`` is its nominal token count or ``other``, ``stem`` its name, unique
+    in a selection.
+    """
 
     path: Path
     bucket: str
@@ -50,14 +54,17 @@ class PromptSelection:
 
 
 def select_prompts(prompt_dir: Path, knobs: Knobs) -> PromptSelection:
-    """The prompts that the PROMPT knobs select: the manifest's in its order, else the directory's in natural order.
+    """The prompts that the PROMPT knobs select: the manifest's in its order, else the directory's
+    in natural order.
 
     A manifest's entries are held against PROMPT_PATTERN only if the user set it.
     """
     pattern, source = knobs.with_source("PROMPT_PATTERN")
     problems: list[PromptProblem] = []
     if manifest := knobs.text("PROMPT_MANIFEST"):
-        paths = listed(Path(manifest), prompt_dir, None if source == "default" else str(pattern), problems)
+        paths = listed(
+            Path(manifest), prompt_dir, None if source == "default" else str(pattern), problems
+        )
     else:
         paths = discovered(prompt_dir, str(pattern), problems)
     sampled = sample(
@@ -72,13 +79,25 @@ def select_prompts(prompt_dir: Path, knobs: Knobs) -> PromptSelection:
 
 
 def missing_buckets(present: Sequence[str], knobs: Knobs) -> list[PromptProblem]:
-    """The buckets of PROMPT_BUCKET_LIST that no prompt is in; none is missed where the user chose prompts otherwise."""
-    if any(knobs.with_source(name)[1] != "default" for name in ("PROMPT_PATTERN", "PROMPT_MANIFEST", "MAX_PROMPTS")):
+    """The buckets of PROMPT_BUCKET_LIST that no prompt is in; none is missed where the user chose
+    prompts otherwise.
+    """
+    if any(
+        knobs.with_source(name)[1] != "default"
+        for name in ("PROMPT_PATTERN", "PROMPT_MANIFEST", "MAX_PROMPTS")
+    ):
         return []
     listed = [name.strip() for name in knobs.text("PROMPT_BUCKET_LIST").split(",")]
     there = ",".join(dict.fromkeys(present))
-    reason = f"PROMPT_BUCKET_LIST names it, and no prompt is in it; add some, or set PROMPT_BUCKET_LIST={there}"
-    return [PromptProblem(f"bucket {name}", reason) for name in listed if present and name and name not in present]
+    reason = (
+        f"PROMPT_BUCKET_LIST names it, and no prompt is in it; add some, or set "
+        f"PROMPT_BUCKET_LIST={there}"
+    )
+    return [
+        PromptProblem(f"bucket {name}", reason)
+        for name in listed
+        if present and name and name not in present
+    ]
 
 
 def bucket_of(name: str) -> str:
@@ -88,7 +107,9 @@ def bucket_of(name: str) -> str:
 
 
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that compares runs of digits as numbers: ``prompt_128_2`` before ``prompt_128_10``."""
+    """Sort key that compares runs of digits as numbers: ``prompt_128_2`` before
+    ``prompt_128_10``.
+    """
     parts = enumerate(_DIGITS.split(text))  # every second part is digits
     return tuple((1, int(part)) if index % 2 else (0, part) for index, part in parts if part)
 
@@ -96,7 +117,10 @@ def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
 def bucket_order(buckets: Iterable[str], bucket_list: Sequence[str]) -> list[str]:
     """The buckets that occur: listed ones as listed, then numbers ascending, then names."""
     rank = {name: place for place, name in reversed(list(enumerate(bucket_list)))}
-    return sorted(set(buckets), key=lambda name: (rank.get(name, len(rank)), not name.isdigit(), natural_key(name)))
+    return sorted(
+        set(buckets),
+        key=lambda name: (rank.get(name, len(rank)), not name.isdigit(), natural_key(name)),
+    )
 
 
 def sample(
@@ -107,7 +131,8 @@ def sample(
     total: int = 0,
     stratified: bool = True,
 ) -> list[Prompt]:
-    """At most ``per_bucket`` prompts of each bucket and ``total`` in all (0: no limit), keeping order within a bucket.
+    """At most ``per_bucket`` prompts of each bucket and ``total`` in all (0: no limit), keeping
+    order within a bucket.
 
     Stratified takes one of each bucket in turn, otherwise bucket follows bucket.
     """
@@ -124,24 +149,38 @@ def sample(
 
 
 def discovered(prompt_dir: Path, pattern: str, problems: list[PromptProblem]) -> list[Path]:
-    """The files of ``prompt_dir`` (not below it) whose name matches ``pattern``, in natural order."""
+    """The files of ``prompt_dir`` (not below it) whose name matches ``pattern``, in natural
+    order.
+    """
     try:
         paths = [path for path in prompt_dir.iterdir() if fnmatchcase(path.name, pattern)]
     except OSError as error:
-        problems.append(PromptProblem(str(prompt_dir), f"cannot be read: {error.strerror}; set the prompt directory"))
+        problems.append(
+            PromptProblem(
+                str(prompt_dir), f"cannot be read: {error.strerror}; set the prompt directory"
+            )
+        )
         return []
     if not paths:
         problems.append(PromptProblem(str(prompt_dir), f"holds no file that matches {pattern}"))
     return sorted(paths, key=lambda path: natural_key(path.name))
 
 
-def listed(manifest: Path, prompt_dir: Path, pattern: str | None, problems: list[PromptProblem]) -> list[Path]:
-    """The files that a manifest names, in its order; relative paths are looked up beside it, then in ``prompt_dir``."""
+def listed(
+    manifest: Path, prompt_dir: Path, pattern: str | None, problems: list[PromptProblem]
+) -> list[Path]:
+    """The files that a manifest names, in its order; relative paths are looked up beside it, then
+    in ``prompt_dir``.
+    """
     paths = []
     for entry in _entries(manifest, problems):
-        found = next((path for path in (manifest.parent / entry, prompt_dir / entry) if _is_file(path)), None)
+        found = next(
+            (path for path in (manifest.parent / entry, prompt_dir / entry) if _is_file(path)), None
+        )
         if found is None:
-            problems.append(PromptProblem(entry, f"no such file in {manifest.parent} or {prompt_dir}"))
+            problems.append(
+                PromptProblem(entry, f"no such file in {manifest.parent} or {prompt_dir}")
+            )
         elif pattern and not fnmatchcase(found.name, pattern):
             problems.append(PromptProblem(entry, f"does not match PROMPT_PATTERN={pattern}"))
         else:
@@ -158,7 +197,9 @@ def usable(paths: Iterable[Path], problems: list[PromptProblem]) -> Iterator[Pro
         if first := seen.get(real):
             reason = f"listed twice, first as {first}"
         elif first := stems.get(path.stem):
-            reason = f"has the same name as {first}, by which its results are told apart; rename one"
+            reason = (
+                f"has the same name as {first}, by which its results are told apart; rename one"
+            )
         else:
             reason = _unusable(path)
         seen.setdefault(real, path)
@@ -203,7 +244,10 @@ def _entries(manifest: Path, problems: list[PromptProblem]) -> Iterator[str]:
                 number += 1
                 if len(line) == MAX_LINE:
                     problems.append(
-                        PromptProblem(f"{manifest}:{number}", f"longer than {MAX_LINE} characters; not read on")
+                        PromptProblem(
+                            f"{manifest}:{number}",
+                            f"longer than {MAX_LINE} characters; not read on",
+                        )
                     )
                     return
                 if line.strip():
@@ -223,10 +267,16 @@ def _line_entries(line: str, where: str, problems: list[PromptProblem]) -> Itera
         except (ValueError, RecursionError):
             problems.append(PromptProblem(where, "begins with '{' but is not a JSON object"))
             return
-        names = [value.strip() for key in MANIFEST_KEYS if isinstance(value := record.get(key), str) and value.strip()]
+        names = [
+            value.strip()
+            for key in MANIFEST_KEYS
+            if isinstance(value := record.get(key), str) and value.strip()
+        ]
         if names:
             yield names[0]
         else:
-            problems.append(PromptProblem(where, f"has none of the keys {', '.join(MANIFEST_KEYS)}"))
+            problems.append(
+                PromptProblem(where, f"has none of the keys {', '.join(MANIFEST_KEYS)}")
+            )
         # Some writers end records with a backslash and an n instead of a newline.
         line = line[end:].strip().removeprefix("\\n").strip()

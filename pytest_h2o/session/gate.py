@@ -1,4 +1,6 @@
-"""The ``gate`` fixture: compares, records the verdict on the test item, and fails with one table."""
+"""The ``gate`` fixture: compares, records the verdict on the test item, and fails with one
+table.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,30 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.baselines import not_measured
-from pytest_h2o.decode import Comparison
-from pytest_h2o.gating import Evidence, Measured, Operator, Outcome, Verdict, compare, judge_study, weigh
-from pytest_h2o.knobs import Knobs
-from pytest_h2o.pairs import PairedStudy
+from pytest_h2o.decode.baselines import not_measured
+from pytest_h2o.decode.judge import judge_study
+from pytest_h2o.decode.pairs import PairedStudy
+from pytest_h2o.lab.decode import Comparison
+from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.suites import SUITES
 from pytest_h2o.report.text import failure_table
-from pytest_h2o.suites import SUITES
+from pytest_h2o.verdict import (
+    Evidence,
+    Measured,
+    Operator,
+    Outcome,
+    Verdict,
+    compare,
+    weigh,
+)
 
 
 @dataclass(frozen=True)
 class Gate:
     """What a gate function calls once: every method ends the test with a recorded verdict.
 
-    ``name`` is the test function without ``test_``; ``knobs`` are the session's as the case under test sees them;
-    ``rerun`` is the command that repeats this gate.
+    ``name`` is the test function without ``test_``; ``knobs`` are the session's as the case under
+    test sees them; ``rerun`` is the command that repeats this gate.
     """
 
     name: str
@@ -43,16 +54,24 @@ class Gate:
         self._limit(measured, ">=", knob, evidence)
 
     def at_most(self, measured: Measured, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
-        """Pass when the value is not above the knob's limit; a negative limit turns the gate off."""
+        """Pass when the value is not above the knob's limit; a negative limit turns the gate
+        off.
+        """
         self.needs(knob)
         self._limit(measured, "<=", knob, evidence)
 
-    def positive(self, measured: Measured, *, above: float = 0.0, evidence: Sequence[Evidence] = ()) -> None:
+    def positive(
+        self, measured: Measured, *, above: float = 0.0, evidence: Sequence[Evidence] = ()
+    ) -> None:
         """Pass when the value is above ``above``: the activity was there."""
         self._end(self._weigh(compare(measured, ">", above), evidence))
 
-    def passes_study(self, paired: PairedStudy | Comparison, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
-        """Pass when a paired study, or the comparison with a baseline, shows a decode drop within the knob's limit."""
+    def passes_study(
+        self, paired: PairedStudy | Comparison, knob: str, *, evidence: Sequence[Evidence] = ()
+    ) -> None:
+        """Pass when a paired study, or the comparison with a baseline, shows a decode drop within
+        the knob's limit.
+        """
         if isinstance(paired, Comparison):
             verdict = compare(paired.measured, "<=", self.knobs.number(knob))
             self._end(self._weigh(replace(verdict, knob=knob, evidence=paired.detail), evidence))
@@ -63,7 +82,11 @@ class Gate:
             return
         rows = tuple((pair.label, str(pair)) for pair in paired.pairs)
         verdict = judge_study(paired.study, self.knobs.number(knob), paired.plain, paired.seed)
-        self._end(self._weigh(replace(verdict, knob=knob, rows=rows, source=str(paired.source or "")), evidence))
+        self._end(
+            self._weigh(
+                replace(verdict, knob=knob, rows=rows, source=str(paired.source or "")), evidence
+            )
+        )
 
     def holds(
         self,
@@ -75,7 +98,12 @@ class Gate:
     ) -> None:
         """Pass when there is no reason against it, and no evidence either."""
         outcome: Outcome = "fail" if reasons_against else "pass"
-        verdict = Verdict(metric=metric, outcome=outcome, reason="; ".join(reasons_against), source=str(source or ""))
+        verdict = Verdict(
+            metric=metric,
+            outcome=outcome,
+            reason="; ".join(reasons_against),
+            source=str(source or ""),
+        )
         self._end(self._weigh(verdict, evidence))
 
     def needs(self, knob: str) -> None:
@@ -85,7 +113,9 @@ class Gate:
             self._record(Verdict(metric="", outcome="skipped", knob=knob, reason=reason))
             pytest.skip(reason)
 
-    def _limit(self, measured: Measured, operator: Operator, knob: str, evidence: Sequence[Evidence] = ()) -> None:
+    def _limit(
+        self, measured: Measured, operator: Operator, knob: str, evidence: Sequence[Evidence] = ()
+    ) -> None:
         verdict = compare(measured, operator, self.knobs.number(knob))
         self._end(self._weigh(replace(verdict, knob=knob), evidence))
 
@@ -100,7 +130,9 @@ class Gate:
             pytest.fail(failure_table(verdict), pytrace=False)
 
     def _tolerates(self, reason: str) -> bool:
-        """End the test of a study that decides nothing as DECODE_INCONCLUSIVE says; false if it is to fail."""
+        """End the test of a study that decides nothing as DECODE_INCONCLUSIVE says; false if it is
+        to fail.
+        """
         policy = self.knobs["DECODE_INCONCLUSIVE"]
         if policy == "xfail":
             pytest.xfail(reason)
@@ -112,7 +144,9 @@ class Gate:
 
     def _record(self, verdict: Verdict) -> Verdict:
         rerun = self.rerun if verdict.outcome in ("fail", "inconclusive") else ""
-        verdict = replace(verdict, gate=self.name, case=self.case, suites=suites_of(self.node), rerun=rerun)
+        verdict = replace(
+            verdict, gate=self.name, case=self.case, suites=suites_of(self.node), rerun=rerun
+        )
         self.node.user_properties += verdict.properties()
         return verdict
 

@@ -1,4 +1,6 @@
-"""The decode speed of a case held against what DECODE_BASELINE_MODE names, and what the history keeps of it."""
+"""The decode speed of a case held against what DECODE_BASELINE_MODE names, and what the history
+keeps of it.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +14,35 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_h2o.baselines import Baseline, against, against_rows, fixed, not_measured, rolling, same_batch, throughput
-from pytest_h2o.cases import Case
-from pytest_h2o.gating import Measured, Verdict
-from pytest_h2o.history import Entry, append_history, read_history
-from pytest_h2o.knobs import Knobs
-from pytest_h2o.lab import Lab
-from pytest_h2o.pairs import PairedStudy, row_pairs, unmatched
+from pytest_h2o.decode.baselines import (
+    Baseline,
+    against,
+    against_rows,
+    fixed,
+    not_measured,
+    rolling,
+    same_batch,
+    throughput,
+)
+from pytest_h2o.decode.history import Entry, append_history, read_history
+from pytest_h2o.decode.pairs import PairedStudy, row_pairs, unmatched
+from pytest_h2o.lab.lab import Lab
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.results import Run
+from pytest_h2o.plan.cases import Case
+from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.config import PATH_FIELDS
+from pytest_h2o.verdict import Measured, Verdict
 
 Records = tuple[tuple[LaunchRecord, LaunchRecord], ...]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The decode drop of a case; ``detail`` names the baseline, ``records`` has its launch before the candidate's."""
+    """The decode drop of a case; ``detail`` names the baseline, ``records`` has its launch before
+    the candidate's.
+    """
 
     measured: Measured
     detail: str = ""
@@ -70,12 +83,17 @@ def _compare(lab: Lab, run: Run, bucket: str) -> Comparison:
         records = tuple(pair.records for pair in row_pairs(other, run) if pair.records)
         baseline, measured = _same_session(case, knobs, (run, speeds), (other, before))
         measured = against_rows(speeds, before) if every else measured
-    detail = "" if measured.missing else "same_batch, row by row" if every and beside else baseline.text
+    detail = (
+        "" if measured.missing else "same_batch, row by row" if every and beside else baseline.text
+    )
     return Comparison(replace(measured, source=run.source), detail, records)
 
 
 def _same_session(
-    case: Case, knobs: Knobs, candidate: tuple[Run, dict[str, float]], other: tuple[Run, dict[str, float]]
+    case: Case,
+    knobs: Knobs,
+    candidate: tuple[Run, dict[str, float]],
+    other: tuple[Run, dict[str, float]],
 ) -> tuple[Baseline, Measured]:
     """Bench cases compare their fastest rows, real prompts all their tokens over all their time."""
     rows = against_rows(candidate[1], other[1]).rows
@@ -102,7 +120,9 @@ def _stored(lab: Lab, case: Case, knobs: Knobs) -> Baseline:
     )
 
 
-def keep_history(lab: Lab, verdicts: Collection[Verdict], root: Path, unfinished: Collection[str]) -> None:
+def keep_history(
+    lab: Lab, verdicts: Collection[Verdict], root: Path, unfinished: Collection[str]
+) -> None:
     """Append a session's decode speeds to the history, unless the user does not want it."""
     if lab.history and lab.knobs.on("UPDATE_DECODE_BASELINE_HISTORY"):
         append_history(lab.history, history_entries(lab, verdicts, root, unfinished))
@@ -111,13 +131,16 @@ def keep_history(lab: Lab, verdicts: Collection[Verdict], root: Path, unfinished
 def history_entries(
     lab: Lab, verdicts: Collection[Verdict], root: Path, unfinished: Collection[str] = ()
 ) -> list[Entry]:
-    """What the history keeps of a session: bench cases whose decode gate was judged, once for shared launches.
+    """What the history keeps of a session: bench cases whose decode gate was judged, once for
+    shared launches.
 
-    A case without a readable speed never enters it, one with a gate that failed, or that was not judged since the case
-    is ``unfinished``, only if the user asks for it.
+    A case without a readable speed never enters it, one with a gate that failed, or that was not
+    judged since the case is ``unfinished``, only if the user asks for it.
     """
     entries: dict[tuple[str, ...], Entry] = {}
-    for name in dict.fromkeys(verdict.case for verdict in verdicts if verdict.gate == "decode_drop"):
+    for name in dict.fromkeys(
+        verdict.case for verdict in verdicts if verdict.gate == "decode_drop"
+    ):
         case = lab.cases.get(name)
         if case is None or case.program != "llm_bench" or case.launch:
             continue
@@ -152,12 +175,22 @@ def history_key(knobs: Knobs) -> str:
 
 
 def identity(run: Run) -> dict[str, str]:
-    """What must be equal for speeds to be comparable, empty where unknown; the original's key left it out."""
+    """What must be equal for speeds to be comparable, empty where unknown; the original's key left
+    it out.
+    """
     first = run.launches[0]
     # Without the modification time, which a copy of the same file does not share.
-    files = {name: re.sub(r"-\d+-", "-", text) for name, text in first.inputs.items() if name in PATH_FIELDS}
+    files = {
+        name: re.sub(r"-\d+-", "-", text)
+        for name, text in first.inputs.items()
+        if name in PATH_FIELDS
+    }
     model = _hash(files) if files else ""
-    return {"machine": first.inputs.get("machine", ""), "model": model, "settings": _hash(dict(first.spec.config))}
+    return {
+        "machine": first.inputs.get("machine", ""),
+        "model": model,
+        "settings": _hash(dict(first.spec.config)),
+    }
 
 
 def _speeds(lab: Lab, run: Run) -> dict[str, float]:
@@ -165,7 +198,9 @@ def _speeds(lab: Lab, run: Run) -> dict[str, float]:
     if missing := run.missing("decode_tps"):
         raise NotComparable(missing)
     speeds = {name: row.samples["decode_tps"].mean for name, row in _rows(run).items()}
-    if lab.cases[run.case].program == "llm_demo" and (still := [name for name, speed in speeds.items() if speed <= 0]):
+    if lab.cases[run.case].program == "llm_demo" and (
+        still := [name for name, speed in speeds.items() if speed <= 0]
+    ):
         raise NotComparable(f"the decode speed of {', '.join(still)} is not above 0")
     return speeds
 

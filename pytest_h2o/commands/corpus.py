@@ -37,22 +37,29 @@ class Made:
 
 
 def read_pieces(paths: Iterable[Path], min_chars: int = 200) -> list[str]:
-    """The pieces of files and directories: paragraphs of text, rows of JSON and JSONL; raises :class:`CorpusError`.
+    """The pieces of files and directories: paragraphs of text, rows of JSON and JSONL; raises
+    :class:`CorpusError`.
 
-    Paragraphs shorter than ``min_chars`` are joined with those that follow. A leading ``#`` is cut off, since programs
-    ignore a prompt that begins with one.
+    Paragraphs shorter than ``min_chars`` are joined with those that follow. A leading ``#`` is cut
+    off, since programs ignore a prompt that begins with one.
     """
     pieces = [piece for path in _files(paths) for piece in _pieces_of(path, min_chars)]
-    cleaned = [text for piece in pieces if (text := piece.replace("\0", "").strip().lstrip("#").strip())]
+    cleaned = [
+        text for piece in pieces if (text := piece.replace("\0", "").strip().lstrip("#").strip())
+    ]
     if not cleaned:
-        raise CorpusError("the corpus holds no text; give files or directories with .txt, .jsonl or .json")
+        raise CorpusError(
+            "the corpus holds no text; give files or directories with .txt, .jsonl or .json"
+        )
     return cleaned
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+            yield from sorted(
+                file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()
+            )
         elif path.is_file():
             yield path
         else:
@@ -73,11 +80,15 @@ def _pieces_of(path: Path, min_chars: int) -> Iterable[str]:
         )
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{path}: not JSON ({error})") from None
-    return [piece for row in (rows if isinstance(rows, list) else [rows]) if (piece := row_text(row))]
+    return [
+        piece for row in (rows if isinstance(rows, list) else [rows]) if (piece := row_text(row))
+    ]
 
 
 def paragraphs(text: str, min_chars: int) -> Iterator[str]:
-    """The text split at blank lines; short paragraphs go with the next one, a short rest goes alone."""
+    """The text split at blank lines; short paragraphs go with the next one, a short rest goes
+    alone.
+    """
     waiting: list[str] = []
     for part in re.split(r"\n[ \t\r]*\n", text):
         waiting += [part.strip()] if part.strip() else []
@@ -89,12 +100,16 @@ def paragraphs(text: str, min_chars: int) -> Iterator[str]:
 
 
 def row_text(row: Any) -> str:
-    """A multiple-choice question with its lettered choices, else the first text of a JSON row; empty without one."""
+    """A multiple-choice question with its lettered choices, else the first text of a JSON row;
+    empty without one.
+    """
     if isinstance(row, str):
         return row
     if not isinstance(row, dict):
         return ""
-    lettered = [f"{letter}. {row[letter]}" for letter in CHOICES if isinstance(row.get(letter), str)]
+    lettered = [
+        f"{letter}. {row[letter]}" for letter in CHOICES if isinstance(row.get(letter), str)
+    ]
     if isinstance(listed := row.get("choices"), list):
         lettered = [f"{letter}. {choice}" for letter, choice in zip(CHOICES, listed, strict=False)]
     if isinstance(row.get("question"), str) and lettered:
@@ -103,9 +118,16 @@ def row_text(row: Any) -> str:
 
 
 def compose(  # noqa: PLR0913  the options of the original generator
-    pieces: Sequence[str], targets: Sequence[int], per_target: int, tokens: CountTokens, *, tolerance: float, seed: int
+    pieces: Sequence[str],
+    targets: Sequence[int],
+    per_target: int,
+    tokens: CountTokens,
+    *,
+    tolerance: float,
+    seed: int,
 ) -> Iterator[tuple[int, int, str]]:
-    """``(target, number from 1, text)``: shuffled pieces, one after the other over all texts, the last one cut to fit.
+    """``(target, number from 1, text)``: shuffled pieces, one after the other over all texts, the
+    last one cut to fit.
 
     A text ends below its target when every piece is in it once.
     """
@@ -116,13 +138,17 @@ def compose(  # noqa: PLR0913  the options of the original generator
             yield target, number, _fill(order, cursor, target, tokens, tolerance)
 
 
-def _fill(order: Sequence[str], cursor: Iterator[int], target: int, tokens: CountTokens, tolerance: float) -> str:
+def _fill(
+    order: Sequence[str], cursor: Iterator[int], target: int, tokens: CountTokens, tolerance: float
+) -> str:
     text = ""
     for place in islice(cursor, len(order)):
         before, piece = text, order[place % len(order)]
         text = f"{text}\n\n{piece}" if text else piece
         if (length := tokens(text)) >= target:
-            return text if length <= target * (1 + tolerance) else _cut(before, piece, target, tokens)
+            return (
+                text if length <= target * (1 + tolerance) else _cut(before, piece, target, tokens)
+            )
     return text
 
 
@@ -139,9 +165,16 @@ def _cut(before: str, piece: str, target: int, tokens: CountTokens) -> str:
 
 
 def write_prompts(
-    out: Path, made: Iterable[tuple[int, int, str]], name: str, tokens: CountTokens, *, overwrite: bool
+    out: Path,
+    made: Iterable[tuple[int, int, str]],
+    name: str,
+    tokens: CountTokens,
+    *,
+    overwrite: bool,
 ) -> list[Made]:
-    """Write ``prompt_<target>_<number>.txt`` files and the manifest; files that exist are kept unless ``overwrite``."""
+    """Write ``prompt_<target>_<number>.txt`` files and the manifest; files that exist are kept
+    unless ``overwrite``.
+    """
     out.mkdir(parents=True, exist_ok=True)
     entries = []
     for target, number, text in made:
@@ -150,14 +183,18 @@ def write_prompts(
             path.write_text(text, encoding="utf-8")
         kept = path.read_text(encoding="utf-8", errors="replace")
         entries.append(Made(path.name, target, tokens(kept), name, len(kept)))
-    (out / MANIFEST).write_text("".join(json.dumps(asdict(entry)) + "\n" for entry in entries), encoding="utf-8")
+    (out / MANIFEST).write_text(
+        "".join(json.dumps(asdict(entry)) + "\n" for entry in entries), encoding="utf-8"
+    )
     return entries
 
 
 def token_counter(config: Path, *, strict: bool = False) -> tuple[str, CountTokens]:
-    """The name of the best tokenizer at hand and its count: SentencePiece, Hugging Face, else words unless ``strict``.
+    """The name of the best tokenizer at hand and its count: SentencePiece, Hugging Face, else words
+    unless ``strict``.
 
-    Special tokens are not counted. Raises :class:`CorpusError`, and RuntimeSetupError for a config that is none.
+    Special tokens are not counted. Raises :class:`CorpusError`, and RuntimeSetupError for a config
+    that is none.
     """
     base = read_config(config)
     directory = Path(resolve_base_dir(base, config))
@@ -170,7 +207,10 @@ def token_counter(config: Path, *, strict: bool = False) -> tuple[str, CountToke
     if found := _hugging_face(directory):
         return "hf", found
     if strict:
-        raise CorpusError(f"{directory} holds no tokenizer that can be read here; leave out --strict to count words")
+        raise CorpusError(
+            f"{directory} holds no tokenizer that can be read here; leave out --strict to count "
+            f"words"
+        )
     return "approx", lambda text: len(text.split())
 
 
