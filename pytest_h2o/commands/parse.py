@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from pytest_h2o.commands import fail, note
 
 if TYPE_CHECKING:
+    from pytest_h2o.kit.bench_csv import Line
     from pytest_h2o.parsers.rows import Row
-    from pytest_h2o.report.bench_csv import Line
 
     Found = tuple[list[Row], list[str]]  # rows, and what is wrong with the file
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the CSV; 1 if no log holds a row. What is left out is said on stderr."""
-    from pytest_h2o.report.bench_csv import write_csv  # noqa: PLC0415
+    from pytest_h2o.kit.bench_csv import write_csv  # noqa: PLC0415
 
     files = log_files(arguments.logs)
     lines = list(read_lines(files))

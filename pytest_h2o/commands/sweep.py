@@ -231,7 +231,7 @@ class Sweep:
         """Write ``manifest.json``: every combination whose launch has a return code, in the
         original's format.
         """
-        from pytest_h2o.report.manifest import manifest_entry  # noqa: PLC0415
+        from pytest_h2o.kit.manifest import manifest_entry  # noqa: PLC0415
         from pytest_h2o.runs.records import write_atomically  # noqa: PLC0415
 
         entries = [
@@ -270,7 +270,7 @@ class Sweep:
 
     def _conclude(self) -> None:
         """Write the CSV, print the comparison and name what failed."""
-        from pytest_h2o.report.bench_csv import write_csv  # noqa: PLC0415
+        from pytest_h2o.kit.bench_csv import write_csv  # noqa: PLC0415
         from pytest_h2o.report.pareto import LEGEND, comparison  # noqa: PLC0415
 
         if lines := list(read_lines(self.log(run_id) for run_id in self.rows)):

@@ -19,6 +19,7 @@ import pytest
 from _pytest.junitxml import xml_key
 
 from pytest_h2o.decode.history import FILE
+from pytest_h2o.kit.files import write_kit_reports
 from pytest_h2o.lab.decode import keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.recordings import Recording, RecordingError, is_own, read_recording
@@ -272,7 +273,8 @@ class Session:
         if junit := self.config.stash.get(xml_key, None):
             for name, text in document.properties().items():
                 junit.add_global_property(name, text)
-        write_reports(self.root, document, judged, expression, records)
+        write_reports(self.root, document, records)
+        write_kit_reports(self.root, judged, expression, document.title)
         if complete and whole and not self.replay:
             keep_history(judged.lab, self.verdicts.values(), self.root, judged.unfinished)
 

@@ -18,11 +18,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pytest_h2o.kit import models as kit_models
 from pytest_h2o.report import models
 from pytest_h2o.session import session
 
 ROOT = Path(__file__).parents[2]
-SCHEMAS = Path(models.__file__).parent / "schemas"
+DOCUMENTS = {
+    Path(module.__file__).parent / "schemas" / f"{name}.json": model
+    for module in (models, kit_models)
+    for name, model in module.SCHEMAS.items()
+}
 GOLDEN = ROOT / "tests" / "data" / "runs"
 RECORDED = ROOT / "tests" / "data" / "session"
 SETTINGS = [
@@ -58,7 +63,7 @@ def document(path: Path) -> Any:
 
 @cache
 def schema(name: str) -> Any:
-    return document(SCHEMAS / f"{name}.json")
+    return document(next(path for path in DOCUMENTS if path.stem == name))
 
 
 def lines(path: Path) -> list[Any]:
@@ -67,8 +72,9 @@ def lines(path: Path) -> list[Any]:
 
 def test_shipped_schemas_are_the_models() -> None:
     """Each schema file is what its model generates, and there is no other."""
-    assert {path.stem: path.read_text() for path in SCHEMAS.iterdir()} == {
-        name: models.schema_text(name) for name in models.SCHEMAS
+    shipped = [path for folder in {path.parent for path in DOCUMENTS} for path in folder.iterdir()]
+    assert {path: path.read_text() for path in shipped} == {
+        path: models.schema_text(model) for path, model in DOCUMENTS.items()
     }
 
 

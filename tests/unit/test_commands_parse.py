@@ -11,7 +11,7 @@ import pytest
 
 from pytest_h2o.cli import main
 from pytest_h2o.commands.parse import MAX_NOTES
-from pytest_h2o.report.bench_csv import COLUMNS
+from pytest_h2o.kit.bench_csv import COLUMNS
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 TABLE = "| model | llm_demo | speed(tok/s) | zeta | alpha |\n| --- | --- | --- | --- | --- |\n"

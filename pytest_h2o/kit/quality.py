@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_h2o.kit.models import CaseResult
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.report.judged import Gates, Judged, baseline_of
-from pytest_h2o.report.models import CaseResult
 from pytest_h2o.report.text import markdown_text
 from pytest_h2o.runs.results import Run
 

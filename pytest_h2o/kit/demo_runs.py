@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from pytest_h2o.kit.models import DemoRun, Number
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.demo import REQUIRED, read_demo
 from pytest_h2o.plan.prompts import bucket_of
-from pytest_h2o.report.models import DemoRun, Number
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, read_launch
 

@@ -8,12 +8,7 @@ from math import prod
 from statistics import fmean
 from typing import Any
 
-from pytest_h2o.parsers.rows import Row
-from pytest_h2o.plan.cases import BASELINE
-from pytest_h2o.plan.knobs import Knobs
-from pytest_h2o.plan.suites import SUITE_PARTS
-from pytest_h2o.report.judged import Gates, Judged, baseline_of
-from pytest_h2o.report.models import (
+from pytest_h2o.kit.models import (
     AllInOneReport,
     DemoBucket,
     DemoPackRow,
@@ -33,7 +28,12 @@ from pytest_h2o.report.models import (
     RuntimePart,
     RuntimeRow,
 )
-from pytest_h2o.report.quality import view
+from pytest_h2o.kit.quality import view
+from pytest_h2o.parsers.rows import Row
+from pytest_h2o.plan.cases import BASELINE
+from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.suites import SUITE_PARTS
+from pytest_h2o.report.judged import Gates, Judged, baseline_of
 from pytest_h2o.runs.results import Run
 
 JOINT = ("joint_full", "joint_store")

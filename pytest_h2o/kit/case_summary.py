@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from pytest_h2o.kit.quality import CaseView, quality_gate, shown
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.report.quality import CaseView, quality_gate, shown
 from pytest_h2o.report.text import markdown_row, markdown_text
 
 TOP = 5
