@@ -1,17 +1,19 @@
-"""pytest hooks and fixtures. Thin: everything else is imported where a gate first needs it."""
+"""pytest hooks. Thin: everything else is imported where a gate first needs it."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_h2o.plan.suites import SUITES, is_gate
+from pytest_h2o.plan.needs import asks_for_ours
+from pytest_h2o.plan.suites import SUITES
 
 if TYPE_CHECKING:
-    from pytest_h2o.lab.lab import Lab
-    from pytest_h2o.session.gate import Gate
     from pytest_h2o.session.session import Session
+
+pytest_plugins = ["pytest_h2o.fixtures"]
 
 SESSION_KEY = pytest.StashKey["Session"]()
 
@@ -109,7 +111,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     session = config.stash.get(SESSION_KEY, None)
     if session is not None:
-        config.pluginmanager.unregister(session)
+        session.unregister()
 
 
 def session_of(config: pytest.Config) -> Session:
@@ -122,26 +124,32 @@ def session_of(config: pytest.Config) -> Session:
         from pytest_h2o.session.session import Session  # noqa: PLC0415
 
         config.stash[SESSION_KEY] = Session.from_config(config)
-        config.pluginmanager.register(config.stash[SESSION_KEY], "h2o-session")
+        config.stash[SESSION_KEY].register()
     return config.stash[SESSION_KEY]
+
+
+def _is_announced(config: pytest.Config) -> bool:
+    """Whether gates can be collected here. A worker whose controller expects none says so where a
+    test asks for one: an error at collection would be xdist's own.
+    """
+    return "h2o_ini" in getattr(config, "workerinput", {"h2o_ini": ""})
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if _is_announced(metafunc.config) and asks_for_ours(metafunc.definition):
+        from pytest_h2o.fixtures import parametrize  # noqa: PLC0415
+
+        # Wrong settings are an error of usage, not of this test: they are raised below.
+        with suppress(pytest.UsageError):
+            parametrize(metafunc, session_of(metafunc.config).lab)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if _is_announced(item.config) and asks_for_ours(item):
+        session_of(item.config).collect(item)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # A worker whose controller expects no gates says so where a test asks for one: an error here
-    # would be xdist's own.
-    controlled = "h2o_ini" in getattr(config, "workerinput", {"h2o_ini": ""})
-    if controlled and any(map(is_gate, items)):
-        session_of(config).plan(items)
-
-
-@pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest) -> Lab:
-    """The session's laboratory: cases, launches, decode studies, prompts."""
-    return session_of(request.config).lab
-
-
-@pytest.fixture
-def gate(request: pytest.FixtureRequest) -> Gate:
-    """Compares a measurement with its requirement and records the verdict."""
-    return session_of(request.config).gate(request.node)
+    if SESSION_KEY in config.stash:
+        config.stash[SESSION_KEY].plan(items)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
-from pytest_h2o.plan.cases import FULL_EVAL
+from pytest_h2o.plan.cases import FULL_EVAL, has_dump
+from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import located
 from pytest_h2o.verdict import Evidence, Measured
 
 LOSSLESS = "the blocks decode to what they encode"
@@ -131,7 +135,7 @@ def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_boun
     """The evaluation of the session's KV dump as a runtime would code it (in v5's chunks for
     full_eval), or a bound.
     """
-    dump, reason = lab.kv_dump()
+    dump, reason = kv_dump(lab)
     if dump is None:
         return (read_results(lab.replay, kind) if lab.replay else None) or Evaluation(
             {}, missing=reason
@@ -140,11 +144,53 @@ def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_boun
 
     name = f"offline_lossless_{kind}.json"
     try:
-        values = lab.once(name, lambda: evaluate(dump, _options(lab, kind)).to_json())
+        values = _once(lab.root / name, lambda: evaluate(dump, _options(lab, kind)).to_json())
     except OfflineError as error:
         return Evaluation({}, dump, str(error))
     missing = "" if values["raw_bytes"] else f"nothing in {dump} could be evaluated"
     return Evaluation(values, lab.root / name, missing or absent_layers(lab, dump, values))
+
+
+def _once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A JSON result computed once per session, shared by all workers, kept in ``path``."""
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(compute(), indent=2) + "\n")
+            partial.replace(path)
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def kv_dump(lab: Lab) -> tuple[Path | None, str]:
+    """The directory of the KV dump under judgement, or None and the reason why there is none."""
+    if given := lab.knobs.text("DUMP_DIR"):
+        if Path(given).is_dir():
+            return Path(given), ""
+        return None, f"DUMP_DIR={given} is not a directory"
+    if lab.recording:
+        return None, f"no KV dump in {lab.recording.directory}; give DUMP_DIR"
+    if not lab.prompts.prompts:
+        return None, lab.workload.nothing_to_run()
+    records = [lab.get(spec) for spec in lab.workload.dump_launches()]
+    without: dict[str, list[LaunchRecord]] = {}
+    for record in records:
+        if why := _no_dump(record):
+            without.setdefault(why, []).append(record)
+    reasons = []
+    for why, alike in without.items():
+        names = [record.name for record in alike]
+        reasons.append(located(why, alike[0].directory, *names))
+    return (None, "; ".join(reasons)) if reasons else (records[0].directory.parent, "")
+
+
+def _no_dump(record: LaunchRecord) -> str:
+    """Why a launch left no KV dump; empty if it did."""
+    if record.status != "ok":
+        return record.reason
+    if not has_dump(record.directory):
+        return "the program wrote no KV dump; use a build with the KV dump switch, or give DUMP_DIR"
+    return ""
 
 
 def absent_layers(lab: Lab, dump: Path, values: Mapping[str, Any]) -> str:

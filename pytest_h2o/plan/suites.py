@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    import pytest
+from typing import Literal
 
 Kit = Literal["v5", "v6"]
 SUITES = {
@@ -64,12 +61,3 @@ def reported(expression: str) -> set[str]:
     parts = {"final": {"m3", "llm_demo"}, "all_in_one": {"final", "m3", "llm_demo"}}
     name = named(expression)
     return {name, *parts.get(name, ())} if name else set(SUITES)
-
-
-def is_gate(item: pytest.Item) -> bool:
-    """Whether a test asks for this plugin's ``gate``: a parameter or a fixture of somebody else may
-    have that name.
-    """
-    known = getattr(item, "_fixtureinfo", None)
-    *_, used = (known and known.name2fixturedefs.get("gate")) or [None]
-    return used is not None and used.func.__module__ == "pytest_h2o.plugin"

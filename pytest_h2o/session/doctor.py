@@ -22,7 +22,8 @@ from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import read_launch
 from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
-from pytest_h2o.session.session import overridden_keys, session_root
+from pytest_h2o.session.places import session_root
+from pytest_h2o.session.planner import overridden_keys
 from pytest_h2o.session.settings import Settings, read_settings
 
 GEN_TOKENS, PROMPT_TOKENS = 8, 32

@@ -25,6 +25,7 @@ from pytest_h2o.lab.lab import Lab
 from pytest_h2o.plan.cases import BASELINE
 from pytest_h2o.plan.defaults import EMBEDDED
 from pytest_h2o.plan.knobs import baseline_config, resolve
+from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.specs import LaunchSpec, Program
 from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes.embedded import EmbeddedRuntime
@@ -67,7 +68,7 @@ def session(change: Change, seed: int, root: Path) -> PairedStudy:
         lambda spec: store.get(spec if spec.arm == BASELINE else change(spec)),
         bundled("prompts"),
     )
-    lab.looked_at = lab.studied = frozenset({"full_strict"})
+    lab.demand = Demand({"full_strict"}, {"full_strict"})
     return lab.study("full_strict")
 
 

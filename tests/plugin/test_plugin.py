@@ -195,7 +195,9 @@ def test_nothing_is_imported_where_no_gate_is(pytester: pytest.Pytester) -> None
     result.assert_outcomes(passed=1)
     assert sorted(json.loads(pytester.path.joinpath("modules.json").read_text())) == [
         "pytest_h2o",
+        "pytest_h2o.fixtures",
         "pytest_h2o.plan",
+        "pytest_h2o.plan.needs",
         "pytest_h2o.plan.suites",
         "pytest_h2o.plugin",
     ]

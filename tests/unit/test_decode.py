@@ -17,6 +17,7 @@ from pytest_h2o.lab.decode import Comparison, held_against, history_entries, his
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.recordings import Recording, read_recording
 from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.plan.needs import Demand
 from pytest_h2o.runs.results import read_launch
 from pytest_h2o.verdict import Outcome, Verdict
 
@@ -29,7 +30,7 @@ def make(
     store = FakeStore(tmp_path, speed)
     knobs = resolve([f"DECODE_BASELINE_MODE={mode}", *settings])
     lab = Lab(tmp_path, knobs, store.get, tmp_path, history=tmp_path / "history.jsonl")
-    lab.looked_at = lab.studied = frozenset({CASE})
+    lab.demand = Demand({CASE}, {CASE})
     return lab, store
 
 
@@ -161,7 +162,7 @@ def test_run_order(tmp_path: Path, settings: list[str], arms: list[str]) -> None
     launch nothing.
     """
     lab, store = make(tmp_path, by_arm(), *settings)
-    planned = sorted(spec.name for spec in lab.planned())
+    planned = sorted(spec.name for spec in lab.plan.planned())
     drop(lab)
     assert [name.split("-")[2] for name in store.launched] == arms
     assert sorted(store.launched) == planned

@@ -24,6 +24,7 @@ from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.offline import Evaluation, _options
 from pytest_h2o.plan.cases import all_cases, launches
 from pytest_h2o.plan.knobs import KNOBS, Knob, Knobs, resolve
+from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.suites import composed
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
@@ -61,9 +62,9 @@ def make_lab(
 def plan(settings: Sequence[str], tmp_path: Path) -> object:
     """Everything that a session of all gates would launch."""
     lab, _ = make_lab(settings, tmp_path)
-    lab.looked_at = lab.studied = frozenset(lab.cases)
-    lab.dumped = lab.scored = True
-    return [lab.cases.keys(), lab.planned()]
+    names = frozenset(lab.cases)
+    lab.demand = Demand(names, names, dump=True, quality=True)
+    return [lab.cases.keys(), lab.plan.planned()]
 
 
 def order(case: str, suite: str) -> Effect:
@@ -71,7 +72,7 @@ def order(case: str, suite: str) -> Effect:
 
     def effect(settings: Sequence[str], tmp_path: Path) -> object:
         lab, store = make_lab(settings, tmp_path, suite)
-        lab.looked_at = lab.studied = frozenset({case})
+        lab.demand = Demand({case}, {case})
         held_against(lab, case)
         return store.launched
 
@@ -115,7 +116,7 @@ def quality(settings: Sequence[str], tmp_path: Path) -> object:
     """What the quality gate decides on a rise of perplexity by a fifth."""
     knobs = resolve(["REQUIRE_QUALITY=1", *settings], suite="final")
     lab, _ = make_lab(["REQUIRE_QUALITY=1"], tmp_path)
-    (spec,) = lab._quality_launches()
+    (spec,) = lab.workload.quality_launches()
     record = LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(tmp_path))
     rows = [
         ("full", 1.0, 10.0, 0.0, 20.0),
@@ -234,7 +235,7 @@ def judge_raising(knobs: Knobs, paired: PairedStudy) -> None:
 def launched(settings: Sequence[str], tmp_path: Path) -> object:
     """The command of a launch."""
     lab, _ = make_lab([], tmp_path)
-    spec = next(spec for spec in lab._launches(lab.cases["full_strict"], 1))
+    spec = next(spec for spec in lab.workload.launches(lab.cases["full_strict"], 1))
     command = placed(EmbeddedRuntime("for the test"), resolve(settings)).command(spec, tmp_path)
     return command.argv, command.env
 

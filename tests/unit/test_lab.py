@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.lab.lab import Lab
-from pytest_h2o.lab.offline import absent_layers
+from pytest_h2o.lab.offline import absent_layers, kv_dump
 from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 
@@ -107,7 +108,7 @@ def test_arms_are_interleaved(tmp_path: Path) -> None:
     with a baseline.
     """
     lab, store = make_lab(tmp_path)
-    lab.looked_at = lab.studied = frozenset({"full_strict", "store_tuned"})
+    lab.demand = Demand({"full_strict", "store_tuned"}, {"full_strict", "store_tuned"})
     lab.study("full_strict")
     lab.study("store_tuned")
     blocks = [store.launched[i : i + 3] for i in range(0, len(store.launched), 3)]
@@ -117,7 +118,7 @@ def test_arms_are_interleaved(tmp_path: Path) -> None:
         assert {name.split("-")[2] for name in block} == {"full", "store", "baseline"}
     for name in ("full_strict", "store_tuned"):
         lab.run(name)
-    assert sorted(store.launched) == sorted(spec.name for spec in lab.planned())
+    assert sorted(store.launched) == sorted(spec.name for spec in lab.plan.planned())
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_later_pairs_have_baselines_of_their_own(tmp_path: Path) -> None:
         return 100.0 if spec.arm == "baseline" else 95.0 + 0.1 * (-1) ** spec.replicate
 
     lab, store = make_lab(tmp_path, speed)
-    lab.looked_at = lab.studied = frozenset({"full_strict", "store_tuned"})
+    lab.demand = Demand({"full_strict", "store_tuned"}, {"full_strict", "store_tuned"})
     for name in ("full_strict", "store_tuned"):
         lab.study(name)
     later = [name.split("-")[2:] for name in store.launched if int(name.rsplit("r", 1)[1]) > 3]
@@ -169,7 +170,7 @@ def test_either_side_begins_as_often(tmp_path: Path) -> None:
     balanced.
     """
     lab, store = make_lab(tmp_path)
-    lab.looked_at = lab.studied = frozenset({"full_strict"})
+    lab.demand = Demand({"full_strict"}, {"full_strict"})
     lab.study("full_strict")
     arms = [name.split("-")[2] for name in store.launched]
     assert len(arms) == 12
@@ -182,7 +183,7 @@ def test_launches_that_are_the_same_are_shared(tmp_path: Path) -> None:
     runs beside it.
     """
     lab, store = make_lab(tmp_path, lambda _: 100.0, "REPEAT=2", "DECODE_REPEAT=0")
-    lab.looked_at = lab.studied = frozenset({"full_strict"})
+    lab.demand = Demand({"full_strict"}, {"full_strict"})
     lab.run("full_strict")
     assert [name.split("-")[2] for name in store.launched].count("baseline") == 2
     before = list(store.launched)
@@ -233,7 +234,7 @@ def test_no_prompts_means_no_study(tmp_path: Path) -> None:
     """Without prompts there is nothing to compare, and that is said."""
     lab, _ = make_lab(tmp_path)
     assert lab.study("candidate").study is None
-    assert lab.kv_dump()[0] is None
+    assert kv_dump(lab)[0] is None
 
 
 def test_layers_that_a_dump_lacks(tmp_path: Path) -> None:

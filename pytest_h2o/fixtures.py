@@ -1,0 +1,177 @@
+"""Every fixture that a gate may ask for, each declaring what it needs launched.
+
+What is needed to answer a gate is imported when it first asks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_h2o.plan.needs import declared, fixture_functions, needs, repeats_of
+from pytest_h2o.plugin import session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_h2o.decode.pairs import PairedStudy
+    from pytest_h2o.lab.decode import Comparison
+    from pytest_h2o.lab.lab import Lab
+    from pytest_h2o.lab.offline import Evaluation
+    from pytest_h2o.runs.records import LaunchRecord
+    from pytest_h2o.runs.results import Run
+    from pytest_h2o.session.gate import Gate
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """The session's laboratory: cases, launches, decode studies, prompts."""
+    return session_of(request.config).lab
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest) -> Gate:
+    """Compares a measurement with its requirement and records the verdict."""
+    return session_of(request.config).gate(request.node)
+
+
+@pytest.fixture
+@needs(parameter="bench_case")
+def bench_case(lab: Lab, request: pytest.FixtureRequest) -> str:
+    """The name of an ``llm_bench`` case: a test that asks for it runs once for each."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def run(lab: Lab, bench_case: str) -> Run:
+    """The launches of one ``llm_bench`` case."""
+    return lab.run(bench_case)
+
+
+@pytest.fixture
+@needs(study=True)
+def decode_study(lab: Lab, bench_case: str) -> PairedStudy | Comparison:
+    """The decode speed of one ``llm_bench`` case against its baseline."""
+    return _held_against(lab, bench_case)
+
+
+@pytest.fixture
+@needs(parameter="joint")
+def joint(lab: Lab, request: pytest.FixtureRequest) -> str:
+    """The name of a group of repeated cases: a test that asks for it runs once for each."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def joint_runs(lab: Lab, joint: str) -> Sequence[Run]:
+    """The launches of each case in a group of repeated ones."""
+    return [lab.run(name) for name in repeats_of(joint, lab.cases)]
+
+
+@pytest.fixture
+@needs("candidate")
+def demo(lab: Lab) -> Run:
+    """The candidate's launches over the real prompts."""
+    return lab.run("candidate")
+
+
+@pytest.fixture
+@needs("candidate", baseline=True)
+def demo_baseline(lab: Lab) -> Run:
+    """The same prompts with H2O off."""
+    return lab.baseline_run("candidate")
+
+
+@pytest.fixture
+@needs("candidate", study=True)
+def demo_study(lab: Lab, demo: Run) -> PairedStudy | Comparison:
+    """The decode speed over all real prompts against its baseline."""
+    return _held_against(lab, "candidate")
+
+
+@pytest.fixture
+def bucket(lab: Lab, request: pytest.FixtureRequest) -> str:
+    """The bucket of some real prompts: a test that asks for it runs once for each."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+@needs("candidate", study=True)
+def bucket_study(lab: Lab, demo: Run, bucket: str) -> PairedStudy | Comparison:
+    """The decode speed over the real prompts of one bucket against its baseline."""
+    return _held_against(lab, "candidate", bucket)
+
+
+@pytest.fixture
+@needs(quality=True)
+def quality(lab: Lab) -> LaunchRecord | None:
+    """The launch that predicts a held-out text."""
+    return lab.quality()
+
+
+@pytest.fixture
+@needs(dump=True)
+def online_sim(lab: Lab) -> Evaluation:
+    """The offline evaluation of a KV dump in the chunks that a runtime would code."""
+    from pytest_h2o.lab.offline import evaluate_dump  # noqa: PLC0415
+
+    return evaluate_dump(lab, "online_sim")
+
+
+@pytest.fixture
+@needs(dump=True)
+def full_eval_sim(lab: Lab) -> Evaluation:
+    """The same evaluation in chunks of 128 tokens with 16 bytes of framing."""
+    from pytest_h2o.lab.offline import evaluate_dump  # noqa: PLC0415
+
+    return evaluate_dump(lab, "full_eval")
+
+
+@pytest.fixture
+@needs(dump=True)
+def upper_bound(lab: Lab) -> Evaluation:
+    """The offline evaluation of the same KV dump, whole sequences at once."""
+    from pytest_h2o.lab.offline import evaluate_dump  # noqa: PLC0415
+
+    return evaluate_dump(lab, "upper_bound")
+
+
+def _held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Comparison:
+    from pytest_h2o.lab.decode import held_against  # noqa: PLC0415
+
+    return held_against(lab, name, bucket)
+
+
+def parametrize(metafunc: pytest.Metafunc, lab: Lab) -> None:
+    """Run a test once for each case, group of cases and bucket that its fixtures ask for.
+
+    What the test itself is parametrized with stays: ``bench_case`` with the cases it names.
+    """
+    item = metafunc.definition
+    functions = fixture_functions(item)
+
+    def asks(name: str) -> bool:
+        return name in functions and functions[name].__module__ == __name__
+
+    if asks("bench_case"):
+        studied = any(need.study for need in declared(item))
+        metafunc.parametrize("bench_case", _bench_cases(lab, studied=studied), indirect=True)
+    if asks("joint"):
+        metafunc.parametrize("joint", ["joint_full", "joint_store"], indirect=True)
+    if asks("bucket"):
+        metafunc.parametrize("bucket", lab.buckets or ["none"], indirect=True)
+
+
+def _bench_cases(lab: Lab, *, studied: bool) -> list[object]:
+    """Each case with its suite as a marker."""
+    found: list[object] = []
+    for case in lab.cases.values():
+        smoke = case.suite == "store_smoke"  # takes a launch, not a study
+        if case.program == "llm_bench" and not (smoke and studied):
+            mark = getattr(pytest.mark, case.suite)
+            found.append(pytest.param(case.name, marks=mark))
+    return found

@@ -1,0 +1,117 @@
+"""Which launches the selected gates need, and which of them are made next to each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pytest_h2o.decode.study import LOOKS, launch_order
+from pytest_h2o.lab.workload import Workload
+from pytest_h2o.plan.cases import Case, baseline_of
+from pytest_h2o.plan.needs import Demand
+from pytest_h2o.plan.specs import LaunchSpec
+
+SpecPair = tuple[LaunchSpec, LaunchSpec]
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """The launches of a workload that are in demand.
+
+    Pairs of a decode study are baseline and candidate on the same work. All arms that are studied
+    are launched next to each other, so that what the machine does meanwhile meets all of them.
+    """
+
+    workload: Workload
+    demand: Demand
+
+    def planned(self) -> list[LaunchSpec]:
+        """The launches that the selected gates need at least, without repeats."""
+        specs: dict[str, LaunchSpec] = {}
+
+        def add(more: Iterable[LaunchSpec]) -> None:
+            specs.update({spec.key: spec for spec in more})
+
+        work, cases = self.workload, self.workload.cases
+        if self.demand.dump:
+            add(work.dump_launches())
+        if self.demand.quality:
+            add(work.quality_launches())
+        for name in self.demand.cases:
+            add(work.launches(cases[name]))
+        for name in self.demand.baselines:
+            add(baseline_of(spec) for spec in work.launches(cases[name]))
+        for name in self.demand.studies:
+            add(work.batch(cases[name]))
+        for name in self.paired:
+            for replicate in range(1, self.first_look(cases[name]) + 1):
+                for pair in self.pairs(cases[name], replicate):
+                    add(pair)
+        return list(specs.values())
+
+    @property
+    def paired(self) -> list[str]:
+        """The studied cases that are measured in pairs."""
+        modes = {name: self.workload.baseline_mode(name) for name in self.demand.studies}
+        return [name for name, mode in modes.items() if mode == "paired"]
+
+    def first_look(self, case: Case) -> int:
+        """Replicates until the first planned look of a study."""
+        if case.program == "llm_bench":
+            per_replicate = len(self.workload.launches(case, 1))
+        else:
+            sizes = [len(self.workload.labels(bucket)) for bucket in self.workload.buckets]
+            per_replicate = min(sizes, default=0)
+        return math.ceil(LOOKS[0] / max(1, per_replicate))
+
+    def pairs(self, case: Case, replicate: int, bucket: str = "") -> list[SpecPair]:
+        """Baseline and candidate on the same work; up to the first look all arms share one
+        baseline.
+        """
+        repeat = self.workload.knobs.integer("DECODE_REPEAT") or None
+        candidates = self.workload.launches(case, replicate, repeat)
+        if bucket:
+            labels = self.workload.labels(bucket)
+            candidates = [spec for spec in candidates if spec.label in labels]
+        paired_with = case.arm if replicate > self.first_look(case) else ""
+        return [(baseline_of(candidate, paired_with), candidate) for candidate in candidates]
+
+    def before(self, case: Case, spec: LaunchSpec) -> list[LaunchSpec]:
+        """What is launched together with a launch that gates look at: its neighbours, if it is the
+        candidate of a planned pair as well.
+        """
+        if case.name not in self.paired or spec.replicate > self.first_look(case):
+            return []
+        candidates = [candidate for _, candidate in self.pairs(case, spec.replicate)]
+        return self.neighbours(case, spec) if spec in candidates else []
+
+    def neighbours(self, case: Case, candidate: LaunchSpec) -> list[LaunchSpec]:
+        """All arms on the same work as the candidate of a pair, its baseline and itself included,
+        in seeded order.
+        """
+        names = {case.name}
+        if candidate.replicate <= self.first_look(case):
+            names.update(self.paired)
+        by_arm: dict[str, LaunchSpec] = {}
+        for name in sorted(names):
+            other = self.workload.cases[name]
+            if other.program != case.program:
+                continue
+            for pair in self.pairs(other, candidate.replicate):
+                by_arm.update({spec.arm: spec for spec in pair if spec.label == candidate.label})
+        group, labels = self._group(case, candidate)
+        turn = (candidate.replicate - 1) * len(labels) + labels.index(candidate.label)
+        seed = self.workload.knobs.integer("DECODE_SEED")
+        return [by_arm[arm] for arm in launch_order(list(by_arm), turn, seed, group)]
+
+    def _group(self, case: Case, candidate: LaunchSpec) -> tuple[str, list[str]]:
+        """The launches whose orders mirror each other, by label: all of ``llm_bench``, or the
+        prompts of one bucket.
+        """
+        if case.program == "llm_demo":
+            for bucket in self.workload.buckets:
+                labels = self.workload.labels(bucket)
+                if candidate.label in labels:
+                    return bucket, labels
+        return case.program, [spec.label for spec in self.workload.launches(case, 1)]

@@ -1,0 +1,122 @@
+"""The work of a session: its cases, its prompts, and the launches that each case consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from pytest_h2o.lab.recordings import Recording
+from pytest_h2o.plan.cases import Case, all_cases, baseline_of, dump_launch, launches
+from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.prompts import PromptSelection, select_prompts
+from pytest_h2o.plan.specs import LaunchSpec
+
+
+@dataclass
+class Workload:
+    """What can be launched, or what was recorded; nothing here depends on what gates ask for."""
+
+    knobs: Knobs
+    prompt_dir: Path
+    combinations: Sequence[LaunchSpec] = ()
+    recording: Recording | None = None
+    _specs: dict[tuple[str, int, int | None], list[LaunchSpec]] = field(default_factory=dict)
+
+    @cached_property
+    def cases(self) -> Mapping[str, Case]:
+        """Every case by name."""
+        if self.recording:
+            return self.recording.cases(self.knobs)
+        return all_cases(self.knobs, self.combinations)
+
+    @cached_property
+    def prompts(self) -> PromptSelection:
+        """The real prompts that the knobs select, and what was wrong with the others."""
+        if self.recording:
+            return self.recording.prompts
+        return select_prompts(self.prompt_dir, self.knobs)
+
+    @property
+    def buckets(self) -> list[str]:
+        """The buckets of the selected prompts, in order."""
+        return list(dict.fromkeys(prompt.bucket for prompt in self.prompts.prompts))
+
+    def labels(self, bucket: str) -> list[str]:
+        """The labels of the launches over the prompts of one bucket."""
+        return [prompt.stem for prompt in self.prompts.prompts if prompt.bucket == bucket]
+
+    def baseline_mode(self, name: str) -> str:
+        """What the decode speed of a case is held against: DECODE_BASELINE_MODE, as the case has
+        it.
+
+        Real prompts have no other baseline than launches of this session.
+        """
+        case = self.cases[name]
+        mode = case.knobs(self.knobs).text("DECODE_BASELINE_MODE")
+        if case.program == "llm_demo" and mode != "paired":
+            return "same_batch"
+        return mode
+
+    def launches(
+        self, case: Case, replicate: int | None = None, repeat: int | None = None
+    ) -> list[LaunchSpec]:
+        """The launches of a case, made once: all looks at them are at the same objects."""
+        replicate = replicate or case.replicate
+        key = case.name, replicate, repeat
+        if key not in self._specs:
+            paths = [prompt.path for prompt in self.prompts.prompts]
+            self._specs[key] = launches(case, self.knobs, paths, replicate=replicate, repeat=repeat)
+        return self._specs[key]
+
+    def batch(self, case: Case) -> list[LaunchSpec]:
+        """A case's launches and those of a baseline in the same session, in RUN_ORDER; none if it
+        has none there.
+        """
+        if self.baseline_mode(case.name) != "same_batch":
+            return []
+        candidates = self.launches(case)
+        baselines = [baseline_of(spec) for spec in candidates]
+        return in_order(self.knobs.text("RUN_ORDER"), baselines, candidates)
+
+    def dump_launches(self) -> list[LaunchSpec]:
+        """The launches that write the KV dump; none if one is given."""
+        if self.knobs.text("DUMP_DIR"):
+            return []
+        chosen = self.prompts.prompts[: self.knobs.integer("KV_DUMP_PROMPTS")]
+        return [dump_launch(self.cases["candidate"], self.knobs, prompt.path) for prompt in chosen]
+
+    def quality_launches(self) -> list[LaunchSpec]:
+        """The launch that predicts a held-out text; none in a recording, or where it is off."""
+        if self.recording or not self.knobs.on("REQUIRE_QUALITY"):
+            return []
+        first = self.launches(self.cases["full_strict"], 1, 1)[0]
+        return [replace(first, quality=True)]
+
+    def nothing_to_run(self, bucket: str = "") -> str:
+        """Why there is no launch of real prompts: what was wrong with them, or with where they were
+        looked for.
+        """
+        where = f" in bucket {bucket}" if bucket else ""
+        why = self.prompts.describe_problems() or f"none was found in {self.prompt_dir}"
+        return f"no prompt to run{where}: {why}"
+
+
+def in_order(
+    order: str, baseline: Sequence[LaunchSpec], candidate: Sequence[LaunchSpec]
+) -> list[LaunchSpec]:
+    """All launches of one side first, or of each work's two launches now one and now the other
+    first.
+
+    The original ran the baseline of ``llm_demo`` first and that of ``llm_bench`` last, so that
+    warm-up and drift favoured one side.
+    """
+    if order == "baseline_first":
+        return [*baseline, *candidate]
+    if order == "candidate_first":
+        return [*candidate, *baseline]
+    ordered: list[LaunchSpec] = []
+    for number, pair in enumerate(zip(baseline, candidate, strict=True)):
+        ordered += pair if number % 2 == 0 else pair[::-1]
+    return ordered

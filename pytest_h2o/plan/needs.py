@@ -1,0 +1,155 @@
+"""What gates need launched: declared on fixtures and tests, known before the first launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from inspect import isfunction
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import pytest
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+ATTRIBUTE = "__h2o_need__"
+FIXTURES = "pytest_h2o.fixtures"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a fixture, or a test, has launched.
+
+    Attributes:
+        cases: names of cases whose launches are looked at.
+        parameter: the parameter of the test that names one more case, or a group of repeated cases
+            (``joint_full`` for ``joint_full-1``, ``joint_full-2`` ...).
+        study: the decode speed of these cases is held against a baseline.
+        baseline: the launches of the same work with H2O off are looked at.
+        dump: a KV dump is evaluated.
+        quality: a held-out text is predicted.
+    """
+
+    cases: tuple[str, ...] = ()
+    parameter: str = ""
+    study: bool = False
+    baseline: bool = False
+    dump: bool = False
+    quality: bool = False
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What all selected gates need together.
+
+    ``cases``, ``studies`` and ``baselines`` name the cases whose launches, decode speed and
+    baseline are asked for.
+    """
+
+    cases: Collection[str] = ()
+    studies: Collection[str] = ()
+    baselines: Collection[str] = ()
+    dump: bool = False
+    quality: bool = False
+
+
+def needs(
+    *cases: str,
+    parameter: str = "",
+    study: bool = False,
+    baseline: bool = False,
+    dump: bool = False,
+    quality: bool = False,
+) -> Callable[[Function], Function]:
+    """Declare what a fixture function, or a test, needs launched; see :class:`Need`.
+
+    It stands below ``@pytest.fixture``. A fixture or a test that asks for fixtures which declare
+    their needs has those as well, and needs to declare only what it asks ``lab`` for itself.
+    """
+    need = Need(cases, parameter, study, baseline, dump, quality)
+
+    def declare(function: Function) -> Function:
+        if not isfunction(function):
+            raise TypeError(f"@needs belongs on a function, below @pytest.fixture: {function!r}")
+        setattr(function, ATTRIBUTE, need)
+        return function
+
+    return declare
+
+
+def fixture_functions(item: pytest.Item) -> dict[str, Callable[..., Any]]:
+    """The function of every fixture that a test uses, by name; a direct parameter has none.
+
+    pytest has no public way from a fixture's name to its function.
+    """
+    info = getattr(item, "_fixtureinfo", None)
+    if info is None:
+        return {}
+    found: dict[str, Callable[..., Any]] = {}
+    for name, definitions in info.name2fixturedefs.items():
+        if definitions:
+            found[name] = definitions[-1].func
+    return found
+
+
+def declared(item: pytest.Item) -> list[Need]:
+    """The needs of a test and of all fixtures that it uses."""
+    functions = [getattr(item, "function", None)]
+    functions += fixture_functions(item).values()
+    found = [getattr(function, ATTRIBUTE, None) for function in functions]
+    return [need for need in found if isinstance(need, Need)]
+
+
+def asks_for_ours(item: pytest.Item) -> bool:
+    """Whether a test uses a fixture of this plugin: one of somebody else may have the same name."""
+    functions = fixture_functions(item).values()
+    return any(function.__module__ == FIXTURES for function in functions)
+
+
+def is_gate(item: pytest.Item) -> bool:
+    """Whether a test asks for this plugin's ``gate``: a parameter or a fixture of somebody else may
+    have that name.
+    """
+    function = fixture_functions(item).get("gate")
+    return function is not None and function.__module__ == FIXTURES
+
+
+def parameters(item: pytest.Item) -> dict[str, Any]:
+    """The values that a test is parametrized with, by name."""
+    callspec = getattr(item, "callspec", None)
+    return dict(callspec.params) if callspec else {}
+
+
+def names_of(item: pytest.Item) -> Iterator[str]:
+    """The cases, or groups of cases, that a test looks at."""
+    values = parameters(item)
+    for need in declared(item):
+        yield from need.cases
+        if need.parameter in values:
+            yield str(values[need.parameter])
+
+
+def repeats_of(name: str, cases: Iterable[str]) -> list[str]:
+    """The repeated cases of a group."""
+    return [case for case in cases if case.startswith(f"{name}-")]
+
+
+def demand_of(items: Collection[pytest.Item], cases: Collection[str]) -> Demand:
+    """What some tests need together; names of no case are left to the gate that asks for them."""
+    looked_at: set[str] = set()
+    studied: set[str] = set()
+    compared: set[str] = set()
+    dump = quality = False
+    for item in items:
+        found = declared(item)
+        for name in names_of(item):
+            names = [name] if name in cases else repeats_of(name, cases)
+            looked_at.update(names)
+            if any(need.study for need in found):
+                studied.update(names)
+            if any(need.baseline for need in found):
+                compared.update(names)
+        dump = dump or any(need.dump for need in found)
+        quality = quality or any(need.quality for need in found)
+    return Demand(
+        frozenset(looked_at), frozenset(studied), frozenset(compared), dump=dump, quality=quality
+    )

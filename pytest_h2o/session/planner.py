@@ -1,0 +1,86 @@
+"""What the collected gates need launched, worked out before the first launch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.plan.knobs import NEEDS_BASELINE
+from pytest_h2o.plan.needs import demand_of
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.suites import CASE_PARTS
+from pytest_h2o.report.text import clean
+from pytest_h2o.runtimes import Runtime, RuntimeSetupError
+
+
+class Planner:
+    """Tells the laboratory what is in demand, and the user what will be launched."""
+
+    def __init__(self, lab: Lab, runtime: Runtime) -> None:
+        self.lab = lab
+        self.runtime = runtime
+
+    @cached_property
+    def planned(self) -> list[LaunchSpec]:
+        """The launches that the collected gates need; asked for once they are collected."""
+        return self.lab.plan.planned()
+
+    def plan(self, items: Sequence[pytest.Item]) -> None:
+        """Learn from the selected gates which cases and studies are needed, so that launches can be
+        interleaved.
+        """
+        self.lab.demand = demand_of(items, self.lab.cases)
+
+    def check_baselines(self, studied: Iterable[str]) -> None:
+        """Raise UsageError if the decode speed of a case is to be held against a number that is not
+        given.
+        """
+        if self.lab.replay or self.lab.knobs.is_given("DECODE_BASELINE"):
+            return
+        for name in studied:
+            if self.lab.baseline_mode(name) == "fixed":
+                raise pytest.UsageError(
+                    f"the decode gate of {name} {NEEDS_BASELINE}{_left_out(name)}"
+                )
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Check in the controller what a worker is to run: an error in the worker would be xdist's
+        own.
+        """
+        for name in self.lab.cases:
+            if any(nodeid.endswith(f"::test_decode_drop[{name}]") for nodeid in ids):
+                self.check_baselines([name])
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        if self.lab.replay:
+            return ["h2o: nothing is launched"]
+        lines = []
+        if number := len(self.planned):
+            plural = "" if number == 1 else "es"
+            lines.append(f"h2o: at least {number} launch{plural} planned")
+        if keys := overridden_keys(self.runtime, self.planned):
+            replaced = clean(", ".join(keys))
+            lines.append(f"h2o: the launches replace these keys of the model config: {replaced}")
+        return lines
+
+
+def overridden_keys(runtime: Runtime, specs: Sequence[LaunchSpec]) -> list[str]:
+    """The keys of the user's base config that any of the launches gives another value."""
+    keys: set[str] = set()
+    with suppress(RuntimeSetupError):
+        for spec in specs:
+            keys.update(runtime.command(spec, Path()).overridden)
+        return sorted(keys)
+    return []
+
+
+def _left_out(case: str) -> str:
+    """How the part of an acceptance that a case makes up is left out."""
+    knobs = [knob for knob, part in CASE_PARTS.items() if part == case]
+    return "".join(f"; {knob}=0 leaves it out" for knob in knobs)

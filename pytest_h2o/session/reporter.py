@@ -1,0 +1,159 @@
+"""What was collected and judged, and the reports of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from _pytest.junitxml import xml_key
+
+from pytest_h2o.kit.files import write_kit_reports
+from pytest_h2o.lab.decode import keep_history
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.parsers.rows import Row
+from pytest_h2o.plan.needs import is_gate
+from pytest_h2o.plan.presets import distinct
+from pytest_h2o.plan.suites import Kit, composed
+from pytest_h2o.report.files import judged_summary, write_reports
+from pytest_h2o.report.judged import Judged
+from pytest_h2o.report.pareto import LEGEND, comparison
+from pytest_h2o.report.text import LONG, aligned, clean, fitted, summary_rows
+from pytest_h2o.runs.directory import point_latest
+from pytest_h2o.runs.results import read_launch
+from pytest_h2o.runs.store import ReplayStore
+from pytest_h2o.session.gate import suites_of
+from pytest_h2o.session.places import runs_directory
+from pytest_h2o.session.schedule import DONE
+from pytest_h2o.verdict import Verdict
+
+COLLECTED = "h2o_collected"
+
+
+class Reporter:
+    """Collects the verdicts of this process and its workers, and writes the reports at the end.
+
+    ``title`` says what is tested.
+    """
+
+    def __init__(self, config: pytest.Config, lab: Lab, title: str) -> None:
+        self.config = config
+        self.lab = lab
+        self.title = title
+        self.root = lab.root
+        self.kit: Kit = config.getoption("h2o_kit")
+        self.is_worker = hasattr(config, "workerinput")
+        self.unwritten = ""
+        self.failed: set[str] = set()
+        self.verdicts: dict[str, Verdict] = {}
+        self.collected: dict[str, tuple[str, str]] = {}
+
+    def collect(self, item: pytest.Item, label: str) -> None:
+        """Put a gate into the suites that are made up of others, and remember it, selected or
+        not.
+        """
+        if not is_gate(item):
+            return
+        marks = {mark.name for mark in item.iter_markers()}
+        for suite in composed(marks, self.kit, self.lab.knobs.on):
+            item.add_marker(suite)
+        self.collected[item.nodeid] = (label, suites_of(item))
+
+    def pytest_report_header(self) -> list[str]:
+        return [f"h2o: {clean(self.title)}", f"h2o: run directory {clean(self.root)}"]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        properties = dict(report.user_properties)
+        if report.failed:
+            self.failed.add(report.nodeid)
+        if report.when == "call" and "gate" in properties:
+            self.verdicts[report.nodeid] = Verdict.from_properties(properties)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what an xdist worker collected."""
+        output = getattr(node, "workeroutput", {})
+        for nodeid, pair in output.get(COLLECTED, []):
+            self.collected[nodeid] = tuple(pair)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.is_worker:
+            self.config.workeroutput[COLLECTED] = list(self.collected.items())  # type: ignore[attr-defined]
+            return
+        if self.verdicts:
+            broken = (self.failed & self.collected.keys()) - self.verdicts.keys()
+            try:
+                self._write(complete=not broken and session.exitstatus in DONE)
+            except OSError as error:
+                self.unwritten = f"NOT ALL REPORTS ARE WRITTEN: {error.strerror}"
+                session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+        # A replay holds no launches: the last session that does stays the one to judge again, or to
+        # go on with.
+        launched = self.root.is_dir() and not self.lab.replay
+        if launched and self.root.parent == runs_directory(self.config):
+            point_latest(self.root)
+
+    # Before the schedule has its say on how to go on.
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self.verdicts or self.is_worker:
+            return
+        terminalreporter.section("h2o gates")
+        columns = self.config.get_terminal_writer().fullwidth
+        for line in fitted(summary_rows(list(self.verdicts.values()), LONG), columns):
+            terminalreporter.write_line(line)
+        if rows := swept_rows(self.lab, self.verdicts):
+            terminalreporter.section("h2o sweep")
+            for line in aligned(comparison(rows)):
+                terminalreporter.write_line(line)
+            terminalreporter.write_line(LEGEND)
+        if self.unwritten:
+            terminalreporter.write_line(self.unwritten, red=True)
+        terminalreporter.write_line(f"run directory: {clean(self.root)}")
+
+    def _write(self, *, complete: bool) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        store = ReplayStore(self.lab.replay or self.root)
+        tolerated = self.lab.knobs["DECODE_INCONCLUSIVE"] != "fail"
+        whole = not self._parts_collected()
+        lab = self.lab.reading(store.get)
+        judged = Judged(self.verdicts, self.collected, lab, tolerated, complete, whole)
+        records = lab.recording.records if lab.recording else store.records()
+        expression = self.config.getoption("markexpr")
+        document = judged_summary(
+            self.title, judged, expression, records, kit=self.kit, root=self.root
+        )
+        if junit := self.config.stash.get(xml_key, None):
+            for name, text in document.properties().items():
+                junit.add_global_property(name, text)
+        write_reports(self.root, document, records)
+        write_kit_reports(self.root, judged, expression, document.title)
+        if complete and whole and not lab.replay:
+            keep_history(lab, self.verdicts.values(), self.root, judged.unfinished)
+
+    def _parts_collected(self) -> bool:
+        """Whether gates of a suite were collected from less than whole directories, so that others
+        are not known.
+        """
+        directory = self.config.invocation_params.dir
+        whole = all((directory / word).is_dir() for word in self.config.args)
+        narrowing = ("lf", "ignore", "ignore_glob")
+        left_out = any(self.config.getoption(name, None) for name in narrowing)
+        of_a_suite = any(suites for _, suites in self.collected.values())
+        return of_a_suite and (left_out or not whole)
+
+
+def swept_rows(lab: Lab, verdicts: Mapping[str, Verdict]) -> dict[str, Row]:
+    """What the judged combinations of a sweep showed, by run id; one that was launched as another
+    is left out.
+    """
+    store = ReplayStore(lab.replay or lab.root)
+    judged = {verdict.case for verdict in verdicts.values()}
+    found: dict[str, Row] = {}
+    for spec in distinct(lab.combinations).values():
+        record = store.peek(spec) if spec.arm in judged else None
+        rows = read_launch(record)[0] if record else []
+        if rows:
+            found[spec.arm] = rows[0]
+    return found

@@ -1,0 +1,98 @@
+"""How the launches of a session are made: once, whichever process asks for them, and seen by the
+user.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.report.text import clean
+from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.store import ReplayStore, RunStore
+from pytest_h2o.runtimes import Runtime
+from pytest_h2o.session.progress import EventFollower, ProgressPrinter, append_event
+from pytest_h2o.session.settings import ini_values
+
+# How sessions end in which every selected gate was judged, if it was not -x that ended them.
+DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
+
+class Schedule:
+    """The launches of this process, in a store that xdist workers share.
+
+    ``expected`` gives the number of launches that are planned, for the screen.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        runtime: Runtime,
+        root: Path,
+        replay: Path | None,
+        expected: Callable[[], int],
+    ) -> None:
+        self.config = config
+        self.runtime = runtime
+        self.root = root
+        self.replay = replay
+        self.expected = expected
+        self.is_worker = hasattr(config, "workerinput")
+        self.printer = ProgressPrinter(config)
+        self.follower: EventFollower | None = None
+
+    @cached_property
+    def store(self) -> RunStore | ReplayStore:
+        """Where the launches are kept, or were kept by an earlier session."""
+        if self.replay:
+            return ReplayStore(self.replay)
+        resume = self.config.getoption("h2o_resume")
+        previous = Path(resume) if resume else None
+        return RunStore(self.root, self.runtime, on_event=self._show, previous=previous)
+
+    def get(self, spec: LaunchSpec) -> LaunchRecord:
+        """The record of a launch, made on first use."""
+        return self.store.get(spec)
+
+    def _show(self, kind: str, spec: LaunchSpec, seconds: float) -> None:
+        if self.is_worker:
+            append_event(self.root, kind, spec.name, seconds)
+        else:
+            self.printer.show(kind, spec.name, seconds, self.expected())
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give an xdist worker this session's run directory, and show the launches that workers
+        make.
+        """
+        node.workerinput["h2o_root"] = str(self.root)
+        node.workerinput["h2o_ini"] = ini_values(self.config)
+        node.workerinput["h2o_inipath"] = str(self.config.inipath or "")
+        if self.follower is None:
+            self.follower = EventFollower(self.root, self.printer)
+            self.follower.start()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        if self.follower:
+            self.follower.stop()
+
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: int
+    ) -> None:
+        if self.printer.reused:
+            resume = self.config.getoption("h2o_resume")
+            terminalreporter.write_line(
+                clean(f"launches taken over from {resume}: {self.printer.reused}")
+            )
+        if exitstatus not in DONE and (self.root / "launches").is_dir() and not self.is_worker:
+            root = shlex.quote(str(self.root))
+            terminalreporter.write_line(
+                clean(f"not everything was judged; to go on, add --h2o-resume {root}")
+            )
