@@ -45,13 +45,14 @@ def bench_case(lab: Lab, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+@needs(parameter="bench_case")
 def run(lab: Lab, bench_case: str) -> Run:
     """The launches of one ``llm_bench`` case."""
     return lab.run(bench_case)
 
 
 @pytest.fixture
-@needs(study=True)
+@needs(parameter="bench_case", study=True)
 def decode_study(lab: Lab, bench_case: str) -> PairedStudy | Comparison:
     """The decode speed of one ``llm_bench`` case against its baseline."""
     return _held_against(lab, bench_case)
@@ -66,6 +67,7 @@ def joint(lab: Lab, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+@needs(parameter="joint")
 def joint_runs(lab: Lab, joint: str) -> Sequence[Run]:
     """The launches of each case in a group of repeated ones."""
     return [lab.run(name) for name in repeats_of(joint, lab.cases)]

@@ -248,11 +248,16 @@ def test_gates_of_a_project_in_workers(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1)
 
 
-def test_gate_of_the_readme(pytester: pytest.Pytester) -> None:
-    """The example of README.md judges a recorded session."""
+def write_readme_gate(pytester: pytest.Pytester) -> None:
+    """Write the files that README.md shows for a gate of one's own."""
     for block in (ROOT / "README.md").read_text().split("```python\n# ")[1:]:
         name = block.partition(".py")[0]
         pytester.path.joinpath(f"{name}.py").write_text(f"# {block.partition('```')[0]}")
+
+
+def test_gate_of_the_readme(pytester: pytest.Pytester) -> None:
+    """The example of README.md judges a recorded session."""
+    write_readme_gate(pytester)
     settings = [
         word for knob in ("PROMPTS=512", "GENS=48", "REPEAT=1") for word in ("--h2o-set", knob)
     ]
@@ -262,6 +267,99 @@ def test_gate_of_the_readme(pytester: pytest.Pytester) -> None:
     )
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["pass  half_goes *> 2 *"])
+
+
+def test_gate_of_the_readme_is_planned(pytester: pytest.Pytester) -> None:
+    """Its launches, and those that a fixture of one's own declares, count before the first is
+    made.
+    """
+    write_readme_gate(pytester)
+    arguments = ("-p", "no:cacheprovider", "--collect-only", "--h2o-set", "PROMPTS=16,32")
+    result = pytester.runpytest_subprocess(*arguments)
+    result.stdout.fnmatch_lines(["h2o: at least 2 launches planned"])
+    pytester.makepyfile(test_stored="def test_stored(stored, gate): gate.holds('stored', [])")
+    result = pytester.runpytest_subprocess(*arguments)
+    result.stdout.fnmatch_lines(["h2o: at least 4 launches planned"])
+
+
+OWN = """
+    import pytest
+    pytestmark = pytest.mark.{mark}
+
+    @pytest.fixture
+    def speeds(decode_study): return decode_study
+
+    def test_own_lossy(run, gate): gate.positive(run.best("h2o_lossy"))
+    def test_own_decode(speeds, gate): gate.passes_study(speeds, "DECODE_DROP_TARGET")
+    def test_own_bucket(bucket_study, gate):
+        gate.passes_study(bucket_study, "LLM_DEMO_DECODE_DROP_TARGET")
+    def test_own_joint(joint_runs, gate): gate.holds("own", [])
+"""
+
+
+def own_ids(result: pytest.RunResult, gate: str) -> list[str]:
+    """The parameters of one gate among what was collected."""
+    lines = [line.partition(f"::test_{gate}[")[2] for line in result.outlines]
+    return [line.removesuffix("]") for line in lines if line]
+
+
+def test_own_gates_are_as_ours(pytester: pytest.Pytester) -> None:
+    """Without a conftest.py they have the ids, the launches and the suites of the gates that
+    ship.
+    """
+    pytester.makepyfile(OWN.format(mark="slow"))
+    pytester.makeini("[pytest]\nmarkers = slow: takes time\n")
+    arguments = ("-p", "no:cacheprovider", "--collect-only")
+    no_fixed = ("--h2o-set", "RUN_RUNTIME_FIXED=0")
+    own = pytester.runpytest_subprocess("-q", *arguments, *no_fixed)
+    ours = run_gates(pytester, "--collect-only", "-q", *no_fixed)
+    twins = {"own_lossy": "lossy", "own_decode": "decode_drop", "own_bucket": "bucket_decode"}
+    for mine, theirs in {**twins, "own_joint": "every_launch_usable"}.items():
+        assert own_ids(own, mine) == own_ids(ours, theirs) != []
+    paired = ("--h2o-set", "DECODE_BASELINE_MODE=paired", "-k", "full_strict or store_tuned")
+    planned = []
+    for result in (
+        pytester.runpytest_subprocess(*arguments, *paired),
+        run_gates(pytester, "--collect-only", *paired),
+    ):
+        planned += [line for line in result.outlines if "launches planned" in line]
+    assert len(planned) == 2
+    assert planned[0] == planned[1]
+
+
+def test_own_gates_are_in_the_suites(pytester: pytest.Pytester) -> None:
+    """A gate marked as part of the runtime suite is part of the acceptance, from wherever it
+    lies.
+    """
+    pytester.makepyfile(OWN.format(mark="runtime"))
+    result = pytester.runpytest_subprocess("--collect-only", "-q", "-m", "final")
+    assert "full_strict" in own_ids(result, "own_lossy")
+
+
+def test_wrong_settings_of_own_gates_are_usage_errors(pytester: pytest.Pytester) -> None:
+    """Without a conftest.py too, a wrong setting ends the session and is no failure of a test."""
+    pytester.makepyfile(OWN.format(mark="runtime"))
+    result = pytester.runpytest_subprocess("--h2o-set", "LOSSY_TARGT=3")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *unknown knob LOSSY_TARGT*"])
+
+
+def test_somebody_else_may_have_fixtures_of_these_names(pytester: pytest.Pytester) -> None:
+    """Fixtures and parameters called run, demo or bucket are theirs, and nothing is planned."""
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.fixture
+        def run(): return 1
+        @pytest.fixture
+        def demo(): return 2
+        @pytest.mark.parametrize("bucket", [3])
+        def test_theirs(run, demo, bucket): assert (run, demo, bucket) == (1, 2, 3)
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*h2o: *")
 
 
 def test_knobs_command() -> None:
