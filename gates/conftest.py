@@ -25,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     lab = session_of(metafunc.config).lab
     if "bench_case" in metafunc.fixturenames:
-        cases = [case for case in lab.cases.values() if case.program == "llm_bench"]
+        cases = [case for case in lab.cases.values() if case.work == "lengths"]
         if "decode_study" in metafunc.fixturenames:  # a smoke test takes a launch, not a study
             cases = [case for case in cases if case.suite != "store_smoke"]
         metafunc.parametrize(

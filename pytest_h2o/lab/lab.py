@@ -26,9 +26,12 @@ from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.plan.cases import Case, all_cases, baseline_of, dump_launch, has_dump, launches
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import PromptSelection, select_prompts
-from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, located, read_run
+from pytest_h2o.runtimes import programs_by_work
+from pytest_h2o.runtimes.base import CAPABILITIES, Capability
+from pytest_h2o.runtimes.programs import BOTH
 
 Store = Callable[[LaunchSpec], LaunchRecord]
 
@@ -40,7 +43,8 @@ class Lab:
     ``looked_at``, ``studied`` and ``compared`` name the cases whose launches, decode speed and
     baseline the selected gates ask about, ``dumped`` says whether a KV dump is needed, ``scored``
     whether a held-out text is predicted. They are known before the first launch, so that the
-    launches of all arms can be interleaved. ``combinations`` are those of a sweep. A ``recording``
+    launches of all arms can be interleaved. ``combinations`` are those of a sweep. ``programs`` says what is
+    launched for each kind of work, ``reports`` what launches can tell. A ``recording``
     takes the place of all launches, with what was recorded in ``baseline`` to compare its decode
     speed with; ``replay`` is the directory of any earlier run that is judged again. ``history`` is
     the file with the decode speeds of earlier sessions.
@@ -56,6 +60,8 @@ class Lab:
     dumped: bool = False
     scored: bool = False
     combinations: Sequence[LaunchSpec] = ()
+    programs: Mapping[Work, str] = field(default_factory=lambda: programs_by_work(BOTH))
+    reports: Collection[Capability] = frozenset(CAPABILITIES)
     replay: Path | None = None
     recording: Recording | None = None
     baseline: Recording | None = None
@@ -71,7 +77,7 @@ class Lab:
         return (
             self.recording.cases(self.knobs)
             if self.recording
-            else all_cases(self.knobs, self.combinations)
+            else all_cases(self.knobs, self.combinations, self.programs)
         )
 
     @cached_property
@@ -133,7 +139,7 @@ class Lab:
         """
         case = self.cases[name]
         mode = case.knobs(self.knobs).text("DECODE_BASELINE_MODE")
-        return "same_batch" if case.program == "llm_demo" and mode != "paired" else mode
+        return "same_batch" if case.work == "prompts" and mode != "paired" else mode
 
     def reading(self, get: Store) -> Lab:
         """This laboratory over a store that launches nothing."""
@@ -192,6 +198,8 @@ class Lab:
             return None, f"no KV dump in {self.recording.directory}; give DUMP_DIR"
         if not self.prompts.prompts:
             return None, self._nothing_to_run()
+        if "kv_dump" not in self.reports:
+            return None, "the runtime writes no KV dump; give DUMP_DIR"
         records = [self.get(spec) for spec in self._dump_launches()]
         without: dict[str, list[LaunchRecord]] = {}
         for record in records:
@@ -243,7 +251,7 @@ class Lab:
         )
 
     def _dump_launches(self) -> list[LaunchSpec]:
-        if self.knobs.text("DUMP_DIR"):
+        if self.knobs.text("DUMP_DIR") or "kv_dump" not in self.reports:
             return []
         chosen = self.prompts.prompts[: self.knobs.integer("KV_DUMP_PROMPTS")]
         return [dump_launch(self.cases["candidate"], self.knobs, prompt.path) for prompt in chosen]
@@ -289,10 +297,10 @@ class Lab:
         return self.get(candidate)
 
     def _group(self, case: Case, candidate: LaunchSpec) -> tuple[str, list[str]]:
-        """The launches whose orders mirror each other, by label: all of ``llm_bench``, or the
-        prompts of one bucket.
+        """The launches whose orders mirror each other, by label: all lengths, or the prompts of
+        one bucket.
         """
-        for prompt in self.prompts.prompts if case.program == "llm_demo" else ():
+        for prompt in self.prompts.prompts if case.work == "prompts" else ():
             if prompt.stem == candidate.label:
                 return prompt.bucket, [
                     other.stem for other in self.prompts.prompts if other.bucket == prompt.bucket
@@ -309,7 +317,7 @@ class Lab:
     def _first_look(self, case: Case) -> int:
         """Replicates until the first planned look."""
         per_replicate = (
-            len(self._launches(case, 1)) if case.program == "llm_bench" else self._smallest_bucket()
+            len(self._launches(case, 1)) if case.work == "lengths" else self._smallest_bucket()
         )
         return math.ceil(LOOKS[0] / max(1, per_replicate))
 
@@ -321,7 +329,7 @@ class Lab:
         """The studies of some buckets, a family: pairs until a look, the cap or the budget ends
         each of them.
         """
-        target = case.knobs(self.knobs).number(drop_knob(case))
+        target = case.knobs(self.knobs).number(case.drop_knob)
         looks = [look for look in LOOKS if look <= self.knobs.integer("DECODE_MAX_PAIRS")]
         studies = {bucket: OpenStudy(list(looks)) for bucket in buckets}
         replicate = 0
@@ -358,7 +366,7 @@ class Lab:
         if problems := row_problems(other, run):
             return PairedStudy((), None, tuple(problems), run.source)
         pairs = tuple(row_pairs(other, run))
-        target = case.knobs(self.knobs).number(drop_knob(case))
+        target = case.knobs(self.knobs).number(case.drop_knob)
         return PairedStudy(
             pairs, study_pairs(pairs, target, each_label=_by_length(case))[0], (), run.source
         )
@@ -388,16 +396,11 @@ class Lab:
         return {prompt.stem for prompt in self.prompts.prompts if prompt.bucket == bucket}
 
 
-def drop_knob(case: Case) -> str:
-    """The knob that limits the decode drop of a case."""
-    return "LLM_DEMO_DECODE_DROP_TARGET" if case.program == "llm_demo" else "DECODE_DROP_TARGET"
-
-
 def _by_length(case: Case) -> bool:
     """Whether every label is a prompt length, to be judged on its own; real prompts are judged by
     bucket.
     """
-    return case.program == "llm_bench"
+    return case.work == "lengths"
 
 
 def in_order(

@@ -24,7 +24,7 @@ from pytest_h2o.lab.decode import keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.recordings import Recording, RecordingError, is_own, read_recording
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.plan.knobs import KNOBS, NEEDS_BASELINE, KnobError, Knobs, misspelt
+from pytest_h2o.plan.knobs import KNOBS, NEEDS_BASELINE, KnobError, misspelt
 from pytest_h2o.plan.presets import PresetError, combinations, distinct, preset_names
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.suites import CASE_PARTS, Kit, composed, is_gate
@@ -71,7 +71,8 @@ class Session:
         self.follower: EventFollower | None = None
         history = self.knobs.text("DECODE_BASELINE_HISTORY") or _base(config) / FILE
         self.lab = Lab(
-            self.root, self.knobs, self._get, settings.prompt_dir, combinations=_combinations(config, self.knobs),
+            self.root, self.knobs, self._get, settings.prompt_dir, combinations=_combinations(config, settings),
+            programs=settings.programs, reports=settings.runtime.capabilities,
             replay=self.replay, recording=_recording(config, self.replay), baseline=_baseline(config),
             history=config.invocation_params.dir / history,
         )  # fmt: skip
@@ -394,14 +395,15 @@ def _baseline(config: pytest.Config) -> Recording | None:
     return read_recording(Path(given)) if given else None
 
 
-def _combinations(config: pytest.Config, knobs: Knobs) -> list[LaunchSpec]:
+def _combinations(config: pytest.Config, settings: Settings) -> list[LaunchSpec]:
     """The launches of the preset that is asked for; none where no sweep is."""
+    knobs = settings.knobs
     name = config.getoption("h2o_preset")
     if name is None and re.search(r"\bsweep\b", config.getoption("markexpr")):
         raise PresetError(
             f"-m sweep needs --h2o-preset NAME; there are {', '.join(preset_names())}"
         )
-    specs = combinations(name, knobs) if name else []
+    specs = combinations(name, knobs, settings.programs.get("lengths", "")) if name else []
     if idle := [
         knob
         for knob in DECIDED
