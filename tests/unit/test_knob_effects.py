@@ -35,6 +35,7 @@ from pytest_h2o.session.gate import Gate
 from pytest_h2o.session.session import Session
 from pytest_h2o.verdict import Measured, Verdict
 
+PROGRAMS = programs_by_work(BOTH)
 Effect = Callable[[Sequence[str], Path], object]
 GOOD = {
     "decode_tps": 10.0, "h2o_lossy": 3.1, "h2o_lossless": 1.4, "h2o_lossless_decomp_us": 50.0,
@@ -101,7 +102,9 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
     knobs, runs = resolve(settings, suite="final"), []
     for arm, text in (("baseline", "one two"), ("candidate", "one four")):
         (spec,) = launches(
-            all_cases(knobs, programs=PROGRAMS)["candidate"], knobs, [bundled("prompts") / "prompt_128_1.txt"]
+            all_cases(knobs, programs=PROGRAMS)["candidate"],
+            knobs,
+            [bundled("prompts") / "prompt_128_1.txt"],
         )
         paths = standard_paths(tmp_path / arm)
         paths["directory"].mkdir(parents=True)
