@@ -310,7 +310,7 @@ class Lab:
     def _neighbours(self, case: Case, candidate: LaunchSpec) -> Iterator[LaunchSpec]:
         shared = candidate.replicate <= self._first_look(case)
         for name in sorted({case.name, *(self._paired if shared else ())}):
-            if self.cases[name].program == case.program:
+            if self.cases[name].work == case.work:
                 for pair in self._pairs(self.cases[name], candidate.replicate):
                     yield from (spec for spec in pair if spec.label == candidate.label)
 

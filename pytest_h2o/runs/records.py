@@ -182,9 +182,14 @@ def load_record(path: Path) -> LaunchRecord:
         if content.get("status") == "ok" and content.get("returncode"):
             raise ValueError(f"status ok with exit code {content['returncode']}")
         spec = _build(LaunchSpec, content["spec"], Path())
+        find_program(spec.program)
         return _build(
             LaunchRecord, {**standard_paths(path.parent), **content, "spec": spec}, path.parent
         )
+    except UnknownProgramError as error:
+        raise RecordError(
+            f"{path} is not a launch record for what is installed: {error}"
+        ) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RecordError(
             f"{path} is not a launch record: {type(error).__name__}: {error}"

@@ -140,7 +140,7 @@ def launched(site: Path) -> list[dict[str, object]]:
 def outcomes(pytester: pytest.Pytester) -> dict[str, str]:
     """The outcome of each gate in the summary of the session."""
     summary = json.loads((pytester.path / "out" / "summary.json").read_text())
-    return {each["gate"]: each["outcome"] for each in summary["verdicts"]}
+    return {each["gate"]: each["outcome"] for each in summary["gates"]}
 
 
 def test_gates_judge_what_another_runtime_launched(pytester: pytest.Pytester, site: Path) -> None:
@@ -198,6 +198,20 @@ def test_replay_of_another_runtime(pytester: pytest.Pytester, site: Path) -> Non
     )  # fmt: skip
     assert again.ret == 0, again.outlines
     assert len(launched(site)) == before
+
+
+def test_replay_of_a_runtime_that_is_not_installed(
+    pytester: pytest.Pytester, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can read what it left, and the gates fail saying so."""
+    gates(pytester)
+    monkeypatch.delenv("PYTHONPATH")
+    result = pytester.runpytest_subprocess(
+        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", *SELECT,
+        "--h2o-replay", "out", "--h2o-set", "OUT=again",
+    )  # fmt: skip
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*there is no program acme_speed: install the runtime*"])
 
 
 def test_gates_on_real_prompts_need_a_program_for_them(
