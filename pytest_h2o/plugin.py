@@ -38,9 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--h2o-runtime",
-        choices=("auto", "embedded", "mnn"),
+        metavar="NAME",
         default="auto",
-        help="insist on a runtime (default: auto)",
+        help="insist on a runtime: embedded, mnn, or one that a package registers (default: auto)",
     )
     group.addoption(
         "--h2o-kit",

@@ -65,9 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def in_force(arguments: argparse.Namespace) -> Knobs:
     """The knobs as a session of pytest in this directory would have them."""
-    from pytest_h2o.plan.defaults import defaults_for  # noqa: PLC0415
     from pytest_h2o.plan.knobs import resolve  # noqa: PLC0415
-    from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
+    from pytest_h2o.runtimes import defaults_for, find_runtime  # noqa: PLC0415
     from pytest_h2o.session.settings import ini_paths  # noqa: PLC0415
 
     ini = from_ini()
@@ -98,13 +97,15 @@ def markdown() -> str:
 
 
 def default_text(knob: Knob) -> str:
-    """The default, and those of single suites and of the embedded runtime."""
-    from pytest_h2o.plan.defaults import EMBEDDED  # noqa: PLC0415
+    """The default, and those of single suites and of the runtimes that ship."""
+    from pytest_h2o.runtimes.registry import BUILT_IN  # noqa: PLC0415
 
-    others = {**knob.suites, **({"embedded": EMBEDDED[knob.name]} if knob.name in EMBEDDED else {})}
-    return "; ".join(
-        [_text(knob.default), *(f"{where}: {_text(value)}" for where, value in others.items())]
-    )
+    others = dict(knob.suites)
+    for runtime, kind in BUILT_IN.items():
+        if knob.name in kind.defaults:
+            others[runtime] = kind.defaults[knob.name]
+    texts = [f"{where}: {_text(value)}" for where, value in others.items()]
+    return "; ".join([_text(knob.default), *texts])
 
 
 def _text(value: KnobValue) -> str:

@@ -112,14 +112,15 @@ def plan(arguments: argparse.Namespace) -> Sweep:
     """
     from pytest_h2o.plan.presets import distinct  # noqa: PLC0415
     from pytest_h2o.runs.directory import create_session_dir  # noqa: PLC0415
-    from pytest_h2o.runtimes import find_runtime  # noqa: PLC0415
+    from pytest_h2o.runtimes import find_runtime, programs_by_work  # noqa: PLC0415
     from pytest_h2o.runtimes.placement import placed  # noqa: PLC0415
     from pytest_h2o.session.settings import ini_paths  # noqa: PLC0415
 
     ini = from_ini()
     runtime = find_runtime(arguments.llm_bench, None, arguments.model_config, ini=ini_paths(ini))
     knobs = launch_knobs(arguments, runtime.name, ini["h2o_set"])
-    runtime, specs = placed(runtime, knobs), launches(arguments, knobs)
+    runtime = placed(runtime, knobs)
+    specs = launches(arguments, knobs, programs_by_work(runtime.programs).get("lengths", ""))
     resume = check_directories(arguments)
     configs = {spec.arm: runtime.command(spec, Path()).config for spec in specs}
     if not arguments.dry_run:
@@ -131,20 +132,20 @@ def plan(arguments: argparse.Namespace) -> Sweep:
 
 def launch_knobs(arguments: argparse.Namespace, runtime: str, in_ini: Iterable[str]) -> Knobs:
     """The options of a launch: command line, environment, ini file, the runtime's default."""
-    from pytest_h2o.plan.defaults import defaults_for  # noqa: PLC0415
     from pytest_h2o.plan.knobs import resolve  # noqa: PLC0415
+    from pytest_h2o.runtimes import defaults_for  # noqa: PLC0415
 
     given = {name.upper(): getattr(arguments, name) for name in OPTION_KNOBS}
     texts = [f"{name}={text}" for name, text in given.items() if text is not None]
     return resolve(texts, os.environ, in_ini, defaults_for(runtime))
 
 
-def launches(arguments: argparse.Namespace, knobs: Knobs) -> list[LaunchSpec]:
+def launches(arguments: argparse.Namespace, knobs: Knobs, program: str) -> list[LaunchSpec]:
     """The preset's combinations."""
     from pytest_h2o.plan.presets import combinations  # noqa: PLC0415
 
     disabled = {name: getattr(arguments, name) for name in ("disable_h2o", "disable_lossless")}
-    return combinations(arguments.preset, knobs, **disabled)
+    return combinations(arguments.preset, knobs, program, **disabled)
 
 
 def check_directories(arguments: argparse.Namespace) -> Path | None:

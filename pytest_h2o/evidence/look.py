@@ -11,6 +11,7 @@ from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
+from pytest_h2o.runtimes import Program, find_program
 from pytest_h2o.verdict import Evidence
 
 TUNING_TOKENS = 16  # single tokens that programs decode before the first request
@@ -37,12 +38,13 @@ class Look:
 
     @property
     def responses(self) -> int | None:
-        """Responses of the launch, None if unknown; ``llm_bench`` makes one more than it
-        measures.
-        """
-        if self.spec.program == "llm_demo":
-            return 1
-        return None if self.spec.repeat is None else self.spec.repeat + 1
+        """Responses of the launch, warm-up included; None if unknown."""
+        return self.program.responses(self.spec)
+
+    @property
+    def program(self) -> Program:
+        """The program that was launched."""
+        return find_program(self.spec.program)
 
     @property
     def tokens(self) -> int:

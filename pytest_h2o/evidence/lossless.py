@@ -36,11 +36,11 @@ def lossless_evidence(run: Run) -> list[Evidence]:
 
 
 def _bytes(look: Look) -> Evidence | None:
-    """Needs raw and encoded bytes; the bench table rounds them to 0.01 MiB."""
+    """Needs raw and encoded bytes; a table rounds them to 0.01 MiB."""
     ratio, raw, comp = (look.value(f"h2o_lossless{part}") for part in ("", "_raw_mb", "_comp_mb"))
     if ratio is None or raw is None or comp is None or not raw or not comp:
         return None
-    rounding = 0.005 if look.spec.program == "llm_bench" else 0.0
+    rounding = look.program.mib_rounding
     slack = (
         1.03 + look.spread("h2o_lossless_raw_mb") ** 2 + look.spread("h2o_lossless_comp_mb") ** 2
     )
@@ -78,10 +78,10 @@ def _logged(look: Look) -> Evidence | None:
 
 
 def _recorded(look: Look) -> Evidence | None:
-    """Needs ``[H2O-LOSSLESS]`` lines of ``llm_demo``, whose record is about the one response that
-    they are about.
+    """Needs ``[H2O-LOSSLESS]`` lines of a launch with one response, which both they and its record
+    are about.
     """
-    if look.spec.program != "llm_demo" or not look.facts.updates:
+    if look.responses != 1 or not look.facts.updates:
         return None
     recorded = [look.number(f"h2o_lossless_{name}_mb") for name in ("raw", "comp")]
     logged = [look.facts.raw_bytes / MIB, look.facts.comp_bytes / MIB]
@@ -170,7 +170,7 @@ def _clocked(look: Look) -> Evidence | None:
         or look.number("h2o_lossless_decode_cache_hit")
     ):
         return None
-    least = (0.5 if look.spec.program == "llm_demo" else 0.1) * logged / responses
+    least = (0.5 if responses == 1 else 0.1) * logged / responses
     text = (
         f"h2o_lossless_decomp_us is {column:g}, by the lines decoding took "
         f"{logged / responses:g} in a response"

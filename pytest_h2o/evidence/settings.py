@@ -12,7 +12,6 @@ from pytest_h2o.evidence.look import Look, looks_at, settle
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.config import SIZE_LIMIT
-from pytest_h2o.runtimes.programs import launch_values
 from pytest_h2o.verdict import Evidence
 
 CONFIG = "the launch had the generated config"
@@ -68,7 +67,7 @@ def config_used(look: Look) -> Evidence | None:
         gone = f"{look.record.config_path.name} is gone, is no JSON object or is larger than 16 MiB"
         return look.says(CONFIG, False, gone) if look.record.inputs else None
     # A launch that somebody else recorded has no settings but those in its config.
-    asked = launch_values(look.spec) if look.record.inputs else look.spec.config
+    asked = look.program.config(look.spec) if look.record.inputs else look.spec.config
     wrong = [
         f"{key} is {written.get(key)!r}, asked for {value!r}"
         for key, value in asked.items()
@@ -169,8 +168,8 @@ def _same_number(text: str, asked: float) -> bool:
 
 
 def _started_with(look: Look) -> Evidence | None:
-    """Needs the ``config path is`` and ``prompt file is`` lines of ``llm_demo``."""
-    if look.spec.program != "llm_demo" or look.record.reused_from or look.spec.prompt_file is None:
+    """Needs the ``config path is`` and ``prompt file is`` lines, as ``llm_demo`` prints them."""
+    if look.record.reused_from or look.spec.prompt_file is None:
         return None
     with look.record.stdout.open("rb") as file:
         head = file.read(HEAD_BYTES).decode(errors="replace")

@@ -11,7 +11,6 @@ from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
 from pytest_h2o.evidence.look import Look, looks_at, settle
 from pytest_h2o.evidence.lossless import TIMED, decode_seconds
 from pytest_h2o.evidence.settings import cells_echo, config_used, cores_used
-from pytest_h2o.parsers.demo import generated_text
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, read_run
@@ -147,7 +146,7 @@ def _active(candidate: Look) -> Iterator[Evidence]:
         candidate.spec.config.get("kv_h2o_trigger_min_tokens"),
         candidate.value("h2o_lossy"),
     )
-    if candidate.spec.program == "llm_bench" and isinstance(trigger, int) and lossy is not None:
+    if candidate.spec.work == "lengths" and isinstance(trigger, int) and lossy is not None:
         prompt = candidate.row.prompt_tokens or 0
         if candidate.spec.config.get("kv_h2o_enable") and trigger <= prompt:
             yield candidate.says(ACTIVE, lossy > 1, f"lossy ratio {lossy:g} while it was timed")
@@ -204,7 +203,7 @@ def _kv_of_tokens(look: Look) -> Evidence | None:
     text = f"KV holds {end:g} tokens and lost {gone:g}, prompt and decoded tokens are {look.tokens}"
     # A shorter warm-up makes other plans than the measured responses, whose own tokens are then
     # known less exactly.
-    share = 0.98 if look.spec.program == "llm_demo" or _alike(look) else 0.85
+    share = 0.98 if look.responses == 1 or _alike(look) else 0.85
     return look.says(PRODUCED, end + gone >= share * look.tokens - 3, text)
 
 
@@ -216,16 +215,17 @@ def _alike(look: Look) -> bool:
 
 
 def _text_of_tokens(look: Look) -> Evidence | None:
-    """Needs the text of ``llm_demo``: a token is at least one byte, but for the last and a few that
-    print nothing.
+    """Needs the text that was written: a token is at least one byte, but for the last and a few
+    that print nothing.
     """
     count = look.row.decode_tokens
-    if look.spec.program != "llm_demo" or not count:
-        return None
     try:
-        size = len(generated_text(look.record.stdout).encode())
+        text = look.program.text(look.record) if count else None
     except ParseError:
         return None
+    if not count or text is None:
+        return None
+    size = len(text.encode())
     return look.says(
         PRODUCED, size >= 0.9 * count - 4, f"{size} bytes of text for {count} decoded tokens"
     )
@@ -242,12 +242,12 @@ def _no_more_than_asked(look: Look) -> Evidence | None:
 
 
 def _fewer_tokens(sides: Sequence[Side]) -> Iterator[Evidence]:
-    """Needs produced tokens of ``llm_demo``: what stops early is timed on a shorter context."""
+    """Needs produced tokens of real prompts: what stops early is timed on a shorter context."""
     baseline, candidate = (
         sum(side[index].row.decode_tokens or 0 for side in sides) for index in (0, 1)
     )
     look = sides[0][1]
-    if look.spec.program == "llm_demo" and candidate != baseline:
+    if look.spec.work == "prompts" and candidate != baseline:
         text = f"all candidates produced {candidate} tokens, all baselines {baseline}"
         if not FEWER * baseline <= candidate <= baseline / FEWER:
             yield look.says(WORK, False, f"{text}: stopped early, the speeds are not comparable")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
 from pytest_h2o.evidence.look import settle
-from pytest_h2o.parsers.demo import generated_text
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runtimes import find_program
 from pytest_h2o.verdict import Evidence, Measured
 
 SOUND = "the output is still text"
@@ -51,11 +51,17 @@ def answers(pairs: Sequence[tuple[LaunchRecord, LaunchRecord]]) -> list[Answer]:
     for baseline, candidate in pairs:
         if baseline.spec.prompt_file and candidate.label not in found:
             try:
-                texts = generated_text(baseline.stdout), generated_text(candidate.stdout)
+                before, after = _text(baseline), _text(candidate)
             except ParseError:
                 continue
-            found[candidate.label] = Answer(candidate.label, _prompt(baseline), *texts)
+            if before is not None and after is not None:
+                prompt = _prompt(baseline)
+                found[candidate.label] = Answer(candidate.label, prompt, before, after)
     return list(found.values())
+
+
+def _text(record: LaunchRecord) -> str | None:
+    return find_program(record.program).text(record)
 
 
 def _prompt(record: LaunchRecord) -> str:

@@ -97,7 +97,7 @@ def _same_session(
 ) -> tuple[Baseline, Measured]:
     """Bench cases compare their fastest rows, real prompts all their tokens over all their time."""
     rows = against_rows(candidate[1], other[1]).rows
-    if case.program == "llm_bench":
+    if case.work == "lengths":
         baseline = same_batch(other[1].values(), knobs.optional("DECODE_BASELINE"))
         return baseline, replace(against(candidate[1], baseline), rows=rows)
     total = [throughput(_tokens(run), speeds) for run, speeds in (candidate, other)]
@@ -142,7 +142,7 @@ def history_entries(
         verdict.case for verdict in verdicts if verdict.gate == "decode_drop"
     ):
         case = lab.cases.get(name)
-        if case is None or case.program != "llm_bench" or case.launch:
+        if case is None or case.work != "lengths" or case.launch:
             continue
         outcomes = {verdict.outcome for verdict in verdicts if verdict.case == name}
         passed = outcomes <= {"pass", "skipped"} and name not in unfinished
@@ -198,7 +198,7 @@ def _speeds(lab: Lab, run: Run) -> dict[str, float]:
     if missing := run.missing("decode_tps"):
         raise NotComparable(missing)
     speeds = {name: row.samples["decode_tps"].mean for name, row in _rows(run).items()}
-    if lab.cases[run.case].program == "llm_demo" and (
+    if lab.cases[run.case].work == "prompts" and (
         still := [name for name, speed in speeds.items() if speed <= 0]
     ):
         raise NotComparable(f"the decode speed of {', '.join(still)} is not above 0")

@@ -4,7 +4,7 @@ what they showed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,12 @@ from pytest_h2o.plan.cases import Case, baseline_of
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.prompts import PromptSelection
-from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, read_run
+from pytest_h2o.runtimes import programs_by_work
+from pytest_h2o.runtimes.base import CAPABILITIES, Capability
+from pytest_h2o.runtimes.programs import BOTH
 
 NO_BASELINE = (
     "a recording has no baseline beside its launches; name one with --h2o-replay-baseline DIR"
@@ -32,7 +35,8 @@ class Lab:
     """Everything gates need: cases, launches, decode studies, prompts.
 
     ``demand`` is what the selected gates need. It is known before the first launch, so that the
-    launches of all arms can be interleaved. ``combinations`` are those of a sweep. A ``recording``
+    launches of all arms can be interleaved. ``combinations`` are those of a sweep. ``programs`` says
+    what is launched for each kind of work, ``reports`` what launches can tell. A ``recording``
     takes the place of all launches, with what was recorded in ``baseline`` to compare its decode
     speed with; ``replay`` is the directory of any earlier run that is judged again. ``history`` is
     the file with the decode speeds of earlier sessions.
@@ -43,6 +47,8 @@ class Lab:
     get: Store
     prompt_dir: Path
     combinations: Sequence[LaunchSpec] = ()
+    programs: Mapping[Work, str] = field(default_factory=lambda: programs_by_work(BOTH))
+    reports: Collection[Capability] = frozenset(CAPABILITIES)
     replay: Path | None = None
     recording: Recording | None = None
     baseline: Recording | None = None
@@ -54,7 +60,14 @@ class Lab:
     @cached_property
     def workload(self) -> Workload:
         """What can be launched, or was recorded."""
-        return Workload(self.knobs, self.prompt_dir, self.combinations, self.recording)
+        return Workload(
+            self.knobs,
+            self.prompt_dir,
+            self.combinations,
+            self.recording,
+            programs=self.programs,
+            writes_dumps="kv_dump" in self.reports,
+        )
 
     @property
     def plan(self) -> LaunchPlan:

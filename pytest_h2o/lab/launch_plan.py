@@ -58,7 +58,7 @@ class LaunchPlan:
 
     def first_look(self, case: Case) -> int:
         """Replicates until the first planned look of a study."""
-        if case.program == "llm_bench":
+        if case.work == "lengths":
             per_replicate = len(self.workload.launches(case, 1))
         else:
             sizes = [len(self.workload.labels(bucket)) for bucket in self.workload.buckets]
@@ -96,7 +96,7 @@ class LaunchPlan:
         by_arm: dict[str, LaunchSpec] = {}
         for name in sorted(names):
             other = self.workload.cases[name]
-            if other.program != case.program:
+            if other.work != case.work:
                 continue
             for pair in self.pairs(other, candidate.replicate):
                 by_arm.update({spec.arm: spec for spec in pair if spec.label == candidate.label})
@@ -106,10 +106,10 @@ class LaunchPlan:
         return [by_arm[arm] for arm in launch_order(list(by_arm), turn, seed, group)]
 
     def _group(self, case: Case, candidate: LaunchSpec) -> tuple[str, list[str]]:
-        """The launches whose orders mirror each other, by label: all of ``llm_bench``, or the
-        prompts of one bucket.
+        """The launches whose orders mirror each other, by label: all lengths, or the prompts of
+        one bucket.
         """
-        if case.program == "llm_demo":
+        if case.work == "prompts":
             for bucket in self.workload.buckets:
                 labels = self.workload.labels(bucket)
                 if candidate.label in labels:

@@ -88,12 +88,11 @@ class PairMeasuring:
 
 def drop_target(case: Case, knobs: Knobs) -> float:
     """The largest decode drop that a case may have."""
-    name = "LLM_DEMO_DECODE_DROP_TARGET" if case.program == "llm_demo" else "DECODE_DROP_TARGET"
-    return case.knobs(knobs).number(name)
+    return case.knobs(knobs).number(case.drop_knob)
 
 
 def by_length(case: Case) -> bool:
     """Whether every label is a prompt length, to be judged on its own; real prompts are judged by
     bucket.
     """
-    return case.program == "llm_bench"
+    return case.work == "lengths"

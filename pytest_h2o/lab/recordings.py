@@ -24,12 +24,13 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pytest_h2o.plan.cases import Case, candidate_case, recorded_case
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import Prompt, PromptSelection, bucket_of
-from pytest_h2o.plan.specs import ConfigValue, LaunchSpec, Program
+from pytest_h2o.plan.specs import ConfigValue, LaunchSpec, Work
 from pytest_h2o.runs.ending import explain
 from pytest_h2o.runs.launcher import describe_exit
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, read_launch
 from pytest_h2o.runs.store import ReplayStore
+from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
 
 T = TypeVar("T")
 SIZE_LIMIT = 16 * 2**20
@@ -110,22 +111,22 @@ class Recording:
         return self.directory.name
 
     def cases(self, knobs: Knobs) -> dict[str, Case]:
-        """The recorded cases: one of ``llm_bench`` if there is any, and the real prompts."""
-        bench = [each.record.spec for each in self.launches if each.record.program == "llm_bench"]
+        """The recorded cases: one of prompt lengths if there is any, and the real prompts."""
+        bench = [each.record.spec for each in self.launches if each.record.spec.work == "lengths"]
         cases = [recorded_case(self.name, knobs, bench[0])] if bench else []
         cases.append(candidate_case(knobs))
         return {case.name: case for case in cases}
 
     def run(self, case: Case) -> Run:
-        """The recorded launches of a case's program."""
+        """The recorded launches of a case's kind."""
         if case.name not in self._runs:
-            self._runs[case.name] = _joined(case.name, self._of(case.program), self.directory)
+            self._runs[case.name] = _joined(case.name, self._of(case.work), self.directory)
         return self._runs[case.name]
 
     @cached_property
     def prompts(self) -> PromptSelection:
         """The recorded prompts; their texts are not at hand."""
-        paths = [each.record.spec.prompt_file for each in self._of("llm_demo")]
+        paths = [each.record.spec.prompt_file for each in self._of("prompts")]
         return PromptSelection(
             tuple(Prompt(path, bucket_of(path.name), path.stem) for path in paths if path), ()
         )
@@ -144,8 +145,8 @@ class Recording:
     def _runs(self) -> dict[str, Run]:
         return {}
 
-    def _of(self, program: Program) -> list[Recorded]:
-        return [each for each in self.launches if each.record.program == program]
+    def _of(self, work: Work) -> list[Recorded]:
+        return [each for each in self.launches if each.record.spec.work == work]
 
 
 def _joined(case: str, launches: Sequence[Recorded], directory: Path) -> Run:
@@ -232,7 +233,7 @@ def _logs(directory: Path) -> list[Path]:
 
 def _from_argv(directory: Path, entry: Entry) -> Recorded:
     argv = _without_launcher(entry.argv)
-    if Path(argv[0] if argv else "").name.startswith("llm_demo"):
+    if Path(argv[0] if argv else "").name.startswith(LLM_DEMO.name):
         return _demo(directory, entry, argv)
     options = _options(argv)
     prompts = [
@@ -244,7 +245,7 @@ def _from_argv(directory: Path, entry: Entry) -> Recorded:
     labels = tuple(f"p{p}_g{g}" for p, g in product(prompts, gens)) * copies if demo_table else ()
     stem = entry.run_id or "log"
     spec = LaunchSpec(
-        program="llm_bench",
+        program=LLM_BENCH.name,
         arm=directory.name,
         replicate=1,
         config=_config(
@@ -273,7 +274,7 @@ def _without_launcher(argv: list[str]) -> list[str]:
         (
             argv[at:]
             for at, word in enumerate(argv)
-            if Path(word).name.startswith(("llm_bench", "llm_demo"))
+            if Path(word).name.startswith((LLM_BENCH.name, LLM_DEMO.name))
         ),
         argv,
     )
@@ -283,7 +284,7 @@ def _demo(directory: Path, entry: Entry, argv: list[str]) -> Recorded:
     prompt = Path(argv[2] if len(argv) > 2 else "unnamed")
     budget = _integers(argv[3:4])
     spec = LaunchSpec(
-        program="llm_demo",
+        program=LLM_DEMO.name,
         arm=directory.name,
         replicate=1,
         config=_config(directory, ["config"]),
@@ -302,7 +303,7 @@ def _demo(directory: Path, entry: Entry, argv: list[str]) -> Recorded:
 
 def _from_manifest(directory: Path, entry: ManifestEntry) -> Recorded:
     spec = LaunchSpec(
-        program="llm_bench",
+        program=LLM_BENCH.name,
         arm=directory.name,
         replicate=1,
         config=_config(directory, [entry.run_id]),
@@ -321,7 +322,7 @@ def _from_manifest(directory: Path, entry: ManifestEntry) -> Recorded:
 def _from_log(directory: Path, path: Path) -> Recorded:
     """A log of unknown origin: it may hold a table alone, or all that a program printed."""
     spec = LaunchSpec(
-        program="llm_bench",
+        program=LLM_BENCH.name,
         arm=directory.name,
         replicate=1,
         config=_config(directory, [path.stem]),

@@ -11,7 +11,9 @@ from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.plan.cases import Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import PromptSelection, select_prompts
-from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.specs import LaunchSpec, Work
+from pytest_h2o.runtimes import programs_by_work
+from pytest_h2o.runtimes.programs import BOTH
 
 
 @dataclass
@@ -22,6 +24,8 @@ class Workload:
     prompt_dir: Path
     combinations: Sequence[LaunchSpec] = ()
     recording: Recording | None = None
+    programs: Mapping[Work, str] = field(default_factory=lambda: programs_by_work(BOTH))
+    writes_dumps: bool = True
     _specs: dict[tuple[str, int, int | None], list[LaunchSpec]] = field(default_factory=dict)
 
     @cached_property
@@ -29,7 +33,7 @@ class Workload:
         """Every case by name."""
         if self.recording:
             return self.recording.cases(self.knobs)
-        return all_cases(self.knobs, self.combinations)
+        return all_cases(self.knobs, self.combinations, self.programs)
 
     @cached_property
     def prompts(self) -> PromptSelection:
@@ -55,7 +59,7 @@ class Workload:
         """
         case = self.cases[name]
         mode = case.knobs(self.knobs).text("DECODE_BASELINE_MODE")
-        if case.program == "llm_demo" and mode != "paired":
+        if case.work == "prompts" and mode != "paired":
             return "same_batch"
         return mode
 
@@ -82,7 +86,7 @@ class Workload:
 
     def dump_launches(self) -> list[LaunchSpec]:
         """The launches that write the KV dump; none if one is given."""
-        if self.knobs.text("DUMP_DIR"):
+        if self.knobs.text("DUMP_DIR") or not self.writes_dumps:
             return []
         chosen = self.prompts.prompts[: self.knobs.integer("KV_DUMP_PROMPTS")]
         return [dump_launch(self.cases["candidate"], self.knobs, prompt.path) for prompt in chosen]

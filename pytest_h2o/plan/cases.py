@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue, baseline_config, engine_config, scoped
 from pytest_h2o.plan.presets import distinct
-from pytest_h2o.plan.specs import LaunchSpec, Program
+from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.plan.suites import CASE_PARTS
 
 BASELINE = "baseline"
+# The knob that limits the decode drop.
+DROP_KNOBS: Mapping[Work, str] = {
+    "lengths": "DECODE_DROP_TARGET",
+    "prompts": "LLM_DEMO_DECODE_DROP_TARGET",
+}
 STORE_TUNING: dict[str, KnobValue] = {
     "KV_LOSSLESS_STORE_DISABLE_FRONT": 1,
     "KV_LOSSLESS_STORE_BOOTSTRAP_TOKENS": 16,
@@ -31,19 +36,26 @@ class Case:
     """One named way to run.
 
     ``arm`` names the settings, so that cases which run the same settings share launches;
-    ``replicate`` is the launch of that arm a case looks at. ``fixed`` knobs define the case,
-    ``defaults`` may be overridden by the user. ``launch``
-    is the one launch of a case that is not made from knobs: a combination of a sweep.
+    ``replicate`` is the launch of that arm a case looks at. ``work`` says what its launches are,
+    ``program`` what is launched for it. ``fixed`` knobs define the case, ``defaults`` may be
+    overridden by the user. ``launch`` is the one launch of a case that is not made from knobs: a
+    combination of a sweep.
     """
 
     name: str
     suite: str
     arm: str
     launch: LaunchSpec | None = None
-    program: Program = "llm_bench"
+    work: Work = "lengths"
+    program: str = ""
     replicate: int = 1
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
     fixed: Mapping[str, KnobValue] = field(default_factory=dict)
+
+    @property
+    def drop_knob(self) -> str:
+        """The knob that limits the decode drop of the case."""
+        return DROP_KNOBS[self.work]
 
     def knobs(self, knobs: Knobs) -> Knobs:
         """``knobs`` as this case sees them."""
@@ -69,26 +81,32 @@ V5_CHUNKS: dict[str, KnobValue] = {"ONLINE_CHUNK_SEQ": 128, "ONLINE_FRAMING_BYTE
 FULL_EVAL = Case(name="full_eval", suite="full_eval", arm="full", fixed=FULL, defaults=V5_CHUNKS)
 
 
-def all_cases(knobs: Knobs, combinations: Iterable[LaunchSpec] = ()) -> dict[str, Case]:
-    """Every case by name; ``combinations`` are those of a sweep."""
-    cases = [
-        *_runtime(knobs),
-        *_m3(knobs),
-        *_single(knobs),
-        *_baseline_modes(knobs),
-        *_sweep(combinations),
-    ]
-    cases.append(candidate_case(knobs))
-    return {case.name: case for case in cases}
+def all_cases(
+    knobs: Knobs,
+    combinations: Iterable[LaunchSpec] = (),
+    programs: Mapping[Work, str] | None = None,
+) -> dict[str, Case]:
+    """Every case by name; ``combinations`` are those of a sweep, ``programs`` what is launched for
+    each kind of work.
+    """
+    cases = chain(
+        _runtime(knobs),
+        _m3(knobs),
+        _single(knobs),
+        _baseline_modes(knobs),
+        _sweep(combinations),
+        [candidate_case(knobs)],
+    )
+    launched = programs or {}
+    return {case.name: replace(case, program=launched.get(case.work, "")) for case in cases}
 
 
 def candidate_case(knobs: Knobs) -> Case:
     """Real prompts; a knob that also judges bench cases counts for them only where no bench case is
     judged.
     """
-    case = Case(name="candidate", suite="llm_demo", arm="candidate", program="llm_demo").scoped(
-        knobs, *LLM_DEMO
-    )
+    case = Case(name="candidate", suite="llm_demo", arm="candidate", work="prompts")
+    case = case.scoped(knobs, *LLM_DEMO)
     fixed = dict(case.fixed)
     for name in SHARED:
         special = f"LLM_DEMO_{name}"
@@ -151,9 +169,14 @@ def recorded_case(name: str, knobs: Knobs, launch: LaunchSpec) -> Case:
     """
     store = launch.config.get("kv_lossless_runtime_mode") == "store"
     all_layers = launch.config.get("kv_lossless_kept_sample_layers") == 0
-    prefix = "STORE" if store else "COVERAGE" if all_layers else "FULL"
+    prefix = "FULL"
+    if store:
+        prefix = "STORE"
+    elif all_layers:
+        prefix = "COVERAGE"
     suite = "full_eval" if knobs.suite == "full_eval" else "runtime"
-    return Case(name=name, suite=suite, arm=name).scoped(knobs, f"{prefix}_DECOMP_BUDGET_US")
+    case = Case(name=name, suite=suite, arm=name, program=launch.program)
+    return case.scoped(knobs, f"{prefix}_DECOMP_BUDGET_US")
 
 
 def launches(
@@ -164,22 +187,15 @@ def launches(
     replicate: int | None = None,
     repeat: int | None = None,
 ) -> list[LaunchSpec]:
-    """The launches of one run: one per prompt and generation length (``llm_bench``), one per prompt
-    (``llm_demo``).
-    """
+    """The launches of one run: one per prompt and generation length, or one per prompt file."""
+    number = replicate or case.replicate
     if case.launch:
-        return [
-            replace(
-                case.launch,
-                replicate=replicate or case.replicate,
-                repeat=repeat or case.launch.repeat,
-            )
-        ]
+        return [replace(case.launch, replicate=number, repeat=repeat or case.launch.repeat)]
     knobs = case.knobs(knobs)
     common = LaunchSpec(
         program=case.program,
         arm=case.arm,
-        replicate=replicate or case.replicate,
+        replicate=number,
         config=engine_config(knobs),
         gen_tokens=knobs.integer("DECODE_TOKENS"),
         threads=knobs.integer("THREADS"),
@@ -187,7 +203,7 @@ def launches(
         attention_option=knobs.integer("ATTENTION_OPTION"),
         timeout_s=knobs.number("LAUNCH_TIMEOUT_S"),
     )
-    if case.program == "llm_demo":
+    if case.work == "prompts":
         return [replace(common, prompt_file=prompt) for prompt in prompts]
     common = replace(common, repeat=repeat or knobs.integer("REPEAT"))
     lengths = dict.fromkeys(product(knobs.integers("PROMPTS"), knobs.integers("GENS")))

@@ -186,6 +186,7 @@ def _message(item: ErrorDetails) -> str:
 def expand(  # noqa: PLR0913  what the original's command line adds to a preset
     preset: Preset,
     *,
+    program: str = "",
     threads: int = 4,
     backend: str = "cpu",
     attention_option: int = 0,
@@ -195,6 +196,7 @@ def expand(  # noqa: PLR0913  what the original's command line adds to a preset
 ) -> Iterator[LaunchSpec]:
     """One launch per combination, in the original sweep's order; ``arm`` is the original's run id.
 
+    ``program`` is what is launched, empty where nothing will be.
     Without H2O there is nothing to encode, so ``disable_h2o`` turns lossless off as well.
     """
     fixed: dict[str, ConfigValue] = {"kv_h2o_enable": not disable_h2o}
@@ -208,7 +210,7 @@ def expand(  # noqa: PLR0913  what the original's command line adds to a preset
         config = fixed | dict(zip(DIMENSIONS.values(), chosen, strict=True))
         keep, block = config["kv_h2o_target_keep_ratio"], config["kv_h2o_block_tokens"]
         yield LaunchSpec(
-            program="llm_bench",
+            program=program,
             arm=f"run_{number:04}_p{prompt}_g{gen}_k{keep}_b{block}_lr{config['kv_h2o_target_lossy_ratio']}",
             replicate=1,
             config=config,
@@ -222,13 +224,16 @@ def expand(  # noqa: PLR0913  what the original's command line adds to a preset
         )
 
 
-def combinations(preset: str | Preset, knobs: Knobs, **disabled: bool) -> list[LaunchSpec]:
+def combinations(
+    preset: str | Preset, knobs: Knobs, program: str, **disabled: bool
+) -> list[LaunchSpec]:
     """Every combination of a preset, or of one by name, launched as the knobs say; raises
     :class:`PresetError`.
     """
     return list(
         expand(
             load_preset(preset) if isinstance(preset, str) else preset,
+            program=program,
             threads=knobs.integer("THREADS"),
             backend=knobs.text("BACKEND"),
             attention_option=knobs.integer("ATTENTION_OPTION"),

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Program = Literal["llm_bench", "llm_demo"]
+# What a launch is: one prompt length, or one prompt file.
+Work = Literal["lengths", "prompts"]
 ConfigValue = bool | int | float | str
 
 
@@ -21,11 +22,12 @@ class LaunchSpec:
     whatever theirs is. ``replicate`` (from 1) tells repeated launches of the same settings apart.
 
     Attributes:
+        program: the name of what is launched; what a name stands for is the runtimes' to say.
         config: ``kv_*`` keys written over the base config, in order.
-        prompt_tokens: prompt length of an ``llm_bench`` launch.
-        gen_tokens: tokens to decode (``-n``, or the ``llm_demo`` budget).
-        repeat: measured repeats of an ``llm_bench`` launch.
-        prompt_file: the prompt of an ``llm_demo`` launch.
+        prompt_tokens: prompt length of a launch that is given one.
+        gen_tokens: tokens to decode, at most.
+        repeat: measured repeats of a launch that is given a prompt length.
+        prompt_file: the prompt of a launch that is given a file.
         timeout_s: seconds after which the launch is ended; 0 for :attr:`deadline_s` by its work.
         quality: the launch measures how well a held-out text is predicted, instead of speed.
         paired_with: the arm that a baseline launch is compared with, if it is not shared by all
@@ -34,7 +36,7 @@ class LaunchSpec:
             of the launch.
     """
 
-    program: Program
+    program: str
     arm: str
     replicate: int
     config: Mapping[str, ConfigValue]
@@ -51,15 +53,18 @@ class LaunchSpec:
     quality: bool = False
 
     @property
+    def work(self) -> Work:
+        """Whether the launch is given a prompt length or a prompt file."""
+        return "prompts" if self.prompt_file else "lengths"
+
+    @property
     def label(self) -> str:
-        """``p512_g128`` or ``quality`` for a bench launch, the prompt's stem for a demo launch."""
+        """``p512_g128`` or ``quality`` where a length is given, else the stem of the prompt."""
         if self.quality:
             return "quality"
-        return (
-            self.prompt_file.stem
-            if self.prompt_file
-            else f"p{self.prompt_tokens}_g{self.gen_tokens}"
-        )
+        if self.prompt_file:
+            return self.prompt_file.stem
+        return f"p{self.prompt_tokens}_g{self.gen_tokens}"
 
     @property
     def name(self) -> str:
@@ -78,12 +83,14 @@ class LaunchSpec:
         300 s, and for each response (the warm-up is one) 1 s per token decoded and per 10 tokens of
         its prompt.
         """
+        if self.timeout_s:
+            return self.timeout_s
         prompt = self.prompt_tokens or 0
         if self.prompt_file and self.prompt_file.is_file():
-            prompt = (
-                self.prompt_file.stat().st_size // 3
-            )  # bytes per token: 4 in English, 3 in Chinese
-        return self.timeout_s or 300.0 + (1 + (self.repeat or 0)) * (self.gen_tokens + prompt / 10)
+            # Bytes per token: 4 in English, 3 in Chinese.
+            prompt = self.prompt_file.stat().st_size // 3
+        responses = 1 + (self.repeat or 0)
+        return 300.0 + responses * (self.gen_tokens + prompt / 10)
 
     @property
     def key(self) -> str:
@@ -103,6 +110,7 @@ class LaunchSpec:
             self.attention_option,
             dict(self.env),
             self.paired_with,
-            *(["quality"] if self.quality else []),
         ]
+        if self.quality:
+            content.append("quality")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

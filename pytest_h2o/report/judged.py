@@ -108,16 +108,16 @@ class Judged:
         )
 
     def cases_of(self, suite: str) -> list[str]:
-        """The ``llm_bench`` cases of a suite of which some gate was judged."""
+        """The cases of prompt lengths in a suite of which some gate was judged."""
         return [name for name in self.bench_cases() if self.lab.cases[name].suite == suite]
 
     def bench_cases(self) -> list[str]:
-        """The ``llm_bench`` cases of which some gate was judged."""
+        """The cases of prompt lengths of which some gate was judged."""
         judged = {verdict.case for verdict in self.verdicts.values()}
         return [
             name
             for name, case in self.lab.cases.items()
-            if case.program == "llm_bench" and name in judged
+            if case.work == "lengths" and name in judged
         ]
 
     def run(self, case: str) -> Run:

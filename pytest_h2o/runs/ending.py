@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pytest_h2o.parsers.loglines import telling_lines
-from pytest_h2o.plan.specs import Program
 from pytest_h2o.runs.records import RecordStatus
+from pytest_h2o.runtimes import find_program
 
 # What is looked at of an output for telling lines; failures show at its beginning or its end.
 HEAD_BYTES, TAIL_BYTES = 64 * 1024, 192 * 1024
 
 
 def explain(
-    program: Program, status: RecordStatus, reason: str, stdout: Path, stderr: Path
+    program: str, status: RecordStatus, reason: str, stdout: Path, stderr: Path
 ) -> tuple[RecordStatus, str]:
     """How a launch ended, and below the reason the telling lines of its output; files may be
     absent.
     """
-    if program == "llm_demo" and status == "ok" and _init_failed(_excerpt(stdout)):
-        status, reason = "failed", "the model could not be loaded (LLM init error)"
-    return status, reason if status == "ok" else "\n".join([reason, *what_it_said(stdout, stderr)])
+    if status == "ok":
+        failure = find_program(program).failure(_excerpt(stdout))
+        if not failure:
+            return status, reason
+        status, reason = "failed", failure
+    return status, "\n".join([reason, *what_it_said(stdout, stderr)])
 
 
 def what_it_said(stdout: Path, stderr: Path) -> list[str]:
     """The telling lines of an output, indented."""
     return [f"  {line}" for line in telling_lines(_excerpt(stderr), _excerpt(stdout))]
-
-
-def _init_failed(output: str) -> bool:
-    """Older ``llm_demo`` programs exit with 0 after this line; where a model wrote it, a summary
-    follows.
-    """
-    return bool(re.search(r"(?m)^LLM init error", output)) and "prompt tokens num" not in output
 
 
 def _excerpt(path: Path) -> str:
@@ -44,5 +39,6 @@ def _excerpt(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         file.seek(max(HEAD_BYTES, size - TAIL_BYTES))
-        parts = [head, *([b"\n"] if size > HEAD_BYTES + TAIL_BYTES else []), file.read(TAIL_BYTES)]
-    return b"".join(parts).decode(errors="replace")
+        tail = file.read(TAIL_BYTES)
+    between = b"\n" if size > HEAD_BYTES + TAIL_BYTES else b""
+    return (head + between + tail).decode(errors="replace")

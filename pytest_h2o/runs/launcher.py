@@ -93,11 +93,8 @@ def launch(
             )
     guard.watch(mark, process.pid)
     child = _Child(process, started, mark)
-    written = [
-        directory / "stdout",
-        directory / "stderr",
-        *filter(None, (command.table, command.metrics)),
-    ]
+    written = [directory / "stdout", directory / "stderr", *command.files]
+    written += [path for path in (command.table, command.metrics) if path]
     try:
         cause = child.supervise(timeout_s, on_tick, lambda: _size(written) > limits.output_bytes)
     finally:
@@ -161,9 +158,8 @@ class _Child:
     def end(self, grace_s: float) -> None:
         """End whatever is left of the launch and collect the exit code and the CPU time."""
         try:
-            if (
-                self.process.stdin
-            ):  # the end of standard input is what a shell elsewhere ends the program for
+            if self.process.stdin:
+                # A shell elsewhere ends the program when its standard input ends.
                 self.process.stdin.close()
                 self._exited.wait(2 * grace_s)
             if not self._exited.is_set():
@@ -189,14 +185,11 @@ def describe_exit(returncode: int | None) -> str:
     if returncode < 0:
         return f"ended by signal {-returncode}{_signal_name(-returncode)}"
     if returncode in _SHELL_CODES:
-        return (
-            f"exit code {returncode}, what shells and loaders say when {_SHELL_CODES[returncode]}"
-        )
-    if returncode > 128 and _signal_name(returncode - 128):
-        return (
-            f"exit code {returncode}, what shells say for signal "
-            f"{returncode - 128}{_signal_name(returncode - 128)}"
-        )
+        why = _SHELL_CODES[returncode]
+        return f"exit code {returncode}, what shells and loaders say when {why}"
+    number = returncode - 128
+    if number > 0 and (name := _signal_name(number)):
+        return f"exit code {returncode}, what shells say for signal {number}{name}"
     return f"exit code {returncode}"
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pytest_h2o.plan.specs import LaunchSpec, Program
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.runtimes import find_program
 from pytest_h2o.runtimes.base import CONFIG_FILE, METRICS_FILE, TABLE_FILE
+from pytest_h2o.runtimes.registry import UnknownProgramError
 
 RECORD_FILE = "launch.json"
 SCHEMA_VERSION = 1
@@ -39,8 +41,7 @@ class LaunchRecord:
         table: where ``llm_bench`` writes its table; metrics: where ``llm_demo`` writes its JSONL
             record.
         overridden: values of the user's base config that the launch replaced.
-        outputs: hashes of what stdout, table and metrics held when the launch had ended, by file
-            name.
+        outputs: hashes of what the :attr:`files` held when the launch had ended, by file name.
         inputs: what the results depend on, as hashes by name.
         reused_from: the directory of an earlier session that the launch was taken from.
     """
@@ -74,7 +75,7 @@ class LaunchRecord:
         return self.spec.name
 
     @property
-    def program(self) -> Program:
+    def program(self) -> str:
         """The spec's program."""
         return self.spec.program
 
@@ -93,28 +94,28 @@ class LaunchRecord:
         """The outputs that are not what they were when the launch had ended; none where that was
         not noted.
         """
-        noted = [
-            (path, self.outputs[path.name]) for path in self._read if path.name in self.outputs
-        ]
-        return [path.name for path, then in noted if digest(path) != then]
+        noted = [path for path in self.files if path.name in self.outputs]
+        return [path.name for path in noted if digest(path) != self.outputs[path.name]]
 
     @property
-    def _read(self) -> tuple[Path, Path, Path]:
-        return self.stdout, self.table, self.metrics
+    def files(self) -> tuple[Path, ...]:
+        """What results are read from: stdout, and the files that programs leave."""
+        known = (self.stdout, self.table, self.metrics)
+        own = [self.directory / name for name in files_of(self.program)]
+        return tuple(dict.fromkeys((*known, *own)))
 
     def sealed(self) -> LaunchRecord:
         """This record with the hashes of its outputs; one of them that is no file fails the
         launch.
         """
-        if (
-            self.status != "ok"
-        ):  # nothing of it is read as a measurement, and what wrote too much may be endless
+        # Nothing of another is read as a measurement, and what wrote too much may be endless.
+        if self.status != "ok":
             return self
-        strange = [path.name for path in self._read if path.exists() and not path.is_file()]
+        strange = [path.name for path in self.files if path.exists() and not path.is_file()]
         if strange:
             reason = f"{' and '.join(strange)} is no regular file; the program must write its own"
             return replace(self, status="failed", reason=reason)
-        return replace(self, outputs={path.name: digest(path) for path in self._read})
+        return replace(self, outputs={path.name: digest(path) for path in self.files})
 
 
 def digest(path: Path) -> str:
@@ -123,6 +124,14 @@ def digest(path: Path) -> str:
         return "absent"
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def files_of(program: str) -> tuple[str, ...]:
+    """The names of the files that a program leaves; none of one that is not known here."""
+    try:
+        return find_program(program).files
+    except UnknownProgramError:
+        return ()
 
 
 HINTS: Mapping[type, Mapping[str, Any]] = {
@@ -141,10 +150,13 @@ def save_record(record: LaunchRecord) -> None:
     """Write ``launch.json`` at once or not at all; paths below the launch's directory are kept
     relative.
 
-    The file that only the other program writes is not named.
+    A table or a metrics record that the program does not write is not named.
     """
     content = {"schema_version": SCHEMA_VERSION, **_fields(record), "spec": _fields(record.spec)}
-    del content["metrics" if record.program == "llm_bench" else "table"]
+    left = files_of(record.program)
+    for name, file in (("table", TABLE_FILE), ("metrics", METRICS_FILE)):
+        if file not in left:
+            del content[name]
 
     def plain(value: object) -> object:
         if isinstance(value, Path):
@@ -170,9 +182,14 @@ def load_record(path: Path) -> LaunchRecord:
         if content.get("status") == "ok" and content.get("returncode"):
             raise ValueError(f"status ok with exit code {content['returncode']}")
         spec = _build(LaunchSpec, content["spec"], Path())
+        find_program(spec.program)
         return _build(
             LaunchRecord, {**standard_paths(path.parent), **content, "spec": spec}, path.parent
         )
+    except UnknownProgramError as error:
+        raise RecordError(
+            f"{path} is not a launch record for what is installed: {error}"
+        ) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RecordError(
             f"{path} is not a launch record: {type(error).__name__}: {error}"

@@ -10,12 +10,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from pytest_h2o.metrics import METRICS, Sample, number
-from pytest_h2o.parsers.bench_table import Table, read_tables
-from pytest_h2o.parsers.demo import read_demo
 from pytest_h2o.parsers.loglines import LogFacts, read_log_facts
 from pytest_h2o.parsers.rows import ParseError, Row
 from pytest_h2o.runs.ending import what_it_said
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runtimes import RuntimeSetupError, find_program
+from pytest_h2o.runtimes.base import NothingPrintedError
 from pytest_h2o.verdict import Measured
 
 MAX_RATIO = 1e6
@@ -41,12 +41,10 @@ class Run:
         there are problems.
         """
         read = {row.source for row in self.rows}
-        broken = [record for record in self.launches if not read & {record.table, record.stdout}]
-        places = [
-            *(_place(record) for record in broken if self.problems),
-            *(row.source for row in self.rows),
-        ]
-        return places[0] if places else None
+        broken = [record for record in self.launches if not read & set(record.files)]
+        if self.problems and broken:
+            return _place(broken[0])
+        return self.rows[0].source if self.rows else None
 
     def highest(self, metric: str) -> Measured:
         """The largest value of any row: the best row of a ratio, the worst of a budget."""
@@ -174,7 +172,7 @@ class Run:
     def launch_of(self, row: Row) -> LaunchRecord | None:
         """The launch that printed ``row``, if it printed no other."""
         printed = [each for each in self.rows if each.source == row.source]
-        found = [record for record in self.launches if row.source in (record.table, record.stdout)]
+        found = [record for record in self.launches if row.source in record.files]
         return found[0] if len(found) == len(printed) == 1 else None
 
     @cached_property
@@ -245,20 +243,23 @@ def read_launch(
     if record.status != "ok":
         return [], [_failed(record)]
     try:
-        files = (_version(path) for path in (record.table, record.stdout, record.metrics))
+        files = map(_version, record.files)
         read_rows, told = _read_rows(record, labels is None, *files)
-    except ParseError as error:
+    except (ParseError, RuntimeSetupError) as error:
         return [], [f"{error} ({spec.name})"]
+    except Exception as error:  # a program of somebody else may raise anything at odd output
+        text = f"{spec.program} cannot read what it left: {type(error).__name__}: {error}"
+        return [], [located(text, record.directory, spec.name)]
     rows, problems = list(read_rows), list(told)
     problems += [problem for row in rows for problem in row.problems]
     if rows or not problems:
         problems += _unplanned(
             [row.label for row in rows], [spec.label] if labels is None else labels
         )
+    if not problems:
+        return rows, []
     source = rows[0].source if rows else _place(record)
-    return ([] if problems else rows), [
-        located("; ".join(problems), source, spec.name)
-    ] if problems else []
+    return [], [located("; ".join(problems), source, spec.name)]
 
 
 def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
@@ -268,9 +269,10 @@ def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
 
 def _place(record: LaunchRecord) -> Path:
     """The file that a launch's row is read from, if it is there."""
-    return next(
-        (path for path in (record.table, record.stdout) if path.is_file()), record.directory
-    )
+    for path in (record.table, record.stdout):
+        if path.is_file():
+            return path
+    return record.directory
 
 
 def located(text: str, source: Path, *launches: str) -> str:
@@ -278,9 +280,12 @@ def located(text: str, source: Path, *launches: str) -> str:
     said below it.
     """
     first, *told = text.split("\n")
-    cause = ": ".join([first, *(line.strip() for line in told[:1])])
-    shown = ", ".join([*launches[:SHOWN], *(["..."] if len(launches) > SHOWN else [])])
-    names = shown if len(launches) == 1 else f"{len(launches)} launches: {shown}"
+    cause = f"{first}: {told[0].strip()}" if told else first
+    names = ", ".join(launches[:SHOWN])
+    if len(launches) > SHOWN:
+        names += ", ..."
+    if len(launches) != 1:
+        names = f"{len(launches)} launches: {names}"
     place = "" if str(source) in cause else f"; see {source}"
     return "\n".join([f"{cause} ({names}{place})", *told[1:]])
 
@@ -292,10 +297,8 @@ def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:
     if not planned or sorted(found) == sorted(planned):
         return []
     if len(found) != len(planned):
-        return [
-            f"{len(found)} rows where {len(planned)} {'was' if len(planned) == 1 else 'were'} "
-            f"launched"
-        ]
+        were = "was" if len(planned) == 1 else "were"
+        return [f"{len(found)} rows where {len(planned)} {were} launched"]
     return [f"the row is {', '.join(found)}, launched was {', '.join(planned)}"]
 
 
@@ -307,9 +310,8 @@ def _version(path: Path) -> tuple[int, int]:
     return 0, 0
 
 
-@lru_cache(
-    maxsize=1024
-)  # every gate of a case, its evidence and its reports read the same launches
+# Every gate of a case, its evidence and its reports read the same launches.
+@lru_cache(maxsize=1024)
 def _read_rows(
     record: LaunchRecord, fresh: bool, *_: tuple[int, int]
 ) -> tuple[tuple[Row, ...], tuple[str, ...]]:
@@ -321,34 +323,19 @@ def _read_rows(
             f"{' and '.join(changed)} changed after the launch had ended; something else wrote "
             f"there",
         )
-    if record.spec.program == "llm_demo":
-        return (read_demo(record.stdout, record.metrics, record.spec.label),), ()
-    places = [path for path in (record.table, record.stdout) if path.is_file()]
-    tables = next(
-        (found for path in places if (found := read_tables(path, record.spec.repeat))), ()
-    )
-    if not tables:
+    try:
+        rows, problems = find_program(record.program).read(record, fresh=fresh)
+    except NothingPrintedError as error:
         said = what_it_said(record.stdout, record.stderr)
-        return (), (
-            "\n".join(
-                [f"the program printed no table{'' if said else ', and nothing else'}", *said]
-            ),
-        )
-    last = tables[-1]
-    problems = list(last.problems)
-    if fresh and any(_cells(table) != _cells(last) for table in tables):
-        problems.append(f"{len(tables)} tables that differ, where one program was launched")
-    return last.rows, tuple(problems)
+        nothing = "" if said else ", and nothing else"
+        return (), ("\n".join([f"{error}{nothing}", *said]),)
+    return tuple(rows), tuple(problems)
 
 
 @lru_cache(maxsize=1024)
 def _read_facts(stdout: Path, _: tuple[int, int]) -> LogFacts:
     """What the log lines of a launch say; as the rows, they are read once and looked at often."""
     return read_log_facts(stdout) if stdout.is_file() else LogFacts()
-
-
-def _cells(table: Table) -> list[dict[str, str]]:
-    return [dict(row.cells) for row in table.rows]
 
 
 def _what_limits(floor: float, quantized: float) -> str:

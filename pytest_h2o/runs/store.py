@@ -220,13 +220,16 @@ class ReplayStore:
         """The record of ``spec``, or one with the status ``not_recorded``; prompts may have moved
         with their names.
         """
-        return self.peek(spec) or LaunchRecord(
-            spec=spec,
-            status="not_recorded",
-            reason=f"no such launch in {self.root}, and a replay launches nothing; run the gates "
-            f"without replay",
-            **standard_paths(self.root),
+        if record := self.peek(spec):
+            return record
+        reason = (
+            f"no such launch in {self.root}, and a replay launches nothing; run the gates without "
+            f"replay"
         )
+        if self._unread:
+            reason = f"{self._unread}; {reason}"
+        paths = standard_paths(self.root)
+        return LaunchRecord(spec=spec, status="not_recorded", reason=reason, **paths)
 
     def peek(self, spec: LaunchSpec) -> LaunchRecord | None:
         """The record of ``spec`` if there is one."""
@@ -235,6 +238,16 @@ class ReplayStore:
     def records(self) -> list[LaunchRecord]:
         """All records, in the order of their start."""
         return list(self._by_key.values())
+
+    @cached_property
+    def _unread(self) -> str:
+        """Why the first record that cannot be read cannot be; empty if all can."""
+        for path in sorted((self.root / "launches").glob(f"*/{RECORD_FILE}")):
+            try:
+                load_record(path)
+            except RecordError as error:
+                return str(error)
+        return ""
 
     @cached_property
     def _by_key(self) -> dict[str, LaunchRecord]:

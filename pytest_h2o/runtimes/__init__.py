@@ -1,32 +1,54 @@
-"""Runtimes: what provides ``llm_bench`` and ``llm_demo``, and how the one to use is found."""
+"""Runtimes: what provides programs, and how the one to use is found."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
-from pytest_h2o.plan.specs import Program
-from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
-from pytest_h2o.runtimes.embedded import MODEL_CONFIG, EmbeddedRuntime
-from pytest_h2o.runtimes.mnn import MnnRuntime, check_program
+from pytest_h2o.runtimes.base import (
+    Command,
+    Found,
+    Program,
+    Runtime,
+    RuntimeKind,
+    RuntimeSetupError,
+    Setup,
+)
+from pytest_h2o.runtimes.embedded import EmbeddedRuntime
+from pytest_h2o.runtimes.mnn import BUILD_DIRS, MnnRuntime, find_binaries
+from pytest_h2o.runtimes.paths import absolute
 from pytest_h2o.runtimes.profile import Profile
-from pytest_h2o.runtimes.programs import absolute
+from pytest_h2o.runtimes.programs import LLM_BENCH, LLM_DEMO
+from pytest_h2o.runtimes.registry import (
+    check_programs,
+    defaults_for,
+    find_program,
+    programs_by_work,
+    runtime_kind,
+    runtime_names,
+)
 
 __all__ = [
+    "LLM_BENCH",
+    "LLM_DEMO",
     "Command",
     "EmbeddedRuntime",
     "MnnRuntime",
+    "Program",
     "Runtime",
+    "RuntimeKind",
     "RuntimeSetupError",
+    "defaults_for",
+    "find_program",
     "find_runtime",
+    "named_by",
+    "programs_by_work",
+    "runtime_kind",
+    "runtime_names",
 ]
 
-PROGRAMS: tuple[Program, ...] = ("llm_bench", "llm_demo")
-BUILD_DIRS = ("build_h2o_v6", "build")
-Choice = Literal["auto", "embedded", "mnn"]
-Found = tuple[Path, str]
+AUTO = "auto"
 
 
 def find_runtime(  # noqa: PLR0913  three names, and where to look for them
@@ -34,7 +56,7 @@ def find_runtime(  # noqa: PLR0913  three names, and where to look for them
     llm_demo: str | Path | None = None,
     model_config: str | Path | None = None,
     *,
-    choice: Choice = "auto",
+    choice: str = AUTO,
     environ: Mapping[str, str] | None = None,
     profile: Profile | None = None,
     ini: Mapping[str, str] | None = None,
@@ -44,38 +66,40 @@ def find_runtime(  # noqa: PLR0913  three names, and where to look for them
 
     Each of ``llm_bench``, ``llm_demo`` and ``model_config`` is taken from the first source that
     names it: the argument (an explicit option), the environment (``LLM_BENCH``, ``LLM_DEMO``,
-        ``MODEL_CONFIG``), the profile, the
-    ini file.
-    A program that is not named is taken from beside the other one, if it is there. If neither is
-    named, the first of ``./build_h2o_v6/`` and ``./build/`` that holds one is used; if there is
-    none, the embedded runtime. ``choice`` insists on one of them. Relative paths start at
-    ``directory`` (default: the working directory). A build is never
-    replaced by the embedded runtime because its model is missing: raises :class:`RuntimeSetupError`
-        for programs
-    without a model config and for a model config without programs.
+    ``MODEL_CONFIG``), the profile, the ini file. Relative paths start at ``directory`` (default:
+    the working directory).
+
+    ``choice`` is the name of a registered runtime. Without one, a program that is not named is
+    taken from beside the other one, if it is there; if neither is named, the first of
+    ``./build_h2o_v6/`` and ``./build/`` that holds one is used; if there is none, the embedded
+    runtime. A build is never replaced by the embedded runtime because its model is missing.
+
+    Raises :class:`RuntimeSetupError` for a name that is not registered and for what the runtime
+    cannot use.
     """
     options = {"llm_bench": llm_bench, "llm_demo": llm_demo, "model_config": model_config}
     directory = directory or Path.cwd()
-    if choice == "embedded":
-        config = absolute(model_config, directory) if model_config else MODEL_CONFIG
-        return EmbeddedRuntime("chosen explicitly", config)
     environ = os.environ if environ is None else environ
-    named = {
-        name: (absolute(value, directory), source)
-        for name, option in options.items()
-        for value, source in named_by(name, option, environ, profile, ini)[:1]
-    }
-    programs = _beside({name: named[name] for name in PROGRAMS if name in named}) or _built(
-        directory
+    named = {}
+    for name, option in options.items():
+        for value, source in named_by(name, option, environ, profile, ini)[:1]:
+            named[name] = Found(absolute(value, directory), source)
+    setup = Setup(directory, named)
+    if choice == AUTO:
+        return _usual(setup)
+    runtime = runtime_kind(choice).create(setup)
+    check_programs(runtime)
+    return runtime
+
+
+def _usual(setup: Setup) -> Runtime:
+    """The build that is named or lies here, else the embedded runtime."""
+    if find_binaries(setup) or "model_config" in setup.named:
+        return MnnRuntime.create(setup)
+    return EmbeddedRuntime(
+        "neither --llm-bench, --llm-demo, LLM_BENCH, LLM_DEMO, a profile nor the ini file names "
+        f"a program, and there is none in {' or '.join(f'./{folder}/' for folder in BUILD_DIRS)}"
     )
-    config_found = named.get("model_config")
-    if not programs and not config_found and choice == "auto":
-        return EmbeddedRuntime(
-            "neither --llm-bench, --llm-demo, LLM_BENCH, LLM_DEMO, a profile nor the ini file "
-            "names a program, "
-            f"and there is none in {_words(BUILD_DIRS)}"
-        )
-    return _mnn(programs, config_found)
 
 
 def named_by(
@@ -86,66 +110,12 @@ def named_by(
     ini: Mapping[str, str] | None = None,
 ) -> list[tuple[str | Path, str]]:
     """The values of a path setting and their sources, the one that counts first."""
-    sources = (
+    sources = [
         (option, "--" + name.replace("_", "-")),
         (environ.get(name.upper()), name.upper()),
-        (profile.paths.get(name), profile.source) if profile else (None, ""),
-        ((ini or {}).get(name), f"{name} in the ini file"),
-    )
-    return [(value, source) for value, source in sources if value]
-
-
-def _beside(named: dict[Program, Found]) -> dict[Program, Found]:
-    """The named programs, and beside a single one the other, if it is there."""
-    for name, (path, _) in list(named.items()):
-        for other in PROGRAMS:
-            if other not in named and path.with_name(other).is_file():
-                named[other] = (path.with_name(other), f"beside {name}")
-    return named
-
-
-def _built(directory: Path) -> dict[Program, Found]:
-    """The programs of the first build directory that holds any."""
-    for folder in BUILD_DIRS:
-        paths = {name: directory / folder / name for name in PROGRAMS}
-        found: dict[Program, Found] = {
-            name: (path, f"./{folder}/") for name, path in paths.items() if path.is_file()
-        }
-        if found:
-            return found
-    return {}
-
-
-def _mnn(programs: Mapping[Program, Found], config: Found | None) -> MnnRuntime:
-    if not programs:
-        named = (
-            f"model config {config[0]} is named by {config[1]}"
-            if config
-            else "the mnn runtime was chosen"
-        )
-        raise RuntimeSetupError(
-            f"{named}, but there is no program to run it; name one with --llm-bench or --llm-demo"
-        )
-    if config is None:
-        for name, (path, _) in programs.items():
-            check_program(name, path)
-        path, source = next(iter(programs.values()))
-        raise RuntimeSetupError(
-            f"{path} was found ({source}), but no model config; name one with --model-config or "
-            f"MODEL_CONFIG"
-        )
-    sources = [
-        *((name, source) for name, (_, source) in programs.items()),
-        ("model config", config[1]),
     ]
-    words = (
-        f"{name} {source if source.startswith('beside ') else f'from {source}'}"
-        for name, source in sources
-    )
-    return MnnRuntime(
-        {name: path for name, (path, _) in programs.items()}, config[0], ", ".join(words)
-    )
-
-
-def _words(folders: tuple[str, ...]) -> str:
-    return " or ".join(f"./{folder}/" for folder in folders)
+    if profile:
+        sources.append((profile.paths.get(name), profile.source))
+    if ini:
+        sources.append((ini.get(name), f"{name} in the ini file"))
+    return [(value, source) for value, source in sources if value]

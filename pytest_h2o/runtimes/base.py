@@ -1,26 +1,44 @@
-"""What a runtime is: something that says how ``llm_bench`` and ``llm_demo`` are started."""
+"""What a runtime and a program are: who can be asked for a launch, and what is launched."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol, Self
 
-from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.parsers.rows import Row
+from pytest_h2o.plan.knobs import KnobValue
+from pytest_h2o.plan.specs import LaunchSpec, Work
 
 # The files of a launch, in its directory.
-CONFIG_FILE, TABLE_FILE, METRICS_FILE, QUALITY_FILE = (
-    "config.json",
-    "log.md",
-    "metrics.jsonl",
-    "quality.json",
-)
+CONFIG_FILE = "config.json"
+TABLE_FILE = "log.md"
+METRICS_FILE = "metrics.jsonl"
+QUALITY_FILE = "quality.json"
+
+Capability = Literal["h2o_columns", "record", "kv_dump", "yardstick", "quality"]
+# What a runtime can report, in words.
+CAPABILITIES: Mapping[Capability, str] = {
+    "h2o_columns": "H2O columns of each measured row",
+    "record": "a record of each real prompt",
+    "kv_dump": "the KV of a prompt, in files",
+    "yardstick": "decode cost against other work on the same cores",
+    "quality": "how well a held-out text is predicted",
+}
+Rows = tuple[Sequence[Row], Sequence[str]]
 
 
 class RuntimeSetupError(Exception):
     """The runtime cannot be used as it is set up; the message names the file, the cause and what to
     do.
+    """
+
+
+class NothingPrintedError(Exception):
+    """A launch that ended well printed nothing that rows can be read from; the message says what
+    was expected.
     """
 
 
@@ -36,6 +54,7 @@ class Command:
         config: the generated engine configuration.
         table: file into which ``llm_bench`` writes its table.
         metrics: file into which ``llm_demo`` writes its JSONL record.
+        files: other files that the program writes its results into.
         overridden: values of the user's base config that the launch replaces, by key.
         watched: a shell elsewhere ends the program when standard input ends, so it is held open,
             with a line in it.
@@ -48,19 +67,133 @@ class Command:
     config: Mapping[str, object]
     table: Path | None = None
     metrics: Path | None = None
+    files: tuple[Path, ...] = ()
     overridden: Mapping[str, object] = field(default_factory=dict)
     watched: bool = False
 
 
+class Output(Protocol):
+    """What a launch left: files that may be absent, and what it was asked for."""
+
+    @property
+    def spec(self) -> LaunchSpec:
+        """What was launched."""
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the launch."""
+
+    @property
+    def stdout(self) -> Path:
+        """What it printed."""
+
+    @property
+    def table(self) -> Path:
+        """The table of ``llm_bench``."""
+
+    @property
+    def metrics(self) -> Path:
+        """The JSONL record of ``llm_demo``."""
+
+
+class Program(ABC):
+    """One thing to launch: how a launch becomes arguments and config, and how what it leaves is
+    read.
+
+    A program is known by its ``name`` wherever it was launched, so a name stands for one program in
+    all runtimes.
+
+    Attributes:
+        work: a launch is one prompt length (``lengths``) or one prompt file (``prompts``).
+        files: names of the files that it leaves in the directory of a launch, beside what it
+            prints.
+        mib_rounding: half the last digit of what it prints in MiB.
+    """
+
+    name: ClassVar[str]
+    work: ClassVar[Work]
+    files: ClassVar[tuple[str, ...]] = ()
+    mib_rounding: ClassVar[float] = 0.0
+
+    @abstractmethod
+    def arguments(self, spec: LaunchSpec, directory: Path) -> tuple[str, ...]:
+        """The words after those that start the program; raises ValueError if ``spec`` lacks
+        something.
+        """
+
+    @abstractmethod
+    def read(self, output: Output, *, fresh: bool) -> Rows:
+        """The rows of a launch that ended well, and what is wrong with them.
+
+        ``fresh`` files were written by this launch alone. Raises ParseError for a file that cannot
+        be read, and :class:`NothingPrintedError`.
+        """
+
+    def config(self, spec: LaunchSpec) -> dict[str, object]:
+        """The config keys that a launch sets over the user's."""
+        return dict(spec.config)
+
+    def environment(self, directory: Path) -> dict[str, str]:
+        """Variables that every launch in ``directory`` needs."""
+        return {}
+
+    def responses(self, spec: LaunchSpec) -> int | None:
+        """How often the model answers in one launch, warm-up included; None if unknown."""
+        return 1
+
+    def failure(self, printed: str) -> str:
+        """Why a launch that exited with 0 failed all the same, by what it printed; empty if it did
+        not.
+        """
+        return ""
+
+    def text(self, output: Output) -> str | None:
+        """What the model wrote, None where the program does not print it; raises ParseError."""
+        return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A path that the user named, absolute, and where it was named: ``--llm-bench``,
+    ``LLM_BENCH``.
+    """
+
+    path: Path
+    source: str
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a runtime is made from.
+
+    Attributes:
+        directory: where relative paths start.
+        named: ``llm_bench``, ``llm_demo`` and ``model_config``, as far as the user named them.
+        reason: why this runtime is used, for people.
+    """
+
+    directory: Path
+    named: Mapping[str, Found] = field(default_factory=dict)
+    reason: str = "chosen explicitly"
+
+
 class Runtime(Protocol):
-    """A provider of ``llm_bench`` and ``llm_demo``."""
+    """A provider of programs."""
 
     @property
     def name(self) -> str:
         """Short name: ``embedded``, ``mnn``."""
 
+    @property
+    def programs(self) -> Mapping[str, Program]:
+        """The programs by name; of those for the same work the first is launched."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What launches can report."""
+
     def describe(self) -> str:
-        """One line that says what is used and why."""
+        """One line, the name and a colon first, that says what is used and why."""
 
     def check(self) -> None:
         """Raise :class:`RuntimeSetupError` if a launch could not succeed: programs, config and
@@ -76,3 +209,49 @@ class Runtime(Protocol):
         """How to start ``spec`` so that it writes only to ``directory``; raises
         :class:`RuntimeSetupError`.
         """
+
+
+class RuntimeKind(ABC):
+    """A runtime as an entry point of the group ``pytest_h2o.runtimes`` offers it, a
+    :class:`Runtime` once it is made.
+
+    Attributes:
+        programs: the programs by name, known before anything is set up, as a replay needs them.
+        defaults: knob values that stand for the global defaults.
+    """
+
+    name: ClassVar[str]
+    programs: ClassVar[Mapping[str, Program]]
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(CAPABILITIES)
+    defaults: ClassVar[Mapping[str, KnobValue]] = {}
+
+    @classmethod
+    @abstractmethod
+    def create(cls, setup: Setup) -> Self:
+        """The runtime that ``setup`` describes; raises :class:`RuntimeSetupError`."""
+
+    def describe(self) -> str:
+        """One line that says what is used and why."""
+        return f"{self.name}: {type(self).__module__}"
+
+    def check(self) -> None:
+        """Raise :class:`RuntimeSetupError` if a launch could not succeed."""
+        return
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, str]:
+        """What results depend on, as short hashes by name."""
+
+    @abstractmethod
+    def command(self, spec: LaunchSpec, directory: Path) -> Command:
+        """How to start ``spec`` so that it writes only to ``directory``."""
+
+    def program(self, spec: LaunchSpec) -> Program:
+        """The program of a launch; raises :class:`RuntimeSetupError` if this runtime has none."""
+        if spec.program not in self.programs:
+            needed = spec.program or f"a program for {spec.work}"
+            offered = ", ".join(self.programs) or "nothing"
+            raise RuntimeSetupError(
+                f"{needed} is needed, and the runtime {self.name} offers {offered}"
+            )
+        return self.programs[spec.program]

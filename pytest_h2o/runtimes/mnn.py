@@ -7,12 +7,16 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_h2o.plan.specs import Program
-from pytest_h2o.runtimes.base import RuntimeSetupError
-from pytest_h2o.runtimes.programs import Programs, file_hash
+from pytest_h2o.runtimes.base import Found, RuntimeSetupError, Setup
+from pytest_h2o.runtimes.configured import ConfiguredRuntime
+from pytest_h2o.runtimes.paths import file_hash
+from pytest_h2o.runtimes.programs import BOTH
+
+BUILD_DIRS = ("build_h2o_v6", "build")
+LIBRARIES = ("*.so", "*.so.*", "*.dylib", "*/*.so", "*/*.so.*", "*/*.dylib")
 
 
-class MnnRuntime(Programs):
+class MnnRuntime(ConfiguredRuntime):
     """Real binaries and a model config; either binary may be absent as long as no launch needs
     it.
     """
@@ -20,29 +24,56 @@ class MnnRuntime(Programs):
     name = "mnn"
     required = ("llm_model", "llm_weight", "tokenizer_file")
 
-    def __init__(self, programs: Mapping[Program, Path], model_config: Path, reason: str) -> None:
+    def __init__(self, binaries: Mapping[str, Path], model_config: Path, reason: str) -> None:
         super().__init__(model_config, reason)
-        self.programs = programs
+        self.binaries = binaries
+
+    @classmethod
+    def create(cls, setup: Setup) -> MnnRuntime:
+        """The binaries that are named, or found in a build directory; raises
+        :class:`RuntimeSetupError` for binaries without a model config, and the other way round.
+        """
+        found = find_binaries(setup)
+        config = setup.named.get("model_config")
+        if not found:
+            named = "the mnn runtime was chosen"
+            if config:
+                named = f"model config {config.path} is named by {config.source}"
+            options = " or ".join(map(_option, BOTH))
+            raise RuntimeSetupError(
+                f"{named}, but there is no program to run it; name one with {options}"
+            )
+        if config is None:
+            for name, binary in found.items():
+                check_program(name, binary.path)
+            first = next(iter(found.values()))
+            raise RuntimeSetupError(
+                f"{first.path} was found ({first.source}), but no model config; name one with "
+                f"--model-config or MODEL_CONFIG"
+            )
+        reasons = [_from(name, place) for name, place in {**found, "model config": config}.items()]
+        binaries = {name: binary.path for name, binary in found.items()}
+        return cls(binaries, config.path, ", ".join(reasons))
 
     def describe(self) -> str:
         """One line: the binaries, the model and where they were named."""
-        binaries = "".join(f"{name} {path}, " for name, path in self.programs.items())
+        binaries = "".join(f"{name} {path}, " for name, path in self.binaries.items())
         return f"mnn: {binaries}model config {self.model_config} ({self.reason})"
 
-    def start(self, program: Program) -> tuple[str, ...]:
+    def start(self, program: str) -> tuple[str, ...]:
         """The binary's path."""
-        if program not in self.programs:
-            option, variable = "--" + program.replace("_", "-"), program.upper()
+        if program not in self.binaries:
             raise RuntimeSetupError(
-                f"{program} is needed but was not given; name it with {option} or {variable}"
+                f"{program} is needed but was not given; name it with {_option(program)} or "
+                f"{program.upper()}"
             )
-        return (str(self.programs[program]),)
+        return (str(self.binaries[program]),)
 
     def check(self) -> None:
         """Raise :class:`RuntimeSetupError` if a binary, the config or a model file is missing or
         unusable.
         """
-        for program, path in self.programs.items():
+        for program, path in self.binaries.items():
             check_program(program, path)
         super().check()
 
@@ -50,25 +81,56 @@ class MnnRuntime(Programs):
         """Hashes of the binaries, the shared libraries of their build, the model config and the
         model files.
         """
-        present: dict[str, str] = {
-            name: file_hash(path) for name, path in self.programs.items() if path.is_file()
+        hashes = {name: file_hash(path) for name, path in self.binaries.items() if path.is_file()}
+        for folder in {path.parent for path in self.binaries.values()}:
+            for path in _libraries(folder):
+                hashes[str(path.relative_to(folder))] = file_hash(path)
+        return hashes | super().fingerprint()
+
+
+def find_binaries(setup: Setup) -> dict[str, Found]:
+    """The binaries that are named, and beside a single one the other; else those of the first build
+    directory that holds any.
+    """
+    found = {name: setup.named[name] for name in BOTH if name in setup.named}
+    for name, place in list(found.items()):
+        for other in BOTH:
+            beside = place.path.with_name(other)
+            if other not in found and beside.is_file():
+                found[other] = Found(beside, f"beside {name}")
+    return found or _built(setup.directory)
+
+
+def _built(directory: Path) -> dict[str, Found]:
+    for folder in BUILD_DIRS:
+        paths = {name: directory / folder / name for name in BOTH}
+        found = {
+            name: Found(path, f"./{folder}/") for name, path in paths.items() if path.is_file()
         }
-        for folder in {path.parent for path in self.programs.values()}:
-            present |= {
-                str(path.relative_to(folder)): file_hash(path) for path in _libraries(folder)
-            }
-        return {**present, **super().fingerprint()}
+        if found:
+            return found
+    return {}
+
+
+def _from(name: str, place: Found) -> str:
+    """Where something was named, in words."""
+    beside = place.source.startswith("beside ")
+    return f"{name} {place.source}" if beside else f"{name} from {place.source}"
+
+
+def _option(program: str) -> str:
+    return "--" + program.replace("_", "-")
 
 
 def _libraries(folder: Path) -> list[Path]:
     """The shared libraries of a build: a rebuilt engine leaves the small programs beside it as they
     were.
     """
-    patterns = (f"{below}*.{kind}" for below in ("", "*/") for kind in ("so", "so.*", "dylib"))
-    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    found = {path for pattern in LIBRARIES for path in folder.glob(pattern)}
+    return sorted(path for path in found if path.is_file())
 
 
-def check_program(program: Program, path: Path) -> None:
+def check_program(program: str, path: Path) -> None:
     """Raise :class:`RuntimeSetupError` unless ``path`` is a file that can be executed."""
     if path.is_dir():
         raise RuntimeSetupError(f"{program} {path} is a directory; give the program in it")

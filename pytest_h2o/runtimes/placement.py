@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.specs import LaunchSpec
-from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
+from pytest_h2o.runtimes.base import Capability, Command, Program, Runtime, RuntimeSetupError
 
 COMMAND = "{command}"
 # These join their words with blanks and give the result to a shell on the other side.
@@ -59,21 +59,28 @@ class Placement:
     def apply(self, command: Command) -> Command:
         """``command`` started in this way."""
         env = {**command.env, **self.env}
-        pinned = ("taskset", "-c", self.cpus) if self.cpus else ()
-        argv = (*pinned, *command.argv)
+        words = command.argv
+        if self.cpus:
+            words = ("taskset", "-c", self.cpus, *words)
         if not self.launcher:
-            return replace(command, argv=argv, env=env)
+            return replace(command, argv=words, env=env)
         # A launcher may run the program on another machine, so the variables travel as arguments
         # too.
-        words = ("env", *(f"{name}={value}" for name, value in env.items()), *argv) if env else argv
+        if env:
+            variables = [f"{name}={value}" for name, value in env.items()]
+            words = ("env", *variables, *words)
         argv, watched = _launched(self.launcher, words, command.cwd or Path())
         return replace(command, argv=argv, env=env, watched=watched)
 
     def describe(self) -> str:
         """What the placement adds, in words; empty if nothing."""
-        parts = [f"launched by {shlex.join(self.launcher)}"] if self.launcher else []
-        parts += [f"on CPUs {self.cpus}"] if self.cpus else []
-        parts += [f"with {', '.join(self.env)} set"] if self.env else []
+        parts = []
+        if self.launcher:
+            parts.append(f"launched by {shlex.join(self.launcher)}")
+        if self.cpus:
+            parts.append(f"on CPUs {self.cpus}")
+        if self.env:
+            parts.append(f"with {', '.join(self.env)} set")
         return " ".join(parts)
 
 
@@ -84,8 +91,9 @@ def _launched(
     quoted = shlex.join(("exec", "sh", "-c", WATCH, "sh", str(cwd), *words))
     if any(COMMAND in word for word in launcher):
         return tuple(word.replace(COMMAND, quoted) for word in launcher), True
-    joining = PurePath(launcher[0]).name in JOINING
-    return (*launcher, *((quoted,) if joining else words)), joining
+    if PurePath(launcher[0]).name in JOINING:
+        return (*launcher, quoted), True
+    return (*launcher, *words), False
 
 
 def parse_placement(launcher: str, cpus: str, env: str) -> Placement:
@@ -124,6 +132,16 @@ class PlacedRuntime:
         """The runtime's name."""
         return self.runtime.name
 
+    @property
+    def programs(self) -> Mapping[str, Program]:
+        """The runtime's programs."""
+        return self.runtime.programs
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the runtime can report."""
+        return self.runtime.capabilities
+
     def describe(self) -> str:
         """The runtime and how its launches are made."""
         return f"{self.runtime.describe()}, {self.placement.describe()}"
@@ -132,13 +150,13 @@ class PlacedRuntime:
         """Raise :class:`RuntimeSetupError` if the launcher or ``taskset`` is missing, or the
         runtime is unusable.
         """
-        needed = [self.placement.launcher[0]] if self.placement.launcher else []
-        needed += ["taskset"] if self.placement.cpus and not self.placement.launcher else []
-        for program in needed:
-            if shutil.which(program) is None:
-                raise RuntimeSetupError(
-                    f"{program} is not a program on the PATH; install it or correct H2O_LAUNCHER"
-                )
+        first = "taskset" if self.placement.cpus else ""
+        if self.placement.launcher:
+            first = self.placement.launcher[0]
+        if first and shutil.which(first) is None:
+            raise RuntimeSetupError(
+                f"{first} is not a program on the PATH; install it or correct H2O_LAUNCHER"
+            )
         self.runtime.check()
 
     def fingerprint(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_h2o.plan.knobs import KnobError, resolve
 from pytest_h2o.runtimes.base import RuntimeSetupError
-from pytest_h2o.runtimes.programs import absolute
+from pytest_h2o.runtimes.paths import absolute
 
 FOLDER = "h2o-profiles"
 PATHS = ("llm_bench", "llm_demo", "model_config", "prompt_dir")

@@ -21,7 +21,7 @@ from pytest_h2o.report.text import aligned, clean
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import read_launch
 from pytest_h2o.runs.store import RunStore
-from pytest_h2o.runtimes import Runtime, RuntimeSetupError
+from pytest_h2o.runtimes import Runtime, RuntimeSetupError, programs_by_work, runtime_kind
 from pytest_h2o.session.places import session_root
 from pytest_h2o.session.planner import overridden_keys
 from pytest_h2o.session.settings import Settings, read_settings
@@ -69,7 +69,8 @@ def _findings(config: pytest.Config) -> Iterator[Finding]:
         yield Finding("settings", False, str(error))
         return
     root = session_root(config, "")
-    lab = Lab(root, settings.knobs, _never, settings.prompt_dir)
+    programs = programs_by_work(runtime.programs)
+    lab = Lab(root, settings.knobs, _never, settings.prompt_dir, programs=programs)
     yield Finding("runtime", None, runtime.describe())
     yield from (Finding("knobs", None, text) for text in [_given(settings), *misspelt(os.environ)])
     yield _prompts(lab, settings)
@@ -91,10 +92,9 @@ def _given(settings: Settings) -> str:
         for name, (value, source) in found.items()
         if not source.endswith("default")
     ]
+    name = settings.runtime.name
     defaults = (
-        "the defaults of the embedded runtime"
-        if settings.runtime.name == "embedded"
-        else "their defaults"
+        f"the defaults of the {name} runtime" if runtime_kind(name).defaults else "their defaults"
     )
     return ", ".join([*given, f"all others have {defaults}"]) if given else f"all have {defaults}"
 
@@ -127,10 +127,12 @@ def _launches(lab: Lab, root: Path, runtime: Runtime) -> Iterator[Finding]:
     strict = lab.knobs.on("STRICT_RUNTIME_METRIC_COLUMNS")
     for spec in specs:
         yield _launch(spec, store.get(spec), strict=strict)
-    if not lab.knobs.text("DUMP_DIR"):
+    if not lab.knobs.text("DUMP_DIR") and "kv_dump" not in runtime.capabilities:
+        yield Finding("KV dump", None, "this runtime writes none; the offline gates need DUMP_DIR")
+    elif not lab.knobs.text("DUMP_DIR"):
         dumped = has_dump(store.get(specs[-1]).directory)
         none = (
-            "llm_demo wrote none: the offline gates need a build with the KV dump switch, or "
+            f"{specs[-1].program} wrote none: the offline gates need a build with the KV dump switch, or "
             "DUMP_DIR"
         )
         yield Finding("KV dump", dumped, "written when asked for" if dumped else none)
@@ -144,7 +146,7 @@ def _launch(spec: LaunchSpec, record: LaunchRecord, *, strict: bool) -> Finding:
     printed = (
         f"ended well after {record.seconds:.1f} s" if record.seconds is not None else "ended well"
     )
-    if spec.program == "llm_demo":
+    if spec.work == "prompts":
         return Finding(spec.program, True, f"{printed}, record and summary agree")
     missing = [name for name in H2O_COLUMNS if name not in rows[0].samples]
     if missing:

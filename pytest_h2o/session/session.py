@@ -32,14 +32,15 @@ class Session:
         self.knobs = settings.knobs
         self.is_worker = hasattr(config, "workerinput")
         self.root = session_root(config, self.knobs.text("OUT"))
-        subject = read_subject(config, self.knobs)
+        subject = read_subject(config, settings)
         history = self.knobs.text("DECODE_BASELINE_HISTORY") or runs_directory(config) / FILE
         self.schedule = Schedule(
             config, self.runtime, self.root, subject.replay, lambda: len(self.planner.planned)
         )
         self.lab = Lab(
             self.root, self.knobs, self.schedule.get, settings.prompt_dir,
-            combinations=subject.combinations, replay=subject.replay, recording=subject.recording,
+            combinations=subject.combinations, programs=settings.programs,
+            reports=settings.runtime.capabilities, replay=subject.replay, recording=subject.recording,
             baseline=subject.baseline, history=config.invocation_params.dir / history,
         )  # fmt: skip
         self.planner = Planner(self.lab, self.runtime)

@@ -16,7 +16,6 @@ import pytest
 
 from pytest_h2o.data import bundled, project_ini
 from pytest_h2o.lab.recordings import is_own
-from pytest_h2o.plan.defaults import defaults_for
 from pytest_h2o.plan.knobs import (
     KNOBS,
     KnobError,
@@ -25,12 +24,21 @@ from pytest_h2o.plan.knobs import (
     parse_assignments,
     resolve,
 )
+from pytest_h2o.plan.specs import Work
 from pytest_h2o.plan.suites import named, selected
+from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore
-from pytest_h2o.runtimes import Runtime, RuntimeSetupError, find_runtime, named_by
+from pytest_h2o.runtimes import (
+    Runtime,
+    RuntimeSetupError,
+    defaults_for,
+    find_runtime,
+    named_by,
+    programs_by_work,
+)
+from pytest_h2o.runtimes.paths import absolute
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.runtimes.profile import Profile, find_profile, read_profile
-from pytest_h2o.runtimes.programs import absolute
 
 # Only a conftest.py is read before the workers start, so only it can tell that there will be gates.
 OWN_GATES = """gates of your own run in workers if a conftest.py beside them, or above, has these lines:
@@ -50,11 +58,12 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The runtime with its launcher, the knobs, and the prompt directory with its source; paths are
-    absolute.
+    """The runtime with its launcher, what is launched for each kind of work, the knobs, and the
+    prompt directory with its source; paths are absolute.
     """
 
     runtime: Runtime
+    programs: Mapping[Work, str]
     knobs: Knobs
     prompt_dir: Path
     prompt_source: str
@@ -94,7 +103,10 @@ def read_settings(config: pytest.Config) -> Settings:
         prompt_dir, source = (
             prompts[0] if prompts else (bundled("prompts"), "the prompts that ship")
         )
-        return Settings(placed(runtime, knobs), knobs, absolute(prompt_dir, directory), source)
+        programs = programs_by_work(runtime.programs) | _recorded_programs(config)
+        return Settings(
+            placed(runtime, knobs), programs, knobs, absolute(prompt_dir, directory), source
+        )
     except (KnobError, RuntimeSetupError) as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -103,12 +115,29 @@ def _tested(config: pytest.Config, runtime: Runtime) -> str:
     """The name of the runtime whose defaults hold: in a replay the recorded one's, empty where that
     is not known.
     """
-    if not (replay := config.getoption("h2o_replay")):
+    if not config.getoption("h2o_replay"):
         return runtime.name
-    if not is_own(Path(replay), sweep=bool(config.getoption("h2o_preset"))):
+    if not _replays_own(config):
         return ""
-    recorded = next((record.runtime for record in ReplayStore(Path(replay)).records()), "")
+    recorded = next((record.runtime for record in _replayed(config)), "")
     return recorded.partition(":")[0] or runtime.name
+
+
+def _replays_own(config: pytest.Config) -> bool:
+    replay = config.getoption("h2o_replay")
+    sweep = bool(config.getoption("h2o_preset"))
+    return bool(replay) and is_own(Path(replay), sweep=sweep)
+
+
+def _replayed(config: pytest.Config) -> list[LaunchRecord]:
+    return ReplayStore(Path(config.getoption("h2o_replay"))).records()
+
+
+def _recorded_programs(config: pytest.Config) -> dict[Work, str]:
+    """What a replayed session launched for each kind of work."""
+    if not _replays_own(config):
+        return {}
+    return {record.spec.work: record.program for record in _replayed(config)}
 
 
 def ini_values(config: pytest.Config) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.lab.recordings import Recording, RecordingError, is_own, read_recording
-from pytest_h2o.plan.knobs import KNOBS, Knobs
+from pytest_h2o.plan.knobs import KNOBS
 from pytest_h2o.plan.presets import PresetError, combinations, preset_names
 from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.session.settings import Settings
 
 TYPED = "command line"
 # What a preset decides, so that setting it for a sweep would be recorded and change nothing.
@@ -37,9 +38,9 @@ class Subject:
     combinations: Sequence[LaunchSpec]
 
 
-def read_subject(config: pytest.Config, knobs: Knobs) -> Subject:
+def read_subject(config: pytest.Config, settings: Settings) -> Subject:
     """What the options name; raises :class:`RecordingError` and :class:`PresetError`."""
-    swept = _combinations(config, knobs)
+    swept = _combinations(config, settings)
     replay, recording = None, None
     if given := config.getoption("h2o_replay"):
         replay = _settled(Path(given))
@@ -74,14 +75,15 @@ def _baseline(config: pytest.Config) -> Recording | None:
     return read_recording(Path(given))
 
 
-def _combinations(config: pytest.Config, knobs: Knobs) -> list[LaunchSpec]:
+def _combinations(config: pytest.Config, settings: Settings) -> list[LaunchSpec]:
     """The launches of the preset that is asked for; none where no sweep is."""
+    knobs = settings.knobs
     name = config.getoption("h2o_preset")
     if name is None and re.search(r"\bsweep\b", config.getoption("markexpr")):
         raise PresetError(
             f"-m sweep needs --h2o-preset NAME; there are {', '.join(preset_names())}"
         )
-    specs = combinations(name, knobs) if name else []
+    specs = combinations(name, knobs, settings.programs.get("lengths", "")) if name else []
     if specs and knobs.suite == "sweep":
         idle = [knob for knob in DECIDED if knobs.with_source(knob)[1] == TYPED]
         if idle:

@@ -23,10 +23,9 @@ from pytest_h2o.data import bundled
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.plan.cases import BASELINE
-from pytest_h2o.plan.defaults import EMBEDDED
 from pytest_h2o.plan.knobs import baseline_config, resolve
 from pytest_h2o.plan.needs import Demand
-from pytest_h2o.plan.specs import LaunchSpec, Program
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes.embedded import EmbeddedRuntime
 
@@ -36,7 +35,7 @@ Change = Callable[[LaunchSpec], LaunchSpec]
 class SlowerRuntime(EmbeddedRuntime):
     """The embedded runtime, through the wrapper that can slow it."""
 
-    def start(self, program: Program) -> tuple[str, ...]:
+    def start(self, program: str) -> tuple[str, ...]:
         """The wrapper in place of the command."""
         return (sys.executable, str(Path(__file__).with_name("slower.py")))
 
@@ -59,7 +58,8 @@ MODES: dict[str, Change] = {"same": same, "slower": slower, "h2o": lambda spec: 
 def session(change: Change, seed: int, root: Path) -> PairedStudy:
     """One study."""
     knobs = resolve(
-        [f"DECODE_SEED={seed}", "DECODE_BASELINE_MODE=paired"], runtime_defaults=EMBEDDED
+        [f"DECODE_SEED={seed}", "DECODE_BASELINE_MODE=paired"],
+        runtime_defaults=EmbeddedRuntime.defaults,
     )
     store = RunStore(root, SlowerRuntime("bench_aa"))
     lab = Lab(

@@ -12,7 +12,8 @@ from pathlib import Path
 from pytest_h2o.plan.cases import all_cases, baseline_of, launches
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.runs.store import RunStore
-from pytest_h2o.runtimes import EmbeddedRuntime
+from pytest_h2o.runtimes import EmbeddedRuntime, programs_by_work
+from pytest_h2o.runtimes.programs import BOTH
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "tests" / "data" / "honest"
@@ -27,7 +28,7 @@ PROMPTS = [
 def main() -> None:
     """Launch each arm once on every prompt and keep what it printed, without machine paths."""
     knobs, os.environ["H2O_LOCK_DIR"] = resolve(SETTINGS), tempfile.mkdtemp()
-    cases = all_cases(knobs)
+    cases = all_cases(knobs, programs=programs_by_work(BOTH))
     wanted = [
         spec
         for name in ("full_strict", "store_tuned", "full_coverage")

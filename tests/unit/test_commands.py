@@ -11,10 +11,10 @@ import pytest
 
 from pytest_h2o.cli import main
 from pytest_h2o.data import bundled
-from pytest_h2o.plan.defaults import EMBEDDED
 from pytest_h2o.plan.knobs import KNOBS, resolve
 from pytest_h2o.report.files import markdown, summary
 from pytest_h2o.report.text import aligned, summary_rows
+from pytest_h2o.runtimes import EmbeddedRuntime
 from pytest_h2o.verdict import Verdict
 
 VERDICTS = {
@@ -91,7 +91,9 @@ def test_knobs_as_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     embedded = {
         row.split("`")[1]: row.split("|")[2].partition("embedded: ")[2].strip() for row in rows
     }
-    assert {name: KNOBS[name].parse(text) for name, text in embedded.items() if text} == EMBEDDED
+    assert {
+        name: KNOBS[name].parse(text) for name, text in embedded.items() if text
+    } == EmbeddedRuntime.defaults
 
 
 @pytest.mark.parametrize(("name", "value"), [("LOSSY_TARGET", "much"), ("H2O_KEEP", "0.3")])

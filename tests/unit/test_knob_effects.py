@@ -29,12 +29,14 @@ from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.suites import composed
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runs.results import Run
-from pytest_h2o.runtimes import EmbeddedRuntime
+from pytest_h2o.runtimes import EmbeddedRuntime, programs_by_work
 from pytest_h2o.runtimes.placement import placed
+from pytest_h2o.runtimes.programs import BOTH
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.session.session import Session
 from pytest_h2o.verdict import Measured, Verdict
 
+PROGRAMS = programs_by_work(BOTH)
 Effect = Callable[[Sequence[str], Path], object]
 GOOD = {
     "decode_tps": 10.0, "h2o_lossy": 3.1, "h2o_lossless": 1.4, "h2o_lossless_decomp_us": 50.0,
@@ -101,7 +103,9 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
     knobs, runs = resolve(settings, suite="final"), []
     for arm, text in (("baseline", "one two"), ("candidate", "one four")):
         (spec,) = launches(
-            all_cases(knobs)["candidate"], knobs, [bundled("prompts") / "prompt_128_1.txt"]
+            all_cases(knobs, programs=PROGRAMS)["candidate"],
+            knobs,
+            [bundled("prompts") / "prompt_128_1.txt"],
         )
         paths = standard_paths(tmp_path / arm)
         paths["directory"].mkdir(parents=True)
@@ -348,7 +352,7 @@ def configs(settings: Sequence[str]) -> list[Mapping[str, object]]:
         knobs = resolve([f"KV_LOSSLESS_RUNTIME_MODE={mode}", *settings])
         found += [
             launch.config
-            for case in all_cases(knobs).values()
+            for case in all_cases(knobs, programs=PROGRAMS).values()
             for launch in launches(case, knobs, [Path("prompt_128_1.txt")])
         ]
     return found

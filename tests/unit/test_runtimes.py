@@ -13,7 +13,7 @@ import pytest
 
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes import EmbeddedRuntime, MnnRuntime, RuntimeSetupError, find_runtime
-from pytest_h2o.runtimes.programs import file_hash
+from pytest_h2o.runtimes.paths import file_hash
 
 # Recorded from the original runner, with its paths as placeholders.
 BENCH_ARGV = (
@@ -149,7 +149,7 @@ def test_base_config_is_untouched(mnn: MnnRuntime, tmp_path: Path) -> None:
 
 def test_program_that_was_not_given(mnn: MnnRuntime, tmp_path: Path) -> None:
     """A setup without llm_demo works until a launch needs it."""
-    runtime = MnnRuntime({"llm_bench": mnn.programs["llm_bench"]}, mnn.model_config, "a test")
+    runtime = MnnRuntime({"llm_bench": mnn.binaries["llm_bench"]}, mnn.model_config, "a test")
     runtime.check()
     runtime.command(BENCH, tmp_path)
     with pytest.raises(
@@ -215,7 +215,7 @@ def test_fingerprint_changes_with_every_input(mnn: MnnRuntime, build: Path, chan
     before = mnn.fingerprint()
     path = build / changed
     path.write_text(json.dumps({"kv_h2o_enable": True}) if path.suffix == ".json" else "changed")
-    after = MnnRuntime(mnn.programs, mnn.model_config, "a test").fingerprint()
+    after = MnnRuntime(mnn.binaries, mnn.model_config, "a test").fingerprint()
     different = {name for name in before if before[name] != after[name]}
     names = {
         "bin/llm_bench": "llm_bench",
@@ -276,7 +276,7 @@ def test_order_of_sources(build: Path) -> None:
         directory=build,
     )
     assert isinstance(runtime, MnnRuntime)
-    assert runtime.programs == {
+    assert runtime.binaries == {
         "llm_bench": build / "bin" / "llm_bench",
         "llm_demo": build / "bin" / "llm_demo",
     }
@@ -300,7 +300,7 @@ def test_build_directories(build: Path, folders: list[str], used: str) -> None:
         (build / folder / "llm_bench").touch()
     runtime = find_runtime(model_config="model/config.json", environ={}, directory=build)
     assert isinstance(runtime, MnnRuntime)
-    assert runtime.programs == {"llm_bench": build / used / "llm_bench"}
+    assert runtime.binaries == {"llm_bench": build / used / "llm_bench"}
     assert runtime.reason == f"llm_bench from ./{used}/, model config from --model-config"
 
 
@@ -312,7 +312,7 @@ def test_build_directories_do_not_complete_a_named_setup(build: Path) -> None:
         "bin/llm_bench", model_config="model/config.json", environ={}, directory=build
     )
     assert isinstance(runtime, MnnRuntime)
-    assert runtime.programs == {
+    assert runtime.binaries == {
         "llm_bench": build / "bin" / "llm_bench",
         "llm_demo": build / "bin" / "llm_demo",
     }
@@ -321,7 +321,7 @@ def test_build_directories_do_not_complete_a_named_setup(build: Path) -> None:
         "bin/llm_bench", model_config="model/config.json", environ={}, directory=build
     )
     assert isinstance(runtime, MnnRuntime)
-    assert set(runtime.programs) == {"llm_bench"}
+    assert set(runtime.binaries) == {"llm_bench"}
 
 
 @pytest.mark.parametrize(("name", "other"), [("llm_bench", "llm_demo"), ("llm_demo", "llm_bench")])
@@ -337,7 +337,7 @@ def test_other_program_is_looked_for_beside_the_named_one(
         directory=build,
     )
     assert isinstance(runtime, MnnRuntime)
-    assert set(runtime.programs) == {name, other}
+    assert set(runtime.binaries) == {name, other}
     assert f"{name} from {name.upper()}, {other} beside {name}, model config from" in runtime.reason
 
 
@@ -393,4 +393,4 @@ def test_home_directory_is_expanded(build: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", str(build))
     runtime = find_runtime("~/bin/llm_bench", environ={"MODEL_CONFIG": "~/model/config.json"})
     assert isinstance(runtime, MnnRuntime)
-    assert runtime.programs["llm_bench"] == build / "bin" / "llm_bench"
+    assert runtime.binaries["llm_bench"] == build / "bin" / "llm_bench"
