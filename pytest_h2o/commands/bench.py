@@ -24,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one option per key of a preset, and those of a launch."""
     group = parser.add_argument_group("values to combine, and settings of all launches")
     for name, key in json.loads(SCHEMA.read_bytes())["properties"].items():
-        if name != "h2o_target_lossy_ratio":  # the old name of a list
-            default = key["default"]
-            shown = ",".join(map(str, default)) if isinstance(default, list) else default
-            option = f"--{name.replace('_', '-')}"
-            group.add_argument(
-                option, dest=f"preset_{name}", metavar="VALUE", help=f"default: {shown}"
-            )
+        if name == "h2o_target_lossy_ratio":  # the old name of a list
+            continue
+        shown = key["default"]
+        if isinstance(shown, list):
+            shown = ",".join(str(value) for value in shown)
+        option = f"--{name.replace('_', '-')}"
+        group.add_argument(option, dest=f"preset_{name}", metavar="VALUE", help=f"default: {shown}")
     sweep.add_launch_arguments(parser)
 
 

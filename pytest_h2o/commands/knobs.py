@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pytest_h2o.commands import fail, from_ini, table
+from pytest_h2o.keys import KEYS
 
 if TYPE_CHECKING:
     from pytest_h2o.plan.knobs import Knob, Knobs, KnobValue
@@ -80,7 +81,11 @@ def described(knob: Knob, knobs: Knobs) -> dict[str, object]:
     from dataclasses import asdict  # noqa: PLC0415
 
     value, source = knobs.with_source(knob.name)
-    return {**asdict(knob), "accepts": knob.accepts, "value": value, "source": source}
+    described = asdict(knob) | {"accepts": knob.accepts, "value": value, "source": source}
+    if knob.key is not None:
+        key = KEYS[knob.key]
+        described |= {"other_defaults": key.differing, "why": key.why}
+    return described
 
 
 def markdown() -> str:
@@ -90,20 +95,25 @@ def markdown() -> str:
     rows = [("knob", "default", "accepts", "meaning", "kit"), ("---",) * 5]
     for knob in KNOBS.values():
         rows.append((f"`{knob.name}`", default_text(knob), knob.accepts, knob.doc, knob.kit))
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |"
-        for row in rows
-    )
+    lines = []
+    for row in rows:
+        cells = [cell.replace("|", "\\|").replace("<", "&lt;") for cell in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def default_text(knob: Knob) -> str:
-    """The default, and those of single suites and of the runtimes that ship."""
+    """The default, and those of single suites, of the runtimes that ship, and of the engine and
+    presets where they leave out the key that the knob writes.
+    """
     from pytest_h2o.runtimes.registry import BUILT_IN  # noqa: PLC0415
 
     others = dict(knob.suites)
     for runtime, kind in BUILT_IN.items():
         if knob.name in kind.defaults:
             others[runtime] = kind.defaults[knob.name]
+    if knob.key is not None:
+        others |= KEYS[knob.key].differing
     texts = [f"{where}: {_text(value)}" for where, value in others.items()]
     return "; ".join([_text(knob.default), *texts])
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_h2o.commands import fail, table
 
 if TYPE_CHECKING:
-    from pytest_h2o.plan.presets import Preset
+    from pytest_h2o.plan.presets import SweepPreset
 
 EXAMPLES = """examples:
   pytest-h2o presets                     names with their number of launches
@@ -46,47 +46,37 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def summary(name: str, preset: Preset) -> tuple[str, ...]:
+def summary(name: str, preset: SweepPreset) -> tuple[str, ...]:
     """One preset in a line: all combinations, those that the engine runs differently, and the lists
     that vary.
     """
     from pytest_h2o.plan.presets import distinct, expand  # noqa: PLC0415
 
     first = distinct(expand(preset))
-    varied = [
-        f"{key} {', '.join(map(str, values))}"
-        for key, values in preset.dimensions.items()
-        if len(values) > 1
-    ]
-    mode = f"{preset.h2o_target_mode}, {preset.kv_lossless_runtime_mode}"
+    varied = []
+    for key, values in preset.dimensions.items():
+        if len(values) > 1:
+            varied.append(f"{key} {', '.join(map(str, values))}")
+    shared = preset.shared
+    mode = f"{shared['kv_h2o_target_mode']}, {shared['kv_lossless_runtime_mode']}"
     launches = len({spec.arm for spec in first.values()})
     return name, str(len(first)), str(launches), mode, "; ".join(varied) or "nothing"
 
 
-def combinations(preset: Preset) -> list[tuple[str, ...]]:
+def combinations(preset: SweepPreset) -> list[tuple[str, ...]]:
     """Header and one row per combination: its run id, its values, and the earlier run that it
     repeats.
     """
-    from pytest_h2o.plan.presets import DIMENSIONS, distinct, expand  # noqa: PLC0415
+    from pytest_h2o.plan.presets import SWEPT, distinct, expand  # noqa: PLC0415
 
     specs = list(expand(preset))
     first = distinct(specs)
-    rows = [
-        (
-            "run_id",
-            "prompt",
-            "gen",
-            *(name.removeprefix("h2o_") for name in DIMENSIONS),
-            "launched as",
-        )
-    ]
+    names = [key.preset.removeprefix("h2o_") for key in SWEPT]
+    rows = [("run_id", "prompt", "gen", *names, "launched as")]
     for spec in specs:
-        values = (
-            spec.prompt_tokens,
-            spec.gen_tokens,
-            *(spec.config[key] for key in DIMENSIONS.values()),
-        )
-        rows.append(
-            (spec.arm, *map(str, values), "" if first[spec.arm] is spec else first[spec.arm].arm)
-        )
+        values = [str(spec.config[key.name]) for key in SWEPT]
+        launched = first[spec.arm]
+        same = "" if launched is spec else launched.arm
+        lengths = str(spec.prompt_tokens), str(spec.gen_tokens)
+        rows.append((spec.arm, *lengths, *values, same))
     return rows

@@ -1,23 +1,33 @@
 """Settings of the engine: strict, typed reading of one JSON config and of the model description it
 points to.
 
-A key has one obvious field below. Unknown ``kv_*`` keys, wrong types, unknown words and settings
-that contradict each other are errors that name the key; numbers out of range are clamped as the key
-reference says.
+The ``kv_*`` keys are declared in :mod:`pytest_h2o.keys`, the others below. Unknown ``kv_*`` keys,
+wrong types, unknown words and settings that contradict each other are errors that name the key;
+numbers out of range are clamped to the range of their key.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from pytest_h2o.codec import block_codecs
 from pytest_h2o.codec.predictors import parse_predictors
-from pytest_h2o.engine import policies
+from pytest_h2o.keys import (
+    H2O_PREFIX,
+    KEYS,
+    LOSSLESS_PREFIX,
+    H2OKeys,
+    Key,
+    LosslessKeys,
+    Value,
+    row,
+)
 
 SHIPPED = Path(__file__).parent / "weights"
 SIZE_LIMIT = 4 * 2**20
@@ -31,34 +41,9 @@ class ConfigError(ValueError):
     """
 
 
-def at_least(default: Any, low: float, high: float | None = None) -> Any:
-    """A number clamped to [low, high]."""
-    return field(default=default, metadata={"low": low, "high": high})
-
-
-def one_of(default: str, *words: str) -> Any:
-    """A word out of a closed list."""
-    return field(default=default, metadata={"words": words})
-
-
 @dataclass(frozen=True)
-class H2OSettings:
-    """The ``kv_h2o_*`` keys: which layers lose tokens, when, and how many."""
-
-    enable: bool = False
-    layer_start: int = at_least(2, 0)
-    layer_end: int = -1  # inclusive; negative: the last layer
-    block_tokens: int = at_least(64, 1)
-    sink_tokens: int = at_least(32, 0)
-    recent_tokens: int = at_least(256, 0)
-    target_keep_ratio: float = at_least(0.5, 0.0, 1.0)  # static mode
-    target_mode: str = one_of("adaptive", "adaptive", "static")
-    target_lossy_ratio: float = at_least(3.0, 1.0)  # adaptive mode
-    ema_alpha: float = at_least(0.9, 0.0, 1.0)
-    update_interval: int = at_least(16, 1)
-    trigger_min_tokens: int = at_least(512, 1)
-    log_stats: bool = False
-    policy: str = "h2o"
+class H2OSettings(H2OKeys):
+    """The ``kv_h2o_*`` keys of one config."""
 
     def layers(self, count: int) -> range:
         """Layers in the H2O range of a model with ``count`` layers."""
@@ -67,35 +52,8 @@ class H2OSettings:
 
 
 @dataclass(frozen=True)
-class LosslessSettings:
-    """The ``kv_lossless_*`` keys: which cold blocks are encoded, how, and what happens to the raw
-    values.
-    """
-
-    enable: bool = False
-    scope: str = one_of(
-        "front_n", "none", "front_n", "h2o_kept", "front_n_and_h2o_kept", "front_n+h2o_kept"
-    )
-    front_n: int = at_least(2, 0)
-    codec: str = one_of("none", "none", "gear_delta")
-    runtime_enable: bool = False
-    runtime_mode: str = one_of("probe", "probe", "full", "store")
-    block_tokens: int = at_least(128, 1)
-    hot_recent_tokens: int = at_least(256, 0)
-    hot_sink_tokens: int = at_least(16, 0)
-    kept_sample_layers: int = at_least(1, 0)
-    kept_sample_token_interval: int = 1
-    front_sample_token_interval: int = 1
-    store_disable_front: bool = False
-    store_bootstrap_tokens: int = 32
-    store_grouped_step_tokens: int = 256
-    codec_runtime: str = "fp16_gear_predictive_v3"
-    predictors_k: str = "raw,delta_seq,xor_seq,pair_delta"
-    predictors_v: str = "raw,delta_seq,xor_seq"
-    async_threads: int = at_least(1, 0, 64)
-    max_queue: int = at_least(256, 1)
-    decode_cache_blocks: int = at_least(64, 0)
-    strict_roundtrip_check: bool = False
+class LosslessSettings(LosslessKeys):
+    """The ``kv_lossless_*`` keys of one config."""
 
     @property
     def active(self) -> bool:
@@ -124,10 +82,10 @@ class EngineSettings:
     llm_model: str = ""
     llm_weight: str = ""
     tokenizer_file: str = "tokenizer.model"
-    thread_num: int = at_least(4, 1)
-    precision: str = one_of("low", "low", "normal", "high")
-    sampler_type: str = one_of("greedy", "greedy")
-    max_new_tokens: int = at_least(512, 0)
+    thread_num: int = row(Key(4, "threads", low=1))
+    precision: str = row(Key("low", "of the weights", choices=("low", "normal", "high")))
+    sampler_type: str = row(Key("greedy", "how tokens are chosen", choices=("greedy",)))
+    max_new_tokens: int = row(Key(512, "where a response ends", low=0))
     reuse_kv: bool = False
     quantised: int = 0  # set by the bench's -qatten: 1 int8 keys, 2 int8 keys and values
 
@@ -151,9 +109,8 @@ class Config:
     @property
     def weights(self) -> Path:
         """The safetensors file."""
-        return self.directory / (
-            self.engine.llm_weight or self.engine.llm_model or "model.safetensors"
-        )
+        name = self.engine.llm_weight or self.engine.llm_model or "model.safetensors"
+        return self.directory / name
 
     @property
     def tokenizer(self) -> Path:
@@ -188,53 +145,62 @@ class Architecture:
         """Read and check ``model``; ConfigError names the key that does not describe a model this
         engine can run.
         """
-
-        def number(key: str, default: float | None = None, high: float = 2**20) -> Any:
-            value = model.get(key, default)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int | float)
-                or not 0 < value <= high
-            ):
-                raise ConfigError(f"{path}: {key}: {value!r} is not a number in (0, {high:g}]")
-            return value
-
-        for key, wanted in (
-            ("hidden_act", "silu"),
-            ("rope_scaling", None),
-            ("attention_bias", False),
-            ("mlp_bias", False),
-        ):
-            if model.get(key, wanted) != wanted:
-                raise ConfigError(
-                    f"{path}: {key}: {model[key]!r} is not supported; this engine runs {key} = "
-                    f"{wanted!r}"
-                )
-        sizes = {name: int(number(key)) for name, key in _SIZES.items()}
+        _reject_other_models(model, path)
+        sizes = {name: int(_number(model, key, path)) for name, key in _SIZES.items()}
         heads = sizes["heads"]
-        kv_heads = int(number("num_key_value_heads", heads))
-        head_dim = int(number("head_dim", sizes["hidden"] // heads))
+        kv_heads = int(_number(model, "num_key_value_heads", path, heads))
+        head_dim = int(_number(model, "head_dim", path, sizes["hidden"] // heads))
         if heads % kv_heads or head_dim % 2:
             raise ConfigError(
                 f"{path}: num_key_value_heads: {heads} heads over {kv_heads} KV heads of {head_dim}"
             )
-        eos = model.get("eos_token_id", 2)
-        ids = [model.get("bos_token_id", 1), *(eos if isinstance(eos, list) else [eos])]
-        if any(type(number) is not int or not 0 <= number < sizes["vocab"] for number in ids):
-            raise ConfigError(
-                f"{path}: bos_token_id, eos_token_id: {ids} are not tokens below vocab_size"
-            )
+        bos, eos = _special_tokens(model, sizes["vocab"], path)
         return cls(
             **sizes,
             kv_heads=kv_heads,
             head_dim=head_dim,
-            eps=float(number("rms_norm_eps", 1e-6)),
-            rope_theta=float(number("rope_theta", 10000.0, 1e12)),
-            bos=ids[0],
-            eos=frozenset(ids[1:]),
+            eps=float(_number(model, "rms_norm_eps", path, 1e-6)),
+            rope_theta=float(_number(model, "rope_theta", path, 10000.0, high=1e12)),
+            bos=bos,
+            eos=eos,
         )
 
 
+def _reject_other_models(model: Json, path: Path) -> None:
+    for key, wanted in _ONLY.items():
+        if model.get(key, wanted) != wanted:
+            raise ConfigError(
+                f"{path}: {key}: {model[key]!r} is not supported; this engine runs {key} = "
+                f"{wanted!r}"
+            )
+
+
+def _number(
+    model: Json, key: str, path: Path, default: float | None = None, *, high: float = 2**20
+) -> float:
+    """The positive number called ``key``."""
+    value = model.get(key, default)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= high:
+        raise ConfigError(f"{path}: {key}: {value!r} is not a number in (0, {high:g}]")
+    return cast(float, value)
+
+
+def _special_tokens(model: Json, vocab: int, path: Path) -> tuple[int, frozenset[int]]:
+    """The token that begins a text, and those that end one."""
+    eos = model.get("eos_token_id", 2)
+    ends = eos if isinstance(eos, list) else [eos]
+    ids = [model.get("bos_token_id", 1)]
+    ids += ends
+    for number in ids:
+        if type(number) is not int or not 0 <= number < vocab:
+            raise ConfigError(
+                f"{path}: bos_token_id, eos_token_id: {ids} are not tokens below vocab_size"
+            )
+    return ids[0], frozenset(ends)
+
+
+_ONLY = {"hidden_act": "silu", "rope_scaling": None, "attention_bias": False, "mlp_bias": False}
 _SIZES = {
     "hidden": "hidden_size",
     "intermediate": "intermediate_size",
@@ -262,8 +228,8 @@ def load_config(path: Path) -> Config:
         path=path,
         directory=directory,
         engine=_section(EngineSettings, "", raw, path),
-        h2o=_section(H2OSettings, "kv_h2o_", settings, path),
-        lossless=_section(LosslessSettings, "kv_lossless_", settings, path),
+        h2o=_section(H2OSettings, H2O_PREFIX, settings, path),
+        lossless=_section(LosslessSettings, LOSSLESS_PREFIX, settings, path),
         model=model,
     )
     _reject_unknown(settings, path)
@@ -308,83 +274,73 @@ def _reject_constant(word: str) -> NoReturn:
 
 def _section(cls: type[Section], prefix: str, raw: Json, path: Path) -> Section:
     """The fields of ``cls`` found in ``raw`` under ``prefix``."""
-    known = {prefix + f.name: f for f in fields(cls)}
-    values = {
-        f.name: _value(raw[key], f.default, f.metadata, f"{path}: {key}")
-        for key, f in known.items()
-        if key in raw
-    }
+    values = {}
+    for each in fields(cls):
+        name = prefix + each.name
+        if name in raw:
+            key = each.metadata.get("key") or Key(cast(Value, each.default), "")
+            values[each.name] = _value(raw[name], key, f"{path}: {name}")
     return cls(**values)
 
 
-def _value(value: Any, default: Any, rule: Mapping[str, Any], where: str) -> Any:
-    """``value`` checked against the type of ``default`` and the field's rule."""
-    wanted = type(default)
-    if wanted is float and type(value) is int:
+def _value(value: Any, key: Key, where: str) -> Any:
+    """``value`` checked against the type and the choices of ``key``, and clamped to its range."""
+    if key.kind == "float" and type(value) is int:
         value = float(value)
-    if type(value) is not wanted:
-        raise ConfigError(f"{where}: {value!r} is not a JSON {_JSON_TYPES[wanted]}")
-    if wanted is int and abs(value) >= 2**31:
+    if type(value).__name__ != key.kind:
+        raise ConfigError(f"{where}: {value!r} is not a JSON {_JSON_TYPES[key.kind]}")
+    if key.kind == "int" and abs(value) >= 2**31:
         raise ConfigError(f"{where}: {value} does not fit into 32 bits")
-    if "words" in rule and value not in rule["words"]:
-        raise ConfigError(
-            f"{where}: {value!r} is unknown; choose one of {', '.join(rule['words'])}"
-        )
-    if "low" in rule:
-        value = max(value, wanted(rule["low"]))
-        value = value if rule["high"] is None else min(value, wanted(rule["high"]))
+    words = key.words()
+    if words and value not in words:
+        raise ConfigError(f"{where}: {value!r} is unknown; choose one of {', '.join(words)}")
+    high = key.high if key.engine_high is None else key.engine_high
+    if key.low is not None:
+        value = max(value, type(value)(key.low))
+    if high is not None:
+        value = min(value, type(value)(high))
     return value
 
 
-_JSON_TYPES = {bool: "true or false", int: "integer", float: "number", str: "string"}
+_JSON_TYPES = {"bool": "true or false", "int": "integer", "float": "number", "str": "string"}
 
 
 def _reject_unknown(settings: Json, path: Path) -> None:
-    known = {f"kv_{prefix}_{f.name}" for prefix, cls in _SECTIONS.items() for f in fields(cls)}
-    for key in settings.keys() - known:
-        from difflib import get_close_matches  # noqa: PLC0415 - only needed for the message
-
-        near = get_close_matches(key, known, 1)
-        raise ConfigError(
-            f"{path}: {key}: unknown setting{f'; did you mean {near[0]}?' if near else ''}"
-        )
-
-
-_SECTIONS: dict[Literal["h2o", "lossless"], type[H2OSettings | LosslessSettings]] = {
-    "h2o": H2OSettings,
-    "lossless": LosslessSettings,
-}
+    for name in settings.keys() - KEYS.keys():
+        near = get_close_matches(name, KEYS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{path}: {name}: unknown setting{hint}")
 
 
 def _reject_contradictions(config: Config, raw: Json) -> None:
+    """Raise ConfigError for settings that exclude each other, or that this engine cannot follow."""
+    for key, problem in _contradictions(config, raw):
+        raise ConfigError(f"{config.path}: {key}: {raw.get(key)!r} {problem}")
+    codecs = block_codecs.names()
+    if config.lossless.codec_runtime not in codecs:
+        raise ConfigError(
+            f"{config.path}: kv_lossless_codec_runtime: {config.lossless.codec_runtime!r} is "
+            f"unknown; choose one of {', '.join(codecs)}"
+        )
+    for name in ("predictors_k", "predictors_v"):
+        try:
+            parse_predictors(getattr(config.lossless, name))
+        except ValueError as error:
+            raise ConfigError(f"{config.path}: kv_lossless_{name}: {error}") from None
+
+
+def _contradictions(config: Config, raw: Json) -> Iterator[tuple[str, str]]:
+    """Keys with what is wrong about them."""
     h2o, lossless = config.h2o, config.lossless
     layers = config.architecture.layers
-    problems = {
-        "kv_h2o_layer_end": h2o.enable
-        and not h2o.layers(layers)
-        and f"lies before kv_h2o_layer_start {h2o.layer_start}",
-        "kv_lossless_codec": lossless.enable
-        and lossless.runtime_enable
-        and lossless.codec == "none"
-        and "contradicts kv_lossless_runtime_enable; set gear_delta or disable lossless",
-        "layer_nums": raw.get("layer_nums", layers) != layers
-        and f"contradicts num_hidden_layers {layers}",
-        "reuse_kv": config.engine.reuse_kv
-        and "is not supported: every response starts with an empty cache",
-    }
-    for key, problem in problems.items():
-        if problem:
-            raise ConfigError(f"{config.path}: {key}: {raw.get(key)!r} {problem}")
-    for key, word, known in (
-        ("kv_h2o_policy", h2o.policy, policies.names()),
-        ("kv_lossless_codec_runtime", lossless.codec_runtime, block_codecs.names()),
-    ):
-        if word not in known:
-            raise ConfigError(
-                f"{config.path}: {key}: {word!r} is unknown; choose one of {', '.join(known)}"
-            )
-    for key in ("predictors_k", "predictors_v"):
-        try:
-            parse_predictors(getattr(lossless, key))
-        except ValueError as error:
-            raise ConfigError(f"{config.path}: kv_lossless_{key}: {error}") from None
+    if h2o.enable and not h2o.layers(layers):
+        yield "kv_h2o_layer_end", f"lies before kv_h2o_layer_start {h2o.layer_start}"
+    if lossless.enable and lossless.runtime_enable and lossless.codec == "none":
+        yield (
+            "kv_lossless_codec",
+            "contradicts kv_lossless_runtime_enable; set gear_delta or disable lossless",
+        )
+    if raw.get("layer_nums", layers) != layers:
+        yield "layer_nums", f"contradicts num_hidden_layers {layers}"
+    if config.engine.reuse_kv:
+        yield "reuse_kv", "is not supported: every response starts with an empty cache"

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
+from pytest_h2o.kit.manifest import H2O_COLUMNS, OTHER_COLUMNS, OWN_COLUMNS
 from pytest_h2o.report.models import Document, write_schemas
 
 Number = float | None
@@ -309,51 +310,23 @@ class AllInOneReport(Document):
     not_judged: list[str]
 
 
-class ManifestEntry(Document):
-    """One launch of ``manifest.json``, in the order of the original sweep's keys."""
+def _manifest_fields() -> dict[str, Any]:
+    """The columns of a launch; those that the original does not have may be absent."""
+    columns: dict[str, Any] = {"run_id": str, "prompt_len": int, "gen_len": int}
+    columns |= {key.column: type(key.engine) for key in H2O_COLUMNS}
+    columns |= {"disable_h2o": bool, "disable_lossless": bool}
+    columns |= {key.column: type(key.engine) for key in OTHER_COLUMNS}
+    columns |= {key.column: (type(key.engine), key.engine) for key in OWN_COLUMNS}
+    return columns | {"config": str, "log": str | None, "return_code": int | None}
 
-    run_id: str
-    prompt_len: int
-    gen_len: int
-    keep_ratio: float
-    block_tokens: int
-    sink_tokens: int
-    recent_tokens: int
-    ema_alpha: float
-    update_interval: int
-    trigger_min_tokens: int
-    h2o_layer_start: int
-    h2o_layer_end: int
-    h2o_target_mode: str
-    h2o_target_lossy_ratio: float
-    disable_h2o: bool
-    disable_lossless: bool
-    kv_h2o_enable: bool
-    kv_lossless_enable: bool
-    kv_lossless_scope: str
-    kv_lossless_front_n: int
-    kv_lossless_codec: str
-    kv_lossless_runtime_enable: bool
-    kv_lossless_runtime_mode: str
-    kv_lossless_block_tokens: int
-    kv_lossless_hot_recent_tokens: int
-    kv_lossless_hot_sink_tokens: int
-    kv_lossless_kept_sample_layers: int
-    kv_lossless_kept_sample_token_interval: int
-    kv_lossless_front_sample_token_interval: int
-    kv_lossless_store_disable_front: bool
-    kv_lossless_store_bootstrap_tokens: int
-    kv_lossless_store_grouped_step_tokens: int
-    kv_lossless_codec_runtime: str
-    kv_lossless_predictors_k: str
-    kv_lossless_predictors_v: str
-    kv_lossless_async_threads: int
-    kv_lossless_max_queue: int
-    kv_lossless_decode_cache_blocks: int
-    kv_lossless_strict_roundtrip_check: bool
-    config: str
-    log: str | None
-    return_code: int | None
+
+ManifestEntry = create_model(
+    "ManifestEntry",
+    __base__=Document,
+    __module__=__name__,
+    __doc__="One launch of ``manifest.json``, in the order of the original sweep's keys.",
+    **_manifest_fields(),
+)
 
 
 SCHEMAS: dict[str, type[BaseModel]] = {

@@ -1,5 +1,7 @@
 """Every setting a user may turn: one row of :data:`KNOBS` each.
 
+Knobs that write an engine key come from the rows of :mod:`pytest_h2o.keys`; the others are here.
+
 A knob has the same name on the command line (``--h2o-set NAME=VALUE``), in the environment and in
 the ini file (``h2o_set``). Precedence: command line > environment > profile > ini > suite default >
 runtime default > global default.
@@ -13,12 +15,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
+from pytest_h2o.keys import KEYS, NONE, Key, Origin
 from pytest_h2o.plan.specs import ConfigValue
 
 Kind = Literal["int", "float", "bool", "str", "ints"]
 KnobValue = bool | int | float | str | tuple[int, ...] | None
-# The original kits that have a name; own: none of them.
-Origin = Literal["v5, v6", "v6", "own"]
 
 # Names below these prefixes belong to the kit, so an unknown one is a typing error.
 OWNED_PREFIXES = ("H2O_", "KV_LOSSLESS_", "MAX_LOSSLESS_")
@@ -74,55 +75,55 @@ class Knob:
     def _check(self, value: KnobValue, text: str) -> None:
         if self.choices and value not in self.choices:
             raise KnobError(f"{self.name}={text!r}: expected {self.accepts}")
-        numbers = (
-            value
-            if isinstance(value, tuple)
-            else (value,)
-            if isinstance(value, int | float)
-            else ()
-        )
+        numbers = value if isinstance(value, tuple) else (value,)
         for number in numbers:
-            below = self.low is not None and number < self.low and not (self.limit and number < 0)
-            above = self.high is not None and number > self.high
-            if below or above or not math.isfinite(number):
+            if isinstance(number, int | float) and not self._in_range(number):
                 raise KnobError(f"{self.name}={text!r}: expected {self.accepts}")
+
+    def _in_range(self, number: float) -> bool:
+        if not math.isfinite(number):
+            return False
+        if self.high is not None and number > self.high:
+            return False
+        turned_off = self.limit and number < 0
+        return self.low is None or number >= self.low or turned_off
 
     @property
     def accepts(self) -> str:
         """What the knob accepts, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        words = {
-            "int": "an integer",
-            "float": "a number",
-            "bool": "0 or 1",
-            "str": "text",
-            "ints": "integers, comma separated, each",
-        }
-        limits = [f"at least {self.low:.9g}"] if self.low is not None else []
-        limits += [f"at most {self.high:.9g}"] if self.high is not None else []
-        return (
-            words[self.kind]
-            + ("" if not limits else " " + " and ".join(limits))
-            + (f" ({self.unit})" if self.unit else "")
-            + (", or -1 for no limit" if self.limit else "")
-        )
+        limits = []
+        if self.low is not None:
+            limits.append(f"at least {self.low:.9g}")
+        if self.high is not None:
+            limits.append(f"at most {self.high:.9g}")
+        words = _KINDS[self.kind]
+        if limits:
+            words += " " + " and ".join(limits)
+        if self.unit:
+            words += f" ({self.unit})"
+        if self.limit:
+            words += ", or -1 for no limit"
+        return words
+
+
+_KINDS: Mapping[Kind, str] = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "0 or 1",
+    "str": "text",
+    "ints": "integers, comma separated, each",
+}
 
 
 def _parse_bool(text: str) -> bool:
-    words = {
-        "1": True,
-        "true": True,
-        "yes": True,
-        "on": True,
-        "0": False,
-        "false": False,
-        "no": False,
-        "off": False,
-    }
-    if text.lower() not in words:
-        raise ValueError(text)
-    return words[text.lower()]
+    word = text.lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(text)
 
 
 def _parse_ints(text: str) -> tuple[int, ...]:
@@ -142,241 +143,256 @@ _PARSERS: Mapping[Kind, Callable[[str], KnobValue]] = {
 
 
 # fmt: off
-_TABLE = (
-    Knob("LLM_BENCH", "str", "", "llm_bench binary; empty: a build directory's, else the "
-                                 "embedded runtime"),
+_LAUNCHING = (
+    Knob("LLM_BENCH", "str", "",
+         "llm_bench binary; empty: a build directory's, else the embedded runtime"),
     Knob("LLM_DEMO", "str", "", "llm_demo binary; empty: beside llm_bench", kit="v6"),
     Knob("MODEL_CONFIG", "str", "", "config.json of the model"),
-    Knob("PROMPT_DIR", "str", "", "directory with prompt_<bucket>_<n>.txt; empty: those that "
-                                  "ship", kit="v6"),
+    Knob("PROMPT_DIR", "str", "",
+         "directory with prompt_<bucket>_<n>.txt; empty: those that ship",
+         kit="v6"),
     Knob("OUT", "str", "", "the run directory; empty: a new one below --h2o-out"),
     Knob("BASE_OUT", "str", "", "OUT of the m3, final and all_in_one suites", within="OUT"),
-    Knob("PROMPTS", "ints", (512, 1024), "prompt lengths of the bench "
-                                         "cases", low=1, high=1 << 20, unit="tokens"),
-    Knob("GENS", "ints", (128,), "tokens decoded per bench "
-                                 "response", low=1, high=1 << 20, unit="tokens"),
+    Knob("PROMPTS", "ints", (512, 1024),
+         "prompt lengths of the bench cases",
+         low=1, high=1 << 20, unit="tokens"),
+    Knob("GENS", "ints", (128,),
+         "tokens decoded per bench response",
+         low=1, high=1 << 20, unit="tokens"),
     Knob("REPEAT", "int", 3, "measured repeats per bench launch", low=1, high=1000),
     Knob("THREADS", "int", 4, "threads of the runtime", low=1, high=1024),
     Knob("BACKEND", "str", "cpu", "backend of the runtime", choices=("cpu", "metal", "opencl")),
-    Knob("ATTENTION_OPTION", "int", 0, "llm_bench -qatten; 1 and 2 quantise "
-                                       "KV", low=0, high=2, kit="own"),
+    Knob("ATTENTION_OPTION", "int", 0,
+         "llm_bench -qatten; 1 and 2 quantise KV",
+         low=0, high=2, kit="own"),
     Knob("FULL_RUNS", "int", 3, "m3: launches of joint_full", low=1, high=100),
     Knob("STORE_RUNS", "int", 1, "m3: launches of joint_store", low=1, high=100),
-    Knob("M3_FULL_RUNS", "int", 3, "FULL_RUNS, as the final and all_in_one suites call it",
+    Knob("M3_FULL_RUNS", "int", 3,
+         "FULL_RUNS, as the final and all_in_one suites call it",
          low=1, high=100, within="FULL_RUNS"),
-    Knob("M3_STORE_RUNS", "int", 1, "STORE_RUNS, as the final and all_in_one suites call it",
+    Knob("M3_STORE_RUNS", "int", 1,
+         "STORE_RUNS, as the final and all_in_one suites call it",
          low=1, high=100, within="STORE_RUNS"),
-    Knob("RUN_RUNTIME_FIXED", "bool", True, "all_in_one: runtime gates with a fixed decode "
-                                            "baseline", kit="v6"),
-    Knob("RUN_RUNTIME_SAME_BATCH", "bool", True, "all_in_one: runtime gates with a baseline of "
-                                                 "the same session",
+    Knob("RUN_RUNTIME_FIXED", "bool", True,
+         "all_in_one: runtime gates with a fixed decode baseline",
          kit="v6"),
-    Knob("RUN_RUNTIME_ROLLING", "bool", True, "all_in_one: runtime gates with the rolling decode "
-                                              "baseline", kit="v6"),
+    Knob("RUN_RUNTIME_SAME_BATCH", "bool", True,
+         "all_in_one: runtime gates with a baseline of the same session",
+         kit="v6"),
+    Knob("RUN_RUNTIME_ROLLING", "bool", True,
+         "all_in_one: runtime gates with the rolling decode baseline",
+         kit="v6"),
     Knob("RUN_M3", "bool", True, "all_in_one: the m3 suite", kit="v6"),
     Knob("RUN_LLM_DEMO", "bool", True, "all_in_one: the llm_demo suite", kit="v6"),
     Knob("RUN_FINAL", "bool", True, "all_in_one: the final suite", kit="v6"),
-    Knob("LAUNCH_TIMEOUT_S", "float", 0.0, "a launch that takes longer is ended; 0: by its work, "
-                                           "300 s, and 1 s per "
-         "decoded token or 10 of the prompt", low=0, high=604800, unit="s", kit="own"),
-    Knob("H2O_LAUNCHER", "str", "", "words put in front of every program: srun -N1 (see "
-                                    "pytest-h2o doctor --help)",
+    Knob("LAUNCH_TIMEOUT_S", "float", 0.0,
+         "a launch that takes longer is ended; 0: by its work, 300 s, and 1 s per decoded "
+         "token or 10 of the prompt",
+         low=0, high=604800, unit="s", kit="own"),
+    Knob("H2O_LAUNCHER", "str", "",
+         "words put in front of every program: srun -N1 (see pytest-h2o doctor --help)",
          kit="own"),
     Knob("H2O_CPUS", "str", "", "CPUs of the launches as taskset -c takes them: 0-3,8", kit="own"),
-    Knob("H2O_LAUNCH_ENV", "str", "", "environment of the launches: NAME=VALUE words, quoted as "
-                                      "for a shell",
+    Knob("H2O_LAUNCH_ENV", "str", "",
+         "environment of the launches: NAME=VALUE words, quoted as for a shell",
          kit="own"),
-    Knob("H2O_KEEP_RATIO", "float", 0.3, "share of KV to keep in static mode",
-         low=0, high=1, unit="share", key="kv_h2o_target_keep_ratio"),
-    Knob("H2O_BLOCK_TOKENS", "int", 32, "eviction block", low=1, unit="tokens", key="kv_h2o_block_tokens"),
-    Knob("H2O_SINK_TOKENS", "int", 16, "protected prefix", low=0, unit="tokens", key="kv_h2o_sink_tokens"),
-    Knob("H2O_RECENT_TOKENS", "int", 96, "protected suffix", low=0, unit="tokens", key="kv_h2o_recent_tokens"),
-    Knob("H2O_TARGET_MODE", "str", "adaptive", "adaptive keeps 1/H2O_TARGET_LOSSY_RATIO, static "
-                                               "keeps H2O_KEEP_RATIO",
-         choices=("adaptive", "static"), key="kv_h2o_target_mode"),
-    Knob("H2O_TARGET_LOSSY_RATIO", "float", 3.2, "adaptive target",
-         low=1, high=100, unit="ratio", key="kv_h2o_target_lossy_ratio"),
-    Knob("H2O_EMA_ALPHA", "float", 0.9, "weight of past scores", low=0, high=1, unit="share", key="kv_h2o_ema_alpha"),
-    Knob("H2O_UPDATE_INTERVAL", "int", 16, "steps between evictions",
-         low=1, unit="steps", key="kv_h2o_update_interval"),
-    Knob("H2O_TRIGGER_MIN", "int", 384, "KV length below which nothing is evicted or encoded",
-         low=1, unit="tokens", key="kv_h2o_trigger_min_tokens"),
-    Knob("H2O_LAYER_START", "int", 2, "first H2O layer", low=0, key="kv_h2o_layer_start"),
-    Knob("H2O_LAYER_END", "int", -1, "last H2O layer, -1 for the last of "
-                                     "all", low=-1, key="kv_h2o_layer_end"),
-    Knob("KV_LOSSLESS_SCOPE", "str", "front_n_and_h2o_kept", "which layers are encoded",
-         key="kv_lossless_scope", choices=("none", "front_n", "h2o_kept", "front_n_and_h2o_kept", "front_n+h2o_kept")),
-    Knob("KV_LOSSLESS_FRONT_N", "int", 2, "front layers encoded whole",
-         low=0, unit="layers", key="kv_lossless_front_n"),
-    Knob("KV_LOSSLESS_CODEC", "str", "gear_delta", "lossless codec family",
-         choices=("gear_delta", "none"), key="kv_lossless_codec"),
-    Knob("KV_LOSSLESS_RUNTIME_MODE", "str", "full", "full checks blocks, store drops raw bytes, "
-                                                    "probe samples a layer; "
-         "the cases of runtime and m3 have their own", choices=("full", "store", "probe"),
-         key="kv_lossless_runtime_mode"),
-    Knob("KV_LOSSLESS_BLOCK_TOKENS", "int", 128, "lossless block",
-         low=1, unit="tokens", key="kv_lossless_block_tokens"),
-    Knob("KV_LOSSLESS_HOT_RECENT", "int", 256, "suffix that is never encoded",
-         low=0, unit="tokens", key="kv_lossless_hot_recent_tokens"),
-    Knob("KV_LOSSLESS_HOT_SINK", "int", 16, "prefix that is never encoded",
-         low=0, unit="tokens", key="kv_lossless_hot_sink_tokens"),
-    Knob("KV_LOSSLESS_KEPT_SAMPLE_LAYERS", "int", 1, "full mode: kept layers encoded, 0 for all",
-         low=0, unit="layers", key="kv_lossless_kept_sample_layers"),
-    Knob("KV_LOSSLESS_KEPT_SAMPLE_TOKEN_INTERVAL", "int", 2, "full mode: tokens between looks at "
-                                                             "kept layers, 0: every",
-         low=0, unit="tokens", key="kv_lossless_kept_sample_token_interval"),
-    Knob("KV_LOSSLESS_FRONT_SAMPLE_TOKEN_INTERVAL", "int", -1,
-         "tokens between looks at front layers; -1: store 2, else 1",
-         low=-1, unit="tokens", key="kv_lossless_front_sample_token_interval", suites={"llm_demo": 1}),
-    Knob("KV_LOSSLESS_STORE_DISABLE_FRONT", "int", -1, "store mode leaves front layers alone; "
-                                                       "-1: store 1, else 0",
-         low=-1, high=1, key="kv_lossless_store_disable_front", suites={"llm_demo": 0}),
-    Knob("KV_LOSSLESS_STORE_BOOTSTRAP_TOKENS", "int", -1, "store mode: first block; -1: store "
-                                                          "32, else 128",
-         low=-1, unit="tokens", key="kv_lossless_store_bootstrap_tokens", suites={"llm_demo": 32}),
-    Knob("KV_LOSSLESS_STORE_GROUPED_STEP_TOKENS", "int", -1, "store mode: later blocks; -1: "
-                                                             "store 256, else 128",
-         low=-1, unit="tokens", key="kv_lossless_store_grouped_step_tokens", suites={"llm_demo": 256}),
-    Knob("KV_LOSSLESS_CODEC_RUNTIME", "str", "fp16_gear_predictive_v3", "payload codec of the "
-                                                                        "runtime",
-         key="kv_lossless_codec_runtime"),
-    Knob("KV_LOSSLESS_PREDICTORS_K", "str", "raw,delta_seq,xor_seq,pair_delta", "predictors tried on K",
-         key="kv_lossless_predictors_k"),
-    Knob("KV_LOSSLESS_PREDICTORS_V", "str", "raw,delta_seq,xor_seq", "predictors tried on V",
-         key="kv_lossless_predictors_v"),
-    Knob("KV_LOSSLESS_ASYNC_THREADS", "int", 1, "encode workers, 0 encodes inline",
-         low=0, high=256, key="kv_lossless_async_threads", kit="v6"),
-    Knob("KV_LOSSLESS_MAX_QUEUE", "int", 256, "pending blocks per layer",
-         low=1, unit="blocks", key="kv_lossless_max_queue"),
-    Knob("KV_LOSSLESS_DECODE_CACHE_BLOCKS", "int", 64, "decoded blocks kept, 0 for none",
-         low=0, unit="blocks", key="kv_lossless_decode_cache_blocks", kit="v6"),
-    Knob("KV_LOSSLESS_STRICT_ROUNDTRIP_CHECK", "bool", False, "compare hashes after every decode",
-         key="kv_lossless_strict_roundtrip_check"),
+)
+_JUDGING = (
     Knob("LOSSY_TARGET", "float", 3.0, "least lossy ratio", low=1, high=100, unit="ratio"),
-    Knob("LOSSLESS_TARGET", "float", 1.3, "least offline online-sim lossless "
-                                          "ratio", low=1, high=20, unit="ratio"),
-    Knob("LOSSLESS_TENSOR_TARGET", "float", 1.0, "least offline online-sim ratio of K and of V "
-                                                 "alone",
+    Knob("LOSSLESS_TARGET", "float", 1.3,
+         "least offline online-sim lossless ratio",
+         low=1, high=20, unit="ratio"),
+    Knob("LOSSLESS_TENSOR_TARGET", "float", 1.0,
+         "least offline online-sim ratio of K and of V alone",
          low=0, high=20, unit="ratio", kit="own"),
-    Knob("LOSSLESS_UPPER_BOUND_TARGET", "float", 1.3, "least offline ratio of whole sequences",
+    Knob("LOSSLESS_UPPER_BOUND_TARGET", "float", 1.3,
+         "least offline ratio of whole sequences",
          low=1, high=20, unit="ratio", kit="own"),
-    Knob("EVALUATED_SHARE_TARGET", "float", 1.0, "least share of the dump that must be evaluated",
+    Knob("EVALUATED_SHARE_TARGET", "float", 1.0,
+         "least share of the dump that must be evaluated",
          low=0, high=1, unit="share", kit="own"),
-    Knob("REQUIRE_ALL_ROWS", "bool", False, "ratio, speed and activity gates judge the worst "
-                                            "row, not the best one",
+    Knob("REQUIRE_ALL_ROWS", "bool", False,
+         "ratio, speed and activity gates judge the worst row, not the best one",
          kit="own"),
-    Knob("DECODE_BASELINE_MODE", "str", "same_batch", "what decode is compared with: interleaved "
-                                                      "pairs, launches of "
-         "this session with H2O off, the median of earlier sessions, or DECODE_BASELINE",
+    Knob("DECODE_BASELINE_MODE", "str", "same_batch",
+         "what decode is compared with: interleaved pairs, launches of this session with H2O "
+         "off, the median of earlier sessions, or DECODE_BASELINE",
          choices=("paired", "same_batch", "rolling", "fixed"), kit="v6",
          suites={"final": "paired", "all_in_one": "paired"}),
-    Knob("DECODE_BASELINE", "float", None, "decode speed of this machine: the baseline of mode "
-                                           "fixed, and what rolling "
-         "and same_batch fall back to", low=0.001, high=1e7, unit="tok/s"),
-    Knob("DECODE_DROP_TARGET", "float", 0.05, "largest loss of decode "
-                                              "speed", low=0, high=0.99, unit="share",
-         suites={"llm_demo": 0.08}),
-    Knob("LLM_DEMO_DECODE_DROP_TARGET", "float", 0.08, "DECODE_DROP_TARGET of real "
-                                                       "prompts", low=0, high=0.99,
-         unit="share", within="DECODE_DROP_TARGET", kit="v6"),
-    Knob("REQUIRE_QUALITY", "bool", False, "llm_bench --quality reports how well a held-out text "
-                                           "is predicted",
+    Knob("DECODE_BASELINE", "float", None,
+         "decode speed of this machine: the baseline of mode fixed, and what rolling and "
+         "same_batch fall back to",
+         low=0.001, high=1e7, unit="tok/s"),
+    Knob("DECODE_DROP_TARGET", "float", 0.05,
+         "largest loss of decode speed",
+         low=0, high=0.99, unit="share", suites={"llm_demo": 0.08}),
+    Knob("LLM_DEMO_DECODE_DROP_TARGET", "float", 0.08,
+         "DECODE_DROP_TARGET of real prompts",
+         low=0, high=0.99, unit="share", within="DECODE_DROP_TARGET", kit="v6"),
+    Knob("REQUIRE_QUALITY", "bool", False,
+         "llm_bench --quality reports how well a held-out text is predicted",
          kit="own"),
-    Knob("MAX_PERPLEXITY_INCREASE", "float", 0.05, "largest rise of perplexity under "
-                                                   "eviction", low=0, high=10,
-         unit="share", kit="own"),
-    Knob("MIN_GREEDY_AGREEMENT", "float", 0.0, "real prompts: least share of characters alike in "
-                                               "candidate and "
-         "baseline before they differ, mean over the "
-         "prompts", low=0, high=1, unit="share", kit="own"),
-    Knob("DECODE_BASELINE_HISTORY", "str", "", "file with the decode speeds of earlier sessions; "
-                                               "empty: "
-         "decode_baseline_history.jsonl beside the run directories", kit="v6"),
-    Knob("DECODE_BASELINE_ROLLING_WINDOW", "int", 8, "latest sessions of the rolling baseline",
+    Knob("MAX_PERPLEXITY_INCREASE", "float", 0.05,
+         "largest rise of perplexity under eviction",
+         low=0, high=10, unit="share", kit="own"),
+    Knob("MIN_GREEDY_AGREEMENT", "float", 0.0,
+         "real prompts: least share of characters alike in candidate and baseline before they "
+         "differ, mean over the prompts",
+         low=0, high=1, unit="share", kit="own"),
+    Knob("DECODE_BASELINE_HISTORY", "str", "",
+         "file with the decode speeds of earlier sessions; empty: "
+         "decode_baseline_history.jsonl beside the run directories",
+         kit="v6"),
+    Knob("DECODE_BASELINE_ROLLING_WINDOW", "int", 8,
+         "latest sessions of the rolling baseline",
          low=1, high=10000, unit="sessions", kit="v6"),
-    Knob("DECODE_BASELINE_ROLLING_MIN_SAMPLES", "int", 3, "sessions that a rolling baseline needs",
+    Knob("DECODE_BASELINE_ROLLING_MIN_SAMPLES", "int", 3,
+         "sessions that a rolling baseline needs",
          low=1, high=10000, unit="sessions", kit="v6"),
-    Knob("DECODE_BASELINE_KEY", "str", "", "what sessions must share to be compared; empty: "
-                                           "host, backend, threads, "
-         "lengths and repeats", kit="v6"),
-    Knob("UPDATE_DECODE_BASELINE_HISTORY", "bool", True, "append the session's decode speeds to "
-                                                         "the history", kit="v6"),
-    Knob("DECODE_BASELINE_HISTORY_FAILED", "bool", False, "cases that fail enter the history and "
-                                                          "count in it",
+    Knob("DECODE_BASELINE_KEY", "str", "",
+         "what sessions must share to be compared; empty: host, backend, threads, lengths and "
+         "repeats",
+         kit="v6"),
+    Knob("UPDATE_DECODE_BASELINE_HISTORY", "bool", True,
+         "append the session's decode speeds to the history",
+         kit="v6"),
+    Knob("DECODE_BASELINE_HISTORY_FAILED", "bool", False,
+         "cases that fail enter the history and count in it",
          kit="own"),
-    Knob("RUN_ORDER", "str", "interleaved", "launches of a same_batch baseline and its candidate",
+    Knob("RUN_ORDER", "str", "interleaved",
+         "launches of a same_batch baseline and its candidate",
          choices=("interleaved", "baseline_first", "candidate_first"), kit="own"),
-    Knob("DECODE_REPEAT", "int", 1, "measured repeats of the llm_bench launches that are "
-                                    "compared in pairs, 0: REPEAT",
+    Knob("DECODE_REPEAT", "int", 1,
+         "measured repeats of the llm_bench launches that are compared in pairs, 0: REPEAT",
          low=0, high=1000, kit="own"),
-    Knob("DECODE_MAX_PAIRS", "int", 20, "pairs before a decode gate is inconclusive; looks at 6, "
-                                        "10, 16, 20",
+    Knob("DECODE_MAX_PAIRS", "int", 20,
+         "pairs before a decode gate is inconclusive; looks at 6, 10, 16, 20",
          low=6, high=20, unit="pairs", kit="own"),
-    Knob("DECODE_BUDGET_S", "float", 3600.0, "time for pairs after the first look, all decode "
-                                             "gates of a worker",
+    Knob("DECODE_BUDGET_S", "float", 3600.0,
+         "time for pairs after the first look, all decode gates of a worker",
          low=0, high=604800, unit="s", kit="own"),
-    Knob("DECODE_INCONCLUSIVE", "str", "fail", "what a decode gate that decides nothing is",
+    Knob("DECODE_INCONCLUSIVE", "str", "fail",
+         "what a decode gate that decides nothing is",
          choices=("fail", "xfail", "skip", "warn"), kit="own"),
     Knob("DECODE_SEED", "int", 1, "seed of the launch order", low=0, kit="own"),
-    Knob("MAX_LOSSLESS_QUEUE_PEAK", "float", 8.0, "largest queue peak", low=0, limit=True, unit="blocks"),
-    Knob("MAX_LOSSLESS_FALLBACK", "float", 0.0, "largest fallback count", low=0, limit=True, unit="count"),
-    Knob("MAX_LOSSLESS_BACKPRESSURE_SKIP", "float", -1.0, "largest backpressure count",
+    Knob("MAX_LOSSLESS_QUEUE_PEAK", "float", 8.0,
+         "largest queue peak",
+         low=0, limit=True, unit="blocks"),
+    Knob("MAX_LOSSLESS_FALLBACK", "float", 0.0,
+         "largest fallback count",
+         low=0, limit=True, unit="count"),
+    Knob("MAX_LOSSLESS_BACKPRESSURE_SKIP", "float", -1.0,
+         "largest backpressure count",
          low=0, limit=True, unit="count", kit="v6"),
     # A time below one microsecond was meant in seconds.
-    Knob("MAX_LOSSLESS_DECOMP_US", "float", -1.0, "largest decompression time", low=1, limit=True, unit="µs"),
-    Knob("MAX_LOSSLESS_ASYNC_WAIT_US", "float", -1.0, "largest time blocked on encode workers",
+    Knob("MAX_LOSSLESS_DECOMP_US", "float", -1.0,
+         "largest decompression time",
+         low=1, limit=True, unit="µs"),
+    Knob("MAX_LOSSLESS_ASYNC_WAIT_US", "float", -1.0,
+         "largest time blocked on encode workers",
          low=1, limit=True, unit="µs", kit="v6"),
-    Knob("FULL_DECOMP_BUDGET_US", "float", 30000.0, "MAX_LOSSLESS_DECOMP_US of full_strict",
+    Knob("FULL_DECOMP_BUDGET_US", "float", 30000.0,
+         "MAX_LOSSLESS_DECOMP_US of full_strict",
          low=1, limit=True, unit="µs", within="MAX_LOSSLESS_DECOMP_US"),
-    Knob("STORE_DECOMP_BUDGET_US", "float", 70000.0, "MAX_LOSSLESS_DECOMP_US of store_tuned",
+    Knob("STORE_DECOMP_BUDGET_US", "float", 70000.0,
+         "MAX_LOSSLESS_DECOMP_US of store_tuned",
          low=1, limit=True, unit="µs", within="MAX_LOSSLESS_DECOMP_US"),
-    Knob("COVERAGE_DECOMP_BUDGET_US", "float", 70000.0, "MAX_LOSSLESS_DECOMP_US of full_coverage",
+    Knob("COVERAGE_DECOMP_BUDGET_US", "float", 70000.0,
+         "MAX_LOSSLESS_DECOMP_US of full_coverage",
          low=1, limit=True, unit="µs", within="MAX_LOSSLESS_DECOMP_US"),
-    Knob("M3_DECOMP_BUDGET_US", "float", 70000.0, "MAX_LOSSLESS_DECOMP_US of the m3 cases",
+    Knob("M3_DECOMP_BUDGET_US", "float", 70000.0,
+         "MAX_LOSSLESS_DECOMP_US of the m3 cases",
          low=1, limit=True, unit="µs", within="MAX_LOSSLESS_DECOMP_US"),
-    Knob("REQUIRE_ASYNC_QUEUE_ACTIVITY", "bool", False, "encode workers must have had "
-                                                        "work", kit="v6"),
-    Knob("REQUIRE_DECODE_CACHE_ACTIVITY", "bool", False, "the decode cache must have been "
-                                                         "asked", kit="v6"),
+    Knob("REQUIRE_ASYNC_QUEUE_ACTIVITY", "bool", False,
+         "encode workers must have had work",
+         kit="v6"),
+    Knob("REQUIRE_DECODE_CACHE_ACTIVITY", "bool", False,
+         "the decode cache must have been asked",
+         kit="v6"),
     Knob("REQUIRE_DECODE_CACHE_HIT", "bool", False, "the decode cache must have hit", kit="v6"),
-    Knob("REQUIRE_RUNTIME_DECOMP", "bool", True, "real prompts: blocks must have been "
-                                                 "decoded", kit="v6"),
-    Knob("REQUIRE_BUCKET_DECODE_PASS", "bool", True, "real prompts: every bucket passes on its "
-                                                     "own", kit="v6"),
-    Knob("LLM_DEMO_REQUIRE_RUNTIME_DECOMP", "bool", True, "REQUIRE_RUNTIME_DECOMP of real prompts",
+    Knob("REQUIRE_RUNTIME_DECOMP", "bool", True,
+         "real prompts: blocks must have been decoded",
+         kit="v6"),
+    Knob("REQUIRE_BUCKET_DECODE_PASS", "bool", True,
+         "real prompts: every bucket passes on its own",
+         kit="v6"),
+    Knob("LLM_DEMO_REQUIRE_RUNTIME_DECOMP", "bool", True,
+         "REQUIRE_RUNTIME_DECOMP of real prompts",
          within="REQUIRE_RUNTIME_DECOMP", kit="v6"),
-    Knob("LLM_DEMO_REQUIRE_BUCKET_DECODE_PASS", "bool", True, "REQUIRE_BUCKET_DECODE_PASS of "
-                                                              "real prompts",
+    Knob("LLM_DEMO_REQUIRE_BUCKET_DECODE_PASS", "bool", True,
+         "REQUIRE_BUCKET_DECODE_PASS of real prompts",
          within="REQUIRE_BUCKET_DECODE_PASS", kit="v6"),
-    Knob("LLM_DEMO_REQUIRE_DECODE_CACHE_HIT", "bool", False, "REQUIRE_DECODE_CACHE_HIT of real "
-                                                             "prompts",
+    Knob("LLM_DEMO_REQUIRE_DECODE_CACHE_HIT", "bool", False,
+         "REQUIRE_DECODE_CACHE_HIT of real prompts",
          within="REQUIRE_DECODE_CACHE_HIT", kit="v6"),
-    Knob("STRICT_RUNTIME_METRIC_COLUMNS", "bool", True, "all metric columns must be "
-                                                        "printed", kit="v6"),
-    Knob("PROMPT_PATTERN", "str", "prompt_*.txt", "file names taken from the prompt "
-                                                  "directory", kit="v6"),
-    Knob("PROMPT_MANIFEST", "str", "", "list of prompt files, instead of the whole "
-                                       "directory", kit="v6"),
+    Knob("STRICT_RUNTIME_METRIC_COLUMNS", "bool", True,
+         "all metric columns must be printed",
+         kit="v6"),
+    Knob("PROMPT_PATTERN", "str", "prompt_*.txt",
+         "file names taken from the prompt directory",
+         kit="v6"),
+    Knob("PROMPT_MANIFEST", "str", "",
+         "list of prompt files, instead of the whole directory",
+         kit="v6"),
     Knob("PROMPT_BUCKET_LIST", "str", "128,512,2048", "order of the buckets", kit="v6"),
-    Knob("PROMPT_SAMPLE_MODE", "str", "stratified", "how prompts are taken from buckets",
+    Knob("PROMPT_SAMPLE_MODE", "str", "stratified",
+         "how prompts are taken from buckets",
          choices=("stratified", "sequential"), kit="v6"),
     Knob("MAX_PROMPTS", "int", 0, "prompts in all, 0 for no limit", low=0, kit="v6"),
     Knob("MAX_PROMPTS_PER_BUCKET", "int", 0, "prompts per bucket, 0 for no limit", low=0, kit="v6"),
-    Knob("DECODE_TOKENS", "int", 512, "tokens decoded per real "
-                                      "prompt", low=1, unit="tokens", kit="v6"),
-    Knob("DUMP_DIR", "str", "", "KV dump to evaluate offline; empty: the runtime under test "
-                                "writes one"),
-    Knob("KV_DUMP_PROMPTS", "int", 6, "real prompts whose KV is dumped for the offline "
-                                      "gates", low=1, kit="own"),
+    Knob("DECODE_TOKENS", "int", 512,
+         "tokens decoded per real prompt",
+         low=1, unit="tokens", kit="v6"),
+    Knob("DUMP_DIR", "str", "",
+         "KV dump to evaluate offline; empty: the runtime under test writes one"),
+    Knob("KV_DUMP_PROMPTS", "int", 6,
+         "real prompts whose KV is dumped for the offline gates",
+         low=1, kit="own"),
     Knob("ONLINE_CHUNK_SEQ", "int", 192, "online-sim chunk", low=0, unit="tokens"),
-    Knob("ONLINE_FRAMING_BYTES", "int", 8, "online-sim framing per chunk and "
-                                           "tensor", low=0, unit="bytes"),
+    Knob("ONLINE_FRAMING_BYTES", "int", 8,
+         "online-sim framing per chunk and tensor",
+         low=0, unit="bytes"),
     Knob("ADAPTIVE_BLOCK_SEQ", "int", 64, "rows per predictor choice", low=1, unit="tokens"),
 )
 # fmt: on
 
 
-KNOBS: Mapping[str, Knob] = {knob.name: knob for knob in _TABLE}
+def _of_key(key: Key) -> Knob:
+    """The knob that writes ``key``.
+
+    The suite of real prompts settles nothing by the mode: there an automatic value is the engine's
+    default.
+    """
+    if key.automatic is None:
+        return Knob(
+            key.knob,
+            key.kind,
+            key.gates_default,
+            key.meaning,
+            unit=key.unit,
+            low=key.low,
+            high=key.high if key.knob_high is None else key.knob_high,
+            choices=key.words(),
+            key=key.name,
+            kit=key.kit,
+        )
+    store, others = map(int, key.automatic)
+    return Knob(
+        key.knob,
+        "int",
+        -1,
+        f"{key.meaning}; -1: store {store}, else {others}",
+        unit=key.unit,
+        low=-1,
+        high=1 if key.kind == "bool" else key.high,
+        key=key.name,
+        suites={"llm_demo": int(key.engine)},
+        kit=key.kit,
+    )
+
+
+_WRITING = tuple(_of_key(key) for key in KEYS.values() if key.knob != NONE)
+KNOBS: Mapping[str, Knob] = {knob.name: knob for knob in _LAUNCHING + _WRITING + _JUDGING}
 # Environment names with a prefix of ours that are not knobs of their own.
 OTHER_NAMES = frozenset({"H2O_LOCK_DIR"})
 # Second names of a knob; the other knobs that stand for one do so in single cases.
@@ -560,23 +576,24 @@ def engine_config(knobs: Knobs) -> dict[str, ConfigValue]:
     runtime mode.
     """
     store = knobs["KV_LOSSLESS_RUNTIME_MODE"] == "store"
-    automatic: dict[str, ConfigValue] = {
-        "kv_lossless_front_sample_token_interval": 2 if store else 1,
-        "kv_lossless_store_disable_front": store,
-        "kv_lossless_store_bootstrap_tokens": 32 if store else 128,
-        "kv_lossless_store_grouped_step_tokens": 256 if store else 128,
-    }
-    config: dict[str, ConfigValue] = {"kv_h2o_enable": True, "kv_h2o_log_stats": True}
-    config |= {"kv_lossless_enable": True, "kv_lossless_runtime_enable": True}
-    for knob in KNOBS.values():
-        if knob.key is None:
-            continue
-        value = knobs[knob.name]
-        assert value is not None
-        assert not isinstance(value, tuple)
-        config[knob.key] = automatic[knob.key] if knob.key in automatic and value == -1 else value
-    config["kv_lossless_store_disable_front"] = bool(config["kv_lossless_store_disable_front"])
+    config = {}
+    for key in KEYS.values():
+        value = _asked(key, knobs, store)
+        if key.written(value, given=knobs.is_given(key.knob)):
+            config[key.name] = value
     return config
+
+
+def _asked(key: Key, knobs: Knobs, store: bool) -> ConfigValue:
+    """What the knobs say about ``key``."""
+    if key.knob == NONE:
+        return key.gates_default
+    value = knobs[key.knob]
+    assert isinstance(value, bool | int | float | str), key.knob
+    if key.automatic is not None and value == -1:
+        in_store_mode, in_others = key.automatic
+        value = in_store_mode if store else in_others
+    return bool(value) if key.kind == "bool" else value
 
 
 def baseline_config() -> dict[str, ConfigValue]:

@@ -7,33 +7,35 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from pytest_h2o.data import bundled
+from pytest_h2o.keys import H2O, KEYS, LOSSLESS, NONE, Key, Kind
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 
 Lengths = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-Counts = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-Shares = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
-Ratios = Annotated[list[Annotated[float, Field(ge=1)]], Field(min_length=1)]
-# Sweep dimensions, outermost first, with the config key that each one sets.
-DIMENSIONS = {
-    "h2o_keep_ratios": "kv_h2o_target_keep_ratio",
-    "h2o_block_tokens": "kv_h2o_block_tokens",
-    "h2o_sink_tokens": "kv_h2o_sink_tokens",
-    "h2o_recent_tokens": "kv_h2o_recent_tokens",
-    "h2o_ema_alphas": "kv_h2o_ema_alpha",
-    "h2o_update_intervals": "kv_h2o_update_interval",
-    "h2o_trigger_min_tokens": "kv_h2o_trigger_min_tokens",
-    "h2o_target_lossy_ratios": "kv_h2o_target_lossy_ratio",
-}
-SCALARS = ("h2o_layer_start", "h2o_layer_end", "h2o_target_mode", "h2o_log_stats")
+_TYPES: Mapping[Kind, type] = {"bool": bool, "int": int, "float": float, "str": str}
+# Keys that a preset sets, in the order of the original's files: those that it combines, outermost
+# first, and those that all its launches share, of the lossless ones the switches first.
+SWEPT = [key for key in KEYS.values() if key.swept]
+SHARED = [key for key in H2O if not key.swept and key.preset != NONE]
+SHARED += sorted(LOSSLESS, key=lambda key: key.knob != NONE)
+OLD_LOSSY_RATIO = "h2o_target_lossy_ratio"  # a number, in place of the list
 # The key that the engine does not look at in each target mode.
 UNUSED = {"adaptive": "kv_h2o_target_keep_ratio", "static": "kv_h2o_target_lossy_ratio"}
 LOSSLESS_OFF: Mapping[str, ConfigValue] = {
@@ -50,69 +52,80 @@ class PresetError(ValueError):
     """A preset is missing or wrong; the message names the file, the key and what is accepted."""
 
 
-class Preset(BaseModel):
-    """One preset file. Lists are sweep dimensions; a missing key has the original sweep's
-    default.
-    """
+class SweepPreset(BaseModel):
+    """What every preset has besides the engine keys that :data:`Preset` adds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     prompts: Lengths = [512]
     gens: Lengths = [128]
     repeat: Annotated[int, Field(ge=1)] = 3
-    h2o_keep_ratios: Shares = [0.5]
-    h2o_block_tokens: Lengths = [64]
-    h2o_sink_tokens: Counts = [32]
-    h2o_recent_tokens: Counts = [256]
-    h2o_ema_alphas: Shares = [0.9]
-    h2o_update_intervals: Lengths = [16]
-    h2o_trigger_min_tokens: Lengths = [512]
-    h2o_target_lossy_ratios: Ratios = [3.0]
-    h2o_target_lossy_ratio: Annotated[float, Field(ge=1)] | None = (
-        None  # of older files, in place of the list
-    )
-    h2o_layer_start: Annotated[int, Field(ge=0)] = 2
-    h2o_layer_end: Annotated[int, Field(ge=-1)] = -1
-    h2o_target_mode: Literal["adaptive", "static"] = "adaptive"
-    h2o_log_stats: bool = False
-    kv_lossless_enable: bool = False
-    kv_lossless_runtime_enable: bool = False
-    kv_lossless_scope: Literal["none", "front_n", "h2o_kept", "front_n_and_h2o_kept"] = (
-        "front_n_and_h2o_kept"
-    )
-    kv_lossless_front_n: Annotated[int, Field(ge=0)] = 2
-    kv_lossless_codec: Literal["none", "gear_delta"] = "none"
-    kv_lossless_runtime_mode: Literal["full", "store", "probe"] = "full"
-    kv_lossless_block_tokens: Annotated[int, Field(ge=1)] = 128
-    kv_lossless_hot_recent_tokens: Annotated[int, Field(ge=0)] = 256
-    kv_lossless_hot_sink_tokens: Annotated[int, Field(ge=0)] = 16
-    kv_lossless_kept_sample_layers: Annotated[int, Field(ge=0)] = 1
-    kv_lossless_kept_sample_token_interval: Annotated[int, Field(ge=0)] = 2
-    kv_lossless_front_sample_token_interval: Annotated[int, Field(ge=0)] = 1
-    kv_lossless_store_disable_front: bool = False
-    kv_lossless_store_bootstrap_tokens: Annotated[int, Field(ge=0)] = 32
-    kv_lossless_store_grouped_step_tokens: Annotated[int, Field(ge=0)] = 256
-    kv_lossless_codec_runtime: str = "fp16_gear_predictive_v3"
-    kv_lossless_predictors_k: str = "raw,delta_seq,xor_seq,pair_delta"
-    kv_lossless_predictors_v: str = "raw,delta_seq,xor_seq"
-    kv_lossless_async_threads: Annotated[int, Field(ge=0)] = 1
-    kv_lossless_max_queue: Annotated[int, Field(ge=1)] = 256
-    kv_lossless_decode_cache_blocks: Annotated[int, Field(ge=0)] = 64
-    kv_lossless_strict_roundtrip_check: bool = False
 
     @model_validator(mode="after")
     def _one_lossy_setting(self) -> Self:
-        if {"h2o_target_lossy_ratio", "h2o_target_lossy_ratios"} <= self.model_fields_set:
-            raise ValueError("give h2o_target_lossy_ratios or h2o_target_lossy_ratio, not both")
+        if {OLD_LOSSY_RATIO, f"{OLD_LOSSY_RATIO}s"} <= self.model_fields_set:
+            raise ValueError(f"give {OLD_LOSSY_RATIO}s or {OLD_LOSSY_RATIO}, not both")
         return self
 
     @property
     def dimensions(self) -> dict[str, list[int] | list[float]]:
         """The values of each sweep dimension, outermost first."""
-        values = {name: getattr(self, name) for name in ("prompts", "gens", *DIMENSIONS)}
-        if self.h2o_target_lossy_ratio is not None:
-            values["h2o_target_lossy_ratios"] = [self.h2o_target_lossy_ratio]
+        values: dict[str, list[int] | list[float]] = {}
+        values |= {"prompts": self.prompts, "gens": self.gens}
+        values |= {key.preset: getattr(self, key.preset) for key in SWEPT}
+        old = getattr(self, OLD_LOSSY_RATIO)
+        if old is not None:
+            values[f"{OLD_LOSSY_RATIO}s"] = [old]
         return values
+
+    @property
+    def shared(self) -> dict[str, ConfigValue]:
+        """The engine keys that all launches share."""
+        values = {}
+        for key in SHARED:
+            value = getattr(self, key.preset)
+            if key.written(value, given=key.preset in self.model_fields_set):
+                values[key.name] = value
+        return values
+
+
+def _field_of(key: Key) -> tuple[Any, Any]:
+    """Type and default of a preset's value for ``key``."""
+    kind: Any = _TYPES[key.kind]
+    if key.choices:
+        kind = Literal[key.choices]
+    elif key.package:
+        kind = Annotated[kind, AfterValidator(partial(_one_of, key))]
+    if key.low is not None:
+        kind = Annotated[kind, Field(ge=key.low, le=key.high)]
+    if key.swept:
+        return Annotated[list[kind], Field(min_length=1)], [key.presets_default]
+    return kind, key.presets_default
+
+
+def _one_of(key: Key, word: str) -> str:
+    """``word`` if the key takes it; which words there are is no part of the schema."""
+    if word not in key.words():
+        raise ValueError(f"{word!r} is unknown; choose one of {', '.join(key.words())}")
+    return word
+
+
+def _key_fields() -> dict[str, Any]:
+    """The fields of a preset that set engine keys."""
+    swept = {key.preset: _field_of(key) for key in SWEPT}
+    (number,) = get_args(get_args(swept[f"{OLD_LOSSY_RATIO}s"][0])[0])
+    old = {OLD_LOSSY_RATIO: (number | None, None)}
+    return swept | old | {key.preset: _field_of(key) for key in SHARED}
+
+
+Preset = create_model(
+    "Preset",
+    __base__=SweepPreset,
+    __module__=__name__,
+    __doc__="One preset file. Lists are sweep dimensions; a missing key has the original sweep's\n"
+    "default.",
+    **_key_fields(),
+)
 
 
 def preset_names() -> list[str]:
@@ -120,14 +133,13 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in bundled("presets").glob("*.json"))
 
 
-def load_preset(name: str) -> Preset:
+def load_preset(name: str) -> SweepPreset:
     """A preset by name, or by path for one of the user's own; raises :class:`PresetError`."""
     path = Path(name) if name.endswith(".json") else bundled("presets") / f"{name}.json"
     try:
         with path.open("rb") as file:
-            preset = Preset.model_validate_json(
-                file.read(SIZE_LIMIT)
-            )  # cut off, a larger one is no JSON
+            text = file.read(SIZE_LIMIT)  # cut off, a larger one is no JSON
+            preset = Preset.model_validate_json(text)
     except FileNotFoundError:
         raise PresetError(
             f"{path}: no such preset; there are {', '.join(preset_names())}"
@@ -141,23 +153,24 @@ def load_preset(name: str) -> Preset:
     return _of_size(preset, str(path))
 
 
-def preset_of(texts: Mapping[str, str]) -> Preset:
+def preset_of(texts: Mapping[str, str]) -> SweepPreset:
     """A preset from texts by key, lists comma separated; raises :class:`PresetError` naming the
     option.
     """
     lists = {name for name, field in Preset.model_fields.items() if isinstance(field.default, list)}
-    values = {
-        name: [part.strip() for part in text.split(",") if part.strip()] if name in lists else text
-        for name, text in texts.items()
-    }
+    values: dict[str, str | list[str]] = {**texts}
+    for name in lists & texts.keys():
+        parts = [part.strip() for part in texts[name].split(",")]
+        values[name] = [part for part in parts if part]
     try:
         return _of_size(Preset.model_validate(values, strict=False), "options")
     except ValidationError as error:
         raise PresetError(_describe(error)) from None
 
 
-def _of_size(preset: Preset, source: str) -> Preset:
-    if (size := math.prod(map(len, preset.dimensions.values()))) > MAX_COMBINATIONS:
+def _of_size(preset: SweepPreset, source: str) -> SweepPreset:
+    size = math.prod(len(values) for values in preset.dimensions.values())
+    if size > MAX_COMBINATIONS:
         raise PresetError(
             f"{source}: {size} combinations, at most {MAX_COMBINATIONS}; give shorter lists"
         )
@@ -167,12 +180,14 @@ def _of_size(preset: Preset, source: str) -> Preset:
 def _describe(error: ValidationError) -> str:
     """What is wrong with a preset, key by key; empty dimensions first, in the original's words."""
     empty = [str(item["loc"][0]) for item in error.errors() if item["type"] == "too_short"]
-    words = [f"Empty sweep dimension: {', '.join(empty)}"] if empty else []
-    others = [item for item in error.errors() if item["type"] != "too_short"]
-    return "; ".join(
-        words
-        + [f"{'.'.join(map(str, item['loc'])) or 'file'}: {_message(item)}" for item in others]
-    )
+    words = []
+    if empty:
+        words.append(f"Empty sweep dimension: {', '.join(empty)}")
+    for item in error.errors():
+        if item["type"] != "too_short":
+            place = ".".join(str(part) for part in item["loc"])
+            words.append(f"{place or 'file'}: {_message(item)}")
+    return "; ".join(words)
 
 
 def _message(item: ErrorDetails) -> str:
@@ -180,11 +195,12 @@ def _message(item: ErrorDetails) -> str:
     if item["type"] != "extra_forbidden":
         return item["msg"]
     near = difflib.get_close_matches(str(item["loc"][0]), Preset.model_fields, n=1, cutoff=0.5)
-    return "unknown key" + (f"; did you mean {near[0]}?" if near else "")
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown key{hint}"
 
 
 def expand(  # noqa: PLR0913  what the original's command line adds to a preset
-    preset: Preset,
+    preset: SweepPreset,
     *,
     program: str = "",
     threads: int = 4,
@@ -200,18 +216,20 @@ def expand(  # noqa: PLR0913  what the original's command line adds to a preset
     Without H2O there is nothing to encode, so ``disable_h2o`` turns lossless off as well.
     """
     fixed: dict[str, ConfigValue] = {"kv_h2o_enable": not disable_h2o}
-    fixed |= {f"kv_{name}": getattr(preset, name) for name in SCALARS}
-    fixed["kv_h2o_log_stats"] = preset.h2o_log_stats and not disable_h2o
-    fixed |= {name: value for name, value in preset if name.startswith("kv_lossless_")}
-    if disable_h2o or disable_lossless or not preset.kv_lossless_enable:
+    fixed |= preset.shared
+    if disable_h2o:
+        fixed["kv_h2o_log_stats"] = False
+    if disable_h2o or disable_lossless or not fixed["kv_lossless_enable"]:
         fixed |= LOSSLESS_OFF
+    names = [key.name for key in SWEPT]
     lengths_and_values = product(*preset.dimensions.values())
     for number, (prompt, gen, *chosen) in enumerate(lengths_and_values, start=1):
-        config = fixed | dict(zip(DIMENSIONS.values(), chosen, strict=True))
+        config = fixed | dict(zip(names, chosen, strict=True))
         keep, block = config["kv_h2o_target_keep_ratio"], config["kv_h2o_block_tokens"]
+        lossy = config["kv_h2o_target_lossy_ratio"]
         yield LaunchSpec(
             program=program,
-            arm=f"run_{number:04}_p{prompt}_g{gen}_k{keep}_b{block}_lr{config['kv_h2o_target_lossy_ratio']}",
+            arm=f"run_{number:04}_p{prompt}_g{gen}_k{keep}_b{block}_lr{lossy}",
             replicate=1,
             config=config,
             prompt_tokens=int(prompt),
@@ -225,14 +243,16 @@ def expand(  # noqa: PLR0913  what the original's command line adds to a preset
 
 
 def combinations(
-    preset: str | Preset, knobs: Knobs, program: str, **disabled: bool
+    preset: str | SweepPreset, knobs: Knobs, program: str, **disabled: bool
 ) -> list[LaunchSpec]:
     """Every combination of a preset, or of one by name, launched as the knobs say; raises
     :class:`PresetError`.
     """
+    if isinstance(preset, str):
+        preset = load_preset(preset)
     return list(
         expand(
-            load_preset(preset) if isinstance(preset, str) else preset,
+            preset,
             program=program,
             threads=knobs.integer("THREADS"),
             backend=knobs.text("BACKEND"),

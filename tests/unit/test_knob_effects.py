@@ -381,7 +381,12 @@ def test_config_knobs(name: str) -> None:
     key.
     """
     key, before, after = KNOBS[name].key, configs([]), configs([f"{name}={another(KNOBS[name])}"])
-    changed = {k for old, new in zip(before, after, strict=True) for k in old if old[k] != new[k]}
+    changed = {
+        k
+        for old, new in zip(before, after, strict=True)
+        for k in old | new
+        if old.get(k) != new.get(k)
+    }
     automatic = {"kv_lossless_front_sample_token_interval", "kv_lossless_store_disable_front",
                  "kv_lossless_store_bootstrap_tokens", "kv_lossless_store_grouped_step_tokens"}  # fmt: skip
     assert key in changed

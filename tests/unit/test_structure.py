@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pytest_h2o"
 # Lower layers first: a module imports from its own layer and from those before it.
 LAYERS = [
-    {"codec", "data"},
-    {"engine", "offline", "keys", "metrics"},
+    {"codec", "data", "keys"},
+    {"engine", "offline", "metrics"},
     {"verdict", "parsers"},
     {"plan"},
     {"runtimes"},
@@ -75,11 +75,18 @@ def test_imports_point_downwards(path: Path) -> None:
         assert [name for name in imported_modules(path) if layer_of(name) > own] == []
 
 
-@pytest.mark.parametrize("below", ["engine", "offline"])
-def test_numeric_packages_stand_alone(below: str) -> None:
-    """The engine and the offline evaluator know nothing of gates: they use the codec only."""
+@pytest.mark.parametrize(("below", "used"), [("engine", {"codec", "keys"}), ("offline", {"codec"})])
+def test_numeric_packages_stand_alone(below: str, used: set[str]) -> None:
+    """The engine and the offline evaluator know nothing of gates: they use the codec, and the engine
+    the declarations of its keys.
+    """
     for path in (PACKAGE / below).rglob("*.py"):
-        assert imported_modules(path) <= {"codec", below}, path
+        assert imported_modules(path) <= {below, *used}, path
+
+
+def test_keys_stand_at_the_root() -> None:
+    """Everything may read the keys, which import nothing of the package."""
+    assert imported_modules(PACKAGE / "keys.py") == set()
 
 
 def test_top_level() -> None:
