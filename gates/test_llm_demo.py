@@ -24,8 +24,8 @@ pytestmark = pytest.mark.llm_demo
 
 
 def test_prompts(lab: Lab, gate: Gate) -> None:
-    """Every prompt asked for must be there and usable; the original dropped missing and `#` prompts
-    silently.
+    """Every prompt asked for must be there and usable: one that is left out silently is one that
+    nobody judges.
     """
     selection = lab.prompts
     reasons = [f"{problem.entry}: {problem.reason}" for problem in selection.problems]
@@ -60,8 +60,8 @@ def test_eviction_active(demo: Run, gate: Gate) -> None:
 def test_decode_drop(demo_study: PairedStudy | Comparison, gate: Gate) -> None:
     """Over all real prompts, compression must not cost decode speed.
 
-    Outside paired studies, all tokens over all time are compared; the original averaged the speeds
-    of the prompts, left failed ones out, and passed without a baseline.
+    Outside paired studies, all tokens over all time are compared, so that a short fast prompt does
+    not weigh as much as a long slow one. Without a baseline nothing can be said, and the gate fails.
     """
     gate.passes_study(
         demo_study, "LLM_DEMO_DECODE_DROP_TARGET", evidence=decode_evidence(demo_study.records)
@@ -71,7 +71,7 @@ def test_decode_drop(demo_study: PairedStudy | Comparison, gate: Gate) -> None:
 def test_bucket_decode(bucket_study: PairedStudy | Comparison, gate: Gate) -> None:
     """Each prompt length on its own: an average would hide a slowdown of one bucket.
 
-    The original did not judge a bucket whose prompts were missing on one side.
+    A bucket whose prompts are missing on one side fails, since nothing was compared.
     """
     gate.needs("REQUIRE_BUCKET_DECODE_PASS")
     gate.passes_study(

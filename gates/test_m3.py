@@ -16,8 +16,8 @@ pytestmark = pytest.mark.m3
 def test_every_launch_usable(joint: str, joint_runs: Sequence[Run], gate: Gate) -> None:
     """Every planned launch of a joint case must have ended well and printed its rows.
 
-    The original stopped at the first failure without a report, and passed with no launch of a kind
-    at all.
+    Repeats show what a single launch hides. One that crashed says more than those that did not, and
+    none at all says nothing: neither may be accepted.
     """
     problems = [problem for run in joint_runs for problem in run.problems]
     if not joint_runs:

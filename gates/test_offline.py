@@ -14,8 +14,8 @@ def test_online_sim_lossless(online_sim: Evaluation, gate: Gate) -> None:
     """The front layers' KV, cut into chunks as a runtime would see it, must shrink at least
     LOSSLESS_TARGET times.
 
-    The original fell back to the upper bound and then to the runtime's own estimate when this
-    number was missing.
+    Only this number stands for what a runtime can save. Where it is missing the gate fails: neither
+    the upper bound nor the runtime's own estimate takes its place.
     """
     gate.at_least(
         online_sim.measure("lossless_ratio"), "LOSSLESS_TARGET", evidence=online_sim.evidence
@@ -32,8 +32,8 @@ def test_upper_bound_lossless(upper_bound: Evaluation, online_sim: Evaluation, g
     """Whole sequences coded at once must reach what chunks are asked to, or this codec leaves the
     target out of reach.
 
-    Where short stages make chunks the better cut, what they reach counts. The original computed
-    this bound, and used it only where the gated number was missing.
+    It tells a weak codec from a bad cut: where this gate fails too, no choice of chunks helps. Where
+    short stages make chunks the better cut, what they reach counts.
     """
     bound, chunks = upper_bound.measure("lossless_ratio"), online_sim.measure("lossless_ratio")
     better = not bound.missing and (chunks.value or 0.0) > (bound.value or 0.0)
@@ -41,7 +41,7 @@ def test_upper_bound_lossless(upper_bound: Evaluation, online_sim: Evaluation, g
 
 
 def test_offline_complete(online_sim: Evaluation, gate: Gate) -> None:
-    """The ratio must stand for the dump: the original counted failed groups as perfectly
+    """The ratio must stand for the dump: what could not be read or coded is not counted as
     compressed.
     """
     gate.at_least(online_sim.share(), "EVALUATED_SHARE_TARGET")
@@ -51,7 +51,8 @@ def test_offline_verified(online_sim: Evaluation, gate: Gate) -> None:
     """Every container was decoded and compared with its source, and no value was altered before it
     was coded.
 
-    The original decoded nothing, and cast fp32 values to fp16 without a word.
+    A ratio without a way back is no compression, and neither is one of values that were rounded
+    first.
     """
     reasons = [online_sim.missing] if online_sim.missing else []
     words = ("verified", "lossless") if online_sim.values else ()

@@ -36,8 +36,8 @@ def test_lossy(run: Run, gate: Gate) -> None:
     """Eviction must shrink the KV cache of the H2O layers, and the log must not say that it did
     not.
 
-    The best row counts, as in the original, where one good configuration hides all others;
-    REQUIRE_ALL_ROWS takes the worst one.
+    The best row counts, which shows that the target can be reached; one good configuration hides
+    all others, so REQUIRE_ALL_ROWS takes the worst one.
     """
     lossy = run.best("h2o_lossy", every_row=gate.every_row)
     gate.at_least(lossy, "LOSSY_TARGET", evidence=eviction_evidence(run))
@@ -47,7 +47,7 @@ def test_keep_feasible(run: Run, gate: Gate) -> None:
     """The protected tokens and the block size must leave room for the lossy target.
 
     ``1 / larger of floor and quantised keep`` is the most that an eviction can reach: a lossy gate
-    that fails is the settings' fault where this one fails too. The original printed it and went on.
+    that fails is the settings' fault where this one fails too.
     """
     gate.at_least(run.ceiling(every_row=gate.every_row), "LOSSY_TARGET")
 
@@ -64,7 +64,8 @@ def test_lossless_accounted(run: Run, gate: Gate) -> None:
     """A row that compressed must show what: bytes in, bytes out and the time that encoding took,
     all above 0.
 
-    One such row is enough, as in the original, unless REQUIRE_ALL_ROWS asks for all.
+    One such row is enough, since short prompts may have nothing to encode, unless REQUIRE_ALL_ROWS
+    asks for all.
     """
     counted = run.rows_with("h2o_lossless_raw_mb", "h2o_lossless_comp_mb", "h2o_lossless_comp_us")
     gate.positive(counted, above=len(run.rows) - 1 if gate.every_row else 0)
@@ -73,9 +74,9 @@ def test_lossless_accounted(run: Run, gate: Gate) -> None:
 def test_block_spans(run: Run, gate: Gate) -> None:
     """Blocks must be as long as the settings say: the first one of a layer, and the later ones.
 
-    The original only warned of a wrong first block, refused blocks of 192 tokens even where they
-    were asked for, and took another length than the engine's where a setting of 0 leaves it to the
-    engine.
+    Their length decides what a codec can save and what a decode costs, so a ratio measured with
+    other blocks is not that of the settings under test. Where a setting of 0 leaves the length to
+    the engine, the engine's own rule is expected.
     """
     gate.holds("block_spans", run.problems, source=run.source, evidence=spans_evidence(run))
 
@@ -84,9 +85,8 @@ def test_decode_drop(decode_study: PairedStudy | Comparison, gate: Gate) -> None
     """Compression must not cost decode speed against what DECODE_BASELINE_MODE names.
 
     ``paired`` measures launches with H2O off beside the candidate's; ``same_batch``, ``rolling``
-    and ``fixed`` compare the fastest row, as the original did, which took the constant of one
-    machine where no baseline was given, passed without a baseline, and let failed runs lower the
-    rolling one.
+    and ``fixed`` compare the fastest row. Without a baseline the gate fails: a constant of another
+    machine is none, and a session that failed does not lower the rolling one.
     """
     gate.passes_study(
         decode_study, "DECODE_DROP_TARGET", evidence=decode_evidence(decode_study.records)
@@ -96,8 +96,7 @@ def test_decode_drop(decode_study: PairedStudy | Comparison, gate: Gate) -> None
 def test_decompression_active(run: Run, gate: Gate) -> None:
     """Encoded blocks must really have been decoded: a codec that is never read back proves nothing.
 
-    Decoded blocks that the cache gave back count too: they cost no time, for which the original
-        failed such runs.
+    Decoded blocks that the cache gave back count too, though they cost no time.
     """
     decoded = run.best_of(
         "h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit", every_row=gate.every_row
@@ -121,7 +120,7 @@ def test_decompression_budget(run: Run, gate: Gate) -> None:
 def test_queue_peak(run: Run, gate: Gate) -> None:
     """Encoding must keep up: the worst row's queue stays short.
 
-    Programs of the original count decoded blocks that they retain as well, up to
+    Some programs count decoded blocks that they retain as well, up to
     KV_LOSSLESS_DECODE_CACHE_BLOCKS.
     """
     gate.at_most(run.highest("h2o_lossless_queue_peak"), "MAX_LOSSLESS_QUEUE_PEAK")
@@ -167,8 +166,8 @@ def test_decode_cache_hit(run: Run, gate: Gate) -> None:
 
 
 def test_metric_columns(run: Run, gate: Gate) -> None:
-    """Every column that a gate reads must be there: the original read a missing one as 0, which
-    meets any limit.
+    """Every column that a gate reads must be there: a missing one is not 0, which would meet any
+    limit.
     """
     gate.needs("STRICT_RUNTIME_METRIC_COLUMNS")
     gate.holds("columns", run.missing_columns(COLUMNS), source=run.source)

@@ -105,7 +105,7 @@ def row(key: Key) -> Any:
 
 _SWITCH = "the engine does nothing unasked, and a gate's launch is about what it does then"
 _SHORT = "the engine's 32 + 256 protected tokens alone are more than a third of the gates' 512"
-_AUTO = "a gate settles it by the runtime mode, as the original's acceptance does"
+_AUTO = "a gate settles it by the runtime mode, as a launch of its suite needs it"
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ class LosslessKeys:
             "full mode: tokens between looks at kept layers, 0: every",
             gates=2,
             presets=2,
-            why="every second token is what the original's sweep and acceptance look at",
+            why="every second token is enough to see what is kept, at half the cost",
             unit="tokens",
             low=0,
         )

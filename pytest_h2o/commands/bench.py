@@ -11,7 +11,7 @@ from pytest_h2o.data import PACKAGE
 SCHEMA = PACKAGE / "report" / "schemas" / "preset.json"
 
 EXAMPLES = """examples:
-  pytest-h2o bench                                                  one launch with the original's defaults
+  pytest-h2o bench                                                  one launch with the sweep's defaults
   pytest-h2o bench --prompts 512,1024 --h2o-target-lossy-ratios 3.0,3.2 --kv-lossless-enable 1
   pytest-h2o bench --disable-h2o --out baseline                     the same work with H2O off
   pytest-h2o bench --h2o-keep-ratios 0.3,0.4 --h2o-target-mode static --dry-run --out plan

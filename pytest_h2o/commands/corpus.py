@@ -117,7 +117,7 @@ def row_text(row: Any) -> str:
     return next((row[key] for key in TEXT_KEYS if isinstance(row.get(key), str)), "")
 
 
-def compose(  # noqa: PLR0913  the options of the original generator
+def compose(  # noqa: PLR0913  the options of make_prompts
     pieces: Sequence[str],
     targets: Sequence[int],
     per_target: int,

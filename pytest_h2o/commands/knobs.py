@@ -66,13 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def in_force(arguments: argparse.Namespace) -> Knobs:
     """The knobs as a session of pytest in this directory would have them."""
+    from pytest_h2o.kit.versions import DEFAULTS  # noqa: PLC0415
     from pytest_h2o.plan.knobs import resolve  # noqa: PLC0415
     from pytest_h2o.runtimes import defaults_for, find_runtime  # noqa: PLC0415
     from pytest_h2o.session.settings import ini_paths  # noqa: PLC0415
 
     ini = from_ini()
     runtime = find_runtime(ini=ini_paths(ini))
-    defaults = defaults_for(runtime.name, arguments.h2o_kit)
+    defaults = defaults_for(runtime.name) | DEFAULTS[arguments.h2o_kit]
     return resolve(arguments.h2o_set, os.environ, ini["h2o_set"], defaults, suite=arguments.suite)
 
 

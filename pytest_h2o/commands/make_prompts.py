@@ -18,7 +18,7 @@ or with text, prompt or input).
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the original generator takes."""
+    """Add corpus, lengths and output."""
     parser.add_argument(
         "--corpus",
         nargs="+",

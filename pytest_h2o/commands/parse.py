@@ -1,4 +1,4 @@
-"""Logs and JSON files of ``llm_bench`` -> one CSV file, in the column order of the original kit."""
+"""Logs and JSON files of ``llm_bench`` -> one CSV file, in a fixed column order."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the original takes beside a preset, and how the runtime is named."""
+    """Add what a sweep takes beside its preset, and how the runtime is named."""
     parser.add_argument("--llm-bench", metavar="PATH", help="binary (environment: LLM_BENCH)")
     parser.add_argument(
         "--model-config",
@@ -229,9 +229,7 @@ class Sweep:
         return 2 if self.failed else 0
 
     def write_manifest(self, return_codes: Mapping[str, int | None]) -> None:
-        """Write ``manifest.json``: every combination whose launch has a return code, in the
-        original's format.
-        """
+        """Write ``manifest.json``: every combination whose launch has a return code."""
         from pytest_h2o.kit.manifest import manifest_entry  # noqa: PLC0415
         from pytest_h2o.runs.records import write_atomically  # noqa: PLC0415
 

@@ -43,9 +43,7 @@ class Baseline:
 
 
 def fixed(given: float | None) -> Baseline:
-    """The number that the user gave; the original had the 6.60 tok/s of one machine where none
-    was.
-    """
+    """The number that the user gave; a constant of another machine would be no baseline."""
     return Baseline(
         value=given,
         source="fixed",
@@ -54,7 +52,7 @@ def fixed(given: float | None) -> Baseline:
     )
 
 
-def rolling(  # noqa: PLR0913  the original's settings
+def rolling(  # noqa: PLR0913  the settings of a history
     entries: Iterable[Entry],
     *,
     key: str,
@@ -68,8 +66,7 @@ def rolling(  # noqa: PLR0913  the original's settings
     ``least``.
 
     Entries that differ in machine, model or settings are left out and counted, as are failed ones
-    unless ``failed_too``: the original took them in, so that each regression lowered the next
-    baseline.
+    unless ``failed_too``, since each regression would lower the next baseline.
     """
     latest: deque[float] = deque(maxlen=max(1, window))
     left_out: Counter[str] = Counter()
@@ -122,7 +119,7 @@ def drop(candidate: float, baseline: float) -> float:
 
 
 def against(speeds: Mapping[str, float], baseline: Baseline, *, all_rows: bool = False) -> Measured:
-    """The drop of the fastest row, as in the original, or of the slowest one."""
+    """The drop of the fastest row, or of the slowest one."""
     chosen = (min if all_rows else max)(speeds.values(), default=None)
     rows = tuple((label, f"{speed:g} tok/s") for label, speed in speeds.items())
     if baseline.value is None or chosen is None:
@@ -143,9 +140,7 @@ def against_rows(speeds: Mapping[str, float], baselines: Mapping[str, float]) ->
 
 
 def throughput(tokens: Mapping[str, int], speeds: Mapping[str, float]) -> float:
-    """All tokens over the time that all of them took; the original averaged the speeds, whatever
-    their lengths.
-    """
+    """All tokens over the time that all of them took, so that lengths count."""
     return sum(tokens[label] for label in speeds) / sum(
         tokens[label] / speed for label, speed in speeds.items()
     )

@@ -147,7 +147,7 @@ def _start(arguments: Arguments) -> tuple[Engine, Tokenizer]:
 
 
 def _print_cost(started: float) -> None:
-    """Time since ``started``, labelled with the caller's line as the original does."""
+    """Time since ``started``, labelled with the caller's line as ``llm_demo`` does."""
     line = sys._getframe(1).f_lineno
     print(f"main, {line}, cost time: {(perf_counter() - started) * 1e3:.6f} ms", flush=True)
 

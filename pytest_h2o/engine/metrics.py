@@ -103,8 +103,7 @@ COLUMNS = (
     Column("h2o_lossless_decode_cache_hit", "cache_hit", 2),
     Column("h2o_lossless_decode_cache_miss", "cache_miss", 2),
 )
-# What the original programs do not print: last in the table and in the demo record, under the same
-# names.
+# What other programs do not print: last in the table and in the demo record, under the same names.
 EXTRA_COLUMNS = (
     Column("h2o_evictions_planned", "evictions_planned", 2),
     Column("h2o_evictions_applied", "evictions_applied", 2),
@@ -158,7 +157,7 @@ class Response:
 
 
 def demo_record(index: int, response: Response) -> dict[str, float]:
-    """The JSONL record of a demo prompt, keys in the original's order, ours last."""
+    """The JSONL record of a demo prompt, keys in the order that its readers know, ours last."""
     metrics = response.metrics
     return {
         "prompt_index": index,

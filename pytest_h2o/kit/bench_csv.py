@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from pytest_h2o.report.text import clean
 
@@ -28,9 +28,15 @@ def write_csv(lines: Sequence[Line], path: Path | None) -> None:
     present = {column for line in lines for column in line}
     order = [column for column in COLUMNS if column in present]
     order += sorted(present.difference(COLUMNS))
-    with (
-        path.open("w", encoding="utf-8", newline="") if path else nullcontext(sys.stdout) as stream
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([clean(column) for column in order])
-        writer.writerows([clean(line.get(column, "")) for column in order] for line in lines)
+    if path is None:
+        _write(sys.stdout, order, lines)
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        _write(file, order, lines)
+
+
+def _write(file: TextIO, order: Sequence[str], lines: Iterable[Line]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([clean(column) for column in order])
+    for line in lines:
+        writer.writerow([clean(line.get(column, "")) for column in order])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from pytest_h2o.kit.quality import CaseView, quality_gate, shown
+from pytest_h2o.kit.quality_gate import CaseView, quality_gate, shown
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.report.text import markdown_row, markdown_text
 
@@ -28,9 +28,8 @@ class _Point:
 
     def cells(self) -> tuple[str, ...]:
         """As a row of a table."""
-        return self.name, *(
-            _text(value) for value in (self.decode, self.lossy, self.lossless, self.total)
-        )
+        numbers = (self.decode, self.lossy, self.lossless, self.total)
+        return (self.name, *map(_text, numbers))
 
 
 HEADER = ("row", "decode tok/s", "lossy", "lossless (runtime)", "lossy x selected lossless")
@@ -39,26 +38,18 @@ HEADER = ("row", "decode tok/s", "lossy", "lossless (runtime)", "lossy x selecte
 def summary_markdown(case: CaseView, title: str) -> str:
     """What was tested, what its rows show, and the Quality Gate."""
     selected = case.offline.value("online_sim_lossless")
-    points = [
-        _point(f"{n} ({row.label})", row, selected) for n, row in enumerate(case.run.rows, start=1)
-    ]
-    lines = [
-        f"# {markdown_text(case.name)}",
-        "",
-        markdown_text(title),
-        "",
-        *_head(case, points, selected),
-        "",
-    ]
+    rows = enumerate(case.run.rows, start=1)
+    points = [_point(f"{number} ({row.label})", row, selected) for number, row in rows]
+    lines = [f"# {markdown_text(case.name)}", "", markdown_text(title), ""]
+    lines += _head(case, points, selected)
+    lines.append("")
     lines += [f"- problem: {markdown_text(problem)}" for problem in case.run.problems]
     lines += [f"- not judged: {markdown_text(nodeid)}" for nodeid in case.left]
     lines += _section("Best Lossy Ratio", _ranked(points, "lossy")[:1])
     lines += _section("Best Decode TPS", _ranked(points, "decode")[:1])
     lines += _section("Best Total Ratio", _ranked(points, "total")[:1])
-    lines += _section(
-        f"Pareto Top-{TOP} (by selected total then decode)",
-        _ranked(points, "total", "decode")[:TOP],
-    )
+    best = _ranked(points, "total", "decode")[:TOP]
+    lines += _section(f"Pareto Top-{TOP} (by selected total then decode)", best)
     lines += ["## Quality Gate", ""]
     lines += [f"- {key}: {shown(key, value)}" for key, value in quality_gate(case).items()]
     return "\n".join(lines) + "\n"
@@ -75,11 +66,9 @@ def _head(case: CaseView, points: Sequence[_Point], selected: float | None) -> l
         "online_sim_ratio": selected,
         "avg_total_ratio": _mean(point.total for point in points),
     }
-    return [
-        f"- rows: {len(points)}",
-        "- lossless_selected_source: offline_online_sim",
-        *(f"- {name}: {shown(name, value)}" for name, value in values.items()),
-    ]
+    lines = [f"- rows: {len(points)}", "- lossless_selected_source: offline_online_sim"]
+    lines += [f"- {name}: {shown(name, value)}" for name, value in values.items()]
+    return lines
 
 
 def _section(title: str, points: Iterable[_Point]) -> list[str]:
@@ -88,11 +77,13 @@ def _section(title: str, points: Iterable[_Point]) -> list[str]:
 
 
 def _point(name: str, row: Row, selected: float | None) -> _Point:
-    lossy, lossless, decode = (
-        _value(row, column) for column in ("h2o_lossy", "h2o_lossless", "decode_tps")
-    )
+    lossy = _value(row, "h2o_lossy")
     return _Point(
-        name, lossy, lossless, decode, lossy * (math.nan if selected is None else selected)
+        name=name,
+        lossy=lossy,
+        lossless=_value(row, "h2o_lossless"),
+        decode=_value(row, "decode_tps"),
+        total=math.nan if selected is None else lossy * selected,
     )
 
 
@@ -103,10 +94,13 @@ def _value(row: Row, column: str) -> float:
 
 def _ranked(points: Iterable[_Point], *names: str) -> list[_Point]:
     """The points that have these numbers, largest first."""
-    known = [
-        point for point in points if not any(math.isnan(getattr(point, name)) for name in names)
-    ]
-    return sorted(known, key=lambda point: [getattr(point, name) for name in names], reverse=True)
+    ranked = []
+    for point in points:
+        numbers = [getattr(point, name) for name in names]
+        if not any(map(math.isnan, numbers)):
+            ranked.append((numbers, point))
+    ranked.sort(key=lambda pair: pair[0], reverse=True)
+    return [point for _, point in ranked]
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -60,10 +60,11 @@ def _demo_run(tag: str, number: int, record: LaunchRecord) -> DemoRun:
 
 def _reason(record: LaunchRecord, problems: list[str]) -> str:
     """The original's word for how it ended, else what is wrong."""
-    if record.returncode:
-        return (
-            f"signal_{-record.returncode}" if record.returncode < 0 else f"rc_{record.returncode}"
-        )
+    code = record.returncode or 0
+    if code < 0:
+        return f"signal_{-code}"
+    if code > 0:
+        return f"rc_{code}"
     return problems[0] if problems else "ok"
 
 
@@ -77,4 +78,6 @@ def _number(cells: Mapping[str, str], name: str) -> Number:
 
 
 def _sample(samples: Mapping[str, Sample], name: str) -> Number:
-    return samples[name].mean if name in samples and math.isfinite(samples[name].mean) else None
+    """The mean of a metric; None if there is none, or none that is finite."""
+    mean = samples[name].mean if name in samples else math.nan
+    return mean if math.isfinite(mean) else None

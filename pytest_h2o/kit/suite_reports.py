@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from math import prod
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -28,7 +28,7 @@ from pytest_h2o.kit.models import (
     RuntimePart,
     RuntimeRow,
 )
-from pytest_h2o.kit.quality import view
+from pytest_h2o.kit.quality_gate import view
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import BASELINE
 from pytest_h2o.plan.knobs import Knobs
@@ -61,50 +61,48 @@ def m3_rows(judged: Judged) -> list[M3Row]:
 def m3_report(judged: Judged) -> M3Report:
     """The joint cases together."""
     rows = m3_rows(judged)
-    by_case = {name: [row for row in rows if row.case == name] for name in JOINT}
+    cases = {}
+    for name in JOINT:
+        if mine := [row for row in rows if row.case == name]:
+            cases[name] = _m3_case(mine)
     return M3Report(
         overall_pass=judged.accepted("m3"),
         total_runs=len(rows),
         overall_pass_runs=sum(row.overall_pass for row in rows),
-        cases={name: _m3_case(mine) for name, mine in by_case.items() if mine},
+        cases=cases,
         not_judged=judged.not_judged("m3"),
     )
 
 
 def _m3_case(rows: Sequence[M3Row]) -> M3Case:
-    def largest(key: str) -> Number:
-        return max(
-            (value for row in rows if (value := getattr(row, key)) is not None), default=None
-        )
+    def known(key: str) -> list[float]:
+        values = [getattr(row, key) for row in rows]
+        return [value for value in values if value is not None]
 
-    worst = (
-        "decode_drop_ratio",
-        "runtime_decomp_best_us",
-        "runtime_queue_peak_best",
-        "runtime_fallback_best",
-    )
+    def largest(key: str) -> Number:
+        return max(known(key), default=None)
+
     return M3Case(
         runs=len(rows),
         overall_pass_runs=sum(row.overall_pass for row in rows),
-        decode_best_min=min(
-            (row.decode_best for row in rows if row.decode_best is not None), default=None
-        ),
+        decode_best_min=min(known("decode_best"), default=None),
         decode_best_max=largest("decode_best"),
+        decode_drop_ratio_max=largest("decode_drop_ratio"),
+        runtime_decomp_best_us_max=largest("runtime_decomp_best_us"),
+        runtime_queue_peak_best_max=largest("runtime_queue_peak_best"),
+        runtime_fallback_best_max=largest("runtime_fallback_best"),
         runtime_backpressure_skip_best_max=largest("runtime_backpressure_skip_best"),
-        **{f"{key}_max": largest(key) for key in worst},
     )
 
 
 def statistics(rows: Sequence[Row], launched: int) -> DemoStatistics:
-    """Statistics over the rows of the launches that ended well; the original counted the others as
-    zeros.
-    """
+    """Statistics over the rows of the launches that ended well."""
 
     def values(metric: str) -> list[float]:
         return [row.samples[metric].mean for row in rows if metric in row.samples]
 
-    ratios = [[row.samples[name].mean for name in RATIOS if name in row.samples] for row in rows]
-    totals = [prod(both) for both in ratios if len(both) == len(RATIOS)]
+    both = [row.samples for row in rows if row.samples.keys() >= set(RATIOS)]
+    totals = [samples["h2o_lossy"].mean * samples["h2o_lossless"].mean for samples in both]
     speeds = values("decode_tps")
     return DemoStatistics(
         total_runs=launched,
@@ -138,12 +136,10 @@ def _demo_summary(judged: Judged, tag: str, run: Run) -> DemoSummary:
     buckets = {prompt.stem: prompt.bucket for prompt in judged.lab.prompts.prompts}
     order = judged.lab.buckets
     launched = Counter(buckets.get(record.label) for record in run.launches)
-    parts = {
-        bucket: statistics(
-            [row for row in run.rows if buckets.get(row.label) == bucket], launched[bucket]
-        )
-        for bucket in order
-    }
+    parts = {}
+    for bucket in order:
+        rows = [row for row in run.rows if buckets.get(row.label) == bucket]
+        parts[bucket] = statistics(rows, launched[bucket])
     whole = statistics(run.rows, len(run.launches))
     return DemoSummary(run_tag=tag, bucket_order=order, bucket_stats=parts, **whole.model_dump())  # type: ignore[arg-type]
 
@@ -157,6 +153,7 @@ def demo_report(judged: Judged) -> DemoReport:
     buckets = {
         bucket: _bucket(judged, knobs, bucket, base, candidate) for bucket in judged.lab.buckets
     }
+    slower = [name for name, bucket in buckets.items() if bucket.decode_pass is False]
     return DemoReport(
         overall_pass=judged.accepted("llm_demo"),
         baseline_summary="baseline_summary.json",
@@ -172,14 +169,12 @@ def demo_report(judged: Judged) -> DemoReport:
         decode_cache_hit_pass=gates.passed("decode_cache_hit"),
         require_bucket_decode_pass=knobs.on("REQUIRE_BUCKET_DECODE_PASS"),
         bucket_decode_pass=gates.passed("bucket_decode"),
-        bucket_decode_failures=[
-            name for name, bucket in buckets.items() if bucket.decode_pass is False
-        ],
+        bucket_decode_failures=slower,
         bucket_report=buckets,
         baseline_overall_pass=base.overall_pass,
         candidate_overall_pass=candidate.overall_pass,
         not_judged=judged.not_judged("llm_demo"),
-        **_averages(("baseline", base), ("candidate", candidate), keys=DEMO_AVERAGES),
+        **_averages(base, candidate, DEMO_AVERAGES),
     )
 
 
@@ -194,29 +189,29 @@ DEMO_AVERAGES = BUCKET_AVERAGES | {
 }
 
 
-def _averages(*sides: tuple[str, DemoStatistics], keys: dict[str, str]) -> dict[str, float]:
-    return {
-        f"{tag}_{key}": getattr(side, name) for tag, side in sides for key, name in keys.items()
-    }
+def _averages(
+    base: DemoStatistics, candidate: DemoStatistics, keys: dict[str, str]
+) -> dict[str, Any]:
+    averages = {}
+    for key, name in keys.items():
+        averages[f"baseline_{key}"] = getattr(base, name)
+        averages[f"candidate_{key}"] = getattr(candidate, name)
+    return averages
 
 
 def _bucket(
     judged: Judged, knobs: Knobs, bucket: str, base: DemoSummary, candidate: DemoSummary
 ) -> DemoBucket:
-    verdicts = [
-        v
-        for v in judged.suite("llm_demo").verdicts
-        if v.gate == "bucket_decode" and v.case == bucket
-    ]
-    gates = Gates(verdicts, judged.tolerated)
-    sides = (("baseline", base.bucket_stats[bucket]), ("candidate", candidate.bucket_stats[bucket]))
+    ours = [verdict for verdict in judged.suite("llm_demo").verdicts if verdict.case == bucket]
+    gates = Gates([v for v in ours if v.gate == "bucket_decode"], judged.tolerated)
+    before, after = base.bucket_stats[bucket], candidate.bucket_stats[bucket]
     return DemoBucket(
-        baseline_runs=sides[0][1].total_runs,
-        candidate_runs=sides[1][1].total_runs,
+        baseline_runs=before.total_runs,
+        candidate_runs=after.total_runs,
         decode_drop_ratio=gates.value("bucket_decode"),
         decode_gate_enabled=knobs.on("REQUIRE_BUCKET_DECODE_PASS"),
         decode_pass=gates.passed("bucket_decode"),
-        **_averages(*sides, keys=BUCKET_AVERAGES),
+        **_averages(before, after, BUCKET_AVERAGES),
     )
 
 
@@ -224,25 +219,31 @@ def final_report(judged: Judged) -> FinalReport:
     """The acceptance: one row per runtime case, one for m3, one for the real prompts, each if any
     gate was judged.
     """
-    rows: list[RuntimeRow | M3PackRow | DemoPackRow] = [
-        RuntimeRow(
-            **view(judged, name).result(f"{case_folder(name)}/summary.md").model_dump(),
-            lossy_pass=judged.case(name).passed("lossy"),
-            lossless_online_pass=judged.suite("offline").passed("online_sim_lossless"),
-        )
-        for name in judged.cases_of("runtime")
-    ]
-    runtime = len(rows)
-    m3 = [_m3_pack(m3_report(judged))] if judged.suite("m3").verdicts else []
-    demo = [_demo_pack(demo_report(judged))] if "llm_demo" in _suites_in(judged, "final") else []
+    rows: list[RuntimeRow | M3PackRow | DemoPackRow] = []
+    for name in judged.cases_of("runtime"):
+        rows.append(_runtime_row(judged, name))
+    if judged.suite("m3").verdicts:
+        rows.append(_m3_pack(m3_report(judged)))
+    if "llm_demo" in _suites_in(judged, "final"):
+        rows.append(_demo_pack(demo_report(judged)))
+    suites = Counter(row.suite for row in rows)
     return FinalReport(
         overall_pass=judged.accepted("final"),
-        total_cases=runtime + len(m3) + len(demo),
-        runtime_cases=runtime,
-        m3_cases=len(m3),
-        llm_demo_cases=len(demo),
-        rows=[*rows, *m3, *demo],
+        total_cases=len(rows),
+        runtime_cases=suites["runtime"],
+        m3_cases=suites["m3"],
+        llm_demo_cases=suites["llm_demo"],
+        rows=rows,
         not_judged=judged.not_judged("final"),
+    )
+
+
+def _runtime_row(judged: Judged, name: str) -> RuntimeRow:
+    result = view(judged, name).result(f"{case_folder(name)}/summary.md")
+    return RuntimeRow(
+        **result.model_dump(),
+        lossy_pass=judged.case(name).passed("lossy"),
+        lossless_online_pass=judged.suite("offline").passed("online_sim_lossless"),
     )
 
 
@@ -251,12 +252,10 @@ def _suites_in(judged: Judged, suite: str) -> set[str]:
 
 
 def _m3_pack(report: M3Report) -> M3PackRow:
-    def of(case: str, key: str) -> Number:
-        value: Number = getattr(report.cases.get(case), key, None)
-        return value
-
-    keys = ("decode_best_min", "decode_best_max", "runtime_decomp_best_us_max")
-    joint: dict[str, Any] = {f"{case}_{key}": of(case, key) for case in JOINT for key in keys}
+    joint: dict[str, Any] = {}
+    for case in JOINT:
+        for key in ("decode_best_min", "decode_best_max", "runtime_decomp_best_us_max"):
+            joint[f"{case}_{key}"] = getattr(report.cases.get(case), key, None)
     return M3PackRow(
         case="m3_pack",
         summary="m3/m3_report.json",
@@ -278,7 +277,7 @@ def _demo_pack(report: DemoReport) -> DemoPackRow:
 
 def all_in_one_report(judged: Judged) -> AllInOneReport:
     """Every part that no knob turns off."""
-    rows = [*_runtime_parts(judged), *_suite_parts(judged)]
+    rows = list(chain(_runtime_parts(judged), _suite_parts(judged)))
     return AllInOneReport(
         overall_pass=judged.accepted("all_in_one"),
         total_cases=len(rows),
@@ -332,9 +331,13 @@ def _suite_parts(judged: Judged) -> Iterable[M3Part | DemoPart | FinalPart]:
 def _part(case: str, folder: str, passed: bool) -> dict[str, Any]:
     report = f"{folder}/{folder}_report.json"
     return {
-        "case": case, "return_code": int(not passed), "overall_pass": passed, "out_dir": folder,
-        "summary": report, "report_json": report,
-    }  # fmt: skip
+        "case": case,
+        "return_code": int(not passed),
+        "overall_pass": passed,
+        "out_dir": folder,
+        "summary": report,
+        "report_json": report,
+    }
 
 
 def _shared(report: M3Report | DemoReport | FinalReport, part: type[Part]) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _entry(lab: Lab, name: str, best: float, passed: bool, summary: Path) -> Ent
 
 
 def history_key(knobs: Knobs) -> str:
-    """DECODE_BASELINE_KEY, else what the original puts together from the host and the work."""
+    """DECODE_BASELINE_KEY, else one made of the host and the work."""
     lengths = (",".join(map(str, knobs.integers(name))) for name in ("PROMPTS", "GENS"))
     work = "{backend}_t{threads}_p{0}_g{1}_rep{repeat}".format(
         *lengths, backend=knobs["BACKEND"], threads=knobs["THREADS"], repeat=knobs["REPEAT"]
@@ -175,9 +175,7 @@ def history_key(knobs: Knobs) -> str:
 
 
 def identity(run: Run) -> dict[str, str]:
-    """What must be equal for speeds to be comparable, empty where unknown; the original's key left
-    it out.
-    """
+    """What must be equal for speeds to be comparable, whatever their key; empty where unknown."""
     first = run.launches[0]
     # Without the modification time, which a copy of the same file does not share.
     files = {

@@ -34,7 +34,7 @@ Number = Annotated[float, Field(ge=0)] | None
 
 
 class OfflineResult(BaseModel):
-    """What gates read of a result; the original evaluator's has no shares, ``verified`` nor
+    """What gates read of a result; a foreign evaluator's has no shares, ``verified`` nor
     ``lossless``.
     """
 
@@ -56,7 +56,7 @@ class OfflineResult(BaseModel):
     lossless: bool | None = None
 
     def shares(self) -> dict[str, float]:
-        """The evaluated share as far as the original's counts tell: of a grouped result, a failure
+        """The evaluated share as far as a foreign result's counts tell: of a grouped one, a failure
         is a whole group.
         """
         failed = self.skip_reasons.get("compression_failed", 0)
@@ -125,15 +125,15 @@ class Evaluation:
 
     @property
     def foreign(self) -> bool:
-        """Whether the original evaluator computed the result; ours says whether it decoded and
+        """Whether another evaluator computed the result; ours says whether it decoded and
         compared.
         """
         return "verified" not in self.values
 
 
 def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_bound"]) -> Evaluation:
-    """The evaluation of the session's KV dump as a runtime would code it (in v5's chunks for
-    full_eval), or a bound.
+    """The evaluation of the session's KV dump as a runtime would code it (in shorter chunks
+    for full_eval), or a bound.
     """
     dump, reason = kv_dump(lab)
     if dump is None:

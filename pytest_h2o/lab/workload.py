@@ -113,8 +113,7 @@ def in_order(
     """All launches of one side first, or of each work's two launches now one and now the other
     first.
 
-    The original ran the baseline of ``llm_demo`` first and that of ``llm_bench`` last, so that
-    warm-up and drift favoured one side.
+    Where one side comes first, warm-up and drift favour one of them.
     """
     if order == "baseline_first":
         return [*baseline, *candidate]

@@ -1,4 +1,4 @@
-"""Options of the offline evaluation, under their original names, and the two sets the gates use."""
+"""Options of the offline evaluation, and the sets that the gates use."""
 
 import os
 from dataclasses import dataclass
@@ -24,8 +24,7 @@ class OfflineOptions:
 
     ``layer_end`` -1 leaves the range open; ``max_seq_len`` 0 sets no limit; ``online_chunk_seq`` <=
     0 makes one chunk; ``threads`` 0 uses every CPU the process may run on. ``fast`` ranks
-    predictors by an entropy estimate instead of compressing with each, so sizes may differ slightly
-    from the original's. ``verify`` decodes everything and compares.
+    predictors by an entropy estimate instead of compressing with each, so sizes may differ slightly. ``verify`` decodes everything and compares.
     """
 
     stage: str = "both"

@@ -1,6 +1,4 @@
-"""What an offline evaluation found, and its JSON form: the original's keys in the original's order,
-ours after them.
-"""
+"""What an offline evaluation found, and its JSON form."""
 
 import json
 from collections import Counter
@@ -173,8 +171,8 @@ class OfflineResult:
         return not self.changed_values
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON values. Ratios of the original keys are 0 when nothing was coded, ours
-        are null.
+        """The result as JSON values. Lossless ratios are 0 when nothing was coded, the others
+        null.
         """
         return {
             **self._header(),

@@ -77,8 +77,8 @@ COVERAGE: dict[str, KnobValue] = {
     "KV_LOSSLESS_KEPT_SAMPLE_LAYERS": 0,
     "KV_LOSSLESS_KEPT_SAMPLE_TOKEN_INTERVAL": 0,
 }
-V5_CHUNKS: dict[str, KnobValue] = {"ONLINE_CHUNK_SEQ": 128, "ONLINE_FRAMING_BYTES": 16}
-FULL_EVAL = Case(name="full_eval", suite="full_eval", arm="full", fixed=FULL, defaults=V5_CHUNKS)
+SHORT_CHUNKS: dict[str, KnobValue] = {"ONLINE_CHUNK_SEQ": 128, "ONLINE_FRAMING_BYTES": 16}
+FULL_EVAL = Case(name="full_eval", suite="full_eval", arm="full", fixed=FULL, defaults=SHORT_CHUNKS)
 
 
 def all_cases(

@@ -43,7 +43,7 @@ class Knob:
         key: the config key it writes.
         suites: its default in single suites.
         within: the knob that it stands for in one part of an acceptance.
-        kit: which original kit has it.
+        kit: which versions of the kit know it.
     """
 
     name: str
@@ -486,8 +486,7 @@ def resolve(  # noqa: PLR0913  one argument for each source
     """Merge the sources of user values; raises :class:`KnobError` for an unknown name or a bad
     value.
 
-    An empty environment variable counts as not set, as it does in the original's scripts. A knob
-    that stands for another one is that knob's value, unless the other one is given as well.
+    An empty environment variable counts as not set. A knob that stands for another one is that knob's value, unless the other one is given as well.
     """
     environment = {name: text for name, text in (environment or {}).items() if text}
     for name in environment:

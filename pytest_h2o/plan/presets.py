@@ -30,7 +30,7 @@ from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 
 Lengths = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 _TYPES: Mapping[Kind, type] = {"bool": bool, "int": int, "float": float, "str": str}
-# Keys that a preset sets, in the order of the original's files: those that it combines, outermost
+# Keys that a preset sets, in the order of the files that ship: those that it combines, outermost
 # first, and those that all its launches share, of the lossless ones the switches first.
 SWEPT = [key for key in KEYS.values() if key.swept]
 SHARED = [key for key in H2O if not key.swept and key.preset != NONE]
@@ -122,8 +122,7 @@ Preset = create_model(
     "Preset",
     __base__=SweepPreset,
     __module__=__name__,
-    __doc__="One preset file. Lists are sweep dimensions; a missing key has the original sweep's\n"
-    "default.",
+    __doc__="One preset file. Lists are sweep dimensions; a missing key has the sweep's\ndefault.",
     **_key_fields(),
 )
 
@@ -178,7 +177,7 @@ def _of_size(preset: SweepPreset, source: str) -> SweepPreset:
 
 
 def _describe(error: ValidationError) -> str:
-    """What is wrong with a preset, key by key; empty dimensions first, in the original's words."""
+    """What is wrong with a preset, key by key; empty dimensions first."""
     empty = [str(item["loc"][0]) for item in error.errors() if item["type"] == "too_short"]
     words = []
     if empty:
@@ -199,7 +198,7 @@ def _message(item: ErrorDetails) -> str:
     return f"unknown key{hint}"
 
 
-def expand(  # noqa: PLR0913  what the original's command line adds to a preset
+def expand(  # noqa: PLR0913  what the command line of a sweep adds to a preset
     preset: SweepPreset,
     *,
     program: str = "",
@@ -210,7 +209,7 @@ def expand(  # noqa: PLR0913  what the original's command line adds to a preset
     disable_h2o: bool = False,
     disable_lossless: bool = False,
 ) -> Iterator[LaunchSpec]:
-    """One launch per combination, in the original sweep's order; ``arm`` is the original's run id.
+    """One launch per combination, the last dimension fastest; ``arm`` is its run id.
 
     ``program`` is what is launched, empty where nothing will be.
     Without H2O there is nothing to encode, so ``disable_h2o`` turns lossless off as well.

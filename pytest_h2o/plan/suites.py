@@ -1,11 +1,7 @@
-"""The suites: which there are, and which gates make up those that are put together from others."""
+"""The suites: which there are, and what those that are put together from others are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-from typing import Literal
-
-Kit = Literal["v5", "v6"]
 SUITES = {
     "runtime": "acceptance of single llm_bench cases: full_strict, store_tuned, full_coverage",
     "store_smoke": "store mode with its default settings on the first prompt length, without a "
@@ -13,14 +9,10 @@ SUITES = {
     "m3": "repeated launches: joint_full and joint_store",
     "llm_demo": "real prompts, baseline against candidate",
     "offline": "the lossless codec on dumped KV",
-    "full_eval": "one llm_bench case and the offline evaluation with v5's chunks",
+    "full_eval": "one llm_bench case and the offline evaluation in chunks of 128 tokens",
     "sweep": "every combination of the preset that --h2o-preset names",
     "final": "the whole acceptance: runtime, m3 and llm_demo",
     "all_in_one": "runtime with fixed, same_batch and rolling baselines, m3, llm_demo and final",
-}
-ACCEPTANCE: dict[Kit, frozenset[str]] = {
-    "v5": frozenset({"runtime", "m3"}),
-    "v6": frozenset({"runtime", "m3", "llm_demo"}),
 }
 # The parts of all_in_one by the knob that turns each one off: bench cases of its own, or other
 # suites.
@@ -30,18 +22,6 @@ CASE_PARTS = {
     "RUN_RUNTIME_ROLLING": "runtime_rolling",
 }
 SUITE_PARTS = {"RUN_M3": "m3", "RUN_LLM_DEMO": "llm_demo", "RUN_FINAL": "final"}
-
-
-def composed(marks: Set[str], kit: Kit, on: Callable[[str], bool]) -> set[str]:
-    """The suites, put together from others, that a gate with these marks is in; ``on`` tells
-    whether a knob is on.
-    """
-    suites = {"final"} if marks & ACCEPTANCE[kit] else set()
-    if kit == "v6" and any(
-        part in marks | suites and on(knob) for knob, part in SUITE_PARTS.items()
-    ):
-        suites.add("all_in_one")
-    return suites
 
 
 def named(expression: str) -> str:

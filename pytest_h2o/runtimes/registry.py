@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from pytest_h2o.plan.defaults import kit_defaults
 from pytest_h2o.plan.knobs import KnobValue
 from pytest_h2o.plan.specs import Work
-from pytest_h2o.plan.suites import Kit
 from pytest_h2o.runtimes.base import Program, Runtime, RuntimeKind, RuntimeSetupError
 from pytest_h2o.runtimes.embedded import EmbeddedRuntime
 from pytest_h2o.runtimes.mnn import MnnRuntime
@@ -103,13 +101,11 @@ def programs_by_work(programs: Mapping[str, Program]) -> dict[Work, str]:
     return found
 
 
-def defaults_for(runtime: str, kit: Kit = "v6") -> dict[str, KnobValue]:
-    """The preferred values for a runtime by name and a version of the kit, which has the last
-    word; a runtime that is not installed has none.
-    """
-    known = runtime in runtime_names()
-    own = runtime_kind(runtime).defaults if known else {}
-    return {**own, **kit_defaults(kit)}
+def defaults_for(runtime: str) -> dict[str, KnobValue]:
+    """The preferred values for a runtime by name; one that is not installed has none."""
+    if runtime not in runtime_names():
+        return {}
+    return dict(runtime_kind(runtime).defaults)
 
 
 def _registered() -> Mapping[str, EntryPoint]:

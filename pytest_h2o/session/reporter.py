@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from _pytest.junitxml import xml_key
 
-from pytest_h2o.kit.files import write_kit_reports
+from pytest_h2o.kit.run_files import write_kit_reports
+from pytest_h2o.kit.versions import Kit, composed
 from pytest_h2o.lab.decode import keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.needs import is_gate
 from pytest_h2o.plan.presets import distinct
-from pytest_h2o.plan.suites import Kit, composed
 from pytest_h2o.report.files import judged_summary, write_reports
 from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.pareto import LEGEND, comparison

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from pytest_h2o.data import bundled, project_ini
-from pytest_h2o.lab.recordings import is_own
+from pytest_h2o.kit.archives import is_own
+from pytest_h2o.kit.versions import DEFAULTS, Kit
 from pytest_h2o.plan.knobs import (
     KNOBS,
     KnobError,
@@ -92,7 +93,8 @@ def read_settings(config: pytest.Config) -> Settings:
             ini=paths,
             directory=directory,
         )
-        defaults = defaults_for(_tested(config, runtime), config.getoption("h2o_kit"))
+        kit: Kit = config.getoption("h2o_kit")
+        defaults = defaults_for(_tested(config, runtime)) | DEFAULTS[kit]
         knobs = resolve(
             words, os.environ, ini["h2o_set"], defaults,
             suite=selected(config.getoption("markexpr")), profile=profile.knobs if profile else None,

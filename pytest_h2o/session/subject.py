@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.lab.recordings import Recording, RecordingError, is_own, read_recording
+from pytest_h2o.kit.archives import is_own, read_recording
+from pytest_h2o.lab.recordings import Recording, RecordingError
 from pytest_h2o.plan.knobs import KNOBS
 from pytest_h2o.plan.presets import PresetError, combinations, preset_names
 from pytest_h2o.plan.specs import LaunchSpec

@@ -25,7 +25,7 @@ from pytest_h2o.evidence.look import looks_at
 from pytest_h2o.evidence.perplexity import perplexity_increase, quality_evidence
 from pytest_h2o.evidence.settings import cores_used
 from pytest_h2o.evidence.speed import ANEW, PLAIN
-from pytest_h2o.lab.recordings import read_recording
+from pytest_h2o.kit.archives import read_recording
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.runs.results import Run, read_run
 from pytest_h2o.verdict import Evidence

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.cli import main
-from pytest_h2o.lab.recordings import RecordingError, read_recording
+from pytest_h2o.kit.archives import read_recording
+from pytest_h2o.lab.recordings import RecordingError
 from pytest_h2o.report.pareto import front
 
 # Prints a table as llm_bench does, slower with small blocks. A lossy ratio of 7 to 9 means trouble.

@@ -13,9 +13,10 @@ from test_lab import FakeStore, Speed, by_arm
 
 from pytest_h2o.decode.history import append_history, read_history
 from pytest_h2o.decode.pairs import PairedStudy
+from pytest_h2o.kit.archives import read_recording
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, history_key
 from pytest_h2o.lab.lab import Lab
-from pytest_h2o.lab.recordings import Recording, read_recording
+from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.plan.needs import Demand
 from pytest_h2o.runs.results import read_launch

@@ -19,6 +19,7 @@ from pytest_h2o.data import bundled
 from pytest_h2o.decode.history import append_history
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.decode.study import Study
+from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.offline import Evaluation, _options
@@ -26,7 +27,6 @@ from pytest_h2o.plan.cases import all_cases, launches
 from pytest_h2o.plan.knobs import KNOBS, Knob, Knobs, resolve
 from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.specs import LaunchSpec
-from pytest_h2o.plan.suites import composed
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes import EmbeddedRuntime, programs_by_work

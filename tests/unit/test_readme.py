@@ -12,20 +12,11 @@ import pytest
 
 from pytest_h2o.cli import COMMANDS, GATE_SUITES, main
 from pytest_h2o.commands.knobs import markdown
-from pytest_h2o.plan.presets import preset_names
 from pytest_h2o.plan.suites import SUITES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 CODE = re.findall(r"`([^`\n]+)`", README)
-SCRIPTS = (
-    "run_h2o_{}_bench.py", "sweep_h2o_{}.py", "parse_h2o_{}_log.py", "analyze_h2o_{}.py", "test_{}_runtime.sh",
-    "test_{}_m3.sh", "test_{}_final.sh",
-)  # fmt: skip
-SINGLE = (
-    "offline_lossless_fp16.py", "run_full_eval.sh", "run_llm_demo_real_prompt.py", "test_v6_llm_demo.sh",
-    "test_v6_all_in_one.sh", "run_llm_demo_batch.py", "convert_fp16.py", "gen_prompts.py",
-)  # fmt: skip
 
 
 def section(title: str) -> str:
@@ -88,20 +79,3 @@ def test_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> Non
         word for word in words[1:] if word.startswith("-") and words[0] not in GATE_SUITES
     ):
         assert option in text
-
-
-def test_script_table() -> None:
-    """Every script of the original kit has its command, which names suites, presets and options
-    that exist.
-    """
-    rows = re.findall(
-        r"^\| (`[^|]+) \| ([^|]+) \|$",
-        section("Commands").partition("### If you used")[2],
-        re.MULTILINE,
-    )
-    scripts = {name for names, _ in rows for name in re.findall(r"`(\S+)`", names)}
-    versions = [f"{name.format(v)}" for name in SCRIPTS for v in ("v5", "v6")]
-    assert scripts == {*versions, *SINGLE}
-    for _, commands in rows:
-        assert set(re.findall(r"-m (\w+)", commands)) <= set(SUITES)
-        assert set(re.findall(r"preset (\w+)", commands)) <= set(preset_names())

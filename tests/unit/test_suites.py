@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_h2o.plan.suites import Kit, composed
+from pytest_h2o.kit.versions import Kit, composed
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
-"""The original's codec: predictors along the flat stream, each tried with run lengths and with
-zstd.
-"""
+"""The default codec: predictors along the flat stream, each tried with run lengths and with zstd."""
 
 from __future__ import annotations
 

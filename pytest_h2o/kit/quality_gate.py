@@ -94,17 +94,16 @@ def view(judged: Judged, name: str) -> CaseView:
 def quality_gate(case: CaseView) -> dict[str, object]:
     """The keys of the ``Quality Gate`` section; None where nothing was measured or judged."""
     result = case.result("")
-    return {
-        "quality_status": result.quality_status,
-        **dict(_ratios(case, result)),
-        **dict(_activity(case, result)),
-        **dict(_passes(case)),
-        **dict(_limits(case)),
-        "runtime_decomp_pass": result.runtime_decomp_pass,
-        "overall_pass": result.overall_pass,
-        **dict(_decode(case, result)),
-        **dict(_selected(case)),
-    }
+    keys: dict[str, object] = {"quality_status": result.quality_status}
+    keys.update(_ratios(case, result))
+    keys.update(_activity(case, result))
+    keys.update(_passes(case))
+    keys.update(_limits(case))
+    keys["runtime_decomp_pass"] = result.runtime_decomp_pass
+    keys["overall_pass"] = result.overall_pass
+    keys.update(_decode(case, result))
+    keys.update(_selected(case))
+    return keys
 
 
 def _ratios(case: CaseView, result: CaseResult) -> Pairs:
@@ -121,23 +120,14 @@ def _ratios(case: CaseView, result: CaseResult) -> Pairs:
 
 
 def _activity(case: CaseView, result: CaseResult) -> Pairs:
-    columns = case.gates.verdict("metric_columns")
     yield "runtime_decomp_required", True
     yield "runtime_decomp_best_us", result.runtime_decomp_best_us
-    yield "runtime_metric_columns_strict", case.knobs.on("STRICT_RUNTIME_METRIC_COLUMNS")
-    yield "runtime_metric_columns_ok", case.gates.passed("metric_columns")
-    yield "runtime_metric_columns_pass", case.gates.passed("metric_columns")
-    yield (
-        "runtime_metric_missing_columns",
-        columns.reason if columns and columns.outcome == "fail" else "none",
-    )
+    yield from _columns(case)
     yield "runtime_decomp_gate_enabled", case.knobs.on("MAX_LOSSLESS_DECOMP_US")
     if case.knobs.on("MAX_LOSSLESS_DECOMP_US"):
         yield "runtime_decomp_target_us", case.knobs.number("MAX_LOSSLESS_DECOMP_US")
-    yield (
-        "runtime_async_queue_peak_best",
-        case.best("h2o_lossless_async_queue_peak", "async_activity"),
-    )
+    queue_peak = case.best("h2o_lossless_async_queue_peak", "async_activity")
+    yield "runtime_async_queue_peak_best", queue_peak
     yield "runtime_async_queue_activity_required", case.knobs.on("REQUIRE_ASYNC_QUEUE_ACTIVITY")
     yield "runtime_async_wait_best_us", case.best("h2o_lossless_async_wait_us", "async_wait")
     yield "runtime_async_wait_gate_enabled", case.knobs.on("MAX_LOSSLESS_ASYNC_WAIT_US")
@@ -149,6 +139,16 @@ def _activity(case: CaseView, result: CaseResult) -> Pairs:
     yield "runtime_decode_cache_activity_best", case.run.best_sum(hit, miss, every_row=False).value
     yield "runtime_decode_cache_required", case.knobs.on("REQUIRE_DECODE_CACHE_HIT")
     yield "runtime_decode_cache_activity_required", case.knobs.on("REQUIRE_DECODE_CACHE_ACTIVITY")
+
+
+def _columns(case: CaseView) -> Pairs:
+    verdict = case.gates.verdict("metric_columns")
+    missing = verdict.reason if verdict and verdict.outcome == "fail" else "none"
+    passed = case.gates.passed("metric_columns")
+    yield "runtime_metric_columns_strict", case.knobs.on("STRICT_RUNTIME_METRIC_COLUMNS")
+    yield "runtime_metric_columns_ok", passed
+    yield "runtime_metric_columns_pass", passed
+    yield "runtime_metric_missing_columns", missing
 
 
 def _passes(case: CaseView) -> Pairs:
@@ -171,7 +171,7 @@ def _limits(case: CaseView) -> Pairs:
 
 
 def _decode(case: CaseView, result: CaseResult) -> Pairs:
-    """As in the original only if there is a baseline."""
+    """The keys of the decode speed; without a baseline there are none, as in the original."""
     verdict = case.gates.verdict("decode_drop")
     value, source, samples = baseline_of(verdict)
     if verdict is None or value is None:
@@ -206,8 +206,6 @@ def shown(key: str, value: object) -> str:
         return "n/a"
     if isinstance(value, bool):
         return str(value).lower()
-    return (
-        f"{value:.{6 if key in RATIO_KEYS else 4}f}"
-        if isinstance(value, float)
-        else markdown_text(value)
-    )
+    if not isinstance(value, float):
+        return markdown_text(value)
+    return f"{value:.6f}" if key in RATIO_KEYS else f"{value:.4f}"

@@ -13,7 +13,7 @@ from pytest_h2o.kit.bench_csv import write_csv
 from pytest_h2o.kit.case_summary import summary_markdown
 from pytest_h2o.kit.demo_runs import demo_runs
 from pytest_h2o.kit.manifest import manifest_entry
-from pytest_h2o.kit.quality import CaseView, shown, view
+from pytest_h2o.kit.quality_gate import CaseView, shown, view
 from pytest_h2o.kit.suite_reports import (
     all_in_one_report,
     case_folder,
@@ -27,6 +27,7 @@ from pytest_h2o.kit.suite_reports import (
 from pytest_h2o.plan.suites import reported
 from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.text import markdown_text
+from pytest_h2o.runs.records import LaunchRecord
 
 
 def write_kit_reports(root: Path, judged: Judged, expression: str, title: str) -> None:
@@ -52,16 +53,15 @@ def _write_case(folder: Path, case: CaseView, title: str) -> None:
     lines = [{**row.cells, "log_file": str(row.source)} for row in case.run.rows]
     if lines:
         write_csv(lines, folder / "h2o_metrics.csv")
-    with suppress(
-        KeyError
-    ):  # the config of a recording may be lost, and then nothing is known to list
-        entries = [
-            manifest_entry(
-                record.spec, record.returncode, config=record.config_path, log=record.table
-            )
-            for record in case.run.launches
-        ]
+    # The config of a recording may be lost, and then nothing is known to list.
+    with suppress(KeyError):
+        entries = [_manifest_entry(record) for record in case.run.launches]
         (folder / "manifest.json").write_text(json.dumps(entries, indent=2) + "\n")
+
+
+def _manifest_entry(record: LaunchRecord) -> dict[str, object]:
+    config, log = record.config_path, record.table
+    return manifest_entry(record.spec, record.returncode, config=config, log=log)
 
 
 def _write_m3(folder: Path, judged: Judged) -> None:
@@ -112,23 +112,28 @@ def _write_report(path: Path, document: BaseModel) -> None:
 
 
 def report_markdown(name: str, values: Mapping[str, object]) -> str:
-    """A report as Markdown: its plain values as a list, each list or object below a heading of its
-    own.
-    """
+    """A report as Markdown: its plain values as a list, each object below a heading of its own."""
     lines = [f"# {name}", ""]
     sections: list[str] = []
     for key, value in values.items():
         if not isinstance(value, list | dict):
             lines.append(f"- {key}: {shown(key, value)}")
             continue
-        for label, item in value.items() if isinstance(value, dict) else enumerate(value, start=1):
+        for label, item in _labelled(value):
             if isinstance(item, dict):
-                sections += [
-                    "",
-                    f"## {key}: {markdown_text(label)}",
-                    "",
-                    *(f"- {k}: {shown(k, v)}" for k, v in item.items()),
-                ]
+                sections += _section(f"{key}: {label}", item)
             else:
-                lines.append(f"- {key}, {markdown_text(label)}: {shown(key, item)}")
+                lines.append(f"- {key}, {label}: {shown(key, item)}")
     return "\n".join(lines + sections) + "\n"
+
+
+def _labelled(value: list[object] | dict[str, object]) -> list[tuple[str, object]]:
+    """The items of an object by key, those of a list by number from 1."""
+    items = value.items() if isinstance(value, dict) else enumerate(value, start=1)
+    return [(markdown_text(label), item) for label, item in items]
+
+
+def _section(title: str, values: Mapping[str, object]) -> list[str]:
+    lines = ["", f"## {title}", ""]
+    lines += [f"- {key}: {shown(key, value)}" for key, value in values.items()]
+    return lines

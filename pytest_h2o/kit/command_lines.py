@@ -1,0 +1,151 @@
+"""What recorded command lines of ``llm_bench`` and ``llm_demo`` asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from math import prod
+from pathlib import Path
+from typing import TypeVar
+
+from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
+
+T = TypeVar("T")
+# The options of llm_bench that are read, by every spelling.
+OPTIONS = {
+    "-m": "config", "--model": "config",
+    "-a": "backend", "--backends": "backend",
+    "-c": "precision", "--precision": "precision",
+    "-t": "threads", "--threads": "threads",
+    "--memory": "memory", "--power": "power",
+    "-dyo": "dynamic", "-mr": "ratio", "-scn": "cores",
+    "-qatten": "attention", "--quant-attention": "attention",
+    "-p": "prompts", "--n-prompt": "prompts",
+    "-n": "gens", "--n-gen": "gens",
+    "-rep": "repeat", "--n-repeat": "repeat",
+    "-kv": "demo", "--kv-cache": "demo",
+    "-fp": "table", "--file-print": "table",
+}  # fmt: skip
+# Each of these multiplies the rows by its number of values.
+VARIANTS = (
+    "config", "backend", "precision", "threads", "memory", "power", "dynamic", "ratio", "cores",
+    "attention",
+)  # fmt: skip
+PROGRAMS = (LLM_BENCH.name, LLM_DEMO.name)
+
+
+@dataclass(frozen=True)
+class BenchLine:
+    """A command line of ``llm_bench``, with the program's defaults for what it does not say.
+
+    ``labels`` are those of the rows that it must print, none where they are unknown; ``configs``
+    and ``table`` are named as it names them.
+    """
+
+    configs: tuple[str, ...]
+    backend: str
+    threads: int
+    prompt_tokens: int | None
+    gen_tokens: int
+    repeat: int | None
+    labels: tuple[str, ...]
+    table: str | None
+
+
+@dataclass(frozen=True)
+class DemoLine:
+    """A command line of ``llm_demo``; ``metrics`` is the file for its record, empty if none is
+    named.
+    """
+
+    prompt: Path
+    gen_tokens: int
+    metrics: str
+
+
+def is_demo(argv: Sequence[str]) -> bool:
+    """Whether the program is ``llm_demo``; without any it is taken for ``llm_bench``."""
+    words = _from_program(argv)
+    return bool(words) and Path(words[0]).name.startswith(LLM_DEMO.name)
+
+
+def bench_line(argv: Sequence[str]) -> BenchLine:
+    """What a command line of ``llm_bench`` asks for."""
+    options = _options(_from_program(argv))
+    lengths = _integers(options.get("prompts", ["512"]))
+    prompts = [length for length in lengths if length]  # the program skips 0
+    gens = [length for length in _integers(options.get("gens", ["128"])) if length]
+    backend = options.get("backend", ["cpu"])[0]
+    return BenchLine(
+        configs=tuple(options.get("config", [])),
+        backend=backend if backend in ("metal", "opencl") else "cpu",
+        threads=_first(_integers(options.get("threads", [])), 4),
+        prompt_tokens=_first(prompts, None),
+        gen_tokens=_first(gens, 0),
+        repeat=_first(_integers(options.get("repeat", ["5"])), None),
+        labels=_labels(options, prompts, gens),
+        table=options["table"][-1] if "table" in options else None,
+    )
+
+
+def demo_line(argv: Sequence[str]) -> DemoLine:
+    """What a command line of ``llm_demo`` asks for: config, prompt, token budget, options."""
+    words = _from_program(argv)
+    prompt = words[2] if len(words) > 2 else "unnamed"
+    budget = _first(_integers(words[3:4]), 0)
+    return DemoLine(Path(prompt), budget, _metrics(words[3:]))
+
+
+def _from_program(argv: Sequence[str]) -> Sequence[str]:
+    """The words from the program on: ``taskset -c 0,1`` and the like have options that look like
+    the program's.
+    """
+    for at, word in enumerate(argv):
+        if Path(word).name.startswith(PROGRAMS):
+            return argv[at:]
+    return argv
+
+
+def _labels(
+    options: dict[str, list[str]], prompts: Sequence[int], gens: Sequence[int]
+) -> tuple[str, ...]:
+    """One label per row of the table with prefill and decode; other tables have other rows."""
+    if options.get("demo", ["false"])[-1] != "true":
+        return ()
+    copies = prod(len(options.get(name, [""])) for name in VARIANTS)
+    return tuple(f"p{p}_g{g}" for p, g in product(prompts, gens)) * copies
+
+
+def _options(argv: Sequence[str]) -> dict[str, list[str]]:
+    """The values of the options that are known here; the program adds up lists that are given
+    twice.
+    """
+    values: dict[str, list[str]] = {}
+    for word, value in pairwise(argv):
+        spelling = word.replace("_", "-") if word.startswith("--") else word
+        name = OPTIONS.get(spelling)
+        if name is None:
+            continue
+        parts = value.split(",")
+        if name in ("demo", "table"):
+            parts = parts[:1]
+        values.setdefault(name, []).extend(parts)
+    return values
+
+
+def _metrics(words: Iterable[str]) -> str:
+    """The value of ``--metrics-jsonl``, with a blank or an equals sign; the last one counts."""
+    separate: list[str] = []
+    for word in words:
+        separate += word.split("=", 1) if word.startswith("--") else [word]
+    named = [value for word, value in pairwise(separate) if word == "--metrics-jsonl"]
+    return named[-1] if named else ""
+
+
+def _integers(words: Iterable[str]) -> list[int]:
+    return [int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 10]
+
+
+def _first(numbers: Sequence[int], default: T) -> int | T:
+    return numbers[0] if numbers else default
