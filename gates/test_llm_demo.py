@@ -40,14 +40,26 @@ def test_launches(demo: Run, gate: Gate) -> None:
     """Every prompt must have been run to the end and reported; a crashed one is not left out of an
     average.
     """
-    gate.holds("launches", demo.problems, source=demo.source, evidence=launches_evidence([demo]))
+    gate.holds(
+        "launches",
+        demo.problems,
+        source=demo.source,
+        cause=demo.cause_of(),
+        evidence=launches_evidence([demo]),
+    )
 
 
 def test_settings(demo: Run, gate: Gate) -> None:
     """Every prompt must have been run as asked: config, prompt file, blocks, workers, decode
     cache.
     """
-    gate.holds("settings", demo.problems, source=demo.source, evidence=settings_evidence(demo))
+    gate.holds(
+        "settings",
+        demo.problems,
+        source=demo.source,
+        cause=demo.cause_of(),
+        evidence=settings_evidence(demo),
+    )
 
 
 def test_eviction_active(demo: Run, gate: Gate) -> None:
@@ -87,7 +99,8 @@ def test_greedy_agreement(demo: Run, demo_baseline: Run, gate: Gate) -> None:
     found = answers(
         [(beside[record.label], record) for record in demo.launches if record.label in beside]
     )
-    measured = agreement(found, "; ".join((*demo.problems, *demo_baseline.problems)))
+    problems = "; ".join((*demo.problems, *demo_baseline.problems))
+    measured = agreement(found, problems, demo.cause_of() or demo_baseline.cause_of())
     gate.at_least(measured, "MIN_GREEDY_AGREEMENT", evidence=text_evidence(found))
 
 

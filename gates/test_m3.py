@@ -22,5 +22,7 @@ def test_every_launch_usable(joint: str, joint_runs: Sequence[Run], gate: Gate) 
     problems = [problem for run in joint_runs for problem in run.problems]
     if not joint_runs:
         problems = [f"no {joint} case"]
-    source = next((run.source for run in joint_runs if run.problems), None)
-    gate.holds("launches", problems, source=source, evidence=launches_evidence(joint_runs))
+    broken = [run for run in joint_runs if run.problems]
+    source, cause = (broken[0].source, broken[0].cause_of()) if broken else (None, "")
+    evidence = launches_evidence(joint_runs)
+    gate.holds("launches", problems, source=source, cause=cause, evidence=evidence)

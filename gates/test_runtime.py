@@ -78,7 +78,13 @@ def test_block_spans(run: Run, gate: Gate) -> None:
     other blocks is not that of the settings under test. Where a setting of 0 leaves the length to
     the engine, the engine's own rule is expected.
     """
-    gate.holds("block_spans", run.problems, source=run.source, evidence=spans_evidence(run))
+    gate.holds(
+        "block_spans",
+        run.problems,
+        source=run.source,
+        cause=run.cause_of(),
+        evidence=spans_evidence(run),
+    )
 
 
 def test_decode_drop(decode_study: PairedStudy | Comparison, gate: Gate) -> None:
@@ -109,7 +115,7 @@ def test_settings(run: Run, gate: Gate) -> None:
     cache, repeats.
     """
     evidence = [*settings_evidence(run), *launches_evidence([run])]
-    gate.holds("settings", run.problems, source=run.source, evidence=evidence)
+    gate.holds("settings", run.problems, source=run.source, cause=run.cause_of(), evidence=evidence)
 
 
 def test_decompression_budget(run: Run, gate: Gate) -> None:
@@ -170,4 +176,5 @@ def test_metric_columns(run: Run, gate: Gate) -> None:
     limit.
     """
     gate.needs("STRICT_RUNTIME_METRIC_COLUMNS")
-    gate.holds("columns", run.missing_columns(COLUMNS), source=run.source)
+    missing, cause = run.missing_columns(COLUMNS), run.cause_of(*COLUMNS)
+    gate.holds("columns", missing, source=run.source, cause=cause)

@@ -4,11 +4,12 @@ here.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pytest_h2o.metrics import number, quantity
 
@@ -18,20 +19,36 @@ STANDINGS: tuple[Standing, ...] = get_args(Standing)
 Operator = Literal[">=", "<=", ">"]
 
 
+# The property that holds what is no plain value, as JSON text.
+DATA = "h2o_data"
+NUMBERS = ("value", "target", "margin")
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """What one row showed, in words, and the number itself where it is one."""
+
+    label: str
+    text: str
+    value: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What was read for one metric: the value that counts and every row it was chosen from.
 
     ``missing`` says why there is no value; a measurement with a reason in ``missing`` never passes.
-    ``limits`` says what keeps the value from being better, where that is known.
+    ``cause`` is the root of that, which others share. ``limits`` says what keeps the value from
+    being better, where that is known.
     """
 
     metric: str
     value: float | None
     unit: str = ""
     source: Path | None = None
-    rows: tuple[tuple[str, str], ...] = ()
+    rows: tuple[ShownRow, ...] = ()
     missing: str = ""
+    cause: str = ""
     limits: str = ""
 
 
@@ -52,9 +69,46 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interval:
+    """The confidence interval of a value, in its unit; None where nothing bounds it."""
+
+    low: float | None
+    high: float | None
+    level: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedPair:
+    """Decode speeds in tokens/s on the same work; costs are times per token in yardsticks.
+
+    ``replicate`` is that of the candidate's launch, None where it is not known.
+    """
+
+    label: str
+    replicate: int | None
+    baseline: float
+    candidate: float
+    baseline_cost: float | None = None
+    candidate_cost: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSpeed:
+    """The decode speed that a value was held against, in tokens/s, and from how many samples."""
+
+    value: float
+    source: str
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The outcome of one gate for one case, with everything a reader needs to trust or contest
     it.
+
+    ``cause`` is the root of a failure, in words that all failures of this root share; empty where
+    a value missed its target. ``claims`` are what ``evidence``, ``not_evidenced`` and ``warning``
+    say in words.
     """
 
     gate: str = ""
@@ -69,34 +123,76 @@ class Verdict:
     source: str = ""
     knob: str = ""
     reason: str = ""
+    cause: str = ""
     standing: str = ""
     evidence: str = ""
     not_evidenced: str = ""
     warning: str = ""
     suites: str = ""
     rerun: str = ""
-    rows: tuple[tuple[str, str], ...] = field(default=())
+    interval: Interval | None = None
+    baseline: BaselineSpeed | None = None
+    rows: tuple[ShownRow, ...] = ()
+    pairs: tuple[SpeedPair, ...] = ()
+    claims: tuple[Evidence, ...] = ()
+
+    @property
+    def suite_names(self) -> list[str]:
+        """The suites that the gate is in."""
+        return [name for name in self.suites.split(",") if name]
 
     def properties(self) -> list[tuple[str, str | float]]:
-        """The verdict as JUnit properties: plain builtins, absent values left out, rows joined into
-        one text.
+        """The verdict as JUnit properties: plain builtins, absent values left out.
+
+        What is nested is JSON text in the property ``h2o_data``; ``rows`` repeats the rows for
+        people, and is not read back.
         """
-        values = {k: v for k, v in asdict(self).items() if k != "rows" and v not in (None, "")}
+        given = {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
+        nested = {name: given.pop(name) for name in (*PARTS, *LISTS) if name in given}
         if self.rows:
-            values["rows"] = "; ".join(f"{label}: {text}" for label, text in self.rows)
-        return list(values.items())
+            given["rows"] = "; ".join(f"{row.label}: {row.text}" for row in self.rows)
+        if nested:
+            given[DATA] = json.dumps(nested)
+        return list(given.items())
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, object]) -> Verdict:
-        """Rebuild a verdict from a test report's properties."""
-        known = {f.name for f in fields(cls)} - {"rows"}
-        values = {name: value for name, value in properties.items() if name in known}
-        rows = tuple(
-            tuple(part.partition(": ")[::2])
-            for part in str(properties.get("rows", "")).split("; ")
-            if part
-        )
-        return cls(**values, rows=rows)  # type: ignore[arg-type]
+        """Rebuild a verdict from a test report's properties, whose numbers may be texts.
+
+        Raises ValueError or TypeError if they are of no verdict.
+        """
+        nested = {*PARTS, *LISTS}
+        known = {each.name for each in fields(cls)} - nested
+        values: dict[str, Any] = {
+            name: value for name, value in properties.items() if name in known
+        }
+        for name in NUMBERS:
+            if values.get(name) is not None:
+                values[name] = float(values[name])
+        return cls(**values, **_parts(json.loads(str(properties.get(DATA, "{}")))))
+
+
+PARTS: Mapping[str, type[Interval | BaselineSpeed]] = {
+    "interval": Interval,
+    "baseline": BaselineSpeed,
+}
+LISTS: Mapping[str, type[ShownRow | SpeedPair | Evidence]] = {
+    "rows": ShownRow,
+    "pairs": SpeedPair,
+    "claims": Evidence,
+}
+
+
+def _parts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is nested in a verdict, from plain JSON values."""
+    parts: dict[str, Any] = {}
+    for name, part in PARTS.items():
+        if name in data:
+            parts[name] = part(**data[name])
+    for name, item in LISTS.items():
+        if name in data:
+            parts[name] = tuple(item(**values) for values in data[name])
+    return parts
 
 
 def compare(measured: Measured, operator: Operator, target: float) -> Verdict:
@@ -113,20 +209,22 @@ def compare(measured: Measured, operator: Operator, target: float) -> Verdict:
         rows=measured.rows,
     )
     if measured.missing or value is None or not math.isfinite(value):
-        return replace(
-            verdict,
-            reason=measured.missing or f"{measured.metric} is {value}, not a number to compare",
-        )
+        reason = measured.missing or f"{measured.metric} is {value}, not a number to compare"
+        return replace(verdict, reason=reason, cause=measured.cause or root_of([reason]))
     margin = margin_of(value, operator, target)
     if margin > 0 or (margin == 0 and operator != ">"):
         return replace(verdict, outcome="pass", margin=margin)
-    missed = (
-        f"{number(value, measured.unit, 6)} is not {operator} {quantity(target, measured.unit, 6)}"
-    )
-    reason = f"{measured.metric} {missed}"
-    return replace(
-        verdict, margin=margin, reason=f"{reason}: {measured.limits}" if measured.limits else reason
-    )
+    required = f"{operator} {quantity(target, measured.unit, 6)}"
+    reason = f"{measured.metric} {number(value, measured.unit, 6)} is not {required}"
+    if measured.limits:
+        reason = f"{reason}: {measured.limits}"
+    return replace(verdict, margin=margin, reason=reason)
+
+
+def root_of(reasons: Sequence[str]) -> str:
+    """The cause of a failure of which only the reasons are known: the first line of the first."""
+    lines = reasons[0].splitlines() if reasons else []
+    return lines[0] if lines else ""
 
 
 def margin_of(value: float, operator: Operator, target: float) -> float:
@@ -135,7 +233,8 @@ def margin_of(value: float, operator: Operator, target: float) -> float:
     """
     if math.isclose(value, target, rel_tol=1e-12):
         return 0.0
-    return float(f"{target - value if operator == '<=' else value - target:.9g}")
+    margin = target - value if operator == "<=" else value - target
+    return float(f"{margin:.9g}")
 
 
 def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = False) -> Verdict:
@@ -144,35 +243,37 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
 
     The verdict's ``standing`` is the worst of all claims.
     """
-    if (
-        verdict.target is not None and verdict.value is None
-    ):  # where nothing was measured nothing is claimed
+    if verdict.target is not None and verdict.value is None:
+        # Where nothing was measured nothing is claimed.
         evidence = [item for item in evidence if item.standing != "not evidenced"]
     if not evidence:
         return verdict
-    said = {
-        standing: [item for item in evidence if item.standing == standing] for standing in STANDINGS
-    }
+    said: dict[Standing, list[Evidence]] = {standing: [] for standing in STANDINGS}
+    for item in evidence:
+        said[item.standing].append(item)
+    supports = [item.text for item in said["supported"]]
+    unknown = [f"{item.claim} ({item.text})" for item in said["not evidenced"]]
+    doubts = [f"{item.text} (casts doubt on: {item.claim})" for item in said["doubtful"]]
     against = [f"{item.text} (contradicts: {item.claim})" for item in said["contradicted"]]
     if require:
-        against += [
-            f"claimed, not evidenced: {item.claim} ({item.text})" for item in said["not evidenced"]
-        ]
+        against += [f"claimed, not evidenced: {text}" for text in unknown]
     verdict = replace(
         verdict,
         standing=max((item.standing for item in evidence), key=STANDINGS.index),
-        evidence="; ".join(
-            [*filter(None, [verdict.evidence]), *(item.text for item in said["supported"])]
-        ),
-        not_evidenced="; ".join(f"{item.claim} ({item.text})" for item in said["not evidenced"]),
-        warning="; ".join(
-            f"{item.text} (casts doubt on: {item.claim})" for item in said["doubtful"]
-        ),
+        evidence=_joined([verdict.evidence, *supports]),
+        not_evidenced=_joined(unknown),
+        warning=_joined(doubts),
+        claims=tuple(evidence),
     )
     if not against:
         return verdict
     return replace(
         verdict,
         outcome="fail",
-        reason="; ".join([*against, *([verdict.reason] if verdict.reason else [])]),
+        reason=_joined([*against, verdict.reason]),
+        cause=verdict.cause or root_of(against),
     )
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "; ".join(text for text in texts if text)

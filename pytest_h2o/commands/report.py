@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from pytest_h2o.commands import fail, table
-
-if TYPE_CHECKING:
-    from pytest_h2o.verdict import Verdict
 
 EXAMPLES = """examples:
   pytest-h2o report h2o-runs/2026-01-31_12-00-00-4711
 """
-SIZE_LIMIT = 64 * 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table of gates and the outcome; 1 if there is no readable summary, whatever the
     outcome was.
     """
+    from pytest_h2o.report.models import read_summary  # noqa: PLC0415
     from pytest_h2o.report.text import clean, headline, summary_rows  # noqa: PLC0415
 
     path = arguments.run_dir / "summary.json" if arguments.run_dir.is_dir() else arguments.run_dir
@@ -38,47 +32,15 @@ def run(arguments: argparse.Namespace) -> int:
         return fail(f"{arguments.run_dir}: nothing was judged before the run ended; {steps}")
     try:
         document = read_summary(path)
-        title, verdicts = clean(document["title"]), [verdict_of(gate) for gate in document["gates"]]
-        suite, left = clean(document.get("suite", "")), len(document.get("not_judged", ()))
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        reason = (
-            error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         return fail(
             f"{path}: no summary of a run ({reason}); give the directory that the run named at "
             f"its end"
         )
-    print(title)
-    print(table(summary_rows(verdicts)))
-    print(headline(verdicts, accepted=document["overall_pass"], suite=suite, left=left))
+    print(clean(document.title))
+    print(table(summary_rows(document.gates)))
+    left = len(document.not_judged)
+    accepted, suite = document.overall_pass, clean(document.suite)
+    print(headline(document.gates, accepted=accepted, suite=suite, left=left))
     return 0
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``; raises OSError or ValueError."""
-    with path.open("rb") as file:
-        document = json.loads(file.read(SIZE_LIMIT))
-    if not isinstance(document, dict) or not isinstance(document.get("overall_pass"), bool):
-        raise ValueError("it does not say whether the run passed")
-    if not isinstance(document.get("gates"), list):
-        raise ValueError("it lists no gates")
-    return document
-
-
-def verdict_of(gate: object) -> Verdict:
-    """A verdict from its JSON object; raises ValueError, TypeError or OverflowError if it is
-    none.
-    """
-    from pytest_h2o.report.text import WORDS  # noqa: PLC0415
-    from pytest_h2o.verdict import Verdict  # noqa: PLC0415
-
-    if not isinstance(gate, dict) or gate.get("outcome") not in WORDS:
-        raise ValueError("a gate without outcome")
-    numbers = {
-        name: None if gate.get(name) is None else float(gate[name])
-        for name in ("value", "target", "margin")
-    }
-    texts = {field.name for field in fields(Verdict)} - {"outcome", "rows", *numbers}
-    return Verdict.from_properties(
-        {"outcome": gate["outcome"], **numbers, **{name: str(gate.get(name, "")) for name in texts}}
-    )

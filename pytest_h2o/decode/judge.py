@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from pytest_h2o.decode.study import ALPHA, LOOKS, Study
-from pytest_h2o.verdict import Verdict, margin_of
+from pytest_h2o.verdict import Interval, Verdict, margin_of
+
+LEVEL = 1 - 2 * ALPHA
 
 
 def judge_study(
@@ -14,10 +18,15 @@ def judge_study(
     ``plain`` is the study of the bare speeds where ``study`` is about speeds against a yardstick,
     ``seed`` that of the launch order.
     """
-    pairs = f"{study.pairs} pairs" + ("" if seed is None else f", seed {seed}")
-    shown = f"{_interval(study)} ({pairs})"
+    pairs = f"{study.pairs} pairs"
+    if seed is not None:
+        pairs += f", seed {seed}"
+    shown = f"{_in_words(study)} ({pairs})"
     if plain:
-        shown = f"against the yardstick: {shown}; bare speeds: {_interval(plain)}"
+        shown = f"against the yardstick: {shown}; bare speeds: {_in_words(plain)}"
+    reason = ""
+    if study.decision != "pass":
+        reason = f"{shown}: {_why_no_pass(study, target, plain)}"
     return Verdict(
         metric="decode_drop",
         outcome=study.decision,
@@ -26,16 +35,25 @@ def judge_study(
         operator="<=",
         margin=margin_of(study.drop, "<=", target),
         unit="share",
-        reason="" if study.decision == "pass" else f"{shown}: {_why_no_pass(study, target, plain)}",
+        reason=reason,
         evidence=shown,
+        interval=interval_of(study),
     )
 
 
-def _interval(study: Study) -> str:
-    return (
-        f"drop {study.drop:+.1%}, {1 - 2 * ALPHA:.0%} interval {study.drop_low:+.1%} to "
-        f"{study.drop_high:+.1%}"
+def interval_of(study: Study) -> Interval:
+    """Where the drop lies; too few pairs give it no bounds (a drop of all the speed is none)."""
+    bounded = math.isfinite(study.drop_low)
+    return Interval(
+        low=study.drop_low if bounded else None,
+        high=study.drop_high if bounded else None,
+        level=LEVEL,
     )
+
+
+def _in_words(study: Study) -> str:
+    bounds = f"{study.drop_low:+.1%} to {study.drop_high:+.1%}"
+    return f"drop {study.drop:+.1%}, {LEVEL:.0%} interval {bounds}"
 
 
 def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:

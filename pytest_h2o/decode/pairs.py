@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 
 from pytest_h2o.decode.study import Study, holm, judge, judge_parts
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import Run, read_run
+from pytest_h2o.runs.results import Run, launch_cause, read_run
+from pytest_h2o.verdict import BaselineSpeed, SpeedPair
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ class Pair:
             return None
         return math.log(self.baseline_cost) - math.log(self.candidate_cost)
 
+    @property
+    def shown(self) -> SpeedPair:
+        """What a verdict keeps of it."""
+        return SpeedPair(
+            label=self.label,
+            replicate=self.records[1].spec.replicate if self.records else None,
+            baseline=self.baseline,
+            candidate=self.candidate,
+            baseline_cost=self.baseline_cost,
+            candidate_cost=self.candidate_cost,
+        )
+
     def __str__(self) -> str:
         speeds = f"{self.baseline:.2f} -> {self.candidate:.2f} tok/s"
         if self.baseline_cost is None or self.candidate_cost is None:
@@ -54,7 +68,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairedStudy:
-    """The pairs of one case and what they decide; ``problems`` says why there is no decision.
+    """The pairs of one case and what they decide; ``problems`` says why there is no decision,
+    ``cause`` what is at the root of it.
 
     ``plain`` is what the bare speeds say where ``study`` is about speeds against the yardstick.
     """
@@ -65,11 +80,20 @@ class PairedStudy:
     source: Path | None
     plain: Study | None = None
     seed: int | None = None
+    cause: str = ""
 
     @property
     def records(self) -> list[tuple[LaunchRecord, LaunchRecord]]:
         """The launches of each pair, baseline first, where they are known."""
         return [pair.records for pair in self.pairs if pair.records]
+
+    @property
+    def baseline(self) -> BaselineSpeed | None:
+        """The median speed of the baseline's launches."""
+        if not self.pairs:
+            return None
+        speed = median(pair.baseline for pair in self.pairs)
+        return BaselineSpeed(value=speed, source="paired", samples=len(self.pairs))
 
 
 @dataclass
@@ -84,6 +108,7 @@ class OpenStudy:
     plain: Study | None = None
     problems: list[str] = field(default_factory=list)
     source: Path | None = None
+    cause: str = ""
 
     @property
     def open(self) -> bool:
@@ -105,12 +130,18 @@ class OpenStudy:
             self.pairs.append(pair)
         else:
             self.problems, self.source = problems, candidate.directory
+            self.cause = launch_cause(baseline) or launch_cause(candidate)
 
     def end(self, seed: int) -> PairedStudy:
         """The study as it is."""
-        study = None if self.problems else self.study
         return PairedStudy(
-            tuple(self.pairs), study, tuple(self.problems), self.source, self.plain, seed
+            pairs=tuple(self.pairs),
+            study=None if self.problems else self.study,
+            problems=tuple(self.problems),
+            source=self.source,
+            plain=self.plain,
+            seed=seed,
+            cause=self.cause,
         )
 
 
@@ -163,35 +194,45 @@ def _judge(differences: Sequence[float], labels: Sequence[str], target: float) -
 def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | None, list[str]]:
     """The decode speeds of a pair of launches, or why they cannot be compared."""
     runs = [read_run(record.spec.name, [record]) for record in (baseline, candidate)]
-    metrics = [
-        "decode_tps",
-        *(["decode_cost"] if all(run.samples("decode_cost") for run in runs) else []),
-    ]
-    found = [(run.case, run.lowest(metric)) for metric in metrics for run in runs]
-    problems = [
-        measured.missing or f"{case}: {measured.metric} is {measured.value} {measured.unit}"
-        for case, measured in found
-        if measured.missing or not measured.value or measured.value <= 0
-    ]
-    if problems:
+    speeds, problems = _of_both(runs, "decode_tps")
+    costs: list[float | None] = [None, None]
+    if all(run.samples("decode_cost") for run in runs):
+        costs, more = _of_both(runs, "decode_cost")
+        problems += more
+    before, after = speeds
+    if problems or before is None or after is None:
         return None, problems
-    before, after, *costs = [measured.value for _, measured in found if measured.value]
-    cost_before, cost_after = costs or (None, None)
-    return Pair(
-        candidate.spec.label, before, after, cost_before, cost_after, (baseline, candidate)
-    ), []
+    cost_before, cost_after = costs
+    records = (baseline, candidate)
+    return Pair(candidate.spec.label, before, after, cost_before, cost_after, records), []
+
+
+def _of_both(runs: Sequence[Run], metric: str) -> tuple[list[float | None], list[str]]:
+    """The value of a metric in each run, and why some of them are nothing to divide by."""
+    values: list[float | None] = []
+    problems: list[str] = []
+    for run in runs:
+        measured = run.lowest(metric)
+        values.append(measured.value)
+        if measured.missing:
+            problems.append(measured.missing)
+        elif not measured.value or measured.value <= 0:
+            problems.append(f"{run.case}: {metric} is {measured.value} {measured.unit}")
+    return values, problems
 
 
 def row_problems(baseline: Run, candidate: Run) -> list[str]:
     """Why not every row of the candidate can be compared with the baseline's; empty if they can."""
-    if not (baseline.problems or candidate.problems) and (alone := unmatched(baseline, candidate)):
-        return [alone]
-    sides = {"": candidate, "baseline: ": baseline}
-    return [
-        text if run.problems else side + text
-        for side, run in sides.items()
-        if (text := _no_speed(run))
-    ]
+    if not baseline.problems and not candidate.problems:
+        alone = unmatched(baseline, candidate)
+        if alone:
+            return [alone]
+    problems = []
+    for side, run in (("", candidate), ("baseline: ", baseline)):
+        text = _no_speed(run)
+        if text:
+            problems.append(text if run.problems else side + text)
+    return problems
 
 
 def unmatched(baseline: Run, candidate: Run) -> str:
@@ -218,5 +259,8 @@ def row_pairs(baseline: Run, candidate: Run) -> Iterator[Pair]:
 
 def _no_speed(run: Run) -> str:
     """Why not every row has a decode speed to divide by, or nothing."""
-    still = ", ".join(row.label for row, sample in run.samples("decode_tps") if sample.mean <= 0)
-    return run.missing("decode_tps") or (f"decode_tps is not above 0 in {still}" if still else "")
+    missing = run.missing("decode_tps")
+    still = [row.label for row, sample in run.samples("decode_tps") if sample.mean <= 0]
+    if still and not missing:
+        return f"decode_tps is not above 0 in {', '.join(still)}"
+    return missing

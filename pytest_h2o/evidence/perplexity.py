@@ -9,9 +9,9 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import located
+from pytest_h2o.runs.results import launch_cause, located
 from pytest_h2o.runtimes.base import QUALITY_FILE
-from pytest_h2o.verdict import Evidence, Measured
+from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 WORTH = "what H2O keeps is worth more than what is recent"
 EVICTED = "H2O held as little as it was asked to, and no more than the window"
@@ -100,8 +100,9 @@ def perplexity_increase(record: LaunchRecord) -> Measured:
         value=None if missing else rows["h2o"].perplexity / max(rows["full"].perplexity, 1e-9) - 1,
         unit="share",
         source=record.directory / QUALITY_FILE,
-        rows=tuple((policy, row.shown) for policy, row in rows.items()),
+        rows=tuple(ShownRow(policy, row.shown, row.perplexity) for policy, row in rows.items()),
         missing=missing,
+        cause=launch_cause(record) if record.status != "ok" else "",
     )
 
 

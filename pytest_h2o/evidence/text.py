@@ -15,7 +15,7 @@ from pytest_h2o.evidence.look import settle
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes import find_program
-from pytest_h2o.verdict import Evidence, Measured
+from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 SOUND = "the output is still text"
 NEEDS = {SOUND: "at least 400 characters that llm_demo wrote on either side"}
@@ -72,14 +72,20 @@ def _prompt(record: LaunchRecord) -> str:
         return ""
 
 
-def agreement(found: Sequence[Answer], missing: str = "") -> Measured:
-    """How far candidate and baseline write the same, mean over the prompts."""
+def agreement(found: Sequence[Answer], missing: str = "", cause: str = "") -> Measured:
+    """How far candidate and baseline write the same, mean over the prompts; ``missing`` says why
+    that is not to be judged, ``cause`` what is at the root of it.
+    """
     shares = [answer.agreement for answer in found]
     return Measured(
         metric="greedy_agreement",
         value=math.fsum(shares) / len(shares) if shares else None,
         unit="share",
-        rows=tuple((answer.label, f"{answer.agreement:.1%} of the characters") for answer in found),
+        rows=tuple(
+            ShownRow(answer.label, f"{answer.agreement:.1%} of the characters", answer.agreement)
+            for answer in found
+        ),
+        cause=cause,
         missing=missing or ("" if shares else "llm_demo wrote no text that can be compared"),
     )
 

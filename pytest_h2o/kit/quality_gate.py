@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pytest_h2o.kit.models import CaseResult
 from pytest_h2o.plan.knobs import Knobs
-from pytest_h2o.report.judged import Gates, Judged, baseline_of
+from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.text import markdown_text
 from pytest_h2o.runs.results import Run
 
@@ -79,7 +79,7 @@ def view(judged: Judged, name: str) -> CaseView:
     """A case of a session."""
     case = judged.lab.cases[name]
     own, offline = judged.case(name).verdicts, judged.suite("offline").verdicts
-    shared = [verdict for verdict in offline if case.suite in verdict.suites.split(",")]
+    shared = [verdict for verdict in offline if case.suite in verdict.suite_names]
     return CaseView(
         name=name,
         gates=Gates([*own, *shared], judged.tolerated),
@@ -173,12 +173,11 @@ def _limits(case: CaseView) -> Pairs:
 def _decode(case: CaseView, result: CaseResult) -> Pairs:
     """The keys of the decode speed; without a baseline there are none, as in the original."""
     verdict = case.gates.verdict("decode_drop")
-    value, source, samples = baseline_of(verdict)
-    if verdict is None or value is None:
+    if verdict is None or verdict.baseline is None:
         return
-    yield "decode_baseline", value
-    yield "decode_baseline_source", source
-    yield "decode_baseline_samples", samples
+    yield "decode_baseline", verdict.baseline.value
+    yield "decode_baseline_source", verdict.baseline.source
+    yield "decode_baseline_samples", verdict.baseline.samples
     yield "decode_best", result.decode_best
     yield "decode_drop_ratio", result.decode_drop_ratio
     yield "decode_drop_target", verdict.target

@@ -33,7 +33,7 @@ from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import BASELINE
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.suites import SUITE_PARTS
-from pytest_h2o.report.judged import Gates, Judged, baseline_of
+from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.runs.results import Run
 
 JOINT = ("joint_full", "joint_store")
@@ -248,7 +248,7 @@ def _runtime_row(judged: Judged, name: str) -> RuntimeRow:
 
 
 def _suites_in(judged: Judged, suite: str) -> set[str]:
-    return {name for verdict in judged.suite(suite).verdicts for name in verdict.suites.split(",")}
+    return {name for verdict in judged.suite(suite).verdicts for name in verdict.suite_names}
 
 
 def _m3_pack(report: M3Report) -> M3PackRow:
@@ -292,16 +292,17 @@ def _runtime_parts(judged: Judged) -> Iterable[RuntimePart]:
         folder = case_folder(name)
         case = view(judged, name)
         result = case.result(f"{folder}/summary.md").model_dump()
-        value, source, samples = baseline_of(case.gates.verdict("decode_drop"))
+        drop = case.gates.verdict("decode_drop")
+        baseline = drop.baseline if drop else None
         shared = {key: result[key] for key in RuntimePart.model_fields if key in result}
         yield RuntimePart(
             **shared,
             return_code=int(not result["overall_pass"]),
             out_dir=folder,
             baseline_mode=name.removeprefix("runtime_"),
-            decode_baseline=value,
-            decode_baseline_source=source,
-            decode_baseline_samples=samples,
+            decode_baseline=baseline.value if baseline else None,
+            decode_baseline_source=baseline.source if baseline else "",
+            decode_baseline_samples=baseline.samples if baseline else 0,
         )
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from pytest_h2o.decode.baselines import (
     Baseline,
@@ -33,7 +34,7 @@ from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.config import PATH_FIELDS
-from pytest_h2o.verdict import Measured, Verdict
+from pytest_h2o.verdict import BaselineSpeed, Measured, SpeedPair, Verdict
 
 Records = tuple[tuple[LaunchRecord, LaunchRecord], ...]
 
@@ -42,51 +43,89 @@ Records = tuple[tuple[LaunchRecord, LaunchRecord], ...]
 class Comparison:
     """The decode drop of a case; ``detail`` names the baseline, ``records`` has its launch before
     the candidate's.
+
+    ``pairs`` are the rows of the same work on both sides, where the baseline has rows.
     """
 
     measured: Measured
     detail: str = ""
     records: Records = ()
+    baseline: BaselineSpeed | None = None
+    pairs: tuple[SpeedPair, ...] = ()
 
 
 class NotComparable(Exception):
-    """A decode speed is missing; the message says why."""
+    """A decode speed is missing; the message says why, ``cause`` what is at the root of it."""
+
+    def __init__(self, reason: str, cause: str = "") -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 def held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Comparison:
     """The decode speed of a case, or of its prompts in one bucket, held against its baseline."""
-    if lab.baseline_mode(name) == "paired":
+    mode = lab.baseline_mode(name)
+    if mode == "paired":
         return lab.study(name, bucket)
     run = lab.run(name, bucket)
     try:
-        return _compare(lab, run, bucket)
-    except NotComparable as reason:
-        return Comparison(not_measured(str(reason), run.source))
+        if mode == "same_batch":
+            return _beside(lab, run, bucket)
+        return _against_stored(lab, run)
+    except NotComparable as error:
+        return Comparison(not_measured(str(error), run.source, error.cause))
 
 
-def _compare(lab: Lab, run: Run, bucket: str) -> Comparison:
+def _against_stored(lab: Lab, run: Run) -> Comparison:
+    """The case against a number that is given, or kept of earlier sessions."""
     case = lab.cases[run.case]
     knobs = case.knobs(lab.knobs)
-    every = knobs.on("REQUIRE_ALL_ROWS")
     speeds = _speeds(lab, run)
-    records: Records = ()
-    beside = lab.baseline_mode(run.case) == "same_batch"
-    if not beside:
-        baseline = _stored(lab, case, knobs)
-        measured = against(speeds, baseline, all_rows=every)
-    else:
-        other = lab.baseline_run(run.case, bucket)
-        if not other.problems and (alone := unmatched(other, run)):
-            raise NotComparable(alone)
-        found = _speeds(lab, other)
-        before = {label: found[label] for label in speeds}
-        records = tuple(pair.records for pair in row_pairs(other, run) if pair.records)
-        baseline, measured = _same_session(case, knobs, (run, speeds), (other, before))
-        measured = against_rows(speeds, before) if every else measured
-    detail = (
-        "" if measured.missing else "same_batch, row by row" if every and beside else baseline.text
+    baseline = _stored(lab, case, knobs)
+    measured = against(speeds, baseline, all_rows=knobs.on("REQUIRE_ALL_ROWS"))
+    return _comparison(run, measured, baseline.text, baseline.speed)
+
+
+def _beside(lab: Lab, run: Run, bucket: str) -> Comparison:
+    """The case against launches of the same session with H2O off."""
+    case = lab.cases[run.case]
+    knobs = case.knobs(lab.knobs)
+    speeds = _speeds(lab, run)
+    other = lab.baseline_run(run.case, bucket)
+    alone = "" if other.problems else unmatched(other, run)
+    if alone:
+        raise NotComparable(alone)
+    found = _speeds(lab, other)
+    before = {label: found[label] for label in speeds}
+    by_row = against_rows(speeds, before)
+    baseline, best = _same_session(case, knobs, (run, speeds), (other, before))
+    measured = replace(best, rows=by_row.rows)
+    detail, speed = baseline.text, baseline.speed
+    if knobs.on("REQUIRE_ALL_ROWS"):
+        measured, detail, speed = by_row, "same_batch, row by row", _typical(before)
+    found_pairs = list(row_pairs(other, run))
+    return replace(
+        _comparison(run, measured, detail, speed),
+        records=tuple(pair.records for pair in found_pairs if pair.records),
+        pairs=tuple(pair.shown for pair in found_pairs),
     )
-    return Comparison(replace(measured, source=run.source), detail, records)
+
+
+def _comparison(
+    run: Run, measured: Measured, detail: str, baseline: BaselineSpeed | None
+) -> Comparison:
+    """A comparison that names its baseline if there is one to compare with."""
+    measured = replace(measured, source=run.source)
+    if measured.missing:
+        return Comparison(measured)
+    return Comparison(measured, detail, baseline=baseline)
+
+
+def _typical(speeds: Mapping[str, float]) -> BaselineSpeed | None:
+    """The baseline's rows in one number, where each was compared on its own."""
+    if not speeds:
+        return None
+    return BaselineSpeed(value=median(speeds.values()), source="same_batch", samples=len(speeds))
 
 
 def _same_session(
@@ -96,13 +135,12 @@ def _same_session(
     other: tuple[Run, dict[str, float]],
 ) -> tuple[Baseline, Measured]:
     """Bench cases compare their fastest rows, real prompts all their tokens over all their time."""
-    rows = against_rows(candidate[1], other[1]).rows
     if case.work == "lengths":
         baseline = same_batch(other[1].values(), knobs.optional("DECODE_BASELINE"))
-        return baseline, replace(against(candidate[1], baseline), rows=rows)
-    total = [throughput(_tokens(run), speeds) for run, speeds in (candidate, other)]
-    baseline = Baseline(value=total[1], source="same_batch", samples=len(rows))
-    return baseline, replace(against({"all prompts": total[0]}, baseline), rows=rows)
+        return baseline, against(candidate[1], baseline)
+    after, before = (throughput(_tokens(run), speeds) for run, speeds in (candidate, other))
+    baseline = Baseline(value=before, source="same_batch", samples=len(candidate[1]))
+    return baseline, against({"all prompts": after}, baseline)
 
 
 def _stored(lab: Lab, case: Case, knobs: Knobs) -> Baseline:
@@ -138,9 +176,8 @@ def history_entries(
     judged since the case is ``unfinished``, only if the user asks for it.
     """
     entries: dict[tuple[str, ...], Entry] = {}
-    for name in dict.fromkeys(
-        verdict.case for verdict in verdicts if verdict.gate == "decode_drop"
-    ):
+    studied = [verdict.case for verdict in verdicts if verdict.gate == "decode_drop"]
+    for name in dict.fromkeys(studied):
         case = lab.cases.get(name)
         if case is None or case.work != "lengths" or case.launch:
             continue
@@ -167,11 +204,12 @@ def _entry(lab: Lab, name: str, best: float, passed: bool, summary: Path) -> Ent
 
 def history_key(knobs: Knobs) -> str:
     """DECODE_BASELINE_KEY, else one made of the host and the work."""
-    lengths = (",".join(map(str, knobs.integers(name))) for name in ("PROMPTS", "GENS"))
-    work = "{backend}_t{threads}_p{0}_g{1}_rep{repeat}".format(
-        *lengths, backend=knobs["BACKEND"], threads=knobs["THREADS"], repeat=knobs["REPEAT"]
-    )
-    return knobs.text("DECODE_BASELINE_KEY") or f"{platform.node() or 'host'}_{work}"
+    given = knobs.text("DECODE_BASELINE_KEY")
+    if given:
+        return given
+    prompts, gens = (",".join(map(str, knobs.integers(name))) for name in ("PROMPTS", "GENS"))
+    host = f"{platform.node() or 'host'}_{knobs['BACKEND']}_t{knobs['THREADS']}"
+    return f"{host}_p{prompts}_g{gens}_rep{knobs['REPEAT']}"
 
 
 def identity(run: Run) -> dict[str, str]:
@@ -193,12 +231,12 @@ def identity(run: Run) -> dict[str, str]:
 
 def _speeds(lab: Lab, run: Run) -> dict[str, float]:
     """Decode speed by row label; raises :class:`NotComparable`."""
-    if missing := run.missing("decode_tps"):
-        raise NotComparable(missing)
+    missing = run.missing("decode_tps")
+    if missing:
+        raise NotComparable(missing, run.cause_of("decode_tps"))
     speeds = {name: row.samples["decode_tps"].mean for name, row in _rows(run).items()}
-    if lab.cases[run.case].work == "prompts" and (
-        still := [name for name, speed in speeds.items() if speed <= 0]
-    ):
+    still = [name for name, speed in speeds.items() if speed <= 0]
+    if still and lab.cases[run.case].work == "prompts":
         raise NotComparable(f"the decode speed of {', '.join(still)} is not above 0")
     return speeds
 
@@ -207,7 +245,8 @@ def _tokens(run: Run) -> dict[str, int]:
     """Generated tokens by row label; raises :class:`NotComparable`."""
     rows = _rows(run)
     tokens = {name: row.decode_tokens for name, row in rows.items() if row.decode_tokens}
-    if without := [name for name in rows if name not in tokens]:
+    without = [name for name in rows if name not in tokens]
+    if without:
         raise NotComparable(f"no count of generated tokens for {', '.join(without)}")
     return tokens
 
@@ -218,7 +257,8 @@ def _rows(run: Run) -> dict[str, Row]:
     seen: Counter[str] = Counter()
     for row in run.rows:
         seen[row.label] += 1
-        rows[row.label if seen[row.label] == 1 else f"{row.label} #{seen[row.label]}"] = row
+        number = seen[row.label]
+        rows[row.label if number == 1 else f"{row.label} #{number}"] = row
     return rows
 
 

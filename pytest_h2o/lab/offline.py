@@ -18,7 +18,7 @@ from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper
 from pytest_h2o.plan.cases import FULL_EVAL, has_dump
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import located
-from pytest_h2o.verdict import Evidence, Measured
+from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 LOSSLESS = "the blocks decode to what they encode"
 ONLINE_FILES = ("online_sim", "online_grouped", "online")
@@ -93,7 +93,11 @@ class Evaluation:
             value=None if value is None else float(value),
             unit=unit,
             source=self.source,
-            rows=tuple((key, str(self.values[key])) for key in shown if key in self.values),
+            rows=tuple(
+                ShownRow(key, str(self.values[key]), float(self.values[key]))
+                for key in shown
+                if key in self.values
+            ),
             missing=self.missing,
         )
 
@@ -105,7 +109,7 @@ class Evaluation:
             ("evaluated_share", "evaluated_byte_share"), key=lambda name: self.values.get(name, 0.0)
         )
         reasons = tuple(
-            (f"skipped, {reason}", str(n))
+            ShownRow(f"skipped, {reason}", str(n), float(n))
             for reason, n in self.values.get("skip_reasons", {}).items()
         )
         return replace(self.measure(by, "share"), rows=reasons)

@@ -12,7 +12,7 @@ from pytest_h2o.plan.cases import Case, candidate_case, recorded_case
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import Prompt, PromptSelection, bucket_of
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import Run, read_launch
+from pytest_h2o.runs.results import Run, launch_cause, read_launch
 
 
 class RecordingError(ValueError):
@@ -31,7 +31,8 @@ class Recorded:
     def read(self, case: str) -> Run:
         """The launch as a run of its own."""
         rows, problems = read_launch(self.record, self.labels)
-        return Run(case, (self.record,), tuple(rows), tuple(problems))
+        cause = launch_cause(self.record, self.labels)
+        return Run(case, (self.record,), tuple(rows), tuple(problems), cause)
 
 
 @dataclass(frozen=True)
@@ -92,4 +93,6 @@ def _joined(case: str, launches: Sequence[Recorded], directory: Path) -> Run:
     records = chain.from_iterable(run.launches for run in runs)
     rows = chain.from_iterable(run.rows for run in runs)
     problems = chain.from_iterable(run.problems for run in runs)
-    return Run(case, tuple(records), tuple(rows), tuple(problems))
+    causes = [run.cause for run in runs if run.cause]
+    cause = causes[0] if causes else ""
+    return Run(case, tuple(records), tuple(rows), tuple(problems), cause)

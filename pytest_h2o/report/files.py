@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -88,9 +87,7 @@ def summary(  # noqa: PLR0913  the parts of a record
             for name, (value, source) in given.items()
         },
         overridden=json.loads(json.dumps(overridden)),
-        gates=[
-            GateVerdict(nodeid=nodeid, **asdict(verdict)) for nodeid, verdict in verdicts.items()
-        ],
+        gates=[GateVerdict.of(nodeid, verdict) for nodeid, verdict in verdicts.items()],
     )
 
 

@@ -4,17 +4,12 @@ it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.runs.results import Run
 from pytest_h2o.verdict import Verdict
-
-_STORED = re.compile(r"([0-9.e+-]+) tok/s \((\w+), ([0-9]+) sample")
-_PAIR = re.compile(r"([0-9.e+-]+) -> [0-9.e+-]+ tok/s")
 
 
 @dataclass(frozen=True)
@@ -28,9 +23,11 @@ class Gates:
 
     def passed(self, *gates: str) -> bool | None:
         """Whether all of ``gates`` passed or are turned off; None if none was judged."""
-        outcomes = [verdict.outcome for verdict in self.verdicts if verdict.gate in gates]
-        good = {"pass", "skipped", *(["inconclusive"] if self.tolerated else [])}
-        return all(outcome in good for outcome in outcomes) if outcomes else None
+        outcomes = {verdict.outcome for verdict in self.verdicts if verdict.gate in gates}
+        good = {"pass", "skipped"}
+        if self.tolerated:
+            good.add("inconclusive")
+        return outcomes <= good if outcomes else None
 
     @property
     def all_passed(self) -> bool:
@@ -70,23 +67,20 @@ class Judged:
     def suite(self, name: str) -> Gates:
         """The verdicts of a suite."""
         return self._gates(
-            verdict for verdict in self.verdicts.values() if name in verdict.suites.split(",")
+            verdict for verdict in self.verdicts.values() if name in verdict.suite_names
         )
 
     def not_judged(self, suite: str = "") -> list[str]:
         """The gates that were collected and have no verdict: those of a suite, or all."""
-        wanted = (
-            nodeid
-            for nodeid, (_, suites) in self.collected.items()
-            if suite in ("", *suites.split(","))
-        )
-        return [nodeid for nodeid in wanted if nodeid not in self.verdicts]
+        left = [nodeid for nodeid in self.collected if nodeid not in self.verdicts]
+        return [nodeid for nodeid in left if not suite or suite in self._suites_of(nodeid)]
 
     def not_judged_of(self, case: str, suite: str) -> list[str]:
         """The gates of a case that have no verdict: its own, and the offline ones of its suite."""
-        found = ((nodeid, *self.collected[nodeid]) for nodeid in self.not_judged(suite))
         return [
-            nodeid for nodeid, of, suites in found if of == case or "offline" in suites.split(",")
+            nodeid
+            for nodeid in self.not_judged(suite)
+            if self.collected[nodeid][0] == case or "offline" in self._suites_of(nodeid)
         ]
 
     @property
@@ -124,18 +118,8 @@ class Judged:
         """The launches of a case."""
         return self.lab.run(case)
 
+    def _suites_of(self, nodeid: str) -> list[str]:
+        return self.collected[nodeid][1].split(",")
+
     def _gates(self, verdicts: Iterable[Verdict]) -> Gates:
         return Gates(list(verdicts), self.tolerated)
-
-
-def baseline_of(verdict: Verdict | None) -> tuple[float | None, str, int]:
-    """The decode baseline that a verdict was held against, in tokens/s, its source, and from how
-    many samples.
-    """
-    if verdict is None:
-        return None, "", 0
-    if stored := _STORED.search(verdict.evidence):
-        return float(stored[1]), stored[2], int(stored[3])
-    speeds = [float(pair[1]) for _, text in verdict.rows if (pair := _PAIR.search(text))]
-    source = "same_batch" if verdict.evidence.startswith("same_batch") else "paired"
-    return (median(speeds), source, len(speeds)) if speeds else (None, "", 0)

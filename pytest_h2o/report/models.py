@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, StrictBool, ValidationError
 
 from pytest_h2o.plan.presets import Preset
 from pytest_h2o.verdict import Verdict
@@ -36,6 +36,12 @@ class GateVerdict(Verdict):
 
     nodeid: str
 
+    @classmethod
+    def of(cls, nodeid: str, verdict: Verdict) -> GateVerdict:
+        """The verdict of a test."""
+        values = {each.name: getattr(verdict, each.name) for each in fields(Verdict)}
+        return cls(nodeid=nodeid, **values)
+
 
 class Summary(Document):
     """``summary.json``: the record of a session; ``overridden`` is what launches replaced in the
@@ -47,7 +53,7 @@ class Summary(Document):
     ``overall_pass`` is about all gates that were collected.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     title: str
     runtime: str
     inputs: dict[str, str]
@@ -56,7 +62,7 @@ class Summary(Document):
     run_directory: str
     written_utc: str
     suite: str
-    overall_pass: bool
+    overall_pass: StrictBool
     not_judged: list[str]
     outcomes: dict[str, int]
     knobs: dict[str, KnobInForce]
@@ -65,18 +71,80 @@ class Summary(Document):
 
     def properties(self) -> dict[str, str]:
         """What was tested, as properties of a JUnit test suite; the gates have their own."""
-        names = ("runtime", "kit", "version", "run_directory")
-        knobs = {f"h2o.knob.{name}": knob.value for name, knob in self.knobs.items()}
-        texts = {
-            name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in knobs.items()
+        named = {
+            "runtime": self.runtime,
+            "kit": self.kit,
+            "version": self.version,
+            "run_directory": self.run_directory,
         }
-        return {
-            "h2o.tested": self.title,
-            **{f"h2o.{name}": text for name in names if (text := getattr(self, name))},
-            **{f"h2o.input.{name}": digest for name, digest in self.inputs.items()},
-            **texts,
-        }
+        found = {"h2o.tested": self.title}
+        found |= {f"h2o.{name}": text for name, text in named.items() if text}
+        found |= {f"h2o.input.{name}": digest for name, digest in self.inputs.items()}
+        for name, knob in self.knobs.items():
+            is_text = isinstance(knob.value, str)
+            found[f"h2o.knob.{name}"] = str(knob.value) if is_text else json.dumps(knob.value)
+        return found
+
+
+VERSION = 2
+# What summaries of version 1 got only later, and what they hold without it.
+ADDED: dict[str, object] = {
+    "runtime": "",
+    "inputs": {},
+    "kit": "",
+    "version": "",
+    "run_directory": "",
+    "written_utc": "",
+    "suite": "",
+    "not_judged": [],
+    "outcomes": {},
+    "knobs": {},
+    "overridden": {},
+}
+SIZE_LIMIT = 64 * 2**20
+
+
+def read_summary(path: Path) -> Summary:
+    """The record of a session that this version or an earlier one wrote.
+
+    Raises OSError, or ValueError saying what is wrong with the file.
+    """
+    with path.open("rb") as file:
+        text = file.read(SIZE_LIMIT + 1)
+    if len(text) > SIZE_LIMIT:
+        raise ValueError(f"larger than {SIZE_LIMIT // 2**20} MiB")
+    try:
+        content = json.loads(text)
+        version = content.get("schema_version", 1) if isinstance(content, dict) else VERSION
+        if version == 1:
+            content = _from_version_1(content)
+        elif version != VERSION:
+            raise ValueError(f"schema_version {version} is not known; a later pytest-h2o wrote it")
+        return Summary.model_validate(content)
+    except ValidationError as error:  # which is a ValueError itself, of many lines
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
+    except (RecursionError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """A document of version 1 as one of version 2: its rows were pairs of label and text."""
+    gates = content.get("gates")
+    if isinstance(gates, list):
+        gates = [_gate_of_version_1(gate) for gate in gates]
+    return {**ADDED, **content, "gates": gates, "schema_version": 2}
+
+
+def _gate_of_version_1(gate: Any) -> Any:
+    if not isinstance(gate, dict) or not isinstance(gate.get("rows"), list):
+        return gate
+    rows: list[object] = []
+    for row in gate["rows"]:
+        is_pair = isinstance(row, list) and len(row) == 2
+        rows.append({"label": row[0], "text": row[1]} if is_pair else row)
+    return {**gate, "rows": rows}
 
 
 SCHEMAS: dict[str, type[BaseModel]] = {"preset": Preset, "summary": Summary}

@@ -44,28 +44,27 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
 
     The last of a gate that did not pass is the command that repeats it.
     """
-    value, target, margin = (
-        quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
-    )
     reasons = verdict.reason.split("\n") if verdict.reason else []
     lines = [("" if line else "reason", clean(text)) for line, text in enumerate(reasons)]
     if verdict.value is not None:
-        lines += [("measured", f"{verdict.metric} = {value}")]
+        value = quantity(verdict.value, verdict.unit)
+        lines.append(("measured", f"{verdict.metric} = {value}"))
     if verdict.target is not None:
         knob = f"   ({verdict.knob})" if verdict.knob else ""
-        lines += [("required", f"{verdict.operator} {target}{knob}")]
+        target = quantity(verdict.target, verdict.unit)
+        lines.append(("required", f"{verdict.operator} {target}{knob}"))
     if verdict.margin is not None and verdict.margin < 0:
-        lines += [("missed by", margin.removeprefix("-"))]
-    lines += [(f"  {clean(label, 60)}", clean(text, 200)) for label, text in verdict.rows]
-    for name, text in (
-        ("evidence", verdict.evidence), ("not evidenced", verdict.not_evidenced), ("warning", verdict.warning),
-    ):  # fmt: skip
-        lines += [(name, clean(text))] if text else []
-    return lines + [
-        (name, clean(text))
-        for name, text in (("open", verdict.source), ("rerun", verdict.rerun))
-        if text
-    ]
+        lines.append(("missed by", quantity(-verdict.margin, verdict.unit)))
+    lines += [(f"  {clean(row.label, 60)}", clean(row.text, 200)) for row in verdict.rows]
+    texts = {
+        "evidence": verdict.evidence,
+        "not evidenced": verdict.not_evidenced,
+        "warning": verdict.warning,
+        "open": verdict.source,
+        "rerun": verdict.rerun,
+    }
+    lines += [(name, clean(text)) for name, text in texts.items() if text]
+    return lines
 
 
 def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: int) -> str:

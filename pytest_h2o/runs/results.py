@@ -16,7 +16,7 @@ from pytest_h2o.runs.ending import what_it_said
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes import RuntimeSetupError, find_program
 from pytest_h2o.runtimes.base import NothingPrintedError
-from pytest_h2o.verdict import Measured
+from pytest_h2o.verdict import Measured, ShownRow, root_of
 
 MAX_RATIO = 1e6
 SHOWN = 3
@@ -27,13 +27,14 @@ UNITS = {metric.name: metric.unit for metric in METRICS}
 @dataclass(frozen=True)
 class Run:
     """A case's launches and the rows read from them; ``problems`` says in words what makes it
-    unusable.
+    unusable, ``cause`` the first of them in words that do not name the launch.
     """
 
     case: str
     launches: tuple[LaunchRecord, ...]
     rows: tuple[Row, ...]
     problems: tuple[str, ...]
+    cause: str = ""
 
     @property
     def source(self) -> Path | None:
@@ -62,21 +63,18 @@ class Run:
         """The largest sum of several metrics in one row, or the smallest where every row must
         do.
         """
-        missing = next((text for metric in metrics if (text := self.missing(metric))), "")
         values = [
-            sum(row.samples[metric].mean for metric in metrics) for row in self.rows if not missing
+            sum(row.samples[metric].mean for metric in metrics) for row in self._usable(metrics)
         ]
-        return self._of_rows(
-            " + ".join(metrics), values, UNITS[metrics[0]], missing, every_row=every_row
-        )
+        name = " + ".join(metrics)
+        return self._of_rows(name, metrics, values, UNITS[metrics[0]], every_row=every_row)
 
     def best_of(self, metric: str, other: str, *, every_row: bool) -> Measured:
         """:meth:`best`, where rows that show nothing of ``metric`` count by what they show of
         ``other``, if printed.
         """
-        missing = self.missing(metric)
-        values = [_first_positive(row, metric, other) for row in self.rows if not missing]
-        return self._of_rows(metric, values, UNITS[metric], missing, every_row=every_row)
+        values = [_first_positive(row, metric, other) for row in self._usable([metric])]
+        return self._of_rows(metric, [metric], values, UNITS[metric], every_row=every_row)
 
     def ceiling(self, *, every_row: bool) -> Measured:
         """The lossy ratio that protected tokens and whole blocks leave room for, or a larger one
@@ -85,38 +83,26 @@ class Run:
         The keep shares are those of the last trigger, the ratio may be that of others.
         """
         metrics = ("h2o_floor_keep", "h2o_quantized_keep", "h2o_lossy")
-        missing = next((text for metric in metrics if (text := self.missing(metric))), "")
-        numbers = [
-            [row.samples[metric].mean for metric in metrics] for row in self.rows if not missing
-        ]
-        values = [
-            max(1 / max(floor, quantized, 1e-9), lossy) for floor, quantized, lossy in numbers
-        ]
-        found = self._of_rows(
-            "lossy ratio within reach", values, "ratio", missing, every_row=every_row
-        )
-        limits = {
-            value: _what_limits(*shares)
-            for value, (*shares, _) in zip(values, numbers, strict=True)
-        }
-        return replace(found, limits=limits.get(found.value or 0.0, ""))
+        values: list[float] = []
+        limits: dict[float | None, str] = {}
+        for row in self._usable(metrics):
+            floor, quantized, lossy = (row.samples[metric].mean for metric in metrics)
+            value = max(1 / max(floor, quantized, 1e-9), lossy)
+            values.append(value)
+            limits[value] = _what_limits(floor, quantized)
+        name = "lossy ratio within reach"
+        found = self._of_rows(name, metrics, values, "ratio", every_row=every_row)
+        return replace(found, limits=limits.get(found.value, ""))
 
     def rows_with(self, *metrics: str) -> Measured:
         """How many rows show all of these metrics above 0."""
-        missing = next((text for metric in metrics if (text := self.missing(metric))), "")
-        full = [
-            all(row.samples[metric].mean > 0 for metric in metrics)
-            for row in self.rows
-            if not missing
-        ]
-        counted = self._of_rows(
-            "rows with " + ", ".join(metrics),
-            list(map(int, full)),
-            "rows",
-            missing,
-            every_row=False,
-        )
-        return counted if missing else replace(counted, value=float(sum(full)))
+        full: list[float] = []
+        for row in self._usable(metrics):
+            shown = all(row.samples[metric].mean > 0 for metric in metrics)
+            full.append(float(shown))
+        name = "rows with " + ", ".join(metrics)
+        counted = self._of_rows(name, metrics, full, "rows", every_row=False)
+        return counted if counted.missing else replace(counted, value=sum(full))
 
     def samples(self, metric: str) -> list[tuple[Row, Sample]]:
         """The rows that printed ``metric``."""
@@ -151,23 +137,33 @@ class Run:
         """
         if self.problems or not self.rows:
             return [self.missing(metrics[0])]
-        absent = [
-            metric for metric in metrics if any(metric not in row.samples for row in self.rows)
-        ]
-        reasons = dict.fromkeys(
-            reason
-            for metric in metrics
-            if metric not in absent and (reason := self.missing(metric))
-        )
-        if not absent:
-            return list(reasons)
-        h2o = any(metric.startswith("h2o_") for row in self.rows for metric in row.samples)
-        cause = (
-            "the binary looks older than these columns"
-            if h2o
-            else "the binary looks like a build without H2O"
-        )
-        return [f"no value for {', '.join(absent)} in {_labels(self.rows)}: {cause}", *reasons]
+        absent = [metric for metric in metrics if self._absent(metric)]
+        others = [self.missing(metric) for metric in metrics if metric not in absent]
+        reasons = list(dict.fromkeys(reason for reason in others if reason))
+        if absent:
+            what = f"no value for {', '.join(absent)} in {_labels(self.rows)}"
+            reasons.insert(0, f"{what}: {self._kind_of_program()}")
+        return reasons
+
+    def cause_of(self, *metrics: str) -> str:
+        """The root of what makes the run, or one of ``metrics``, unusable, in words that others
+        share; empty where nothing does, or the reason stands alone.
+        """
+        if self.problems:
+            return self.cause or root_of(self.problems)
+        if any(metric.startswith("h2o_") and self._absent(metric) for metric in metrics):
+            return self._kind_of_program()
+        return ""
+
+    def _absent(self, metric: str) -> bool:
+        return any(metric not in row.samples for row in self.rows)
+
+    def _kind_of_program(self) -> str:
+        """What columns that are absent say about the program."""
+        printed = {metric for row in self.rows for metric in row.samples}
+        if any(metric.startswith("h2o_") for metric in printed):
+            return "the binary looks older than these columns"
+        return "the binary looks like a build without H2O"
 
     def launch_of(self, row: Row) -> LaunchRecord | None:
         """The launch that printed ``row``, if it printed no other."""
@@ -182,16 +178,34 @@ class Run:
             _read_facts(record.stdout, _version(record.stdout)) for record in self.launches
         )
 
+    def _usable(self, metrics: Sequence[str]) -> tuple[Row, ...]:
+        """The rows, or none of them if one of ``metrics`` cannot be judged."""
+        return () if any(map(self.missing, metrics)) else self.rows
+
     def _of_rows(
-        self, name: str, values: list[float], unit: str, missing: str, *, every_row: bool
+        self,
+        name: str,
+        metrics: Sequence[str],
+        values: Sequence[float],
+        unit: str,
+        *,
+        every_row: bool,
     ) -> Measured:
-        chosen = (min if every_row else max)(values, default=None)
-        rows = tuple(
-            (row.label, number(value, digits=6))
+        """The largest of one value per row, or the smallest where every row must do."""
+        pick = min if every_row else max
+        rows = [
+            ShownRow(row.label, number(value, digits=6), finite(value))
             for row, value in zip(self.rows, values, strict=False)
-        )
+        ]
+        missing = [reason for reason in map(self.missing, metrics) if reason]
         return Measured(
-            metric=name, value=chosen, unit=unit, source=self.source, rows=rows, missing=missing
+            metric=name,
+            value=pick(values, default=None),
+            unit=unit,
+            source=self.source,
+            rows=tuple(rows),
+            missing=missing[0] if missing else "",
+            cause=self.cause_of(*metrics),
         )
 
     def _choose(self, metric: str, pick: Callable[[Sequence[float]], float]) -> Measured:
@@ -199,15 +213,21 @@ class Run:
         missing = self.missing(metric)
         value = None if missing else pick([sample.mean for _, sample in samples])
         source = next((row.source for row, sample in samples if sample.mean == value), self.source)
-        rows = tuple((row.label, _show(sample)) for row, sample in samples)
+        rows = [ShownRow(row.label, _show(sample), finite(sample.mean)) for row, sample in samples]
         return Measured(
             metric=metric,
             value=value,
             unit=UNITS.get(metric, ""),
             source=source,
-            rows=rows,
+            rows=tuple(rows),
             missing=missing,
+            cause=self.cause_of(metric),
         )
+
+
+def finite(value: float) -> float | None:
+    """A number that a report can hold; None instead of one that is not finite."""
+    return value if math.isfinite(value) else None
 
 
 def read_run(case: str, records: Sequence[LaunchRecord]) -> Run:
@@ -223,13 +243,14 @@ def read_run(case: str, records: Sequence[LaunchRecord]) -> Run:
             rows += found
             problems += trouble
         else:
-            failed.setdefault(record.reason.partition("\n")[0], []).append(record)
-    return Run(
-        case,
-        tuple(records),
-        tuple(rows),
-        (*(_failed(*alike) for alike in failed.values()), *problems),
-    )
+            failed.setdefault(root_of([record.reason]), []).append(record)
+    endings = [_failed(*alike) for alike in failed.values()]
+    cause = ""
+    if endings or problems:
+        # How a program ended says more than what another one printed.
+        ordered = sorted(records, key=lambda record: record.status == "ok")
+        cause = next(filter(None, map(launch_cause, ordered)), "")
+    return Run(case, tuple(records), tuple(rows), (*endings, *problems), cause)
 
 
 def read_launch(
@@ -239,32 +260,54 @@ def read_launch(
 
     ``labels`` are those rows', by default the one of its spec; if it is empty, any rows will do.
     """
-    spec = record.spec
     if record.status != "ok":
         return [], [_failed(record)]
     try:
-        files = map(_version, record.files)
-        read_rows, told = _read_rows(record, labels is None, *files)
+        rows, problem = _checked(record, labels)
     except (ParseError, RuntimeSetupError) as error:
-        return [], [f"{error} ({spec.name})"]
+        return [], [f"{error} ({record.spec.name})"]
     except Exception as error:  # a program of somebody else may raise anything at odd output
-        text = f"{spec.program} cannot read what it left: {type(error).__name__}: {error}"
-        return [], [located(text, record.directory, spec.name)]
-    rows, problems = list(read_rows), list(told)
-    problems += [problem for row in rows for problem in row.problems]
-    if rows or not problems:
-        problems += _unplanned(
-            [row.label for row in rows], [spec.label] if labels is None else labels
-        )
-    if not problems:
+        return [], [located(_unreadable(record, error), record.directory, record.spec.name)]
+    if not problem:
         return rows, []
     source = rows[0].source if rows else _place(record)
-    return [], [located("; ".join(problems), source, spec.name)]
+    return [], [located(problem, source, record.spec.name)]
+
+
+def launch_cause(record: LaunchRecord, labels: Sequence[str] | None = None) -> str:
+    """Why :func:`read_launch` finds nothing, in words that do not name the launch; else empty."""
+    try:
+        problem = record.reason if record.status != "ok" else _checked(record, labels)[1]
+    except (ParseError, RuntimeSetupError) as error:
+        problem = str(error)
+    except Exception as error:
+        problem = _unreadable(record, error)
+    said = _first_words(problem)
+    launched = record.status not in ("not_started", "not_recorded")
+    return f"{record.program}: {said}" if said and launched else said
+
+
+def _unreadable(record: LaunchRecord, error: Exception) -> str:
+    return f"{record.program} cannot read what it left: {type(error).__name__}: {error}"
+
+
+def _checked(record: LaunchRecord, labels: Sequence[str] | None) -> tuple[list[Row], str]:
+    """What a launch that ended well printed, and what is wrong with it; raises ParseError."""
+    files = map(_version, record.files)
+    rows, told = _read_rows(record, labels is None, *files)
+    problems = list(told)
+    for row in rows:
+        problems += row.problems
+    if rows or not problems:
+        planned = [record.spec.label] if labels is None else labels
+        problems += _unplanned([row.label for row in rows], planned)
+    return list(rows), "; ".join(problems)
 
 
 def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
     """How a launch ended, and which others ended in the same way."""
-    return located(record.reason, record.directory, *(each.name for each in (record, *alike)))
+    names = [each.name for each in (record, *alike)]
+    return located(record.reason, record.directory, *names)
 
 
 def _place(record: LaunchRecord) -> Path:
@@ -279,15 +322,21 @@ def located(text: str, source: Path, *launches: str) -> str:
     """A problem in one line, the cause before the launches and the place, with what else a program
     said below it.
     """
-    first, *told = text.split("\n")
-    cause = f"{first}: {told[0].strip()}" if told else first
+    cause = _first_words(text)
     names = ", ".join(launches[:SHOWN])
     if len(launches) > SHOWN:
         names += ", ..."
     if len(launches) != 1:
         names = f"{len(launches)} launches: {names}"
     place = "" if str(source) in cause else f"; see {source}"
-    return "\n".join([f"{cause} ({names}{place})", *told[1:]])
+    below = text.split("\n")[2:]
+    return "\n".join([f"{cause} ({names}{place})", *below])
+
+
+def _first_words(text: str) -> str:
+    """How a launch ended, and the first thing that its program said, in one line."""
+    first, *told = text.split("\n")
+    return f"{first}: {told[0].strip()}" if told else first
 
 
 def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:
@@ -319,10 +368,8 @@ def _read_rows(
     alone.
     """
     if changed := record.changed:
-        return (), (
-            f"{' and '.join(changed)} changed after the launch had ended; something else wrote "
-            f"there",
-        )
+        names = " and ".join(changed)
+        return (), (f"{names} changed after the launch had ended; something else wrote there",)
     try:
         rows, problems = find_program(record.program).read(record, fresh=fresh)
     except NothingPrintedError as error:

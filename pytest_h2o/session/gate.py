@@ -22,9 +22,10 @@ from pytest_h2o.verdict import (
     Evidence,
     Measured,
     Operator,
-    Outcome,
+    ShownRow,
     Verdict,
     compare,
+    root_of,
     weigh,
 )
 
@@ -72,21 +73,28 @@ class Gate:
         """Pass when a paired study, or the comparison with a baseline, shows a decode drop within
         the knob's limit.
         """
+        target = self.knobs.number(knob)
         if isinstance(paired, Comparison):
-            verdict = compare(paired.measured, "<=", self.knobs.number(knob))
-            self._end(self._weigh(replace(verdict, knob=knob, evidence=paired.detail), evidence))
-            return
-        if paired.study is None:
-            why = "; ".join(paired.problems) or "no study was made"
-            self._limit(not_measured(why, paired.source), "<=", knob)
-            return
-        rows = tuple((pair.label, str(pair)) for pair in paired.pairs)
-        verdict = judge_study(paired.study, self.knobs.number(knob), paired.plain, paired.seed)
-        self._end(
-            self._weigh(
-                replace(verdict, knob=knob, rows=rows, source=str(paired.source or "")), evidence
+            verdict = replace(
+                compare(paired.measured, "<=", target),
+                evidence=paired.detail,
+                baseline=paired.baseline,
+                pairs=paired.pairs,
             )
-        )
+        elif paired.study is None:
+            why = "; ".join(paired.problems) or "no study was made"
+            cause = paired.cause or root_of(paired.problems)
+            verdict = compare(not_measured(why, paired.source, cause), "<=", target)
+            evidence = ()
+        else:
+            verdict = replace(
+                judge_study(paired.study, target, paired.plain, paired.seed),
+                rows=tuple(ShownRow(pair.label, str(pair)) for pair in paired.pairs),
+                baseline=paired.baseline,
+                pairs=tuple(pair.shown for pair in paired.pairs),
+                source=str(paired.source or ""),
+            )
+        self._end(self._weigh(replace(verdict, knob=knob), evidence))
 
     def holds(
         self,
@@ -94,16 +102,21 @@ class Gate:
         reasons_against: Sequence[str],
         *,
         source: Path | None = None,
+        cause: str = "",
         evidence: Sequence[Evidence] = (),
     ) -> None:
-        """Pass when there is no reason against it, and no evidence either."""
-        outcome: Outcome = "fail" if reasons_against else "pass"
-        verdict = Verdict(
-            metric=metric,
-            outcome=outcome,
-            reason="; ".join(reasons_against),
-            source=str(source or ""),
-        )
+        """Pass when there is no reason against it, and no evidence either.
+
+        ``cause`` is the root of the reasons, in words that other gates share; by default the first.
+        """
+        verdict = Verdict(metric=metric, outcome="pass", source=str(source or ""))
+        if reasons_against:
+            verdict = replace(
+                verdict,
+                outcome="fail",
+                reason="; ".join(reasons_against),
+                cause=cause or root_of(reasons_against),
+            )
         self._end(self._weigh(verdict, evidence))
 
     def needs(self, knob: str) -> None:

@@ -13,14 +13,15 @@ from pytest_h2o.cli import main
 from pytest_h2o.data import bundled
 from pytest_h2o.plan.knobs import KNOBS, resolve
 from pytest_h2o.report.files import markdown, summary
+from pytest_h2o.report.models import read_summary
 from pytest_h2o.report.text import aligned, summary_rows
 from pytest_h2o.runtimes import EmbeddedRuntime
-from pytest_h2o.verdict import Verdict
+from pytest_h2o.verdict import ShownRow, Verdict
 
 VERDICTS = {
     "gates/test_runtime.py::test_lossy[full_strict]": Verdict(
         gate="lossy", case="full_strict", metric="h2o_lossy", outcome="pass", value=3.1, target=3.0, operator=">=",
-        margin=0.1, unit="ratio", rows=(("p512_g128", "3.1"),), standing="doubtful", warning="KV was kept",
+        margin=0.1, unit="ratio", rows=(ShownRow("p512_g128", "3.1", 3.1),), standing="doubtful", warning="KV was kept",
     ),
     "gates/test_runtime.py::test_lossy[store_tuned]": Verdict(
         gate="lossy", case="store_tuned", outcome="pass", standing="not evidenced", not_evidenced="needs lines",
@@ -227,6 +228,53 @@ def test_report(tmp_path: Path, as_file: bool, capsys: pytest.CaptureFixture[str
     assert title == "embedded: a model"
     assert lines == aligned(summary_rows(list(VERDICTS.values())))
     assert outcome == "Not accepted"
+
+
+VERSION_1 = Path(__file__).parents[1] / "data" / "summaries" / "version_1.json"
+
+
+def test_summaries_of_version_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """What an earlier version wrote is read with every number and row; what it did not hold is
+    absent.
+    """
+    written = json.loads(VERSION_1.read_text())
+    record = read_summary(VERSION_1)
+    assert (record.schema_version, record.title) == (2, written["title"])
+    assert len(record.gates) == 5
+    for gate, before in zip(record.gates, written["gates"], strict=True):
+        rows = [[row.label, row.text] for row in gate.rows]
+        assert rows == before["rows"]
+        assert {name: getattr(gate, name) for name in before if name != "rows"} == {
+            name: value for name, value in before.items() if name != "rows"
+        }
+        assert (gate.interval, gate.baseline, gate.cause) == (None, None, "")
+        assert gate.pairs == gate.claims == ()
+    assert main(["report", str(VERSION_1)]) == 0
+    assert "full_strict" in capsys.readouterr().out
+
+
+def test_the_first_summaries_are_read(tmp_path: Path) -> None:
+    """The first files named neither version nor suite, and gates without rows."""
+    gate = {"nodeid": "x", "gate": "lossy", "case": "full", "outcome": "pass"}
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps({"title": "t", "overall_pass": True, "gates": [gate]}))
+    record = read_summary(path)
+    assert (record.suite, record.not_judged, record.gates[0].rows) == ("", [], ())
+
+
+def test_a_summary_is_read_back(tmp_path: Path) -> None:
+    """What is read is what was written."""
+    document = summary("t", resolve(), VERDICTS, suite="runtime", not_judged=["x"])
+    (tmp_path / "summary.json").write_text(document.model_dump_json())
+    assert read_summary(tmp_path / "summary.json") == document
+
+
+def test_summaries_of_later_versions(tmp_path: Path) -> None:
+    """A file of a version that is not known yet is refused, saying so."""
+    content = {**json.loads(VERSION_1.read_text()), "schema_version": 3}
+    (tmp_path / "summary.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="schema_version 3 is not known; a later pytest-h2o"):
+        read_summary(tmp_path / "summary.json")
 
 
 def test_report_of_an_accepted_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,8 @@ import pytest
 from pytest_h2o.decode.pairs import OpenStudy, Pair, look, read_pair, study_pairs
 from pytest_h2o.decode.study import LOOKS
 from pytest_h2o.plan.specs import LaunchSpec
-from pytest_h2o.report.judged import baseline_of
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
-from pytest_h2o.verdict import Verdict
+from pytest_h2o.verdict import BaselineSpeed, SpeedPair
 
 
 def pairs(candidate: float, cost: float | None, count: int = 6) -> list[Pair]:
@@ -162,12 +162,29 @@ def test_read_pair(
         assert (pair.baseline_cost, pair.candidate_cost) == costs
 
 
-@pytest.mark.parametrize(
-    ("detail", "source"), [("same_batch, row by row; KV shrank", "same_batch"), ("", "paired")]
-)
-def test_reports_name_the_baseline_of_rows(detail: str, source: str) -> None:
-    """Speeds row by row are of launches in pairs or of this session's, and keep their digits."""
-    verdict = Verdict(
-        outcome="pass", evidence=detail, rows=(("p512_g128", str(Pair("p512_g128", 2.34, 2.26))),)
+def test_a_study_has_the_baseline_of_its_pairs(tmp_path: Path) -> None:
+    """The median speed of the baseline's launches, with all its digits; the pairs say which launch
+    they are of.
+    """
+    study = OpenStudy([6])
+    study.add(launch(tmp_path, "baseline", "1.25 ± 0.0"), launch(tmp_path, "full", "1.5 ± 0.0"))
+    study.pairs += [Pair("p", 2.3456789, 2.26), Pair("p", 1.0, 2.0)]
+    ended = study.end(seed=1)
+    assert ended.baseline == BaselineSpeed(value=2.3456789, source="paired", samples=3)
+    assert [pair.shown.replicate for pair in ended.pairs] == [1, None, None]
+    assert ended.pairs[0].shown == SpeedPair(
+        label="p8_g4", replicate=1, baseline=50.0, candidate=50.0, baseline_cost=1.25, candidate_cost=1.5
+    )  # fmt: skip
+    assert OpenStudy([6]).end(seed=1).baseline is None
+
+
+def test_a_broken_launch_is_the_cause(tmp_path: Path) -> None:
+    """A study that a launch ended has that launch's end as its cause, without the launch's name."""
+    study = OpenStudy([6])
+    crashed = replace(
+        launch(tmp_path, "baseline", None), status="failed", reason="ended by signal 11 (SIGSEGV)"
     )
-    assert baseline_of(verdict) == (2.34, source, 1)
+    study.add(crashed, launch(tmp_path, "full", None))
+    ended = study.end(seed=1)
+    assert ended.cause == "llm_bench: ended by signal 11 (SIGSEGV)"
+    assert "(bench-" in ended.problems[0]

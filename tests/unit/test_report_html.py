@@ -12,7 +12,7 @@ from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.report.files import markdown, summary
 from pytest_h2o.report.html import to_html
 from pytest_h2o.report.text import summary_rows
-from pytest_h2o.verdict import Verdict
+from pytest_h2o.verdict import ShownRow, Verdict
 
 HOSTILE = ["<script>alert(1)</script>", "</td>", "&amp;", '"><img src=x>', "\x1b[31m"]
 TEXT = st.text(max_size=30) | st.sampled_from(HOSTILE)
@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 def verdict(outcome: str, texts: list[str]) -> Verdict:
     gate, case, reason, source = texts
-    rows = ((case, reason),)
+    rows = (ShownRow(case, reason),)
     values = {"outcome": outcome, "reason": reason, "source": f"/run/{source}", "rerun": source}
     return Verdict(gate=gate, case=case, rows=rows, **values)  # type: ignore[arg-type]
 

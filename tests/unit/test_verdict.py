@@ -7,17 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import execnet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.decode.judge import judge_study
 from pytest_h2o.decode.study import judge
+from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.report.files import summary
+from pytest_h2o.report.models import GateVerdict, Summary
 from pytest_h2o.report.text import failure_table, verdict_row
 from pytest_h2o.verdict import (
+    STANDINGS,
+    BaselineSpeed,
     Evidence,
+    Interval,
     Measured,
     Operator,
+    ShownRow,
+    SpeedPair,
     Standing,
     Verdict,
     compare,
@@ -101,7 +110,9 @@ def test_evidence() -> None:
     )
     unknown, doubt = evidence("not evidenced", "needs lines"), evidence("doubtful", "old KV")
     assert weigh(passing, []) == passing
-    assert weigh(passing, [support]) == replace(passing, standing="supported", evidence="KV shrank")
+    assert weigh(passing, [support]) == replace(
+        passing, standing="supported", evidence="KV shrank", claims=(support,)
+    )
     assert weigh(passing, [support, unknown]).not_evidenced == "eviction (needs lines)"
     assert weigh(passing, [support, unknown, doubt]).standing == "doubtful"
     assert weigh(passing, [doubt]).warning == "old KV (casts doubt on: eviction)"
@@ -126,23 +137,78 @@ def evidence(standing: Standing, text: str) -> Evidence:
     return Evidence(claim="eviction", standing=standing, text=text)
 
 
-@given(
-    st.builds(
-        Verdict,
-        gate=st.text(),
-        case=st.text(),
-        metric=st.text(),
-        outcome=st.sampled_from(["pass", "fail", "inconclusive", "skipped"]),
-        value=st.none() | numbers,
-        margin=st.none() | numbers,
-        reason=st.text(),
-    )
-)
+# What joined texts are full of, and what JSON, XML and reports must escape.
+texts = st.text() | st.sampled_from(["; ", ": ", "a; b: c", "-> 2 tok/s", "\x00\x1b", '"\n\\'])
+absent = st.none() | numbers
+TEXT_FIELDS = (
+    "gate", "case", "metric", "operator", "unit", "source", "knob", "reason", "cause", "standing",
+    "evidence", "not_evidenced", "warning", "suites", "rerun",
+)  # fmt: skip
+verdicts = st.builds(
+    Verdict,
+    outcome=st.sampled_from(["pass", "fail", "inconclusive", "skipped"]),
+    value=absent,
+    target=absent,
+    margin=absent,
+    **dict.fromkeys(TEXT_FIELDS, texts),
+    interval=st.none() | st.builds(Interval, low=absent, high=absent, level=numbers),
+    baseline=st.none()
+    | st.builds(BaselineSpeed, value=numbers, source=texts, samples=st.integers(0)),
+    rows=st.lists(st.builds(ShownRow, texts, texts, absent)).map(tuple),
+    pairs=st.lists(
+        st.builds(
+            SpeedPair,
+            label=texts,
+            replicate=st.none() | st.integers(),
+            baseline=numbers,
+            candidate=numbers,
+            baseline_cost=absent,
+            candidate_cost=absent,
+        )
+    ).map(tuple),
+    claims=st.lists(
+        st.builds(Evidence, claim=texts, standing=st.sampled_from(STANDINGS), text=texts)
+    ).map(tuple),
+)  # fmt: skip
+
+
+@given(verdicts)
 def test_properties_round_trip(verdict: Verdict) -> None:
-    """Every report rebuilds the verdict from plain properties without loss."""
+    """Every report rebuilds the verdict from plain properties without loss, also where they went
+    through an xdist worker, or as texts through a JUnit file.
+    """
     properties = verdict.properties()
     assert all(isinstance(value, str | float) for _, value in properties)
     assert Verdict.from_properties(dict(properties)) == verdict
+    sent = execnet.loads(execnet.dumps(properties))
+    assert Verdict.from_properties(dict(sent)) == verdict
+    printed = {name: str(value) for name, value in properties}
+    assert Verdict.from_properties(printed) == verdict
+
+
+@given(verdicts)
+def test_summary_round_trip(verdict: Verdict) -> None:
+    """What summary.json holds is the verdict, to the last digit."""
+    document = summary("t", resolve(), {"x": verdict})
+    [gate] = Summary.model_validate_json(document.model_dump_json()).gates
+    assert gate == GateVerdict.of("x", verdict)
+
+
+def test_a_cause_is_shared_by_what_it_fails() -> None:
+    """What was not measured has the cause of the measurement, else its reason; a number that misses
+    its target stands alone.
+    """
+    crashed = replace(
+        measured(None, "exit code 3 (bench-1)\n  more"), cause="llm_bench: exit code 3"
+    )
+    assert compare(crashed, ">=", 3.0).cause == "llm_bench: exit code 3"
+    assert compare(replace(crashed, cause=""), ">=", 3.0).cause == "exit code 3 (bench-1)"
+    assert compare(measured(2.0), ">=", 3.0).cause == ""
+    assert compare(measured(4.0), ">=", 3.0).cause == ""
+    against = evidence("contradicted", "plans were dropped")
+    weighed = weigh(compare(measured(4.0), ">=", 3.0), [against])
+    assert weighed.cause == "plans were dropped (contradicts: eviction)"
+    assert weigh(compare(crashed, ">=", 3.0), [against]).cause == "llm_bench: exit code 3"
 
 
 @given(st.text())
@@ -150,7 +216,12 @@ def test_failure_table_is_safe_to_print(text: str) -> None:
     """Control characters of a log never reach the terminal, and the table stays parseable text."""
     table = failure_table(
         Verdict(
-            gate="lossy", case="full", outcome="fail", reason=text, rerun=text, rows=((text, text),)
+            gate="lossy",
+            case="full",
+            outcome="fail",
+            reason=text,
+            rerun=text,
+            rows=(ShownRow(text, text),),
         )
     )
     assert all(character.isprintable() or character == "\n" for character in table)
@@ -163,6 +234,18 @@ def test_study_verdict_keeps_the_decision() -> None:
     assert verdict.outcome == "fail"
     assert verdict.margin == pytest.approx(-0.05)
     assert "more than 5.0% slower" in verdict.reason
+    assert verdict.interval is not None
+    assert (verdict.interval.low, verdict.interval.high, verdict.interval.level) == (
+        pytest.approx(0.1),
+        pytest.approx(0.1),
+        0.96,
+    )
+
+
+def test_few_pairs_bound_nothing() -> None:
+    """Three pairs have an estimate and no interval; JSON has no infinite numbers."""
+    verdict = judge_study(judge([math.log(0.9)] * 3, 0.05), 0.05)
+    assert verdict.interval == Interval(low=None, high=None, level=0.96)
 
 
 @pytest.mark.parametrize(
