@@ -59,27 +59,24 @@ def encode_block(  # noqa: PLR0913 - keyword-only settings of one call
     Whether the result is smaller than the input is for the caller to judge. Raises CodecError on
     other shapes or types, ValueError on an unknown predictor or codec.
     """
-    if (
-        k.shape != v.shape
-        or k.ndim != 3
-        or k.dtype != v.dtype
-        or k.dtype not in (np.uint16, np.uint32)
-    ):
+    alike = k.shape == v.shape and k.dtype == v.dtype
+    if not alike or k.ndim != 3 or k.dtype not in (np.uint16, np.uint32):
         raise CodecError(
             f"a block takes two 3-D uint16 or uint32 arrays, got {k.dtype}{k.shape} and "
             f"{v.dtype}{v.shape}"
         )
     encode = block_codecs.load(codec).encode
-    blobs = [encode(k, predictors_k), encode(v, predictors_v)]
+    k_blob = encode(k, predictors_k)
+    v_blob = encode(v, predictors_v)
     return EncodedBlock(
-        k=blobs[0],
-        v=blobs[1],
+        k=k_blob,
+        v=v_blob,
         raw_bytes=k.nbytes + v.nbytes,
         tokens=k.shape[1],
         shape=(k.shape[0], k.shape[1], k.shape[2]),
         elem_bytes=k.itemsize,
         raw_hash=hash64(k.data, v.data) if hash_raw else None,
-        blob_hash=hash64(*blobs),
+        blob_hash=hash64(k_blob, v_blob),
         codec=codec,
     )
 
@@ -89,7 +86,8 @@ def decode_block(block: EncodedBlock) -> tuple[Words, Words]:
     if hash64(block.k, block.v) != block.blob_hash:
         raise CodecError("encoded block does not match its hash")
     decode = block_codecs.load(block.codec).decode
-    k, v = (decode(blob, block.shape, block.elem_bytes) for blob in (block.k, block.v))
+    k = decode(block.k, block.shape, block.elem_bytes)
+    v = decode(block.v, block.shape, block.elem_bytes)
     if block.raw_hash is not None and hash64(k.data, v.data) != block.raw_hash:
         raise CodecError("decoded block does not match the hash of its source")
     return k, v

@@ -36,12 +36,12 @@ class FrameCoder:
         """Each plane by the smallest of all predictors (in mode order, ``raw`` when none is named)
         and payload codecs; the first wins a tie. ValueError on an unknown predictor.
         """
-        chosen = sorted(
-            (PREDICTORS[name] for name in check_predictors(predictors or ("raw",))),
-            key=lambda p: p.mode,
-        )
-        frames = (self._encode_plane(plane, chosen) for plane in split(words))
-        return b"".join((_COUNT.pack(words.size), *frames))
+        chosen = [PREDICTORS[name] for name in check_predictors(predictors or ("raw",))]
+        chosen.sort(key=lambda predictor: predictor.mode)
+        blob = _COUNT.pack(words.size)
+        for plane in split(words):
+            blob += self._encode_plane(plane, chosen)
+        return blob
 
     def decode(self, blob: bytes, shape: _Shape, elem_bytes: int) -> Words:
         """Words of ``shape``, exactly as they were encoded; CodecError when ``blob`` does not hold
@@ -49,7 +49,8 @@ class FrameCoder:
         """
         if len(blob) < _COUNT.size or _COUNT.unpack_from(blob)[0] != prod(shape):
             raise CodecError(f"tensor blob does not hold {prod(shape)} words")
-        position, planes = _COUNT.size, []
+        position = _COUNT.size
+        planes: list[Plane] = []
         for _ in range(elem_bytes):
             plane, position = self._decode_plane(blob, position, shape)
             planes.append(plane)
@@ -59,15 +60,17 @@ class FrameCoder:
 
     def _view(self, plane: Plane) -> tuple[Plane, int]:
         """``plane`` in the shape predictors see, and their axis."""
-        return (plane.reshape(-1), 0) if self.axis is None else (plane, self.axis)
+        if self.axis is None:
+            return plane.reshape(-1), 0
+        return plane, self.axis
 
     def _encode_plane(self, plane: Plane, predictors: Sequence[Predictor]) -> bytes:
         source, axis = self._view(plane)
-        residuals = {
-            predictor.mode: predictor.encode(source, axis).reshape(-1) for predictor in predictors
-        }
+        residuals: dict[int, Plane] = {}
+        for predictor in predictors:
+            residuals[predictor.mode] = predictor.encode(source, axis).reshape(-1)
         if self.ranked and len(residuals) > 1:
-            mode = min(residuals, key=lambda mode: entropy(histogram(residuals[mode][::3])))
+            mode = _least_entropy(residuals)
             residuals = {mode: residuals[mode]}
         return _smallest_frame(residuals, self.payloads)
 
@@ -82,18 +85,25 @@ class FrameCoder:
             raise CodecError(
                 f"bad frame: mode {mode}, codec {number}, {size} raw bytes, {stored} payload bytes"
             )
-        residual, axis = self._view(PAYLOADS[number].decode(blob[begin:end], size).reshape(shape))
-        return BY_MODE[mode].decode(residual, axis).reshape(shape), end
+        payload = PAYLOADS[number].decode(blob[begin:end], size)
+        residual, axis = self._view(payload.reshape(shape))
+        plane = BY_MODE[mode].decode(residual, axis)
+        return plane.reshape(shape), end
+
+
+def _least_entropy(residuals: Mapping[int, Plane]) -> int:
+    """Mode of the residual with the least entropy, the first on a tie."""
+    estimates: dict[int, float] = {}
+    for mode, residual in residuals.items():
+        estimates[mode] = entropy(histogram(residual[::3]))
+    return min(estimates, key=estimates.__getitem__)
 
 
 def _smallest_frame(residuals: Mapping[int, Plane], payloads: Sequence[PayloadCodec]) -> bytes:
     best, limit = b"", float("inf")
-    for mode, residual in reversed(
-        list(residuals.items())
-    ):  # backwards, so that the first wins a tie ...
-        for payload in reversed(
-            payloads
-        ):  # ... and RLE, seldom the best, knows early what it has to beat
+    # Backwards, so that the first wins a tie, and RLE, seldom the best, knows early what to beat.
+    for mode, residual in reversed(list(residuals.items())):
+        for payload in reversed(payloads):
             blob = payload.encode(residual, limit)
             if blob is not None:
                 limit = len(blob)

@@ -70,9 +70,10 @@ def zstd_frames(streams: Sequence[Plane], bounds: IntArray, level: int = 3) -> l
     segments = np.stack([places[:-1], np.diff(places)], axis=1).astype(np.uint64).tobytes()
     sources = [zstandard.BufferWithSegments(stream.data, segments) for stream in streams]
     collection = zstandard.BufferWithSegmentsCollection(*sources)  # type: ignore[no-untyped-call]
-    frames = _contexts.compressor(level).multi_compress_to_buffer(collection)
+    compressed = _contexts.compressor(level).multi_compress_to_buffer(collection)
+    frames = [compressed[index] for index in range(len(compressed))]
     parts = len(bounds) - 1
-    return [[frames[first + at] for at in range(parts)] for first in range(0, len(frames), parts)]
+    return [frames[first : first + parts] for first in range(0, len(frames), parts)]
 
 
 def zstd_decompress(blob: bytes, size: int) -> Plane:
@@ -88,7 +89,9 @@ def zstd_decompress(blob: bytes, size: int) -> Plane:
 
 def _zstd_encode(plane: Plane, limit: float) -> bytes | None:
     blob = zstd_compress(plane)
-    return blob if len(blob) <= limit else None
+    if len(blob) > limit:
+        return None
+    return blob
 
 
 def _cut(spans: Spans, longest: int) -> Spans:
@@ -120,9 +123,8 @@ def _rle_encode(plane: Plane, limit: float) -> bytes | None:
     """
     same = plane[1:] == plane[:-1]
     inside = same[:-2] & same[1:-1] & same[2:]
-    if (
-        plane.size - 2 * np.count_nonzero(inside) > limit
-    ):  # no run saves more than its `inside` count plus one
+    # No run saves more than its `inside` count plus one.
+    if plane.size - 2 * np.count_nonzero(inside) > limit:
         return None
     repeats = _repeats(inside)
     literals = _literals(repeats, plane.size)
@@ -142,9 +144,8 @@ def _interleave(controls: IntArray, carried: IntArray, plane: Plane, starts: Int
     is_control[after - carried + np.arange(controls.size)] = True
     out = np.empty(is_control.size, np.uint8)
     out[is_control] = controls
-    out[~is_control] = plane[
-        np.repeat(starts - after + carried, carried) + np.arange(carried.sum())
-    ]
+    sources = np.repeat(starts - after + carried, carried) + np.arange(carried.sum())
+    out[~is_control] = plane[sources]
     return out.tobytes()
 
 
@@ -153,7 +154,10 @@ def _rle_decode(blob: bytes, size: int) -> Plane:
     controls, position = [], 0
     while position < len(blob):
         controls.append(position)
-        position += 2 if blob[position] >= 128 else blob[position] + 2
+        literals = blob[position] + 1
+        if blob[position] >= 128:
+            literals = 1
+        position += 1 + literals
     counts = np.ones(len(blob), np.intp)
     at = np.array(controls, np.intp)
     repeats = at[data[at] >= 128]

@@ -39,7 +39,9 @@ def entropy(counts: npt.NDArray[np.intp]) -> float:
     """Order-0 entropy in bits per byte of a histogram; 0 for an empty one."""
     present = counts[counts > 0]
     total = present.sum()
-    return float((present * np.log2(total / present)).sum() / total) if total else 0.0
+    if not total:
+        return 0.0
+    return float((present * np.log2(total / present)).sum() / total)
 
 
 def entropies(rows: Plane) -> npt.NDArray[np.float64]:

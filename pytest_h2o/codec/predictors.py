@@ -36,7 +36,10 @@ def _doubling(length: int) -> Iterator[int]:
     """Steps of a running sum in log2(length) whole-array passes, which is faster than one pass down
     the columns.
     """
-    return (1 << bit for bit in range(max(0, length - 1).bit_length()))
+    step = 1
+    while step < length:
+        yield step
+        step *= 2
 
 
 def _undelta(residual: Plane, axis: int) -> Plane:
@@ -96,12 +99,14 @@ def parse_predictors(text: str) -> tuple[str, ...]:
     """Names in a comma list, blanks trimmed, duplicates dropped, order kept; ValueError on a name
     nobody registered.
     """
-    return check_predictors(name for part in text.split(",") if (name := part.strip()))
+    parts = [part.strip() for part in text.split(",")]
+    return check_predictors(part for part in parts if part)
 
 
 def check_predictors(names: Iterable[str]) -> tuple[str, ...]:
     """The distinct ``names`` in order; ValueError on an unknown one."""
     distinct = tuple(dict.fromkeys(names))
-    if unknown := [name for name in distinct if name not in PREDICTORS]:
-        raise ValueError(f"unknown predictor {unknown[0]!r}; known: {', '.join(PREDICTORS)}")
+    for name in distinct:
+        if name not in PREDICTORS:
+            raise ValueError(f"unknown predictor {name!r}; known: {', '.join(PREDICTORS)}")
     return distinct

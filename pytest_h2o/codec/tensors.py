@@ -2,11 +2,10 @@
 axis.
 
 Little endian: ``u16 kv_heads, u16 head_dim, u32 parts, u32 rows of each part``, then one stream for
-the high and one
-for the low byte plane: ``u32 payload length, u32 rows per block, u8 predictor mode of each block,
-zstd frame``. The top bit of the rows per block says that the residuals were bit-shuffled, each
-block by itself. A part is a stretch of rows that the reader can tell apart, such as one dump entry
-in a group.
+the high and one for the low byte plane: ``u32 payload length, u32 rows per block, u8 predictor mode
+of each block, zstd frame``. The top bit of the rows per block says that the residuals were
+bit-shuffled, each block by itself. A part is a stretch of rows that the reader can tell apart, such
+as one dump entry in a group.
 """
 
 import struct
@@ -29,18 +28,16 @@ _STREAM = struct.Struct("<II")
 _SHUFFLED = 1 << 31
 _RAW = PREDICTORS["raw"].mode
 
-_STRETCH_BYTES = (
-    1 << 20
-)  # of a plane are tried at a time, because all candidates of it are held at once
+# So much of a plane is tried at a time, because all candidates of it are held at once.
+_STRETCH_BYTES = 1 << 20
 _SAMPLED_ROWS = 12
 _CLEAR_GAIN = 0.1  # bits per byte
 
 MAX_WIDTH = 0xFFFF  # kv_heads and head_dim
 MAX_ROWS = _SHUFFLED - 1
 
-Choice: TypeAlias = tuple[
-    IntArray, list[Frame]
-]  # index of the predictor of each block, frame of each tensor
+# Index of the predictor of each block, frame of each tensor.
+Choice: TypeAlias = tuple[IntArray, list[Frame]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,9 @@ class EncodedPlane:
 
     def to_bytes(self) -> bytes:
         """The stream as it stands in a container."""
-        rows = self.block_rows | (_SHUFFLED if self.shuffled else 0)
+        rows = self.block_rows
+        if self.shuffled:
+            rows |= _SHUFFLED
         return _STREAM.pack(len(self.payload), rows) + self.modes + self.payload
 
 
@@ -87,10 +86,10 @@ class EncodedTensor:
 
     def to_bytes(self) -> bytes:
         """The container."""
-        header = _HEADER.pack(*self.width, len(self.parts)) + struct.pack(
-            f"<{len(self.parts)}I", *self.parts
-        )
-        return header + self.hi.to_bytes() + self.lo.to_bytes()
+        heads, dim = self.width
+        header = _HEADER.pack(heads, dim, len(self.parts))
+        parts = np.array(self.parts, "<u4").tobytes()
+        return header + parts + self.hi.to_bytes() + self.lo.to_bytes()
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> "EncodedTensor":
@@ -146,7 +145,8 @@ def _stack(lengths: tuple[int, ...], block_rows: tuple[int, ...]) -> _Stack:
     """
     rows = np.array(block_rows, np.intp)
     counts = -(-np.array(lengths, np.intp) // rows)
-    tensors, first = (np.append(0, np.cumsum(each)) for each in (lengths, counts))
+    tensors = np.append(0, np.cumsum(lengths))
+    first = np.append(0, np.cumsum(counts))
     index = np.arange(first[-1]) - np.repeat(first[:-1], counts)  # of each block in its tensor
     begin = np.repeat(tensors[:-1], counts) + index * np.repeat(rows, counts)
     return _Stack(tensors, np.append(begin, tensors[-1]), first)
@@ -159,25 +159,28 @@ def encode_tensors(
     (uint16), one for each of ``parts``, the rows of its parts. A container does not depend on the
     tensors beside it unless a coding is ranked.
     """
-    rows, heads, dim = words.shape
     lengths = tuple(sum(each) for each in parts)
-    if (
-        words.dtype != np.uint16
-        or sum(lengths) != rows
-        or not 0 < min(lengths, default=0) <= max(lengths) <= MAX_ROWS
-    ):
+    _check_codable(words, lengths)
+    low, high = split(words)
+    low_planes = _encode_planes(low, lengths, lo)
+    high_planes = _encode_planes(high, lengths, hi)
+    width = (words.shape[1], words.shape[2])
+    tensors = []
+    for rows, high_plane, low_plane in zip(parts, high_planes, low_planes, strict=True):
+        tensors.append(EncodedTensor(width, tuple(rows), high_plane, low_plane))
+    return tensors
+
+
+def _check_codable(words: Words, lengths: Sequence[int]) -> None:
+    rows, heads, dim = words.shape
+    fits = 0 < min(lengths, default=0) <= max(lengths, default=0) <= MAX_ROWS
+    if words.dtype != np.uint16 or sum(lengths) != rows or not fits:
         raise CodecError(
             f"cannot code {words.dtype}{words.shape} as {len(lengths)} tensors of {sum(lengths)} "
             f"rows"
         )
-    if not 0 < min(heads, dim) <= max(heads, dim) <= MAX_WIDTH:
+    if min(heads, dim) <= 0 or max(heads, dim) > MAX_WIDTH:
         raise CodecError(f"cannot code {heads} heads of {dim}")
-    low, high = split(words)
-    planes = _encode_planes(high, lengths, hi), _encode_planes(low, lengths, lo)
-    return [
-        EncodedTensor((heads, dim), tuple(each), *pair)
-        for each, *pair in zip(parts, *planes, strict=True)
-    ]
 
 
 def _encode_planes(
@@ -188,16 +191,20 @@ def _encode_planes(
     """
     block_rows = tuple(coding.block_rows or length for length in lengths)
     stack = _stack(lengths, block_rows)
-    names = _likeliest(plane, coding) if coding.ranked else coding.predictors
+    names = coding.predictors
+    if coding.ranked:
+        names = _likeliest(plane, coding)
     predictors = [PREDICTORS[name] for name in names]
-    alike = len(names) == 1 or len(stack.blocks) == len(stack.tensors)
-    chosen, frames = (_try_tensors if alike else _try_blocks)(plane, stack, predictors, coding)
+    if len(names) == 1 or len(stack.blocks) == len(stack.tensors):
+        chosen, frames = _try_tensors(plane, stack, predictors, coding)
+    else:
+        chosen, frames = _try_blocks(plane, stack, predictors, coding)
     modes = bytes(predictors[index].mode for index in chosen)
-    spans = pairwise(stack.first)
-    return [
-        EncodedPlane(modes[slice(*span)], rows, coding.shuffle, frame.tobytes())
-        for span, rows, frame in zip(spans, block_rows, frames, strict=True)
-    ]
+    planes = []
+    for at, (first, last) in enumerate(pairwise(stack.first)):
+        payload = frames[at].tobytes()
+        planes.append(EncodedPlane(modes[first:last], block_rows[at], coding.shuffle, payload))
+    return planes
 
 
 def _try_tensors(
@@ -207,9 +214,8 @@ def _try_tensors(
     streams = [_residual(plane, stack.blocks, predictor, coding) for predictor in predictors]
     frames = zstd_frames(streams, stack.tensors, coding.level)
     best = _smallest(frames)
-    return np.repeat(best, np.diff(stack.first)), [
-        frames[index][at] for at, index in enumerate(best)
-    ]
+    smallest = [frames[index][at] for at, index in enumerate(best)]
+    return np.repeat(best, np.diff(stack.first)), smallest
 
 
 def _try_blocks(
@@ -247,15 +253,15 @@ def _residual(plane: Plane, blocks: IntArray, predictor: Predictor, coding: Plan
         starts = blocks[:-1]
         residual[starts] = predictor.encode(plane[starts][:, None], 1)[:, 0]
     if coding.shuffle:
-        residual = np.concatenate(
-            [bitshuffle(residual[slice(*block)]) for block in pairwise(blocks)]
-        )
+        pieces = np.split(residual, blocks[1:-1])
+        residual = np.concatenate([bitshuffle(piece) for piece in pieces])
     return residual.reshape(len(plane), -1)
 
 
 def _smallest(frames: Sequence[Sequence[Frame]]) -> IntArray:
     """Index of the stream with the smallest frame for each part, the first on a tie."""
-    best: IntArray = np.array([[len(frame) for frame in each] for each in frames]).argmin(axis=0)
+    sizes = [list(map(len, each)) for each in frames]
+    best: IntArray = np.array(sizes).argmin(axis=0)
     return best
 
 
@@ -277,37 +283,34 @@ def _likeliest(plane: Plane, coding: PlaneCoding) -> tuple[str, ...]:
     names = coding.predictors
     first = np.arange(_SAMPLED_ROWS) * (len(plane) - 1) // _SAMPLED_ROWS
     pairs = plane[np.minimum(first[:, None] + (0, 1), len(plane) - 1)]
-    bits = entropies(
-        np.stack([PREDICTORS[name].encode(pairs, 1)[:, 1].reshape(-1) for name in names])
-    )
+    residuals = [PREDICTORS[name].encode(pairs, 1)[:, 1].reshape(-1) for name in names]
+    bits = entropies(np.stack(residuals))
     best = int(bits.argmin())
     if bits[0] - bits[best] <= _CLEAR_GAIN:
         return names[:1]
     rows = min(len(plane), coding.block_rows or len(plane))
     block = plane[(len(plane) - rows) // 2 :][:rows]
-    choice, _ = _try_tensors(
-        block, _stack((rows,), (rows,)), [PREDICTORS[names[0]], PREDICTORS[names[best]]], coding
-    )
-    return (names[best],) if choice[0] else names[:1]
+    pair = [PREDICTORS[names[0]], PREDICTORS[names[best]]]
+    choice, _ = _try_tensors(block, _stack((rows,), (rows,)), pair, coding)
+    if choice[0]:
+        return (names[best],)
+    return names[:1]
 
 
 def decode_tensors(tensors: Sequence[EncodedTensor], max_bytes: int) -> Words:
     """Words [seq, kv_heads, head_dim] of ``tensors`` of one width, stacked along the sequence;
     CodecError on damage or when they declare more than ``max_bytes``.
     """
-    widths, lengths = (
-        {tensor.width for tensor in tensors},
-        tuple(sum(tensor.parts) for tensor in tensors),
-    )
+    widths = {tensor.width for tensor in tensors}
     if len(widths) > 1:
         raise CodecError(f"tensors have different widths: {widths}")
-    ((heads, dim),) = widths
-    if (nbytes := 2 * sum(lengths) * heads * dim) > max_bytes:
+    width = tensors[0].width
+    lengths = tuple(sum(tensor.parts) for tensor in tensors)
+    nbytes = 2 * sum(lengths) * prod(width)
+    if nbytes > max_bytes:
         raise CodecError(f"tensors declare {nbytes} bytes, more than {max_bytes}")
-    low, high = (
-        _decode_planes([getattr(tensor, name) for tensor in tensors], lengths, (heads, dim))
-        for name in ("lo", "hi")
-    )
+    low = _decode_planes([tensor.lo for tensor in tensors], lengths, width)
+    high = _decode_planes([tensor.hi for tensor in tensors], lengths, width)
     return join([low, high])
 
 
@@ -316,10 +319,11 @@ def _decode_planes(
 ) -> Plane:
     """The planes of ``lengths`` rows, stacked along the sequence."""
     stack = _stack(lengths, tuple(plane.block_rows for plane in planes))
-    residuals = [
-        _decompress(each, rows, prod(width)) for each, rows in zip(planes, lengths, strict=True)
-    ]
-    plane = np.concatenate(residuals).reshape(-1, *width)
+    residuals = []
+    for encoded, rows in zip(planes, lengths, strict=True):
+        residuals.append(_decompress(encoded, rows, prod(width)))
+    heads, dim = width
+    plane = np.concatenate(residuals).reshape(-1, heads, dim)
     modes = b"".join(each.modes for each in planes)
     alike: dict[tuple[int, int], list[int]] = {}
     for mode, (start, end) in zip(modes, pairwise(stack.blocks.tolist()), strict=True):
@@ -333,9 +337,9 @@ def _decode_planes(
 
 def _decompress(plane: EncodedPlane, rows: int, width: int) -> Plane:
     """The flat residual of ``plane``."""
-    residual, block = zstd_decompress(plane.payload, rows * width), plane.block_rows * width
+    residual = zstd_decompress(plane.payload, rows * width)
     if not plane.shuffled:
         return residual
-    return np.concatenate(
-        [bitunshuffle(residual[at : at + block]) for at in range(0, residual.size, block)]
-    )
+    size = plane.block_rows * width
+    blocks = [residual[at : at + size] for at in range(0, residual.size, size)]
+    return np.concatenate([bitunshuffle(block) for block in blocks])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_h2o.offline.cli import add_arguments, run
+from pytest_h2o.offline.command import add_arguments, run
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 

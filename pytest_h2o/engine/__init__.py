@@ -1,28 +1,27 @@
-"""The embedded runtime: a small Llama in numpy whose KV cache evicts (H2O) and encodes (lossless)
-while it decodes.
+"""The embedded runtime: a small Llama in numpy that evicts (H2O) and encodes KV as it decodes.
 
 How a token flows::
 
-    bench / demo          argv, tables, records             config        strict, typed settings
+    bench / demo          argv, rows, records               config        strict, typed settings
       generate.Engine     prefill, then sample and forward  tokenizer     SentencePiece
         model.Model       the forward pass; per layer:
-          hook.after_prompt       h2o: the first scores, from the attention of the prompt's last
-          tokens hook.before_attention   lossless: raw values that were dropped are restored from
-          their blocks kv_cache.append         K and V rounded to fp16, keys after RoPE
+          hook.after_prompt       evictor: the first scores, from what the prompt's last tokens
+                                    attended to
+          hook.before_attention   lossless_store: dropped raw values are restored from their blocks
+          kv_cache.append         K and V rounded to fp16, keys after RoPE
           attention, MLP
-          hook.after_attention    h2o: block scores; if it is the layer's turn, select, evict,
-          compact
-                                  lossless: the next cold span goes to the encode pool, finished
-                                      blocks are
-                                  checked and held, and in store mode their raw values are dropped
-        metrics.Metrics   fresh for every response; printed by the two commands, kv_dump writes KV
-        for the evaluator
+          hook.after_attention    evictor: block scores; if it is the layer's turn, select, evict,
+                                    compact
+                                  lossless_store: the next cold span goes to the encode pool,
+                                    finished blocks are checked and held, and in store mode their
+                                    raw values are dropped
+        response.Metrics  fresh for every response; printed by the two commands, kv_dump writes KV
+                          for the evaluator
 
-``h2o.select`` and ``lossless.Schedule`` are the two decisions, and pure. Everything random, timed
-or threaded is around
-them: ``encode_pool`` (workers, bounded queue), ``decode_cache`` (LRU), ``threads`` (prompt chunks
-side by side), ``yardstick`` (the fixed calculation that decoding is timed against). ``quality``
-forces a text through policies.
+``evictor.select`` and ``lossless_store.Schedule`` are the two decisions, and pure. Everything
+random, timed or threaded is around them: ``encode_pool`` (workers, bounded queue), ``decode_cache``
+(LRU), ``threads`` (prompt chunks side by side), ``yardstick`` (the fixed calculation that decoding
+is timed against). ``policy_quality`` forces a text through policies.
 
 To add an eviction policy, add one file to ``policies`` with an ``update`` function; its name is
 then a value of ``kv_h2o_policy``. To add a codec, add one file to ``pytest_h2o.codec.block_codecs``

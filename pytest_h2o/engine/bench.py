@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, TextIO
 
 from pytest_h2o.engine import bench_options as command_line
 from pytest_h2o.engine.bench_options import ArgumentsError, Instance, Options, Setup
 from pytest_h2o.engine.threads import single_threaded_blas
 
 if TYPE_CHECKING:
-    from pytest_h2o.engine.bench_table import Result
+    from pytest_h2o.engine.bench_rows import Result
     from pytest_h2o.engine.generate import Engine
-    from pytest_h2o.engine.metrics import Response
+    from pytest_h2o.engine.response import Response
 
 PROMPT_TOKEN = 16
 WARM_UP_TOKENS = 16
@@ -45,34 +45,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         print(BANNER, flush=True)
-        _run(options) if options.quality is None else _run_quality(options)
+        if options.quality is None:
+            _run(options)
+        else:
+            _run_quality(options)
     except (ConfigError, OSError) as error:
-        reason = (
-            f"{error.filename}: {error.strerror}"
-            if isinstance(error, OSError) and error.filename
-            else error
-        )
-        print(f"error: {reason}", file=sys.stderr)
+        print(f"error: {_reason(error)}", file=sys.stderr)
         return 1
     print(flush=True)
     return 0
 
 
-def _run(options: Options) -> None:
-    from pytest_h2o.engine import bench_table as tables  # noqa: PLC0415
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
-    columns = tables.table_columns(options)
+
+def _run(options: Options) -> None:
+    from pytest_h2o.engine import bench_rows as rows  # noqa: PLC0415
+
+    columns = rows.table_columns(options)
     results: list[Result] = []
     with ExitStack() as stack:
-        table = _open(stack, options.table_file, "a") if options.table_file else sys.stdout
-        report = _open(stack, options.json_file, "w") if options.json_file else None
+        table: TextIO = sys.stdout
+        report: TextIO | None = None
+        if options.table_file:
+            table = stack.enter_context(Path(options.table_file).open("a", encoding="utf-8"))
+        if options.json_file:
+            report = stack.enter_context(Path(options.json_file).open("w", encoding="utf-8"))
         for setup in command_line.setups(options):
             for result in _measure_setup(options, setup):
-                lines = [] if results else tables.header_lines(columns)
+                lines = [rows.row_line(columns, result)]
+                if not results:
+                    lines = rows.header_lines(columns) + lines
+                print("\n".join(lines), file=table, flush=True)
                 results.append(result)
-                print(*lines, tables.row_line(columns, result), sep="\n", file=table, flush=True)
         if report:
-            document = tables.json_document(results, mmap=options.mmap)
+            document = rows.json_document(results, mmap=options.mmap)
             print(json.dumps(document, separators=(",", ":"), allow_nan=False), file=report)
 
 
@@ -80,7 +90,7 @@ def _run_quality(options: Options) -> None:
     """Print, and write where ``-j`` says, how well a text is predicted under each eviction
     policy.
     """
-    from pytest_h2o.engine import quality  # noqa: PLC0415
+    from pytest_h2o.engine import policy_quality  # noqa: PLC0415
     from pytest_h2o.engine.config import SHIPPED, ConfigError  # noqa: PLC0415
     from pytest_h2o.engine.tokenizer import Tokenizer  # noqa: PLC0415
 
@@ -91,20 +101,15 @@ def _run_quality(options: Options) -> None:
         raise ConfigError(f"{path}: not UTF-8; give a text") from None
     engine, _ = _load(next(command_line.setups(options)), 1)
     tokens = Tokenizer(engine.config.tokenizer, engine.config.architecture).encode(text)
-    rows = quality.measure(engine, tokens)
-    print(*quality.table_lines(rows), sep="\n")
+    rows = policy_quality.measure(engine, tokens)
+    print("\n".join(policy_quality.table_lines(rows)))
     if options.json_file:
-        Path(options.json_file).write_text(
-            json.dumps({"quality": [row.record() for row in rows]}) + "\n", "utf-8"
-        )
-
-
-def _open(stack: ExitStack, name: str, mode: str) -> TextIO:
-    return stack.enter_context(cast(TextIO, Path(name).open(mode, encoding="utf-8")))
+        document = json.dumps({"quality": [row.record() for row in rows]})
+        Path(options.json_file).write_text(document + "\n", "utf-8")
 
 
 def _measure_setup(options: Options, setup: Setup) -> Iterator[Result]:
-    from pytest_h2o.engine.bench_table import Result  # noqa: PLC0415
+    from pytest_h2o.engine.bench_rows import Result  # noqa: PLC0415
 
     for instance in command_line.instances(options, setup):
         engine, seconds = _load(setup, 3 if options.load else 1)
@@ -120,15 +125,13 @@ def _load(setup: Setup, times: int) -> tuple[Engine, list[float]]:
     from pytest_h2o.engine.config import SHIPPED, load_config, override  # noqa: PLC0415
     from pytest_h2o.engine.generate import Engine  # noqa: PLC0415
 
+    path = Path(setup.model or SHIPPED / "h2o.json")
+    precision = PRECISION_WORDS.get(setup.precision, "low")
     seconds = []
     for _ in range(times):
         started = perf_counter()
-        config = load_config(Path(setup.model) if setup.model else SHIPPED / "h2o.json")
-        words = {
-            "precision": PRECISION_WORDS.get(setup.precision, "low"),
-            "quantised": setup.quantised,
-        }
-        engine = Engine(override(config, **words), threads=setup.threads)
+        config = override(load_config(path), precision=precision, quantised=setup.quantised)
+        engine = Engine(config, threads=setup.threads)
         seconds.append(perf_counter() - started)
     return engine, seconds
 
@@ -142,10 +145,12 @@ def _repeat(engine: Engine, instance: Instance) -> list[Response]:
     prompt = [PROMPT_TOKEN] * instance.prompt
     if instance.kind == "demo":
         return [engine.respond(prompt, instance.gen)]
-    read = [engine.respond(prompt, 1, measured=False)] if prompt else []
-    return read + (
-        [engine.respond([PROMPT_TOKEN], instance.gen, measured=False)] if instance.gen else []
-    )
+    responses = []
+    if prompt:
+        responses.append(engine.respond(prompt, 1, measured=False))
+    if instance.gen:
+        responses.append(engine.respond([PROMPT_TOKEN], instance.gen, measured=False))
+    return responses
 
 
 if __name__ == "__main__":

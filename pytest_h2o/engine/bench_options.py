@@ -14,27 +14,37 @@ options:
   -h, --help
   -m, --model <filename>                    (default: the shipped weights)
   -a, --backends <cpu,opencl,metal>         (default: cpu) | Note: everything runs on the cpu
-  -c, --precision <n>                       (default: 2) | Note: KV values (0:fp32, 1:fp32, 2:fp16)
+  -c, --precision <n>                       (default: 2)
+                                            | Note: KV values (0:fp32, 1:fp32, 2:fp16)
   -t, --threads <n>                         (default: 4)
   -p, --n-prompt <n>                        (default: 512)
   -n, --n-gen <n>                           (default: 128)
   -pg <pp,tg>                               (default: 0,0)
   -mmp, --mmap <0|1>                        (default: 0)
   -rep, --n-repeat <n>                      (default: 5)
-  -kv, --kv-cache <true|false>              (default: false) | Note: if true, one response per repeat, with h2o columns
+  -kv, --kv-cache <true|false>              (default: false)
+                                            | Note: if true, one response per repeat,
+                                            with h2o columns
   -fp, --file-print <filename>              (default: stdout)
   -scn, --sme-core-num <n>                  (default: 2)
   -load, --loading-time <true|false>        (default: false)
   -dyo, --dynamicOption <n>                 (default: 0)
   -mr, --miexdSme2NeonRatio <n>             (default: 41)
-  -qatten, --quant-attention <0|1|2>        (default: 0) | Note: 1: int8 keys, 2: int8 keys and values; H2O is off then
-  -j, --json <filename>                     (default: llm_bench.json) | Note: if set, output result to a JSON file
-  --quality [filename]                      (default: the shipped held-out text) | Note: instead of speed, print the
-                                            perplexity of the text with the full cache, with H2O and with a sliding
-                                            window of the same size, how far each diverges from the full cache, and
-                                            the perplexity of a passage that returns; -j writes {{"quality": [{{policy,
-                                            target, perplexity, divergence, recall_perplexity, effective_ratio,
-                                            window_losses, window_recall_losses, window_divergences}}]}}, nats per token
+  -qatten, --quant-attention <0|1|2>        (default: 0)
+                                            | Note: 1: int8 keys, 2: int8 keys and values;
+                                            H2O is off then
+  -j, --json <filename>                     (default: llm_bench.json)
+                                            | Note: if set, output result to a JSON file
+  --quality [filename]                      (default: the shipped held-out text)
+                                            | Note: instead of speed, print the perplexity
+                                            of the text with the full cache, with H2O and
+                                            with a sliding window of the same size, how far
+                                            each diverges from the full cache, and the
+                                            perplexity of a passage that returns; -j writes
+                                            {{"quality": [{{policy, target, perplexity,
+                                            divergence, recall_perplexity, effective_ratio,
+                                            window_losses, window_recall_losses,
+                                            window_divergences}}]}}, nats per token
 """
 Words = list[str]
 
@@ -46,7 +56,9 @@ class ArgumentsError(ValueError):
 def to_int(text: str) -> int:
     """Leading integer of ``text`` as stream extraction reads it; 0 if there is none."""
     found = re.match(r"\s*[+-]?\d{1,9}", text)
-    return int(found[0]) if found else 0
+    if found is None:
+        return 0
+    return int(found[0])
 
 
 def _numbers(value: str) -> list[int]:
@@ -103,7 +115,14 @@ _OPTIONAL = {
     "--json": ("json_file", "llm_bench.json"),
     "--quality": ("quality", ""),
 }
-_BY_WORD = {word.replace("_", "-"): flag for words, flag in FLAGS.items() for word in words}
+
+
+def _flag(name: str) -> Flag | None:
+    """The flag of a word; None if there is none."""
+    for words, flag in FLAGS.items():
+        if name in words:
+            return flag
+    return None
 
 
 @dataclass
@@ -168,27 +187,36 @@ def parse(argv: Sequence[str]) -> Options:
     """Options in ``argv``; ArgumentsError names the first argument that is unknown or lacks its
     value.
     """
-    options, given, words = Options(), set(), list(argv)
+    options, words = Options(), list(argv)
+    given: set[str] = set()
     while words:
         word = words.pop(0)
-        name = word.replace("_", "-") if word.startswith("--") else word
+        name = word
+        if word.startswith("--"):
+            name = word.replace("_", "-")
         if name in ("-h", "--help"):
             options.help = True
             return options
         if name in _OPTIONAL:
-            target, default = _OPTIONAL[name]
-            setattr(
-                options, target, words.pop(0) if words and not words[0].startswith("-") else default
-            )
+            target, value = _OPTIONAL[name]
+            if words and not words[0].startswith("-"):
+                value = words.pop(0)
+            setattr(options, target, value)
             continue
-        flag = _BY_WORD.get(name)
+        flag = _flag(name)
         if flag is None or not words:
             raise ArgumentsError(word)
-        value = flag.read(words.pop(0))
-        earlier = getattr(options, flag.field) if flag.appends and flag.field in given else []
-        setattr(options, flag.field, earlier + value if flag.appends else value)
+        _apply(options, flag, words.pop(0), again=flag.field in given)
         given.add(flag.field)
     return options
+
+
+def _apply(options: Options, flag: Flag, text: str, *, again: bool) -> None:
+    """Set the option of ``flag``; what ``again`` occurs is added if it appends."""
+    value = flag.read(text)
+    if again and flag.appends:
+        value = getattr(options, flag.field) + value
+    setattr(options, flag.field, value)
 
 
 def setups(options: Options) -> Iterator[Setup]:

@@ -17,7 +17,7 @@ from pytest_h2o.engine.threads import single_threaded_blas
 
 if TYPE_CHECKING:
     from pytest_h2o.engine.generate import Engine
-    from pytest_h2o.engine.metrics import Response
+    from pytest_h2o.engine.response import Response
     from pytest_h2o.engine.tokenizer import Tokenizer
 
 WHOLE_FILE_WORDS = ("--prompt-file-mode=whole", "--prompt-file-as-whole")
@@ -74,8 +74,10 @@ def read_prompts(path: Path, *, whole: bool) -> list[str]:
     if path.stat().st_size > PROMPT_LIMIT:
         raise ValueError("larger than 16 MiB; give a text")
     text = path.read_bytes().decode("utf-8", errors="replace")
-    lines = [line.removesuffix("\r") for line in text.split("\n") if line]
-    prompts = [text.rstrip("\r\n")] if whole else lines
+    if whole:
+        prompts = [text.rstrip("\r\n")]
+    else:
+        prompts = [line.removesuffix("\r") for line in text.split("\n") if line]
     if not any(prompts):
         raise ValueError("no prompt in it")
     return prompts
@@ -83,7 +85,7 @@ def read_prompts(path: Path, *, whole: bool) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (1 for usage, load and prompt errors)."""
-    words = sys.argv[1:] if argv is None else list(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(f"Usage: {Path(sys.argv[0]).name} config.json <prompt.txt> <max_tokens>")
         return int(not words)
@@ -101,11 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Arguments) -> int:
     engine, tokenizer = _start(arguments)
-    budget = (
-        engine.config.engine.max_new_tokens
-        if arguments.max_tokens is None
-        else arguments.max_tokens
-    )
+    budget = arguments.max_tokens
+    if budget is None:
+        budget = engine.config.engine.max_new_tokens
     if arguments.prompt_file is None:
         return _chat(engine, tokenizer, budget)
     print(f"prompt file is {arguments.prompt_file}", flush=True)
@@ -115,13 +115,13 @@ def _run(arguments: Arguments) -> int:
         print(f"error: prompt file {arguments.prompt_file}: {error}", file=sys.stderr)
         return 1
     responses = []
+    measured = arguments.metrics is not None
     for index, prompt in enumerate(prompts):
         if not prompt.startswith("#"):
-            responses.append(
-                _answer(engine, tokenizer, prompt, budget, measured=arguments.metrics is not None)
-            )
-            _record(arguments.metrics, index, responses[-1])
-    print(*summary_lines(responses), sep="\n", flush=True)
+            response = _answer(engine, tokenizer, prompt, budget, measured=measured)
+            _record(arguments.metrics, index, response)
+            responses.append(response)
+    print("\n".join(summary_lines(responses)), flush=True)
     return 0
 
 
@@ -134,7 +134,8 @@ def _start(arguments: Arguments) -> tuple[Engine, Tokenizer]:
     print(f"config path is {arguments.config}", flush=True)
     started = perf_counter()
     config = load_config(arguments.config)
-    engine, tokenizer = Engine(config), Tokenizer(config.tokenizer, config.architecture)
+    engine = Engine(config)
+    tokenizer = Tokenizer(config.tokenizer, config.architecture)
     _print_cost(started)
     print("Prepare for tuning opt Begin")
     started = perf_counter()
@@ -168,7 +169,7 @@ def _answer(
 
 def _record(path: Path | None, index: int, response: Response) -> None:
     """Append the prompt's record to the metrics file."""
-    from pytest_h2o.engine.metrics import demo_record  # noqa: PLC0415
+    from pytest_h2o.engine.response import demo_record  # noqa: PLC0415
 
     if path is None:
         return
@@ -195,12 +196,15 @@ def _chat(engine: Engine, tokenizer: Tokenizer, budget: int) -> int:
 
 def summary_lines(responses: Sequence[Response]) -> Iterator[str]:
     """The block after the last prompt: sums over all prompts."""
-    prompt = sum(response.prompt_tokens for response in responses)
-    decoded = sum(len(response.tokens) for response in responses)
-    prefill, decode, sample = (
-        sum(getattr(response, name) for response in responses) / 1e6
-        for name in ("prefill_us", "decode_us", "sample_us")
-    )
+    prompt = decoded = 0
+    prefill_us = decode_us = sample_us = 0.0
+    for response in responses:
+        prompt += response.prompt_tokens
+        decoded += len(response.tokens)
+        prefill_us += response.prefill_us
+        decode_us += response.decode_us
+        sample_us += response.sample_us
+    prefill, decode, sample = prefill_us / 1e6, decode_us / 1e6, sample_us / 1e6
     yield "\n#################################"
     yield f"prompt tokens num = {prompt}"
     yield f"decode tokens num = {decoded}"
@@ -221,7 +225,9 @@ def summary_lines(responses: Sequence[Response]) -> Iterator[str]:
 def _rate(count: int, seconds: float) -> str:
     if seconds > 0:
         return f"{count / seconds:.2f}"
-    return "inf" if count else "-nan"
+    if count:
+        return "inf"
+    return "-nan"
 
 
 if __name__ == "__main__":

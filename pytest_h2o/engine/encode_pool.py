@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
 from time import perf_counter_ns
 from typing import Generic, TypeVar, cast
@@ -57,9 +57,8 @@ class EncodePool:
         self._capacity, self._pending = capacity, 0
         self._change = threading.Condition()
         self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        if (
-            threads
-        ):  # by default one thread may keep the interpreter for 5 ms, the time of a whole token
+        if threads:
+            # By default one thread may keep the interpreter for 5 ms, the time of a whole token.
             sys.setswitchinterval(5e-4)
         for number in range(threads):
             threading.Thread(target=self._work, name=f"encode-{number}", daemon=True).start()
@@ -104,8 +103,18 @@ class EncodePool:
             self._queue.get()()
 
 
-def overlap_share(work: list[Interval], waits: list[Interval]) -> float:
+def total_time(intervals: Iterable[Interval]) -> int:
+    """Sum of the lengths, ns."""
+    return sum(end - begin for begin, end in intervals)
+
+
+def overlap_share(work: Sequence[Interval], waits: Sequence[Interval]) -> float:
     """Share of the ``work`` time in which nobody waited; 0 without work."""
-    total = sum(end - begin for begin, end in work)
-    waited = sum(max(0, min(e, end) - max(b, begin)) for b, e in work for begin, end in waits)
-    return 1 - waited / total if total else 0.0
+    total = total_time(work)
+    if not total:
+        return 0.0
+    waited = 0
+    for begin, end in work:
+        for wait_begin, wait_end in waits:
+            waited += max(0, min(end, wait_end) - max(begin, wait_begin))
+    return 1 - waited / total

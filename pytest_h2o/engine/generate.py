@@ -6,17 +6,18 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 
 from pytest_h2o.engine.config import Config, ConfigError, H2OSettings, LosslessSettings
 from pytest_h2o.engine.encode_pool import EncodePool
-from pytest_h2o.engine.h2o import Evictor
+from pytest_h2o.engine.evictor import Evictor
 from pytest_h2o.engine.kv_cache import Floats, KVCache, KVShape
 from pytest_h2o.engine.kv_dump import DecodeDump, KVDump
-from pytest_h2o.engine.lossless import LosslessStore
-from pytest_h2o.engine.metrics import Metrics, Response
+from pytest_h2o.engine.lossless_store import LosslessStore
 from pytest_h2o.engine.model import PREFILL_CHUNK, Hook, Model
+from pytest_h2o.engine.response import Metrics, Response
 from pytest_h2o.engine.threads import available_cores, single_threaded_blas
 from pytest_h2o.engine.yardstick import EVERY, ReadyWait, Yardstick
 
@@ -30,11 +31,14 @@ class Engine:
         shape = config.architecture
         self.config = config
         self.model = Model(shape, config.weights)
-        dtype = np.dtype(np.float16 if config.engine.precision == "low" else np.float32)
+        dtype: np.dtype[Any] = np.dtype(np.float32)
+        if config.engine.precision == "low":
+            dtype = np.dtype(np.float16)
         kv_shape = KVShape(shape.kv_heads, shape.head_dim, dtype, config.engine.quantised)
         self.cache = KVCache(kv_shape, shape.layers, shape.context)
-        compressing = not config.engine.quantised  # int8 values are compressed already
-        self._pool = _make_pool(config.lossless) if config.lossless.active and compressing else None
+        self._pool: EncodePool | None = None
+        if config.lossless.active and not config.engine.quantised:  # int8 is compressed already
+            self._pool = _make_pool(config.lossless)
         self._yardstick = Yardstick(self.model)
         self._dump = KVDump.from_environment()
         self._threads = min(threads or config.engine.thread_num, available_cores())
@@ -65,7 +69,8 @@ class Engine:
         """
         self._check(prompt, budget)
         self.cache.clear()
-        clock, metrics, tokens = _Clock(), Metrics(), list[int]()
+        clock, metrics = _Clock(), Metrics()
+        tokens: list[int] = []
         hooks = self._hooks(metrics, len(prompt) + budget)
         with clock.running("prefill"):
             logits = self.model.prefill(prompt, self.cache, self._threads, hooks)
@@ -89,10 +94,14 @@ class Engine:
             self._run_yardstick(clock)
             metrics.decode_cost = self._decode_cost(clock, len(tokens))
         self._close(metrics)
-        prefill_us, sample_us, decode_us = (
-            clock.microseconds[name] for name in ("prefill", "sample", "decode")
+        return Response(
+            prompt_tokens=len(prompt),
+            tokens=tuple(tokens),
+            prefill_us=clock.microseconds["prefill"],
+            decode_us=clock.microseconds["decode"],
+            sample_us=clock.microseconds["sample"],
+            metrics=metrics,
         )
-        return Response(len(prompt), tuple(tokens), prefill_us, decode_us, sample_us, metrics)
 
     def force(
         self, prompt: Sequence[int], trials: Sequence[tuple[Sequence[int], H2OSettings]]
@@ -105,17 +114,20 @@ class Engine:
         """
         self._check(prompt, max(len(tokens) for tokens, _ in trials))
         self.cache.clear()
-        evictors = [
-            Evictor(h2o, self.cache, Metrics(), self._log) if h2o.enable else None
-            for _, h2o in trials
-        ]
-        first = self.model.prefill(
-            prompt, self.cache, self._threads, [evictor for evictor in evictors if evictor]
-        )
+        evictors: list[Evictor | None] = []
+        for _, h2o in trials:
+            if h2o.enable:
+                evictors.append(Evictor(h2o, self.cache, Metrics(), self._log))
+            else:
+                evictors.append(None)
+        watching = [evictor for evictor in evictors if evictor]
+        first = self.model.prefill(prompt, self.cache, self._threads, watching)
         after_prompt = self.cache.save()
         for (tokens, _), evictor in zip(trials, evictors, strict=True):
             self.cache.load(after_prompt)
-            yield np.concatenate([first[None], *self._follow(tokens[:-1], evictor)])
+            logits = [first[None]]
+            logits.extend(self._follow(tokens[:-1], evictor))
+            yield np.concatenate(logits)
 
     def _follow(self, tokens: Sequence[int], evictor: Evictor | None) -> Iterator[Floats]:
         """Logits after each of ``tokens``; where nothing can be evicted any more, many are read in
@@ -131,13 +143,12 @@ class Engine:
         """What watches the decoding of a response of up to ``tokens`` tokens, in the order it
         acts.
         """
-        config, hooks = self.config, list[Hook]()
+        config = self.config
+        hooks: list[Hook] = []
         if self._dump:
             hooks.append(DecodeDump(self._dump, self.cache))
         if tokens < config.h2o.trigger_min_tokens:
-            return (
-                hooks  # too short for anything to be evicted or encoded: scores would never be read
-            )
+            return hooks  # too short for anything to be evicted or encoded
         if config.h2o.enable and not config.engine.quantised:
             hooks.append(Evictor(config.h2o, self.cache, metrics, self._log))
         if self._pool:
@@ -155,23 +166,20 @@ class Engine:
 
     def _decode_cost(self, clock: _Clock, tokens: int) -> float:
         """Time per token in runs of the yardstick, without the time that other programs took."""
+        decode, yardstick = clock.microseconds["decode"], clock.microseconds["yardstick"]
         # With more encode workers than other cores, decoding may have waited for one of ours: then
         # all of it counts.
-        ours = self._pool is not None and self._pool.threads >= available_cores()
-        decode, yardstick = (
-            clock.microseconds[name] - (0 if ours else clock.waited[name])
-            for name in ("decode", "yardstick")
-        )
+        if self._pool is None or self._pool.threads < available_cores():
+            decode -= clock.waited["decode"]
+            yardstick -= clock.waited["yardstick"]
         return decode / tokens / (yardstick / clock.runs["yardstick"])
 
     def _close(self, metrics: Metrics) -> None:
         """Read what the response leaves in the cache."""
         layers = self.cache.layers
         metrics.kv_tokens_end = sum(layer.length for layer in layers) / len(layers)
-        metrics.kv_resident_bytes, metrics.kv_peak_bytes = (
-            self.cache.account.held,
-            self.cache.account.peak,
-        )
+        metrics.kv_resident_bytes = self.cache.account.held
+        metrics.kv_peak_bytes = self.cache.account.peak
 
     def _check(self, prompt: Sequence[int], budget: int) -> None:
         if not prompt or max(prompt) >= self.model.shape.vocab:
@@ -208,8 +216,9 @@ class _Clock:
 
 
 def _make_pool(settings: LosslessSettings) -> EncodePool:
-    threads = 0 if settings.runtime_mode == "probe" else settings.async_threads
-    return EncodePool(threads, settings.max_queue)
+    if settings.runtime_mode == "probe":
+        return EncodePool(0, settings.max_queue)
+    return EncodePool(settings.async_threads, settings.max_queue)
 
 
 def greedy(logits: Floats) -> int:

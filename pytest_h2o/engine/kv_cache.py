@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,15 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float32]
 Bits: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Ranges: TypeAlias = Sequence[tuple[int, int]]  # (begin, length), ordered, not overlapping
+
+
+class Attention(NamedTuple):
+    """What a layer's attention paid to every cached token: weights [G, L, R T] over totals [G, R
+    T].
+    """
+
+    weights: Floats
+    totals: Floats
 
 
 @dataclass(slots=True)
@@ -49,7 +58,8 @@ class KVShape:
     @cached_property
     def token_bytes(self) -> int:
         """Bytes of one token's K and V."""
-        plain, int8 = self.head_dim * self.dtype.itemsize, self.head_dim + self.dtype.itemsize
+        plain = self.head_dim * self.dtype.itemsize
+        int8 = self.head_dim + self.dtype.itemsize  # with its scale
         return self.heads * (self.quantised * int8 + (2 - self.quantised) * plain)
 
 
@@ -58,22 +68,15 @@ class LayerCache:
 
     def __init__(self, shape: KVShape, capacity: int, account: Account) -> None:
         self.shape, self.capacity, self.account = shape, capacity, account
-        self.length = self.epoch = (
-            0  # the epoch counts compactions: positions of one mean nothing in another
-        )
+        self.length = 0
+        self.epoch = 0  # counts compactions: positions of one mean nothing in another
         self._row = 4 * shape.head_dim
-        rows = (
-            math.lcm(self._row, mmap.PAGESIZE) // self._row
-        )  # with a multiple of these every head begins a page
-        planes = (
-            2,
-            shape.heads,
-            -(-capacity // rows) * rows,
-            shape.head_dim,
-        )  # K and V; a head's tokens in one piece
-        self._memory = mmap.mmap(
-            -1, 4 * math.prod(planes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        )
+        # With a multiple of these rows every head begins a page.
+        rows = math.lcm(self._row, mmap.PAGESIZE) // self._row
+        tokens = -(-capacity // rows) * rows
+        planes = (2, shape.heads, tokens, shape.head_dim)  # K and V; a head's tokens in one piece
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._memory = mmap.mmap(-1, 4 * math.prod(planes), flags=private)
         self._data: Floats = np.frombuffer(self._memory, np.float32).reshape(planes)
 
     def read(self) -> tuple[Floats, Floats]:
@@ -148,7 +151,8 @@ class LayerCache:
         there are none.
         """
         page, row = mmap.PAGESIZE, self._row
-        first, last = -(-begin * row // page) * page, end * row // page * page
+        first = -(-begin * row // page) * page
+        last = end * row // page * page
         if first >= last or not hasattr(mmap, "MADV_DONTNEED"):
             return end, end
         for plane in range(0, len(self._memory), self._data.strides[1]):
@@ -180,9 +184,8 @@ def from_bits(bits: Bits) -> Floats:
 def _int8_grid(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """``values`` [..., head_dim] rounded to 255 steps of the largest magnitude in each vector."""
     scale = np.abs(values).max(axis=-1, keepdims=True).astype(np.float32) / 127
-    rounded: npt.NDArray[Any] = (
-        np.round(values / np.maximum(scale, np.finfo(np.float32).tiny)) * scale
-    )
+    steps = np.round(values / np.maximum(scale, np.finfo(np.float32).tiny))
+    rounded: npt.NDArray[Any] = steps * scale
     return rounded
 
 
@@ -192,19 +195,19 @@ class KVCache:
     """
 
     def __init__(self, shape: KVShape, layers: int, capacity: int) -> None:
-        self.shape, self.capacity, self.position = shape, capacity, 0
+        self.shape, self.capacity = shape, capacity
+        self.position = 0
         self.account = Account()
-        self.turn, self.broken = (
-            threading.Condition(),
-            False,
-        )  # of forward passes that run side by side
+        self.turn = threading.Condition()  # of forward passes that run side by side
+        self.broken = False  # one of them has failed
         self.layers: Sequence[LayerCache] = [
             LayerCache(shape, capacity, self.account) for _ in range(layers)
         ]
 
     def window(self, begin: int, end: int) -> CacheWindow:
         """What the forward pass of prompt tokens [begin, end) sees while others run beside it."""
-        return CacheWindow([LayerWindow(self, layer, begin, end) for layer in self.layers], begin)
+        windows = [LayerWindow(self, layer, begin, end) for layer in self.layers]
+        return CacheWindow(windows, begin)
 
     def give_up(self) -> None:
         """A forward pass has failed: let none wait for it."""

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pytest_h2o.engine.config import ConfigError
-from pytest_h2o.engine.kv_cache import Bits, KVCache, LayerCache, to_bits
-from pytest_h2o.engine.model import Attention
+from pytest_h2o.engine.kv_cache import Attention, Bits, KVCache, LayerCache, to_bits
 
 STAGES = ("prefill", "decode", "both")
 
@@ -40,10 +39,8 @@ class KVDump:
         root = environ.get("MNN_KV_DUMP_DIR", "")
         if root.lower() in ("", "0", "false", "off"):
             return None
-        stage, limit = (
-            environ.get("MNN_KV_DUMP_STAGE", "prefill"),
-            environ.get("MNN_KV_DUMP_MAX_TOKENS", "0"),
-        )
+        stage = environ.get("MNN_KV_DUMP_STAGE", "prefill")
+        limit = environ.get("MNN_KV_DUMP_MAX_TOKENS", "0")
         if stage not in STAGES:
             raise ConfigError(
                 f"MNN_KV_DUMP_STAGE: {stage!r} is unknown; choose one of {', '.join(STAGES)}"
@@ -68,12 +65,14 @@ class KVDump:
         folder = self.root / self.run_id / f"layer_{index}"
         folder.mkdir(parents=True, exist_ok=True)
         begin = layer.length - added
-        count = min(added, self.max_tokens) if self.max_tokens else added
+        count = added
+        if self.max_tokens:
+            count = min(added, self.max_tokens)
         name = f"t{begin}_{begin + count}"
-        for letter, bits in zip(
-            "kv", to_bits(layer.copy(begin, count), layer.shape.dtype), strict=True
-        ):
-            _token_major(bits).tofile(folder / f"{letter}_{name}.bin")
+        shape = layer.shape
+        k, v = to_bits(layer.copy(begin, count), shape.dtype)
+        _token_major(k).tofile(folder / f"k_{name}.bin")
+        _token_major(v).tofile(folder / f"v_{name}.bin")
         meta = {
             "layer_id": index,
             "seq_start": begin,
@@ -81,12 +80,12 @@ class KVDump:
             "seq_end_exclusive": begin + count,
             "add": added,
             "tensor_seq_len": added,
-            "kv_heads": layer.shape.heads,
-            "head_dim": layer.shape.head_dim,
-            "bytes_per_elem": layer.shape.dtype.itemsize,
-            "dtype": f"fp{8 * layer.shape.dtype.itemsize}",
-            "quant_key": layer.shape.quantised > 0,
-            "quant_value": layer.shape.quantised > 1,
+            "kv_heads": shape.heads,
+            "head_dim": shape.head_dim,
+            "bytes_per_elem": shape.dtype.itemsize,
+            "dtype": f"fp{8 * shape.dtype.itemsize}",
+            "quant_key": shape.quantised > 0,
+            "quant_value": shape.quantised > 1,
             "flash_attention": False,
             "stage": "prefill" if added > 1 else "decode",
             "run_id": self.run_id,

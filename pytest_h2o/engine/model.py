@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_h2o.engine.config import Architecture, ConfigError
-from pytest_h2o.engine.kv_cache import Floats, KVCache
+from pytest_h2o.engine.kv_cache import Attention, Floats, KVCache
 from pytest_h2o.engine.threads import map_in_order
 
 PREFILL_CHUNK = 128
@@ -31,15 +31,6 @@ class LayerWeights(NamedTuple):
     out: Floats  # [H d, D]
     gate_up: Floats  # [D, 2F]
     down: Floats  # [F, D]
-
-
-class Attention(NamedTuple):
-    """What one layer's attention paid to every cached token: weights [G, L, R T] over totals [G, R
-    T].
-    """
-
-    weights: Floats
-    totals: Floats
 
 
 class Layer(Protocol):
@@ -104,23 +95,18 @@ class Model:
         self.shape = shape
         read = _Reader(weights)
         norm = read.tensor("model.norm.weight", shape.hidden)
-        self.embedding = read.tensor(
-            "model.embed_tokens.weight", shape.vocab, shape.hidden
-        )  # [V, D]
-        head = (
-            read.tensor("lm_head.weight", shape.vocab, shape.hidden)
-            if read.has("lm_head.weight")
-            else self.embedding
-        )
+        rows = (shape.vocab, shape.hidden)
+        self.embedding = read.tensor("model.embed_tokens.weight", *rows)  # [V, D]
+        head = self.embedding
+        if read.has("lm_head.weight"):
+            head = read.tensor("lm_head.weight", *rows)
         self.head = np.ascontiguousarray((head * norm).T)  # [D, V]
-        self.layers = _side_by_side(
-            [_layer(read, f"model.layers.{index}.", shape) for index in range(shape.layers)]
-        )
+        layers = [_layer(read, f"model.layers.{index}.", shape) for index in range(shape.layers)]
+        self.layers = _side_by_side(layers)
         self.cos, self.sin = _rope_tables(shape)  # [context, d] each
         self.partner = _partners(shape.heads + shape.kv_heads, shape.head_dim)
-        self._future = np.triu(
-            np.full((PREFILL_CHUNK, PREFILL_CHUNK), -np.inf, np.float32), 1
-        ).T  # key after query
+        forbidden = np.full((PREFILL_CHUNK, PREFILL_CHUNK), -np.inf, np.float32)
+        self._future = np.triu(forbidden, 1).T  # key after query
         self._ones = np.ones(shape.context + PREFILL_CHUNK, np.float32)
 
     def forward(self, tokens: Sequence[int], cache: Cache, hooks: Sequence[Hook] = ()) -> Floats:
@@ -134,19 +120,14 @@ class Model:
         """As :meth:`forward`; returns the logits after every token [T, V]."""
         return self._logits(self._hidden(tokens, cache))
 
-    def _logits(self, x: Floats) -> Floats:
-        logits: Floats = self._normalise(x) @ self.head  # [T, D] @ [D, V]
-        return logits
-
     def _hidden(self, tokens: Sequence[int], cache: Cache, hooks: Sequence[Hook] = ()) -> Floats:
         """What the last layer leaves of ``tokens`` [T, D]."""
         shape, position = self.shape, cache.position
         cache.position = end = position + len(tokens)
         queries, rotated = shape.heads * shape.head_dim, len(self.partner)
-        cos, sin = (
-            _repeat(table[position:end], rotated // shape.head_dim)
-            for table in (self.cos, self.sin)
-        )
+        heads = rotated // shape.head_dim  # of q and k
+        cos = _repeat(self.cos[position:end], heads)
+        sin = _repeat(self.sin[position:end], heads)
         x = self.embedding[tokens]  # [T, D]
         for index, (weights, layer) in enumerate(zip(self.layers, cache.layers, strict=True)):
             for hook in hooks:
@@ -154,7 +135,8 @@ class Model:
             qkv = self._normalise(x) @ weights.qkv  # [T, D] @ [D, (H + 2G) d]
             _rotate(qkv[:, :rotated], cos, sin, self.partner)
             layer.append(qkv[:, queries:])
-            attended, attention = self._attend(qkv[:, :queries], *layer.read())
+            keys, values = layer.read()
+            attended, attention = self._attend(qkv[:, :queries], keys, values)
             x += attended @ weights.out  # [T, H d] @ [H d, D]
             gate_up = self._normalise(x) @ weights.gate_up  # [T, D] @ [D, 2F]
             x += _swiglu(gate_up) @ weights.down  # [T, F] @ [F, D]
@@ -162,21 +144,27 @@ class Model:
                 hook.after_attention(index, attention)
         return x
 
+    def _logits(self, x: Floats) -> Floats:
+        logits: Floats = self._normalise(x) @ self.head  # [T, D] @ [D, V]
+        return logits
+
     def prefill(
         self, tokens: Sequence[int], cache: KVCache, threads: int = 1, hooks: Sequence[Hook] = ()
     ) -> Floats:
         """Append a prompt of any length to an empty cache; logits after the last token.
 
         It is read in chunks, so that memory stays bounded, and by several threads if asked: each
-            chunk follows the one
-        before it a layer behind, since all it needs of it are the keys and values of the layer. The
-        first chunk is the short one, and ``hooks`` see the last.
+        chunk follows the one before it a layer behind, since all it needs of it are the keys and
+        values of the layer. The first chunk is the short one, and ``hooks`` see the last.
         """
-        ends = range(len(tokens) % PREFILL_CHUNK or PREFILL_CHUNK, len(tokens) + 1, PREFILL_CHUNK)
+        first = len(tokens) % PREFILL_CHUNK or PREFILL_CHUNK
+        ends = range(first, len(tokens) + 1, PREFILL_CHUNK)
 
         def read(end: int) -> Floats:
             begin = max(0, end - PREFILL_CHUNK)
-            watching = [_AtPrompt(hook) for hook in hooks] if end == len(tokens) else ()
+            watching: list[_AtPrompt] = []
+            if end == len(tokens):
+                watching = [_AtPrompt(hook) for hook in hooks]
             return self.forward(tokens[begin:end], cache.window(begin, end), watching)
 
         logits = map_in_order(read, ends, min(threads, len(ends)), cache.give_up)[-1]
@@ -188,9 +176,8 @@ class Model:
         hidden, eps = self.shape.hidden, self.shape.eps
         if len(x) == 1:  # same value, fewer calls
             return x * (1 / math.sqrt(x[0].dot(x[0]) / hidden + eps))
-        scale: Floats = np.sqrt(
-            np.add.reduce(x * x, axis=1, keepdims=True) / np.float32(hidden) + np.float32(eps)
-        )
+        mean = np.add.reduce(x * x, axis=1, keepdims=True) / np.float32(hidden)
+        scale: Floats = np.sqrt(mean + np.float32(eps))
         return x / scale
 
     def _attend(self, q: Floats, keys: Floats, values: Floats) -> tuple[Floats, Attention]:
@@ -202,21 +189,20 @@ class Model:
         columns = np.ascontiguousarray(heads).reshape(groups, dim, -1)
         weights: Floats = keys @ columns  # [G, L, d] @ [G, d, R T]
         if new > 1:
-            weights.reshape(groups, cached, -1, new)[:, cached - new :] += self._future[
-                :new, None, :new
-            ]
-        # One maximum per KV head is faster, and does for a single token unless a head lies so far
-        # below another one of its group that all its weights underflow.
-        shift = weights.max(axis=1 if new > 1 else (1, 2), keepdims=True)
-        totals = self._softmax(weights, shift)
-        if new == 1 and totals.min() < TINY:
-            weights = keys @ columns
+            latest = weights.reshape(groups, cached, -1, new)[:, cached - new :]
+            latest += self._future[:new, None, :new]
             totals = self._softmax(weights, weights.max(axis=1, keepdims=True))
+        else:
+            # One maximum per KV head is faster, and does for a single token unless a head lies so
+            # far below another one of its group that all its weights underflow.
+            totals = self._softmax(weights, weights.max(axis=(1, 2), keepdims=True))
+            if totals.min() < TINY:
+                weights = keys @ columns
+                totals = self._softmax(weights, weights.max(axis=1, keepdims=True))
         mixed: Floats = weights.transpose(0, 2, 1) @ values  # [G, R T, L] @ [G, L, d]
         mixed /= totals[..., None]
-        attended: Floats = (
-            mixed.reshape(groups, -1, new, dim).transpose(2, 0, 1, 3).reshape(new, -1)
-        )
+        by_token = mixed.reshape(groups, -1, new, dim).transpose(2, 0, 1, 3)  # [T, G, R, d]
+        attended: Floats = by_token.reshape(new, -1)
         return attended, Attention(weights, totals)
 
     def _softmax(self, weights: Floats, shift: Floats) -> Floats:
@@ -295,42 +281,41 @@ class _Reader:
     def tensor(self, name: str, *shape: int) -> Floats:
         """Tensor ``name`` as fp32 of the given shape."""
         found = self._tensors.get(name)
-        if found is None or found.shape != shape or found.dtype.kind != "f":
-            held = "nothing" if found is None else f"{found.dtype}{list(found.shape)}"
-            raise ConfigError(
-                f"{self._path}: {name}: the model needs a float tensor {list(shape)}, the file "
-                f"holds {held}"
-            )
-        return found.astype(np.float32)
+        held = "nothing"
+        if found is not None:
+            if found.shape == shape and found.dtype.kind == "f":
+                return found.astype(np.float32)
+            held = f"{found.dtype}{list(found.shape)}"
+        raise ConfigError(
+            f"{self._path}: {name}: the model needs a float tensor {list(shape)}, the file "
+            f"holds {held}"
+        )
 
 
 def _layer(read: _Reader, prefix: str, shape: Architecture) -> LayerWeights:
     hidden, inner = shape.hidden, shape.intermediate
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
 
-    def stack(norm: str, *parts: tuple[str, int, float]) -> Floats:
-        rows = [
-            read.tensor(f"{prefix}{name}.weight", size, hidden) * np.float32(scale)
-            for name, size, scale in parts
-        ]
-        weight = read.tensor(f"{prefix}{norm}.weight", hidden)
-        return np.ascontiguousarray((np.concatenate(rows) * weight).T)
+    def rows(name: str, size: int) -> Floats:
+        return read.tensor(f"{prefix}{name}.weight", size, hidden)
 
-    attention = "self_attn.{}_proj"
+    def transposed(name: str, size: int) -> Floats:
+        return np.ascontiguousarray(read.tensor(f"{prefix}{name}.weight", hidden, size).T)
+
+    def with_norm(name: str, matrices: Sequence[Floats]) -> Floats:
+        weight = read.tensor(f"{prefix}{name}.weight", hidden)
+        return np.ascontiguousarray((np.concatenate(matrices) * weight).T)
+
+    q = rows("self_attn.q_proj", queries) * np.float32(shape.head_dim**-0.5)
+    k = rows("self_attn.k_proj", keys)
+    v = rows("self_attn.v_proj", keys)
+    gate = rows("mlp.gate_proj", inner)
+    up = rows("mlp.up_proj", inner)
     return LayerWeights(
-        qkv=stack(
-            "input_layernorm",
-            (attention.format("q"), queries, shape.head_dim**-0.5),
-            (attention.format("k"), keys, 1),
-            (attention.format("v"), keys, 1),
-        ),
-        out=np.ascontiguousarray(
-            read.tensor(f"{prefix}self_attn.o_proj.weight", hidden, queries).T
-        ),
-        gate_up=stack(
-            "post_attention_layernorm", ("mlp.gate_proj", inner, 1), ("mlp.up_proj", inner, 1)
-        ),
-        down=np.ascontiguousarray(read.tensor(f"{prefix}mlp.down_proj.weight", hidden, inner).T),
+        qkv=with_norm("input_layernorm", [q, k, v]),
+        out=transposed("self_attn.o_proj", queries),
+        gate_up=with_norm("post_attention_layernorm", [gate, up]),
+        down=transposed("mlp.down_proj", inner),
     )
 
 
@@ -338,13 +323,15 @@ def _side_by_side(layers: Sequence[LayerWeights]) -> list[LayerWeights]:
     """The same matrices in one allocation: large enough for huge pages, which every token streams
     through faster.
     """
-    block: Floats = np.empty(sum(matrix.size for layer in layers for matrix in layer), np.float32)
-    begin, placed = 0, []
-    for layer in layers:
-        views = []
-        for matrix in layer:
-            views.append(block[begin : begin + matrix.size].reshape(matrix.shape))
-            views[-1][:] = matrix
-            begin += matrix.size
-        placed.append(LayerWeights(*views))
-    return placed
+    size = sum(matrix.size for layer in layers for matrix in layer)
+    block: Floats = np.empty(size, np.float32)
+    begin = 0
+
+    def place(matrix: Floats) -> Floats:
+        nonlocal begin
+        view = block[begin : begin + matrix.size].reshape(matrix.shape)
+        view[:] = matrix
+        begin += matrix.size
+        return view
+
+    return [LayerWeights._make(map(place, layer)) for layer in layers]

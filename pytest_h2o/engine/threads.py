@@ -26,7 +26,9 @@ VARIABLES = (
 
 def available_cores() -> int:
     """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def single_threaded_blas() -> None:
@@ -46,7 +48,9 @@ def map_in_order(
     The first error is raised when all threads have ended; ``failed`` is called at once, to wake
     those that wait for the item that failed.
     """
-    todo, values, errors = enumerate(items), dict[int, Value](), list[BaseException]()
+    todo = enumerate(items)
+    values: dict[int, Value] = {}
+    errors: list[BaseException] = []
     lock = threading.Lock()
 
     def run() -> None:

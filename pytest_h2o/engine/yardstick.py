@@ -21,9 +21,8 @@ from pytest_h2o.engine.kv_cache import Floats
 from pytest_h2o.engine.model import Model
 
 EVERY = 4  # tokens from one run to the next: what disturbs lasts long enough to meet both
-SCHEDULE = Path(
-    "/proc/thread-self/schedstat"
-)  # Linux: ns on a core, ns ready and waiting for one, turns
+# Linux: ns on a core, ns ready and waiting for one, turns
+SCHEDULE = Path("/proc/thread-self/schedstat")
 
 
 class Yardstick:

@@ -10,13 +10,13 @@ from typing import TypeAlias
 import numpy as np
 
 from pytest_h2o.codec.planes import Words
-from pytest_h2o.offline.dump import Entry
+from pytest_h2o.offline.dump import DumpEntry
 from pytest_h2o.offline.options import OfflineOptions
 
 # Of K and V: few calls do all the work, and in fast mode one choice of predictors serves many rows.
 _BATCH_BYTES = 1 << 22
 
-Piece: TypeAlias = tuple[Entry, Words]  # rows of an entry, [2, rows, kv_heads, head_dim]
+Piece: TypeAlias = tuple[DumpEntry, Words]  # rows of an entry, [2, rows, kv_heads, head_dim]
 Kind: TypeAlias = tuple[int, tuple[int, int]]
 
 
@@ -50,22 +50,29 @@ class Batch:
         return _kind(self.units[0])[0]
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[DumpEntry]:
         """The entries of all units; one that was cut occurs several times."""
-        return [entry for unit in self.units for entry, _ in unit.pieces]
+        found: list[DumpEntry] = []
+        for unit in self.units:
+            found.extend(entry for entry, _ in unit.pieces)
+        return found
 
     def tensor(self, name: str) -> Words:
         """K or V of all units, stacked along the sequence, [seq, kv_heads, head_dim]."""
         index = "kv".index(name)
-        tensors: list[Words] = [words[index] for unit in self.units for _, words in unit.pieces]
-        return tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
+        tensors: list[Words] = []
+        for unit in self.units:
+            tensors.extend(words[index] for _, words in unit.pieces)
+        if len(tensors) == 1:
+            return tensors[0]
+        return np.concatenate(tensors)
 
     def split(self) -> "list[Batch]":
         """A batch for each unit."""
         return [Batch([unit], unit.nbytes) for unit in self.units]
 
 
-def grouped(entries: Sequence[Entry], options: OfflineOptions) -> list[list[Entry]]:
+def grouped(entries: Sequence[DumpEntry], options: OfflineOptions) -> list[list[DumpEntry]]:
     """Entries that are coded as one sequence, single ones unless the mode joins them; like kinds
     follow each other.
     """
@@ -75,11 +82,13 @@ def grouped(entries: Sequence[Entry], options: OfflineOptions) -> list[list[Entr
     return sorted(groups, key=lambda group: _kind_of(group[0]))
 
 
-def sequences(entries: Sequence[Entry], by_stage: bool) -> dict[tuple[object, ...], list[Entry]]:
+def sequences(
+    entries: Sequence[DumpEntry], by_stage: bool
+) -> dict[tuple[object, ...], list[DumpEntry]]:
     """Entries by run, layer, width and (on demand) stage, each list in sequence order, then scan
     order.
     """
-    groups: dict[tuple[object, ...], list[Entry]] = {}
+    groups: dict[tuple[object, ...], list[DumpEntry]] = {}
     for entry in sorted(entries, key=lambda entry: entry.seq_start):
         key = entry.run_id, entry.layer_id, entry.shape[1:], by_stage and entry.stage
         groups.setdefault(key, []).append(entry)
@@ -87,26 +96,39 @@ def sequences(entries: Sequence[Entry], by_stage: bool) -> dict[tuple[object, ..
 
 
 def batches(
-    groups: Iterable[list[Entry]], options: OfflineOptions, read: Callable[[Entry], Words | None]
+    groups: Iterable[list[DumpEntry]],
+    options: OfflineOptions,
+    read: Callable[[DumpEntry], Words | None],
 ) -> Iterator[Batch]:
     """Cut the groups into units and stack those of a kind; an entry that ``read`` has no words of
     is left out.
     """
-    rows = max(0, options.online_chunk_seq) if options.chunked else 0
-    pieces = (
-        ((entry, words) for entry in group if (words := read(entry)) is not None)
-        for group in groups
-    )
-    units = (Unit(unit) for group in pieces for unit in _cut(group, rows))
-    for _, alike in groupby(units, _kind):
+    rows = 0
+    if options.chunked:
+        rows = max(0, options.online_chunk_seq)
+
+    def units() -> Iterator[Unit]:
+        for group in groups:
+            yield from map(Unit, _cut(_pieces(group, read), rows))
+
+    for _, alike in groupby(units(), _kind):
         yield from _stacked(alike)
+
+
+def _pieces(
+    group: Iterable[DumpEntry], read: Callable[[DumpEntry], Words | None]
+) -> Iterator[Piece]:
+    for entry in group:
+        words = read(entry)
+        if words is not None:
+            yield entry, words
 
 
 def _kind(unit: Unit) -> Kind:
     return _kind_of(unit.pieces[0][0])
 
 
-def _kind_of(entry: Entry) -> Kind:
+def _kind_of(entry: DumpEntry) -> Kind:
     return entry.layer_id, (entry.kv_heads, entry.head_dim)
 
 
@@ -119,7 +141,9 @@ def _cut(pieces: Iterable[Piece], rows: int) -> Iterator[list[Piece]]:
         while rest.size:
             piece = rest[:, :free] if rows else rest
             unit.append((entry, piece))
-            rest, free = rest[:, piece.shape[1] :], free - piece.shape[1]
+            taken = piece.shape[1]
+            rest = rest[:, taken:]
+            free -= taken
             if free == 0:
                 yield unit
                 unit, free = [], rows

@@ -34,9 +34,9 @@ def code(batch: Batch, tensor: str, options: OfflineOptions) -> Outcome:
     try:
         words = batch.tensor(tensor)
         parts = [_parts(unit, options) for unit in batch.units]
-        encoded = encode_tensors(
-            words, parts, *(_coding(tensor, plane, options) for plane in ("hi", "lo"))
-        )
+        hi_coding = _coding(tensor, "hi", options)
+        lo_coding = _coding(tensor, "lo", options)
+        encoded = encode_tensors(words, parts, hi_coding, lo_coding)
         containers = [each.to_bytes() for each in encoded]
         if options.verify:
             _verify(containers, words, parts)
@@ -52,22 +52,31 @@ def code(batch: Batch, tensor: str, options: OfflineOptions) -> Outcome:
 
 def _parts(unit: Unit, options: OfflineOptions) -> tuple[int, ...]:
     """Rows of the parts that a container keeps apart."""
-    return unit.lengths if options.entry_mode == "aggregate" else (sum(unit.lengths),)
+    if options.entry_mode == "aggregate":
+        return unit.lengths
+    return (sum(unit.lengths),)
 
 
 def _meta_bytes(unit: Unit, options: OfflineOptions) -> int:
     """What the compatible accounting charges per tensor besides its streams."""
     if options.entry_mode == "aggregate":
         return 4 + 4 * len(unit.pieces)
-    return options.online_framing_bytes if options.chunked else 0
+    if options.chunked:
+        return options.online_framing_bytes
+    return 0
 
 
 def _coding(tensor: str, plane: str, options: OfflineOptions) -> PlaneCoding:
     """Bit-shuffled residuals are always tried: their entropy says little."""
-    rows = 0 if options.codec_mode == "legacy" else options.adaptive_block_seq
-    ranked = options.fast and not options.bitshuffle
+    block_rows = options.adaptive_block_seq
+    if options.codec_mode == "legacy":
+        block_rows = 0
     return PlaneCoding(
-        options.predictors(tensor, plane), rows, options.zstd_level, options.bitshuffle, ranked
+        predictors=options.predictors(tensor, plane),
+        block_rows=block_rows,
+        level=options.zstd_level,
+        shuffle=options.bitshuffle,
+        ranked=options.fast and not options.bitshuffle,
     )
 
 
@@ -81,10 +90,12 @@ def _verify(containers: Sequence[bytes], words: Words, parts: Parts) -> None:
 def _plane_tally(
     streams: Sequence[EncodedPlane], size: int, sample: Plane, options: OfflineOptions
 ) -> PlaneTally:
-    modes = Counter(b"".join(stream.modes for stream in streams))
-    overhead = (
-        0 if options.codec_mode == "legacy" else _STREAM_HEADER_BYTES * len(streams) + modes.total()
-    )
-    stream_bytes = sum(len(stream.payload) for stream in streams) + overhead
-    names = Counter({BY_MODE[mode].name: count for mode, count in modes.items()})
+    stream_bytes = 0
+    names: Counter[str] = Counter()
+    for stream in streams:
+        stream_bytes += len(stream.payload)
+        if options.codec_mode != "legacy":
+            stream_bytes += _STREAM_HEADER_BYTES + len(stream.modes)
+        for mode, blocks in Counter(stream.modes).items():
+            names[BY_MODE[mode].name] += blocks
     return PlaneTally(size, stream_bytes, names, histogram(sample))

@@ -1,5 +1,4 @@
-"""Reading a KV dump: ``meta_*.json`` files, each naming the binaries of one stretch of K and V of
-one layer.
+"""Reading a KV dump: ``meta_*.json`` files, each naming the binaries of some tokens of a layer.
 
 Nothing in a dump is trusted: what cannot be read is skipped with a reason, and no more is read than
 files hold.
@@ -39,7 +38,7 @@ class Binary(NamedTuple):
     file_id: FileId
 
 
-class Entry(NamedTuple):
+class DumpEntry(NamedTuple):
     """One stretch of tokens of one layer; ``name`` is its meta file relative to the dump
     directory.
     """
@@ -84,7 +83,7 @@ class Scan:
     are.
     """
 
-    entries: list[Entry]
+    entries: list[DumpEntry]
     skipped: dict[str, Skip]
     scanned: int
 
@@ -93,17 +92,19 @@ def scan(root: Path, options: OfflineOptions) -> Scan:
     """Read every ``meta_*.json`` below ``root`` (symlinked directories are not entered) and select
     entries.
     """
-    entries: list[Entry] = []
+    entries: list[DumpEntry] = []
     skipped: dict[str, Skip] = {}
     metas = sorted(_meta_files(str(root), skipped), key=lambda path: path.split(os.sep))
     binaries: set[FileId] = set()
     for path in metas:
         name = path[len(str(root)) + 1 :]
         try:
-            if (entry := _select(name, path, options, binaries)) is not None:
-                entries.append(entry)
+            entry = _select(name, path, options, binaries)
         except Skip as skip:
             skipped[name] = skip
+            continue
+        if entry is not None:
+            entries.append(entry)
     return Scan(entries, skipped, len(metas))
 
 
@@ -112,19 +113,21 @@ def _meta_files(root: str, skipped: dict[str, Skip]) -> Iterator[str]:
         skipped[os.path.relpath(error.filename, root)] = Skip("directory_read_error", error)
 
     for folder, _, names in os.walk(root, onerror=unreadable):
-        yield from (
-            f"{folder}{os.sep}{name}"
-            for name in names
-            if name.startswith("meta_") and name.endswith(".json")
-        )
+        for name in names:
+            if name.startswith("meta_") and name.endswith(".json"):
+                yield f"{folder}{os.sep}{name}"
 
 
-def _select(name: str, path: str, options: OfflineOptions, binaries: set[FileId]) -> Entry | None:
+def _select(
+    name: str, path: str, options: OfflineOptions, binaries: set[FileId]
+) -> DumpEntry | None:
     """The entry of a meta file, None when it is not wanted; the order of the checks decides which
     reason is counted.
     """
     meta = _read_meta(path)
-    stage = meta.get("stage") if isinstance(meta.get("stage"), str) else "unknown"
+    stage = meta.get("stage")
+    if not isinstance(stage, str):
+        stage = "unknown"
     if options.stage not in ("both", stage):
         return None
     numbers = _numbers(meta)
@@ -135,9 +138,11 @@ def _select(name: str, path: str, options: OfflineOptions, binaries: set[FileId]
         raise Skip("invalid_shape", f"[seq, kv_heads, head_dim] = {list(shape)}")
     if not options.wants_length(shape[0]):
         return None
-    folder, run_id = path.rpartition(os.sep)[0], str(meta.get("run_id") or "")
-    k, v = (_binary(folder, meta.get(key), 4 * prod(shape)) for key in ("k_file", "v_file"))
-    entry = Entry(name, run_id or folder, run_id, str(stage), **numbers, k=k, v=v)
+    folder = path.rpartition(os.sep)[0]
+    run_id = str(meta.get("run_id") or "")
+    k = _binary(folder, meta.get("k_file"), 4 * prod(shape))
+    v = _binary(folder, meta.get("v_file"), 4 * prod(shape))
+    entry = DumpEntry(name, run_id or folder, run_id, stage, **numbers, k=k, v=v)
     _check_element(entry, options)
     _claim(entry, binaries)
     return entry
@@ -169,7 +174,8 @@ def _read_small(path: str) -> bytes:
 def _numbers(meta: dict[str, Any]) -> dict[str, int]:
     try:
         numbers = {name: int(meta[name]) for name in _NUMBERS}
-        if max(map(abs, numbers.values())) >= 1 << 63:
+        largest = max(map(abs, numbers.values()))
+        if largest >= 1 << 63:
             raise OverflowError("beyond 64 bits")
         return numbers
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -179,7 +185,9 @@ def _numbers(meta: dict[str, Any]) -> dict[str, int]:
 def _binary(folder: str, name: object, raw_bytes: int) -> Binary:
     if not isinstance(name, str) or not name:
         raise Skip("missing_k_or_v_file", repr(name), raw_bytes)
-    path = name if name.startswith(os.sep) else f"{folder}{os.sep}{name}"
+    path = name
+    if not name.startswith(os.sep):
+        path = f"{folder}{os.sep}{name}"
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -189,24 +197,21 @@ def _binary(folder: str, name: object, raw_bytes: int) -> Binary:
     return Binary(path, found.st_size, (found.st_dev, found.st_ino))
 
 
-def _check_element(entry: Entry, options: OfflineOptions) -> None:
+def _check_element(entry: DumpEntry, options: OfflineOptions) -> None:
     if entry.bytes_per_elem == 4 and options.strict_fp16:
         raise Skip("skip_fp32_strict", "", entry.raw_bytes)
     if entry.bytes_per_elem not in (2, 4):
         raise Skip(f"unsupported_bytes_per_elem_{entry.bytes_per_elem}", "", entry.raw_bytes)
 
 
-def _claim(entry: Entry, claimed: set[FileId]) -> None:
+def _claim(entry: DumpEntry, claimed: set[FileId]) -> None:
     """Each binary counts once: coding the same data twice in a group would compress it to
     nothing.
     """
     files = {entry.k.file_id, entry.v.file_id}
     if len(files) < 2 or files & claimed:
-        raise Skip(
-            "duplicate_binary",
-            "another entry, or the other tensor, names the same file",
-            entry.raw_bytes,
-        )
+        detail = "another entry, or the other tensor, names the same file"
+        raise Skip("duplicate_binary", detail, entry.raw_bytes)
     claimed |= files
 
 
@@ -216,24 +221,26 @@ class Loaded:
     fp16 has changed.
     """
 
-    entry: Entry
+    entry: DumpEntry
     words: Words
     changed: int
 
 
-def load(entry: Entry) -> Loaded:
+def load(entry: DumpEntry) -> Loaded:
     """Read an entry; Skip when its binaries do not hold what its meta file declares, or hold no
     information.
     """
-    words, changed = _read_words(entry), 0
+    words = _read_words(entry)
+    changed = 0
     if entry.bytes_per_elem == 4:
         words, changed = _to_fp16(words)
-    for tensor, binary in zip(words, (entry.k, entry.v), strict=True):
-        _check_content(tensor, binary, entry)
-    return Loaded(entry, words.reshape(2, *entry.shape), changed)
+    _check_content(words[0], entry.k, entry)
+    _check_content(words[1], entry.v, entry)
+    shaped = words.reshape(2, entry.seq_len, entry.kv_heads, entry.head_dim)
+    return Loaded(entry, shaped, changed)
 
 
-def _read_words(entry: Entry) -> Words:
+def _read_words(entry: DumpEntry) -> Words:
     """The words of both binaries, [2, seq * kv_heads * head_dim]; nothing is allocated that the
     files do not hold.
     """
@@ -273,7 +280,7 @@ def _to_fp16(bits: Words) -> tuple[Words, int]:
     return halves.view("<u2"), int(changed)
 
 
-def _check_content(words: Words, binary: Binary, entry: Entry) -> None:
+def _check_content(words: Words, binary: Binary, entry: DumpEntry) -> None:
     """A tensor that was never filled compresses to nothing and would raise the ratio of the real
     ones.
     """

@@ -18,9 +18,9 @@ from pytest_h2o.codec.planes import Words
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.batches import Batch, batches, grouped, sequences
 from pytest_h2o.offline.coding import Outcome, code
-from pytest_h2o.offline.dump import Entry, Scan, Skip, load, scan
+from pytest_h2o.offline.dump import DumpEntry, Scan, Skip, load, scan
 from pytest_h2o.offline.options import OfflineOptions
-from pytest_h2o.offline.result import Continuity, OfflineResult, TensorTally
+from pytest_h2o.offline.result import Continuity, DumpEvaluation, TensorTally
 
 _IN_FLIGHT_BYTES = 32 << 20  # read but not yet coded; one larger batch still passes
 
@@ -29,7 +29,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 def evaluate(
     dump_dir: Path, options: OfflineOptions, progress: Progress | None = None
-) -> OfflineResult:
+) -> DumpEvaluation:
     """Select entries of ``dump_dir``, code them as ``options`` say, and sum the sizes.
 
     ``progress`` is called with the fp16 bytes coded so far and those selected. OfflineError when
@@ -39,13 +39,14 @@ def evaluate(
     found = _scan(dump_dir, options)
     groups = grouped(found.entries, options)
     sums = _Sums(found)
-    total, done = sum(entry.raw_bytes for entry in found.entries), 0
+    total = sum(entry.raw_bytes for entry in found.entries)
+    done = 0
     for batch, outcomes in _coded(batches(groups, options, sums.read), options):
         sums.fold(batch, outcomes)
         done += batch.nbytes
         if progress:
             progress(done, total)
-    return OfflineResult(
+    return DumpEvaluation(
         dump_dir=dump_dir.absolute(),
         options=options,
         scanned=found.scanned,
@@ -70,18 +71,16 @@ def _scan(dump_dir: Path, options: OfflineOptions) -> Scan:
             f"no meta_*.json under {dump_dir}; is it the directory that holds the run directories?"
         )
     if not found.entries:
-        reasons = (
-            ", ".join(sorted({skip.reason for skip in found.skipped.values()}))
-            or "none was damaged"
-        )
+        reasons = {skip.reason for skip in found.skipped.values()}
+        why = ", ".join(sorted(reasons)) or "none was damaged"
         raise OfflineError(
-            f"none of {found.scanned} entries under {dump_dir} is selected ({reasons}); "
+            f"none of {found.scanned} entries under {dump_dir} is selected ({why}); "
             "check stage, scope and the length filters"
         )
     return found
 
 
-def _continuity(entries: Sequence[Entry]) -> Continuity:
+def _continuity(entries: Sequence[DumpEntry]) -> Continuity:
     found = Continuity()
     for group in sequences(entries, by_stage=False).values():
         end = group[0].seq_start
@@ -91,7 +90,8 @@ def _continuity(entries: Sequence[Entry]) -> Continuity:
             found.sequence_overlaps += entry.seq_start < end
             found.sequence_overlap_tokens += max(0, min(end - entry.seq_start, entry.seq_len))
             end = max(end, entry.seq_start + entry.seq_len)
-        found.mixed_stage_groups += len({entry.stage for entry in group}) > 1
+        stages = {entry.stage for entry in group}
+        found.mixed_stage_groups += len(stages) > 1
     return found
 
 
@@ -104,7 +104,7 @@ class _Sums:
     chunks: int = 0
     tensors: dict[tuple[int, str], TensorTally] = field(default_factory=dict)
 
-    def read(self, entry: Entry) -> Words | None:
+    def read(self, entry: DumpEntry) -> Words | None:
         """K and V of ``entry``, [2, seq, kv_heads, head_dim]; None when it cannot be read, which is
         noted.
         """
@@ -121,65 +121,84 @@ class _Sums:
         """Add a coded batch, or note its entries as skipped when K or V failed: neither counts
         then.
         """
-        tallies = [outcome for outcome in outcomes if isinstance(outcome, TensorTally)]
-        for failure in (outcome for outcome in outcomes if isinstance(outcome, Skip)):
-            for entry in batch.entries:
-                self.found.skipped[entry.name] = Skip(
-                    failure.reason, failure.detail, entry.raw_bytes
-                )
+        tallies: list[TensorTally] = []
+        for outcome in outcomes:
+            if isinstance(outcome, TensorTally):
+                tallies.append(outcome)
+            else:
+                self._skip(batch, outcome)
         if len(tallies) == len(outcomes):
             self.chunks += len(tallies) * len(batch.units)
             for tensor, tally in zip("kv", tallies, strict=True):
                 self.tensors.setdefault((batch.layer_id, tensor), TensorTally()).add(tally)
+
+    def _skip(self, batch: Batch, failure: Skip) -> None:
+        for entry in batch.entries:
+            skip = Skip(failure.reason, failure.detail, entry.raw_bytes)
+            self.found.skipped[entry.name] = skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A batch that the pool is coding."""
+
+    batch: Batch
+    k: Future[Outcome]
+    v: Future[Outcome]
+
+    @property
+    def done(self) -> bool:
+        return self.k.done() and self.v.done()
 
 
 def _coded(todo: Iterable[Batch], options: OfflineOptions) -> Iterator[tuple[Batch, list[Outcome]]]:
     """Each batch with the outcomes of K and V, in order; reading runs ahead of coding by a bounded
     number of bytes.
     """
-    pending: deque[tuple[Batch, list[Future[Outcome]]]] = deque()
+    pending: deque[_Pending] = deque()
     in_flight = 0
     pool = _pool(options)
     _keep_freed_memory()
     try:
         for batch in todo:
-            pending.append((batch, [pool.submit(code, batch, tensor, options) for tensor in "kv"]))
+            k = pool.submit(code, batch, "k", options)
+            v = pool.submit(code, batch, "v", options)
+            pending.append(_Pending(batch, k, v))
             in_flight += batch.nbytes
-            while pending and (
-                in_flight > _IN_FLIGHT_BYTES or all(future.done() for future in pending[0][1])
-            ):
-                in_flight -= pending[0][0].nbytes
-                yield from _outcomes(*pending.popleft(), options)
+            while pending and (in_flight > _IN_FLIGHT_BYTES or pending[0].done):
+                in_flight -= pending[0].batch.nbytes
+                yield from _outcomes(pending.popleft(), options)
         while pending:
-            yield from _outcomes(*pending.popleft(), options)
+            yield from _outcomes(pending.popleft(), options)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _outcomes(
-    batch: Batch, futures: Sequence[Future[Outcome]], options: OfflineOptions
-) -> Iterator[tuple[Batch, list[Outcome]]]:
+def _outcomes(pending: _Pending, options: OfflineOptions) -> Iterator[tuple[Batch, list[Outcome]]]:
     """What became of K and V; the units of a batch that failed are coded one by one, for most of
     them may be sound.
     """
-    outcomes = [future.result() for future in futures]
-    if len(batch.units) == 1 or all(isinstance(outcome, TensorTally) for outcome in outcomes):
+    batch = pending.batch
+    outcomes = [pending.k.result(), pending.v.result()]
+    failed = any(isinstance(outcome, Skip) for outcome in outcomes)
+    if not failed or len(batch.units) == 1:
         yield batch, outcomes
-    else:
-        yield from (
-            (alone, [code(alone, tensor, options) for tensor in "kv"]) for alone in batch.split()
-        )
+        return
+    for alone in batch.split():
+        yield alone, [code(alone, "k", options), code(alone, "v", options)]
 
 
 def _pool(options: OfflineOptions) -> ThreadPoolExecutor:
     """Coding threads, each bound to a CPU when there is one for every CPU: threads that wake each
     other often, as these do, may otherwise be kept on the same one.
     """
-    cpus = iter(sorted(os.sched_getaffinity(0)) if options.threads == 0 else ())
+    cpus: list[int] = []
+    if options.threads == 0:
+        cpus = sorted(os.sched_getaffinity(0), reverse=True)
 
     def bind() -> None:
-        with contextlib.suppress(OSError, StopIteration):
-            os.sched_setaffinity(0, {next(cpus)})
+        with contextlib.suppress(OSError, IndexError):
+            os.sched_setaffinity(0, {cpus.pop()})
 
     return ThreadPoolExecutor(
         options.worker_count(), thread_name_prefix="h2o-offline", initializer=bind

@@ -13,6 +13,7 @@ K_PREDICTORS = ("raw", "delta_seq", "xor_seq", "pair_delta", "pair_delta_delta_s
 V_PREDICTORS = ("raw", "delta_seq", "xor_seq")
 PREDICTOR_OPTIONS = ("k_hi_predictors", "k_lo_predictors", "v_hi_predictors", "v_lo_predictors")
 
+_LEGACY_PREDICTORS = {"hi": ("delta_seq",), "lo": ("raw",)}
 _CHOICES = {"stage": STAGES, "scope": SCOPES, "entry_mode": ENTRY_MODES, "codec_mode": CODEC_MODES}
 _NOT_NEGATIVE = ("layer_start", "min_seq_len", "max_seq_len", "online_framing_bytes", "threads")
 
@@ -54,35 +55,19 @@ class OfflineOptions:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            _require(
-                getattr(self, name) in choices,
-                name,
-                f"one of {', '.join(choices)}",
-                getattr(self, name),
-            )
+            value = getattr(self, name)
+            _require(value in choices, name, f"one of {', '.join(choices)}", value)
         for name in _NOT_NEGATIVE:
-            _require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        _require(
-            self.scope != "front_n" or self.front_n > 0, "front_n", "more than 0", self.front_n
-        )
-        _require(
-            self.scope != "layer_ids" or bool(self.layer_ids),
-            "layer_ids",
-            "at least one layer",
-            "none",
-        )
-        _require(
-            not 0 <= self.layer_end < self.layer_start,
-            "layer_end",
-            "-1 or from layer_start on",
-            self.layer_end,
-        )
-        _require(
-            0 < self.adaptive_block_seq < 1 << 31,
-            "adaptive_block_seq",
-            "1 to 2^31-1",
-            self.adaptive_block_seq,
-        )
+            value = getattr(self, name)
+            _require(value >= 0, name, "0 or more", value)
+        if self.scope == "front_n":
+            _require(self.front_n > 0, "front_n", "more than 0", self.front_n)
+        if self.scope == "layer_ids":
+            _require(bool(self.layer_ids), "layer_ids", "at least one layer", "none")
+        range_holds = self.layer_end < 0 or self.layer_end >= self.layer_start
+        _require(range_holds, "layer_end", "-1 or from layer_start on", self.layer_end)
+        rows = self.adaptive_block_seq
+        _require(0 < rows < 1 << 31, "adaptive_block_seq", "1 to 2^31-1", rows)
         _require(1 <= self.zstd_level <= 22, "zstd_level", "1 to 22", self.zstd_level)
         for name in PREDICTOR_OPTIONS:
             object.__setattr__(self, name, _distinct_predictors(name, getattr(self, name)))
@@ -112,7 +97,7 @@ class OfflineOptions:
     def predictors(self, tensor: str, plane: str) -> tuple[str, ...]:
         """Candidates for ``tensor`` ("k", "v") and ``plane`` ("hi", "lo") in the codec mode."""
         if self.codec_mode == "legacy":
-            return ("delta_seq",) if plane == "hi" else ("raw",)
+            return _LEGACY_PREDICTORS[plane]
         names: tuple[str, ...] = getattr(self, f"{tensor}_{plane}_predictors")
         return names
 
@@ -149,10 +134,8 @@ def _require(holds: bool, name: str, wanted: str, value: object) -> None:
 def _distinct_predictors(name: str, names: tuple[str, ...]) -> tuple[str, ...]:
     from pytest_h2o.codec.predictors import check_predictors  # noqa: PLC0415 - numpy, not needed to build a parser
 
+    _require(bool(names), name, "at least one predictor", "none")
     try:
-        _require(bool(names), name, "at least one predictor", "none")
         return check_predictors(names)
     except ValueError as error:
-        raise (
-            error if isinstance(error, OfflineError) else OfflineError(f"{name}: {error}")
-        ) from error
+        raise OfflineError(f"{name}: {error}") from error

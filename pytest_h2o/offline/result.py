@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_h2o.codec.planes import entropy
-from pytest_h2o.offline.dump import Entry, Skip
-from pytest_h2o.offline.options import PREDICTOR_OPTIONS, OfflineOptions
+from pytest_h2o.offline.dump import DumpEntry, Skip
+from pytest_h2o.offline.options import OfflineOptions
 
 SCHEMA_VERSION = 3
 MAX_LISTED_SKIPS = 1000
-HISTOGRAM_STEP = (
-    16  # one row in so many goes into the histograms: counting all would take half of the time
-)
+# One row in so many goes into the histograms: counting all would take half of the time.
+HISTOGRAM_STEP = 16
 
 
 def result_schema() -> dict[str, Any]:
-    """The JSON schema of :meth:`OfflineResult.to_json`, which ships with the package."""
+    """The JSON schema of :meth:`DumpEvaluation.to_json`, which ships with the package."""
     schema: dict[str, Any] = json.loads(Path(__file__).with_name("schema.json").read_text("utf-8"))
     return schema
 
@@ -49,11 +49,15 @@ class PlaneTally:
 
     def to_json(self) -> dict[str, Any]:
         """Bytes, bits per byte next to the order-0 entropy of the sample, and predictor usage."""
+        bits_per_byte = entropy_bits = None
+        if self.raw_bytes:
+            bits_per_byte = 8 * self.stream_bytes / self.raw_bytes
+            entropy_bits = entropy(self.counts)
         return {
             "raw_bytes": self.raw_bytes,
             "stream_bytes": self.stream_bytes,
-            "bits_per_byte": 8 * self.stream_bytes / self.raw_bytes if self.raw_bytes else None,
-            "entropy_bits_per_byte": entropy(self.counts) if self.raw_bytes else None,
+            "bits_per_byte": bits_per_byte,
+            "entropy_bits_per_byte": entropy_bits,
             "mode_counts": dict(self.modes),
         }
 
@@ -83,12 +87,16 @@ class TensorTally:
     @property
     def ratio(self) -> float | None:
         """Raw over compressed bytes in the compatible accounting; None when nothing was coded."""
-        return self.raw_bytes / self.compressed_bytes if self.compressed_bytes else None
+        if not self.compressed_bytes:
+            return None
+        return self.raw_bytes / self.compressed_bytes
 
     @property
     def container_ratio(self) -> float | None:
         """Raw over container bytes; None when nothing was coded."""
-        return self.raw_bytes / self.container_bytes if self.container_bytes else None
+        if not self.container_bytes:
+            return None
+        return self.raw_bytes / self.container_bytes
 
     def to_json(self) -> dict[str, Any]:
         """Bytes and ratios of the tensor and of its planes."""
@@ -115,7 +123,7 @@ class Continuity:
 
 
 @dataclass(frozen=True)
-class OfflineResult:
+class DumpEvaluation:
     """The outcome of :func:`pytest_h2o.offline.evaluate.evaluate`.
 
     ``entries`` are the selected ones; those named in ``skipped`` could not be evaluated
@@ -126,7 +134,7 @@ class OfflineResult:
     dump_dir: Path
     options: OfflineOptions
     scanned: int
-    entries: list[Entry]
+    entries: list[DumpEntry]
     skipped: Mapping[str, Skip]
     changed_values: Mapping[str, int]
     groups: int
@@ -143,25 +151,23 @@ class OfflineResult:
         return total
 
     @property
-    def evaluated(self) -> list[Entry]:
+    def evaluated(self) -> list[DumpEntry]:
         """Entries whose every byte was coded (and, with ``verify``, decoded and compared)."""
         return [entry for entry in self.entries if entry.name not in self.skipped]
 
     @property
     def evaluated_share(self) -> float:
         """Evaluated entries over wanted ones: the evaluated and the skipped."""
-        evaluated = len(self.evaluated)
-        return _share(evaluated, len(self.skipped))
+        return _share(len(self.evaluated), len(self.skipped))
 
     @property
     def evaluated_byte_share(self) -> float:
         """Like ``evaluated_share``, by the fp16 bytes that the meta files declare, as far as they
         can be read.
         """
-        return _share(
-            sum(entry.raw_bytes for entry in self.evaluated),
-            sum(skip.raw_bytes for skip in self.skipped.values()),
-        )
+        evaluated = sum(entry.raw_bytes for entry in self.evaluated)
+        skipped = sum(skip.raw_bytes for skip in self.skipped.values())
+        return _share(evaluated, skipped)
 
     @property
     def lossless(self) -> bool:
@@ -174,36 +180,36 @@ class OfflineResult:
         """The result as JSON values. Lossless ratios are 0 when nothing was coded, the others
         null.
         """
-        return {
-            **self._header(),
-            **self._sizes(),
-            **self._usage(),
-            **self._diagnostics(),
-            **self._extras(),
-        }
+        return self._header() | self._sizes() | self._usage() | self._diagnostics() | self._extras()
 
     def _header(self) -> dict[str, Any]:
         options = self.options
         return {
             "schema_version": SCHEMA_VERSION,
             "dump_dir": str(self.dump_dir),
-            **_fields(options, "stage", "scope", "front_n", "layer_start", "layer_end"),
+            "stage": options.stage,
+            "scope": options.scope,
+            "front_n": options.front_n,
+            "layer_start": options.layer_start,
+            "layer_end": options.layer_end,
             "layer_ids": sorted(options.layer_ids),
             "selected_layers": sorted({entry.layer_id for entry in self.entries}),
             "selected_entries": len(self.entries),
             "selected_dumps": len({entry.dump for entry in self.entries}),
-            **_fields(
-                options,
-                "entry_mode",
-                "online_chunk_seq",
-                "online_framing_bytes",
-                "aggregate_by_stage",
-            ),
+            "entry_mode": options.entry_mode,
+            "online_chunk_seq": options.online_chunk_seq,
+            "online_framing_bytes": options.online_framing_bytes,
+            "aggregate_by_stage": options.aggregate_by_stage,
             "aggregate_groups": self.groups,
             "online_chunks": self.chunks,
             "codec": "fp16_gear_predictive_zstd",
-            **_fields(options, "codec_mode", "bitshuffle", "adaptive_block_seq"),
-            **{name: list(getattr(options, name)) for name in PREDICTOR_OPTIONS},
+            "codec_mode": options.codec_mode,
+            "bitshuffle": options.bitshuffle,
+            "adaptive_block_seq": options.adaptive_block_seq,
+            "k_hi_predictors": list(options.k_hi_predictors),
+            "k_lo_predictors": list(options.k_lo_predictors),
+            "v_hi_predictors": list(options.v_hi_predictors),
+            "v_lo_predictors": list(options.v_lo_predictors),
             "zstd_level": options.zstd_level,
         }
 
@@ -226,9 +232,10 @@ class OfflineResult:
 
     def _usage(self) -> dict[str, Any]:
         return {
-            f"{tensor}_{plane}_mode_counts": self.mode_counts(tensor, plane)
-            for tensor in "kv"
-            for plane in ("hi", "lo")
+            "k_hi_mode_counts": self.mode_counts("k", "hi"),
+            "k_lo_mode_counts": self.mode_counts("k", "lo"),
+            "v_hi_mode_counts": self.mode_counts("v", "hi"),
+            "v_lo_mode_counts": self.mode_counts("v", "lo"),
         }
 
     def mode_counts(self, tensor: str, plane: str) -> dict[str, int]:
@@ -239,16 +246,17 @@ class OfflineResult:
         return {name: modes[name] for name in self.options.predictors(tensor, plane)}
 
     def _diagnostics(self) -> dict[str, Any]:
+        reasons = Counter(skip.reason for skip in self.skipped.values())
         return {
             "scanned_entries": self.scanned,
             "converted_fp32_entries": sum(entry.bytes_per_elem == 4 for entry in self.evaluated),
             "skipped_entries": len(self.skipped),
-            "skip_reasons": dict(Counter(skip.reason for skip in self.skipped.values())),
+            "skip_reasons": dict(reasons),
         }
 
     def _extras(self) -> dict[str, Any]:
         both, evaluated = self.tally(), self.evaluated
-        return {
+        extras: dict[str, Any] = {
             "fast": self.options.fast,
             "container_bytes": both.container_bytes,
             "container_ratio": both.container_ratio,
@@ -260,25 +268,24 @@ class OfflineResult:
             "evaluated_entries": len(evaluated),
             "evaluated_share": self.evaluated_share,
             "evaluated_byte_share": self.evaluated_byte_share,
-            **asdict(self.continuity),
-            "skipped": list(_listed(self.skipped))[:MAX_LISTED_SKIPS],
-            "layers": [
-                {"layer_id": layer, "tensor": tensor, **self.tensors[layer, tensor].to_json()}
-                for layer, tensor in sorted(self.tensors)
-            ],
         }
+        extras |= asdict(self.continuity)
+        extras["skipped"] = self._listed_skips()
+        extras["layers"] = self._layers()
+        return extras
+
+    def _listed_skips(self) -> list[dict[str, str]]:
+        listed = []
+        for name, skip in islice(self.skipped.items(), MAX_LISTED_SKIPS):
+            listed.append({"name": name, "reason": skip.reason, "detail": skip.detail})
+        return listed
+
+    def _layers(self) -> list[dict[str, Any]]:
+        layers = []
+        for (layer, tensor), tally in sorted(self.tensors.items()):
+            layers.append({"layer_id": layer, "tensor": tensor} | tally.to_json())
+        return layers
 
 
 def _share(done: int, missed: int) -> float:
-    return done / (done + missed) if done + missed else 0.0
-
-
-def _fields(options: OfflineOptions, *names: str) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in names}
-
-
-def _listed(skipped: Mapping[str, Skip]) -> Iterable[dict[str, str]]:
-    return (
-        {"name": name, "reason": skip.reason, "detail": skip.detail}
-        for name, skip in skipped.items()
-    )
+    return done / max(1, done + missed)

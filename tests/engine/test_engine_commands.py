@@ -19,7 +19,7 @@ from pytest_h2o.engine.bench_options import (
     parse,
     setups,
 )
-from pytest_h2o.engine.bench_table import mean_and_std
+from pytest_h2o.engine.bench_rows import mean_and_std
 from pytest_h2o.engine.config import SHIPPED
 
 Write = Callable[..., Path]

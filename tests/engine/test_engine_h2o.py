@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from tiny_models import H2O
 
 from pytest_h2o.engine.config import H2OSettings
+from pytest_h2o.engine.evictor import Evictor, select
 from pytest_h2o.engine.generate import Engine
-from pytest_h2o.engine.h2o import Evictor, select
-from pytest_h2o.engine.kv_cache import KVCache, KVShape
-from pytest_h2o.engine.metrics import Metrics
-from pytest_h2o.engine.model import Attention
+from pytest_h2o.engine.kv_cache import Attention, KVCache, KVShape
+from pytest_h2o.engine.response import Metrics
 
 GATE = H2OSettings(
     enable=True,

@@ -9,10 +9,10 @@ import pytest
 from tiny_models import H2O, LOSSLESS
 
 from pytest_h2o.codec import CodecError
-from pytest_h2o.engine import lossless
+from pytest_h2o.engine import lossless_store
 from pytest_h2o.engine.config import ConfigError, H2OSettings, LosslessSettings
 from pytest_h2o.engine.generate import Engine
-from pytest_h2o.engine.metrics import Metrics
+from pytest_h2o.engine.response import Metrics
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ def test_strict_roundtrip_check(
 ) -> None:
     """The strict check stores a hash of the raw values with every block."""
     asked = []
-    encode = lossless.encode_block
+    encode = lossless_store.encode_block
     monkeypatch.setattr(
-        lossless,
+        lossless_store,
         "encode_block",
         lambda *args, **kw: asked.append(kw["hash_raw"]) or encode(*args, **kw),
     )
@@ -180,7 +180,7 @@ def test_max_queue(
         if len(seen) % 3 == 0:
             gate.set()
 
-    monkeypatch.setattr(lossless, "encode_block", stuck)
+    monkeypatch.setattr(lossless_store, "encode_block", stuck)
     peaks = []
     for room in (1, 3):
         gate.clear()

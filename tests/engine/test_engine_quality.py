@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import H2O
 
-from pytest_h2o.engine import quality
+from pytest_h2o.engine import policy_quality
 from pytest_h2o.engine.bench_options import parse
 from pytest_h2o.engine.config import ConfigError
 from pytest_h2o.engine.generate import Engine
-from pytest_h2o.engine.metrics import Metrics
+from pytest_h2o.engine.response import Metrics
 
 
 @given(logits=st.lists(st.floats(-80, 80, width=32), min_size=1, max_size=20), data=st.data())
@@ -21,7 +21,7 @@ def test_log_softmax(logits: list[float], data: st.DataObject) -> None:
     """Log probabilities are those of the softmax, term by term."""
     token = data.draw(st.integers(0, len(logits) - 1))
     expected = -math.log(sum(math.exp(value - logits[token]) for value in logits))
-    assert quality.log_softmax(np.array([logits], np.float32))[0, token] == pytest.approx(
+    assert policy_quality.log_softmax(np.array([logits], np.float32))[0, token] == pytest.approx(
         expected, abs=1e-4
     )
 
@@ -34,14 +34,14 @@ def stepwise(engine: Engine, tokens: list[int]) -> np.ndarray:
     hooks = engine._hooks(Metrics(), len(tokens))
     logits = [engine.model.prefill(tokens[:150], engine.cache, 1, hooks)]
     logits += [engine.model.forward([token], engine.cache, hooks) for token in tokens[150:-1]]
-    return quality.log_softmax(np.array(logits))
+    return policy_quality.log_softmax(np.array(logits))
 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Tokens of one window of 150 prompt and 40 scored tokens."""
-    monkeypatch.setattr(quality, "PROMPT_TOKENS", 150)
-    monkeypatch.setattr(quality, "SCORED_TOKENS", 40)
+    monkeypatch.setattr(policy_quality, "PROMPT_TOKENS", 150)
+    monkeypatch.setattr(policy_quality, "SCORED_TOKENS", 40)
     return [1, *np.random.default_rng(1).integers(3, 96, 189).tolist()]
 
 
@@ -59,12 +59,12 @@ def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int
     """
     given = H2O | {"kv_h2o_trigger_min_tokens": trigger}
     engine = make_engine(given)
-    rows = quality.measure(engine, short, 1)
+    rows = policy_quality.measure(engine, short, 1)
     assert [(row.policy, row.target) for row in rows] == [
         ("full", 1.0), ("h2o", 2.0), ("window", 2.0), ("h2o", 3.0), ("window", 3.0), ("h2o", 3.2), ("window", 3.2),
     ]  # fmt: skip
     full = stepwise(make_engine(), short)
-    passage = short[quality.RECALLED : quality.RECALLED + 40]
+    passage = short[policy_quality.RECALLED : policy_quality.RECALLED + 40]
     for row in rows:
         policy = (
             {"kv_h2o_policy": "window", "kv_h2o_sink_tokens": 0} if row.policy == "window" else {}
@@ -83,7 +83,7 @@ def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int
         assert row.record()["perplexity"] == pytest.approx(math.exp(row.losses[0]))
         assert row.record()["recall_perplexity"] == pytest.approx(math.exp(recalled), rel=1e-3)
     assert all(row.ratios[0] > 1.5 < 100 * row.divergences[0] for row in rows[1:])
-    assert list(quality.table_lines(rows))[2].startswith("| full       |          1.0 | ")
+    assert list(policy_quality.table_lines(rows))[2].startswith("| full       |          1.0 | ")
 
 
 def test_settings_of_the_config(make_engine: Callable[..., Engine]) -> None:
@@ -91,8 +91,11 @@ def test_settings_of_the_config(make_engine: Callable[..., Engine]) -> None:
     settings.
     """
     config = make_engine(H2O).config
-    assert quality.policy_settings(config.h2o, "h2o", 3.0).recent_tokens == config.h2o.recent_tokens
-    chosen = quality.policy_settings(make_engine().config.h2o, "window", 3.2)
+    assert (
+        policy_quality.policy_settings(config.h2o, "h2o", 3.0).recent_tokens
+        == config.h2o.recent_tokens
+    )
+    chosen = policy_quality.policy_settings(make_engine().config.h2o, "window", 3.2)
     assert (chosen.enable, chosen.recent_tokens, chosen.sink_tokens, chosen.target_lossy_ratio) == (
         True,
         96,
@@ -113,16 +116,16 @@ def test_ratio_of_the_config(
     given: dict[str, object], ratio: list[float], make_engine: Callable[..., Engine]
 ) -> None:
     """What the config evicts to is measured as well, whichever way it says so."""
-    assert quality.configured_ratio(make_engine(given and H2O | given).config.h2o) == ratio
+    assert policy_quality.configured_ratio(make_engine(given and H2O | given).config.h2o) == ratio
 
 
 def test_windows_are_spread_over_the_text() -> None:
     """Windows are of one size, evenly spaced, begun as prompts are, and no more than fit side by
     side.
     """
-    size = quality.PROMPT_TOKENS + quality.SCORED_TOKENS
+    size = policy_quality.PROMPT_TOKENS + policy_quality.SCORED_TOKENS
     tokens = list(range(3 * size + 10))
-    windows = quality.cut(tokens, 8, 99)
+    windows = policy_quality.cut(tokens, 8, 99)
     assert [len(window) for window in windows] == [size] * 3
     assert [window[0] for window in windows] == [99] * 3
     assert (windows[0][1], windows[-1][-1]) == (1, tokens[-1])
@@ -131,7 +134,7 @@ def test_windows_are_spread_over_the_text() -> None:
 def test_short_text() -> None:
     """A text of less than one window is refused with both lengths."""
     with pytest.raises(ConfigError, match="10 tokens; quality takes at least"):
-        quality.cut(list(range(10)), 8, 1)
+        policy_quality.cut(list(range(10)), 8, 1)
 
 
 def test_option() -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pytest_h2o.engine import bench, bench_options, h2o, quality
+from pytest_h2o.engine import bench, bench_options, evictor, policy_quality
 from pytest_h2o.engine.config import H2OSettings
 from pytest_h2o.engine.kv_cache import Floats, LayerCache, Ranges
 from pytest_h2o.engine.policies import h2o as heavy_hitters
@@ -47,14 +47,14 @@ def lightest_tokens() -> None:
 
 def recent_tokens_dropped() -> None:
     """Does not protect the recent tokens, and a token that has just come has no score yet."""
-    select = h2o.select
+    select = evictor.select
 
-    def unprotected(kv: int, scores: Floats, settings: H2OSettings) -> h2o.Selection:
+    def unprotected(kv: int, scores: Floats, settings: H2OSettings) -> evictor.Selection:
         begin = max(0, kv - settings.recent_tokens) // settings.block_tokens
         scores[begin:] = -1
         return select(kv, scores, replace(settings, recent_tokens=0))
 
-    h2o.select = unprotected
+    evictor.select = unprotected
 
 
 def keys_without_values() -> None:
@@ -71,8 +71,10 @@ def keys_without_values() -> None:
 
 def no_sink() -> None:
     """Does not protect the first tokens, though its lines repeat the config's sink."""
-    select = h2o.select
-    h2o.select = lambda kv, scores, settings: select(kv, scores, replace(settings, sink_tokens=0))
+    select = evictor.select
+    evictor.select = lambda kv, scores, settings: select(
+        kv, scores, replace(settings, sink_tokens=0)
+    )
 
 
 def quantised_attention() -> None:
@@ -85,7 +87,7 @@ def quantised_attention() -> None:
 
 def main(defect: str) -> None:
     """Run the command line with the defect."""
-    cut = quality.cut
-    quality.cut = lambda *arguments: cut(*arguments)[::EVERY]
+    cut = policy_quality.cut
+    policy_quality.cut = lambda *arguments: cut(*arguments)[::EVERY]
     globals()[defect]()
     sys.exit(bench.main())

@@ -13,12 +13,12 @@ import jsonschema
 import pytest
 from offline_dumps import kv, write_entry
 
-from pytest_h2o.offline.cli import Bar, add_arguments, run
+from pytest_h2o.offline.command import Bar, add_arguments, run
 from pytest_h2o.offline.evaluate import evaluate
-from pytest_h2o.offline.html import to_html
 from pytest_h2o.offline.options import OfflineOptions
-from pytest_h2o.offline.report import to_markdown
+from pytest_h2o.offline.plots import to_html
 from pytest_h2o.offline.result import result_schema
+from pytest_h2o.offline.tables import to_markdown
 
 ORIGINAL_KEYS = """
     schema_version dump_dir stage scope front_n layer_start layer_end layer_ids selected_layers selected_entries
@@ -248,7 +248,7 @@ def test_command_fails_when_nothing_could_be_read(
 def test_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line shows share, rate and remaining time, and is not redrawn for every entry."""
     clock = iter([100.0, 100.01, 102.0, 102.1, 104.0])
-    monkeypatch.setattr("pytest_h2o.offline.cli.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("pytest_h2o.offline.command.time.monotonic", lambda: next(clock))
     stream = io.StringIO()
     bar = Bar(stream)
     for done in (1, 10_000_000, 11_000_000, 20_000_000):

@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias, cast
 
-if TYPE_CHECKING:
-    from pytest_h2o.engine.kv_cache import Floats
-    from pytest_h2o.engine.model import Attention
+from pytest_h2o.engine.kv_cache import Attention, Floats
 
-Update: TypeAlias = "Callable[[Floats, Attention, float], None]"
+Update: TypeAlias = Callable[[Floats, Attention, float], None]
 
 
 def names() -> list[str]:
@@ -27,4 +25,5 @@ def names() -> list[str]:
 
 def load(name: str) -> Update:
     """The ``update`` of policy ``name``."""
-    return cast("Update", import_module(f"{__name__}.{name}").update)
+    module = import_module(f"{__name__}.{name}")
+    return cast(Update, module.update)

@@ -4,8 +4,7 @@ softmax mass.
 
 from __future__ import annotations
 
-from pytest_h2o.engine.kv_cache import Floats
-from pytest_h2o.engine.model import Attention
+from pytest_h2o.engine.kv_cache import Attention, Floats
 
 
 def update(scores: Floats, attention: Attention, alpha: float) -> None:

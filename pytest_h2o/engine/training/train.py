@@ -4,10 +4,10 @@ Usage (the ``train`` extra installs PyTorch)::
 
     python -m pytest_h2o.engine.training.train corpus out --minutes 80
 
-``corpus`` is what :mod:`pytest_h2o.engine.training.corpus` wrote. The run is seeded and ends after
-the given time, the schedule stretched over it (the number of steps depends on the machine and is
-recorded); ``out`` receives ``config.json``, ``model.safetensors`` (fp16), ``tokenizer.model`` and
-``training.json`` (settings, losses, the unigram baseline).
+``corpus`` is what :mod:`pytest_h2o.engine.training.make_corpus` wrote. The run is seeded and ends
+after the given time, the schedule stretched over it (the number of steps depends on the machine and
+is recorded); ``out`` receives ``config.json``, ``model.safetensors`` (fp16), ``tokenizer.model``
+and ``training.json`` (settings, losses, the unigram baseline).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax((q * HEAD_DIM**-0.5) @ k.transpose(-1, -2) + future, dim=-1) @ v
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.q_proj = nn.Linear(DIM, HEADS * HEAD_DIM, bias=False)
@@ -150,10 +150,10 @@ class MLP(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-class Layer(nn.Module):
+class DecoderLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.input_layernorm, self.self_attn = RMSNorm(), Attention()
+        self.input_layernorm, self.self_attn = RMSNorm(), SelfAttention()
         self.post_attention_layernorm, self.mlp = RMSNorm(), MLP()
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ class Llama(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(CONFIG["vocab_size"], DIM)
-        self.layers = nn.ModuleList(Layer() for _ in range(CONFIG["num_hidden_layers"]))
+        self.layers = nn.ModuleList(DecoderLayer() for _ in range(CONFIG["num_hidden_layers"]))
         self.norm = RMSNorm()
         self.apply(self._initialise)
         for layer in self.layers:

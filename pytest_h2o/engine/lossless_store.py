@@ -1,11 +1,9 @@
-"""Lossless coding of cold KV while decoding: which span of which layer, when, and what happens to
-the raw values.
+"""Lossless coding of cold KV while decoding: which blocks, when, what becomes of the raw values.
 
 :func:`cold_region`, :func:`is_covered` and :meth:`Schedule.next_span` are the schedule and pure.
-:class:`LosslessStore`
-carries it out: in ``full`` and ``probe`` mode blocks are encoded and checked beside the raw values;
-in ``store`` mode the raw values of an encoded block are dropped whenever its layer does not attend,
-and restored before it does.
+:class:`LosslessStore` carries it out: in ``full`` and ``probe`` mode blocks are encoded and checked
+beside the raw values; in ``store`` mode the raw values of an encoded block are dropped whenever its
+layer does not attend, and restored before it does.
 """
 
 from __future__ import annotations
@@ -24,10 +22,9 @@ from pytest_h2o.codec.blocks import EncodedBlock, decode_block, encode_block
 from pytest_h2o.codec.predictors import parse_predictors
 from pytest_h2o.engine.config import Config, LosslessSettings
 from pytest_h2o.engine.decode_cache import DecodeCache
-from pytest_h2o.engine.encode_pool import EncodePool, Interval, Job, overlap_share
-from pytest_h2o.engine.kv_cache import Bits, Floats, KVCache, from_bits, to_bits
-from pytest_h2o.engine.metrics import Metrics
-from pytest_h2o.engine.model import Attention
+from pytest_h2o.engine.encode_pool import EncodePool, Interval, Job, overlap_share, total_time
+from pytest_h2o.engine.kv_cache import Attention, Bits, Floats, KVCache, from_bits, to_bits
+from pytest_h2o.engine.response import Metrics
 
 MODES = {"probe": 0, "full": 1, "store": 2}
 PROBE_SPAN = 32
@@ -67,10 +64,11 @@ class Schedule:
         :meth:`next_span`.
         """
         sizes = _span_sizes(settings)
-        growth = sizes.step - sizes.overlap if self.updates else sizes.bootstrap
-        return (
-            max(self.watermark + growth, settings.hot_sink_tokens + 1) + settings.hot_recent_tokens
-        )
+        growth = sizes.bootstrap
+        if self.updates:
+            growth = sizes.step - sizes.overlap
+        cold_end = max(self.watermark + growth, settings.hot_sink_tokens + 1)
+        return cold_end + settings.hot_recent_tokens
 
     def next_span(
         self, tokens: int, token: int, interval: int, settings: LosslessSettings
@@ -84,11 +82,9 @@ class Schedule:
         if not cold.size:
             return None
         if not self.updates:
-            return (
-                self._bootstrap(cold, token, sizes.bootstrap, settings)
-                if growth >= sizes.bootstrap
-                else None
-            )
+            if growth < sizes.bootstrap:
+                return None
+            return self._bootstrap(cold, token, sizes.bootstrap, settings)
         if token - self.last < interval or growth + sizes.overlap < sizes.step:
             return None
         begin = max(max(self.watermark, cold.begin) - sizes.overlap, cold.begin)
@@ -107,7 +103,9 @@ class Schedule:
     def compacted(self, tokens: int, settings: LosslessSettings) -> Schedule:
         """The schedule after an eviction left the layer with ``tokens``."""
         end = cold_region(tokens, settings).end
-        return replace(self, watermark=end, last=0) if end < self.watermark else self
+        if end >= self.watermark:
+            return self
+        return replace(self, watermark=end, last=0)
 
 
 class _Sizes(NamedTuple):
@@ -118,19 +116,16 @@ class _Sizes(NamedTuple):
 
 def _span_sizes(settings: LosslessSettings) -> _Sizes:
     block = settings.block_tokens
-    if settings.runtime_mode != "store":
-        return _Sizes(
-            min(block, PROBE_SPAN) if settings.runtime_mode == "probe" else block, block, 0
-        )
-    bootstrap = (
-        settings.store_bootstrap_tokens
-        if settings.store_bootstrap_tokens > 0
-        else max(16, block // 2)
-    )
-    step = (
-        settings.store_grouped_step_tokens if settings.store_grouped_step_tokens > 0 else 3 * block
-    )
-    return _Sizes(bootstrap, step, step // 8)
+    if settings.runtime_mode == "probe":
+        return _Sizes(bootstrap=min(block, PROBE_SPAN), step=block, overlap=0)
+    if settings.runtime_mode == "full":
+        return _Sizes(bootstrap=block, step=block, overlap=0)
+    bootstrap, step = settings.store_bootstrap_tokens, settings.store_grouped_step_tokens
+    if bootstrap <= 0:
+        bootstrap = max(16, block // 2)
+    if step <= 0:
+        step = 3 * block
+    return _Sizes(bootstrap, step, overlap=step // 8)
 
 
 def is_covered(layer: int, token: int, kept_layers: range, settings: LosslessSettings) -> bool:
@@ -144,11 +139,10 @@ def is_covered(layer: int, token: int, kept_layers: range, settings: LosslessSet
     if front:
         return _sampled(token, settings.front_sample_token_interval)
     if kept and settings.runtime_mode == "full":
-        chosen = (
-            not settings.kept_sample_layers
-            or layer - kept_layers.start < settings.kept_sample_layers
-        )
-        return chosen and _sampled(token, settings.kept_sample_token_interval)
+        sampled_layers = settings.kept_sample_layers or len(kept_layers)
+        if layer - kept_layers.start >= sampled_layers:
+            return False
+        return _sampled(token, settings.kept_sample_token_interval)
     return kept
 
 
@@ -170,9 +164,11 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 
 def covered_tokens(spans: Iterable[Span], within: Span) -> int:
     """Tokens of ``within`` that lie in at least one of ``spans``."""
-    return sum(
-        max(0, min(span.end, within.end) - max(span.begin, within.begin)) for span in joined(spans)
-    )
+    covered = 0
+    for span in joined(spans):
+        begin, end = max(span.begin, within.begin), min(span.end, within.end)
+        covered += max(0, end - begin)
+    return covered
 
 
 class Stored(NamedTuple):
@@ -202,9 +198,21 @@ class Encoded:
         """Whether the block is smaller than what it encodes."""
         return self.block is not None and self.block.nbytes < self.raw_bytes
 
+    @property
+    def failed(self) -> bool:
+        """Whether encoding raised, or decoding did not give the raw values back."""
+        return self.error is not None or (self.gain and not self.verified)
+
+    @property
+    def accounted_bytes(self) -> int:
+        """What the span takes: the raw bytes unless the block is of use."""
+        if self.block is None or self.failed or not self.gain:
+            return self.raw_bytes
+        return self.block.nbytes
+
 
 @dataclass(slots=True)
-class _LayerState:
+class _LayerBlocks:
     tokens: int = 0  # decode tokens seen
     epoch: int = 0  # compactions of the layer's cache seen
     schedule: Schedule = field(default_factory=Schedule)
@@ -228,20 +236,13 @@ class LosslessStore:
         log: Callable[[str], None],
     ) -> None:
         settings = config.lossless
-        self._settings, self._cache, self._pool, self._metrics, self._log = (
-            settings,
-            cache,
-            pool,
-            metrics,
-            log,
-        )
+        self._settings, self._cache, self._pool = settings, cache, pool
+        self._metrics, self._log = metrics, log
         self._interval, self._trigger = config.h2o.update_interval, config.h2o.trigger_min_tokens
         self._kept_layers = config.h2o.layers(len(cache.layers))
-        self._predictors = (
-            parse_predictors(settings.predictors_k),
-            parse_predictors(settings.predictors_v),
-        )
-        self._states = [_LayerState(epoch=layer.epoch) for layer in cache.layers]
+        self._predictors_k = parse_predictors(settings.predictors_k)
+        self._predictors_v = parse_predictors(settings.predictors_v)
+        self._states = [_LayerBlocks(epoch=layer.epoch) for layer in cache.layers]
         self._decoded = DecodeCache(settings.decode_cache_blocks)
         self._finished: deque[Job[Encoded]] = deque()
         self._in_flight = 0
@@ -286,13 +287,10 @@ class LosslessStore:
         self._apply_finished()
         metrics = self._metrics
         metrics.async_queue_peak = self._pool.peak
-        metrics.async_wait_us = (
-            sum(end - begin for begin, end in self._waits) / 1e3 if self._pool.threads else 0.0
-        )
+        if self._pool.threads:
+            metrics.async_wait_us = total_time(self._waits) / 1e3
+            metrics.encode_overlap = overlap_share(self._work, self._waits)
         metrics.cache_hit, metrics.cache_miss = self._decoded.hits, self._decoded.misses
-        metrics.encode_overlap = (
-            overlap_share(self._work, self._waits) if self._pool.threads else 0.0
-        )
         metrics.cold_share = self._cold_share()
 
     def _cold_share(self) -> float:
@@ -301,9 +299,10 @@ class LosslessStore:
             front = self._settings.front_scope and layer < self._settings.front_n
             if front or (self._settings.kept_scope and layer in self._kept_layers):
                 region = cold_region(self._cache.layers[layer].length, self._settings)
-                held += covered_tokens([stored.span for stored in state.blocks], region)
+                spans = [stored.span for stored in state.blocks]
+                held += covered_tokens(spans, region)
                 cold += region.size
-        return held / cold if cold else 0.0
+        return held / max(1, cold)
 
     def _set_schedule(self, layer: int, schedule: Schedule) -> None:
         """Also work out when to look at the layer again: never, if no token's sampling covers
@@ -311,10 +310,11 @@ class LosslessStore:
         """
         state = self._states[layer]
         state.schedule = schedule
-        covered = is_covered(layer, 1, self._kept_layers, self._settings)
-        state.due = max(self._trigger, schedule.due_length(self._settings)) if covered else math.inf
+        state.due = math.inf
+        if is_covered(layer, 1, self._kept_layers, self._settings):
+            state.due = max(self._trigger, schedule.due_length(self._settings))
 
-    def _schedule(self, layer: int, state: _LayerState) -> None:
+    def _schedule(self, layer: int, state: _LayerBlocks) -> None:
         """Submit the span that is due, if any; a full queue leaves it due."""
         cache = self._cache.layers[layer]
         if not is_covered(layer, state.tokens, self._kept_layers, self._settings):
@@ -324,10 +324,10 @@ class LosslessStore:
             return
         span, schedule = due
         values = cache.copy(span.begin, span.size)
-        task = Encoded(
-            layer, state.epoch, schedule.updates, span, span.size * cache.shape.token_bytes
-        )
-        if not self._pool.submit(Job(lambda: self._encode(task, values)), self._finished.append):
+        raw_bytes = span.size * cache.shape.token_bytes
+        task = Encoded(layer, state.epoch, schedule.updates, span, raw_bytes)
+        job = Job(lambda: self._encode(task, values))
+        if not self._pool.submit(job, self._finished.append):
             self._metrics.backpressure_skip += 1
             return
         self._set_schedule(layer, schedule)
@@ -341,7 +341,7 @@ class LosslessStore:
         begin = perf_counter_ns()
         try:
             bits = to_bits(values, self._cache.shape.dtype)
-            task.block = self._encode_block(*bits)
+            task.block = self._encode_block(bits[0], bits[1])
             task.encode_us = (perf_counter_ns() - begin) / 1e3
             if task.gain:
                 task.verified = self._check(task.block, bits, values)
@@ -351,10 +351,13 @@ class LosslessStore:
         return task
 
     def _encode_block(self, k: Bits, v: Bits) -> EncodedBlock:
-        names_k, names_v = self._predictors
-        codec, strict = self._settings.codec_runtime, self._settings.strict_roundtrip_check
         return encode_block(
-            k, v, predictors_k=names_k, predictors_v=names_v, codec=codec, hash_raw=strict
+            k,
+            v,
+            predictors_k=self._predictors_k,
+            predictors_v=self._predictors_v,
+            codec=self._settings.codec_runtime,
+            hash_raw=self._settings.strict_roundtrip_check,
         )
 
     def _check(self, block: EncodedBlock, bits: Bits, values: Floats) -> bool:
@@ -390,13 +393,10 @@ class LosslessStore:
     def _apply(self, task: Encoded) -> None:
         """Count one result; hold the block if it is of use and its span still exists."""
         metrics, state = self._metrics, self._states[task.layer]
-        failed = task.error is not None or (task.gain and not task.verified)
         metrics.blocks += task.block is not None
         metrics.raw_bytes += task.raw_bytes
-        metrics.comp_bytes += (
-            task.block.nbytes if task.block and task.gain and not failed else task.raw_bytes
-        )
-        metrics.fallback += failed
+        metrics.comp_bytes += task.accounted_bytes
+        metrics.fallback += task.failed
         metrics.codec_us = task.encode_us
         metrics.comp_us += task.encode_us
         metrics.decomp_us += task.decode_us
@@ -406,7 +406,7 @@ class LosslessStore:
             metrics.decompressed_bytes += task.raw_bytes
             if task.epoch == state.epoch:
                 self._hold(task.layer, Stored(task.span, task.block))
-        self._log_update(task, failed)
+        self._log_update(task)
 
     def _hold(self, layer: int, stored: Stored) -> None:
         state = self._states[layer]
@@ -419,11 +419,12 @@ class LosslessStore:
         elif 0 < limit < len(state.blocks):
             self._cache.account.add(-state.blocks.pop(0).block.nbytes)
 
-    def _forget(self, state: _LayerState) -> None:
+    def _forget(self, state: _LayerBlocks) -> None:
         """Let go of the layer's blocks: an eviction has moved the tokens they stand for."""
         if state.blocks and self._storing:
             self._log(f"[H2O-LOSSLESS] shrink(store): discarding {len(state.blocks)} staged blocks")
-        self._cache.account.add(-sum(stored.block.nbytes for stored in state.blocks))
+        for stored in state.blocks:
+            self._cache.account.add(-stored.block.nbytes)
         state.blocks.clear()
         state.covered.clear()
         state.prefetched.clear()
@@ -431,32 +432,37 @@ class LosslessStore:
     def _drop(self, layer: int) -> None:
         """Give up the raw values of everything that is encoded."""
         state, cache = self._states[layer], self._cache.layers[layer]
+        dropped = 0
         for span in state.covered:
             cache.drop(span.begin, span.size)
-        self._count_dropped(state, sum(span.size for span in state.covered))
+            dropped += span.size
+        self._count_dropped(state, dropped)
 
     def _restore(self, layer: int) -> None:
         """Write all encoded spans of the layer back."""
         state, cache = self._states[layer], self._cache.layers[layer]
         begin = perf_counter_ns()
         for span, block in state.blocks:
-            job = state.prefetched.pop(span, None) if state.prefetched else None
-            cache.restore(span.begin, self._await(job) if job else self._decode(block))
+            job = state.prefetched.pop(span, None)
+            values = self._await(job) if job else self._decode(block)
+            cache.restore(span.begin, values)
             self._metrics.decompressed_bytes += block.raw_bytes
         self._count_dropped(state, 0)
         microseconds = (perf_counter_ns() - begin) / 1e3
         self._metrics.decomp_us += microseconds
         state.decode_us += microseconds
 
-    def _count_dropped(self, state: _LayerState, tokens: int) -> None:
+    def _count_dropped(self, state: _LayerBlocks, tokens: int) -> None:
         """So many tokens of the layer have no raw values from here on."""
         self._cache.account.add((state.dropped - tokens) * self._cache.shape.token_bytes)
         state.dropped = tokens
 
     def _prefetch(self, layer: int) -> None:
         """Let the workers decode what the layer will need and the decode cache does not hold."""
+        if not self._pool.threads:
+            return
         state = self._states[layer]
-        for stored in state.blocks if self._pool.threads else ():
+        for stored in state.blocks:
             if stored.block not in self._decoded and stored.span not in state.prefetched:
                 job = Job(partial(self._decode, stored.block))
                 if self._pool.submit(job, lambda _: None):
@@ -468,19 +474,20 @@ class LosslessStore:
         self._waits.append((begin, perf_counter_ns()))
         return decoded
 
-    def _log_update(self, task: Encoded, failed: bool) -> None:
-        attempt = task.block.nbytes if task.block else 0
-        accounted = attempt if task.gain and not failed else task.raw_bytes
+    def _log_update(self, task: Encoded) -> None:
+        attempt, attempt_ratio = 0, 0.0
+        if task.block:
+            attempt = task.block.nbytes
+            attempt_ratio = task.raw_bytes / attempt
         state = self._states[task.layer]
         self._log(
             f"[H2O-LOSSLESS] layer={task.layer} kv={self._cache.layers[task.layer].length}"
             f" start={task.span.begin} tokens={task.span.size}"
-            f" raw={task.raw_bytes} attempt_comp={attempt} eff_comp={accounted}"
-            f" attempt_ratio={task.raw_bytes / attempt if attempt else 0:.4f}"
-            f" eff_ratio={task.raw_bytes / accounted:.4f}"
+            f" raw={task.raw_bytes} attempt_comp={attempt} eff_comp={task.accounted_bytes}"
+            f" attempt_ratio={attempt_ratio:.4f}"
+            f" eff_ratio={task.raw_bytes / task.accounted_bytes:.4f}"
             f" comp_us={task.encode_us:.0f} decomp_us={state.decode_us:.0f} updates={task.updates}"
-            f" fallback={failed:d} backpressure=0 queue={self._in_flight} "
-            f"async_q_peak={self._pool.peak}"
-            f" async_wait_us={sum(end - begin for begin, end in self._waits) // 1000}"
+            f" fallback={task.failed:d} backpressure=0 queue={self._in_flight}"
+            f" async_q_peak={self._pool.peak} async_wait_us={total_time(self._waits) // 1000}"
             f" mode={MODES[self._settings.runtime_mode]} zstd=1"
         )

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from pytest_h2o.engine.bench_options import Instance, Options
-from pytest_h2o.engine.metrics import COLUMNS, EXTRA_COLUMNS, MIB, Column, Response
+from pytest_h2o.engine.response import COLUMNS, EXTRA_COLUMNS, MIB, Column, Response
 
 _PRECISIONS = {0: "Normal", 2: "Low"}
 _QUANTISED = {1: "Int8 Q,K", 2: "Int8 Q,K,V"}
@@ -44,23 +44,31 @@ class Result:
     def total_speed(self) -> tuple[float, float]:
         """Tokens per second where prompt and decode are timed as one."""
         tokens = self.instance.prompt + self.instance.gen
-        microseconds = [
-            sum(r.prefill_us + r.decode_us for r in responses) for responses in self.repeats
-        ]
-        return mean_and_std([tokens * 1e6 / us for us in microseconds if us > 0])
+        rates = []
+        for responses in self.repeats:
+            microseconds = sum(each.prefill_us + each.decode_us for each in responses)
+            if microseconds > 0:
+                rates.append(tokens * 1e6 / microseconds)
+        return mean_and_std(rates)
 
     def _rates(
         self, tokens: Callable[[Response], int], time: Callable[[Response], float]
     ) -> tuple[float, float]:
-        last = [responses[-1] for responses in self.repeats]
-        return mean_and_std([tokens(r) * 1e6 / time(r) for r in last if time(r) > 0])
+        rates = []
+        for responses in self.repeats:
+            last = responses[-1]
+            if time(last) > 0:
+                rates.append(tokens(last) * 1e6 / time(last))
+        return mean_and_std(rates)
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     """Arithmetic mean and sample standard deviation; 0 without values, deviation 0 for one."""
     if not values:
         return 0.0, 0.0
-    return fmean(values), stdev(values) if len(values) > 1 else 0.0
+    if len(values) == 1:
+        return fmean(values), 0.0
+    return fmean(values), stdev(values)
 
 
 def plus_minus(statistic: tuple[float, float], decimals: int) -> str:
@@ -81,72 +89,86 @@ class TableColumn:
     def pad(self, text: str) -> str:
         """``text`` filled with blanks to the column's width, counted in bytes."""
         blanks = " " * (self.width - len(text.encode()))
-        return text + blanks if self.left else blanks + text
+        if self.left:
+            return text + blanks
+        return blanks + text
 
     @property
     def rule(self) -> str:
         """The cell below the header."""
-        return "-" * (self.width - 1) + ("-" if self.left else ":")
+        if self.left:
+            return "-" * self.width
+        return "-" * (self.width - 1) + ":"
 
 
 def table_columns(options: Options) -> list[TableColumn]:
     """Columns that ``options`` make llm_bench print, then those of this engine."""
-
-    def setup(name: str) -> Callable[[Result], str]:
-        return lambda result: str(getattr(result.instance.setup, name))
-
-    def word(name: str, words: Mapping[int, str], other: str) -> Callable[[Result], str]:
-        return lambda result: words.get(getattr(result.instance.setup, name), other)
-
-    optional = (
-        (
-            len(options.memories) > 1,
-            TableColumn("memory", 10, True, word("memory", _PRECISIONS, "High")),
-        ),
-        (
-            len(options.dynamic_options) > 1,
-            TableColumn("dynamicOption", 13, True, setup("dynamic_option")),
-        ),
-        (options.ratios != [41], TableColumn("divisionRatioSme2Neon", 21, True, setup("ratio"))),
-        (
-            options.quantised[0] != 0,
-            TableColumn("attentionOption", 15, True, word("quantised", _QUANTISED, "")),
-        ),
-        (options.core_numbers != [2], TableColumn("smeCoreNum", 10, True, setup("core_number"))),
-        (options.mmap, TableColumn("mmap", 4, False, lambda result: "true")),
-    )
+    columns = _model_columns() + _option_columns(options)
     demo = options.kv != "false"
-    load = TableColumn(
-        "loadingTime(s)", 14, True, lambda result: plus_minus(mean_and_std(result.load_seconds), 2)
-    )
+    if demo:
+        columns += [_LENGTHS, _DEMO_SPEED]
+        columns += _metric_columns(COLUMNS)
+    else:
+        columns += [_TEST, _TEST_SPEED]
+    if options.load:
+        columns.append(_LOADING_TIME)
+    if demo:
+        columns += _metric_columns(EXTRA_COLUMNS)
+    return columns
+
+
+def _model_columns() -> list[TableColumn]:
     return [
         TableColumn("model", 30, True, lambda result: result.model),
         TableColumn("modelSize", 10, False, lambda result: _size(result.weight_bytes)),
         TableColumn("backend", 10, True, lambda result: "CPU"),
-        TableColumn("threads", 5, False, setup("threads")),
-        TableColumn("precision", 10, True, word("precision", _PRECISIONS, "High")),
-        *(column for wanted, column in optional if wanted),
-        *(_demo_columns(COLUMNS) if demo else _TEST_COLUMNS),
-        *([load] if options.load else []),
-        *(_metric_columns(EXTRA_COLUMNS) if demo else []),
+        TableColumn("threads", 5, False, _setup("threads")),
+        TableColumn("precision", 10, True, _word("precision", _PRECISIONS, "High")),
     ]
 
 
-def _demo_columns(columns: Sequence[Column]) -> list[TableColumn]:
-    lengths = TableColumn(
-        "llm_demo", 10, True, lambda r: f"prompt={r.instance.prompt}<br>decode={r.instance.gen}"
-    )
-    return [lengths, TableColumn("speed(tok/s)", 12, True, _speed), *_metric_columns(columns)]
+def _option_columns(options: Options) -> list[TableColumn]:
+    """Columns that are printed only where an option is not at its default."""
+    columns = []
+    if len(options.memories) > 1:
+        columns.append(TableColumn("memory", 10, True, _word("memory", _PRECISIONS, "High")))
+    if len(options.dynamic_options) > 1:
+        columns.append(TableColumn("dynamicOption", 13, True, _setup("dynamic_option")))
+    if options.ratios != [41]:
+        columns.append(TableColumn("divisionRatioSme2Neon", 21, True, _setup("ratio")))
+    if options.quantised[0] != 0:
+        quantised = _word("quantised", _QUANTISED, "")
+        columns.append(TableColumn("attentionOption", 15, True, quantised))
+    if options.core_numbers != [2]:
+        columns.append(TableColumn("smeCoreNum", 10, True, _setup("core_number")))
+    if options.mmap:
+        columns.append(TableColumn("mmap", 4, False, lambda result: "true"))
+    return columns
+
+
+def _setup(name: str) -> Callable[[Result], str]:
+    """The cell that shows a field of the setup."""
+    return lambda result: str(getattr(result.instance.setup, name))
+
+
+def _word(name: str, words: Mapping[int, str], other: str) -> Callable[[Result], str]:
+    """The cell that shows the word for a field of the setup."""
+    return lambda result: words.get(getattr(result.instance.setup, name), other)
 
 
 def _metric_columns(columns: Sequence[Column]) -> list[TableColumn]:
-    def cell(column: Column) -> Callable[[Result], str]:
-        return lambda result: plus_minus(result.column(column), column.decimals)
-
     return [
-        TableColumn(column.header, max(len(column.header), 10), False, cell(column))
+        TableColumn(column.header, max(len(column.header), 10), False, _metric(column))
         for column in columns
     ]
+
+
+def _metric(column: Column) -> Callable[[Result], str]:
+    return lambda result: plus_minus(result.column(column), column.decimals)
+
+
+def _lengths(result: Result) -> str:
+    return f"prompt={result.instance.prompt}<br>decode={result.instance.gen}"
 
 
 def _speed(result: Result) -> str:
@@ -161,31 +183,37 @@ def _test_name(result: Result) -> str:
     return names[result.instance.kind]
 
 
-_TEST_COLUMNS = [
-    TableColumn("test", 13, True, _test_name),
-    TableColumn("t/s", 10, False, lambda result: plus_minus(result.total_speed(), 2)),
-]
+def _loading_time(result: Result) -> str:
+    return plus_minus(mean_and_std(result.load_seconds), 2)
+
+
+_LENGTHS = TableColumn("llm_demo", 10, True, _lengths)
+_DEMO_SPEED = TableColumn("speed(tok/s)", 12, True, _speed)
+_TEST = TableColumn("test", 13, True, _test_name)
+_TEST_SPEED = TableColumn("t/s", 10, False, lambda result: plus_minus(result.total_speed(), 2))
+_LOADING_TIME = TableColumn("loadingTime(s)", 14, True, _loading_time)
 
 
 def _size(count: int) -> str:
-    return f"{count / MIB:.2f} MiB" if count < 2**30 else f"{count / 2**30:.2f} GiB"
+    if count < 2**30:
+        return f"{count / MIB:.2f} MiB"
+    return f"{count / 2**30:.2f} GiB"
 
 
 def header_lines(columns: Sequence[TableColumn]) -> list[str]:
     """Header and separator."""
-    return [
-        _line(column.pad(column.header) for column in columns),
-        _line(column.rule for column in columns),
-    ]
+    headers = [column.pad(column.header) for column in columns]
+    rules = [column.rule for column in columns]
+    return [_line(headers), _line(rules)]
 
 
 def row_line(columns: Sequence[TableColumn], result: Result) -> str:
     """One result."""
-    return _line(column.pad(column.cell(result)) for column in columns)
+    return _line([column.pad(column.cell(result)) for column in columns])
 
 
-def _line(cells: Any) -> str:
-    return "".join(f"| {cell} " for cell in cells) + "|"
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def json_document(results: Sequence[Result], *, mmap: bool) -> dict[str, Any]:
@@ -219,18 +247,20 @@ def _json_result(result: Result) -> dict[str, Any]:
 
 
 def _json_kind(result: Result) -> dict[str, Any]:
-    prompt, gen = result.instance.prompt, result.instance.gen
-    if result.instance.kind in ("prefill", "decode"):
-        mean, std = result.total_speed()
-        length = (
-            {"prompt_len": prompt} if result.instance.kind == "prefill" else {"generate_len": gen}
-        )
-        return {"type": result.instance.kind, **length, "tps": mean, "std": std}
-    record = {"type": "prefill_and_decode", "prompt_len": prompt, "generate_len": gen}
-    if result.instance.kind == "demo":
-        speeds = {"prefill": result.prefill_speed(), "decode": result.decode_speed()}
-        for name, (mean, std) in speeds.items():
-            record |= {f"{name}_tps": mean, f"{name}_std": std}
+    kind, prompt, gen = result.instance.kind, result.instance.prompt, result.instance.gen
+    mean, std = result.total_speed()
+    if kind == "prefill":
+        return {"type": kind, "prompt_len": prompt, "tps": mean, "std": std}
+    if kind == "decode":
+        return {"type": kind, "generate_len": gen, "tps": mean, "std": std}
+    record: dict[str, Any] = {
+        "type": "prefill_and_decode",
+        "prompt_len": prompt,
+        "generate_len": gen,
+    }
+    if kind == "demo":
+        record["prefill_tps"], record["prefill_std"] = result.prefill_speed()
+        record["decode_tps"], record["decode_std"] = result.decode_speed()
     return record
 
 

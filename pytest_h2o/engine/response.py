@@ -58,7 +58,9 @@ class Metrics:
     @property
     def lossless(self) -> float:
         """Raw over encoded bytes of everything that was encoded; 1 if nothing was."""
-        return self.raw_bytes / self.comp_bytes if self.raw_bytes and self.comp_bytes else 1.0
+        if not self.raw_bytes or not self.comp_bytes:
+            return 1.0
+        return self.raw_bytes / self.comp_bytes
 
 
 class Column(NamedTuple):
@@ -159,18 +161,26 @@ class Response:
 def demo_record(index: int, response: Response) -> dict[str, float]:
     """The JSONL record of a demo prompt, keys in the order that its readers know, ours last."""
     metrics = response.metrics
-    return {
+    record: dict[str, float] = {
         "prompt_index": index,
         "prompt_tokens": response.prompt_tokens,
         "decode_tokens": len(response.tokens),
-        **{name: int(getattr(response, name)) for name in ("prefill_us", "decode_us", "sample_us")},
-        **{key: _six_digits(getattr(metrics, name)) for key, name in _DEMO_RATIOS.items()},
-        **{key: int(getattr(metrics, name)) for key, name in _DEMO_COUNTS.items()},
-        **{column.header: _six_digits(column.read(metrics)) for column in EXTRA_COLUMNS},
+        "prefill_us": int(response.prefill_us),
+        "decode_us": int(response.decode_us),
+        "sample_us": int(response.sample_us),
     }
+    for key, name in _DEMO_RATIOS.items():
+        record[key] = _six_digits(getattr(metrics, name))
+    for key, name in _DEMO_COUNTS.items():
+        record[key] = int(getattr(metrics, name))
+    for column in EXTRA_COLUMNS:
+        record[column.header] = _six_digits(column.read(metrics))
+    return record
 
 
 def _six_digits(value: float) -> float:
     """As a C++ stream prints it: six significant digits, no decimal point on whole numbers."""
     rounded = float(f"{value:.6g}")
-    return int(rounded) if rounded.is_integer() else rounded
+    if rounded.is_integer():
+        return int(rounded)
+    return rounded

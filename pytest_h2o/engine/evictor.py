@@ -10,15 +10,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from pytest_h2o.engine import policies
 from pytest_h2o.engine.config import H2OSettings
-from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
-from pytest_h2o.engine.metrics import Metrics
-from pytest_h2o.engine.model import Attention
+from pytest_h2o.engine.kv_cache import Attention, Floats, KVCache, LayerCache, Ranges
+from pytest_h2o.engine.response import Metrics
 
+Marks: TypeAlias = npt.NDArray[np.bool_]  # of blocks
 RANGE_BYTES = 8  # two 4-byte integers describe a kept range
 
 
@@ -45,7 +47,9 @@ class Selection:
     @property
     def evicted(self) -> int:
         """Tokens that go."""
-        return 0 if self.dominated else self.kv - self.final
+        if self.dominated:
+            return 0
+        return self.kv - self.final
 
     def held_bytes(self, token_bytes: int) -> int:
         """Bytes of what stays, with the description of the plan."""
@@ -54,13 +58,9 @@ class Selection:
 
 def target_tokens(kv: int, settings: H2OSettings) -> int:
     """Tokens the configured ratio keeps of ``kv``, in 32-bit arithmetic, at least one."""
-    one = np.float32(1)
-    adaptive = settings.target_mode == "adaptive"
-    ratio = (
-        one / np.float32(settings.target_lossy_ratio)
-        if adaptive
-        else np.float32(settings.target_keep_ratio)
-    )
+    ratio = np.float32(settings.target_keep_ratio)
+    if settings.target_mode == "adaptive":
+        ratio = np.float32(1) / np.float32(settings.target_lossy_ratio)
     return min(max(math.ceil(ratio * np.float32(kv)), 1), kv)
 
 
@@ -70,26 +70,39 @@ def select(kv: int, scores: Floats, settings: H2OSettings) -> Selection:
     """
     size = settings.block_tokens
     count = -(-kv // size)
+    last = kv - (count - 1) * size  # tokens of the last block
     marked = np.zeros(count, np.bool_)
     marked[: -(-min(kv, settings.sink_tokens) // size)] = True
     marked[max(0, kv - settings.recent_tokens) // size :] = True
-    last = kv - (count - 1) * size
     floor = _tokens(marked, size, last)
     target = target_tokens(kv, settings)
-    quantised = floor if floor >= target else min(kv, floor + -(-(target - floor) // size) * size)
-    free = np.flatnonzero(~marked)
-    best = free[np.argsort(-scores[free], kind="stable")]
-    kept = floor + np.cumsum(np.where(best == count - 1, last, size)) if len(best) else best
-    marked[best[: int(np.searchsorted(kept, quantised)) + 1 if quantised > floor else 0]] = True
+    quantised = floor
+    if target > floor:
+        above = -(-(target - floor) // size)  # blocks
+        quantised = min(kv, floor + above * size)
+    if quantised > floor:
+        _mark_best(marked, scores, quantised - floor, size, last)
     return Selection(kv, target, floor, quantised, _ranges(marked, size, kv))
 
 
-def _tokens(marked: np.ndarray, size: int, last: int) -> int:
+def _mark_best(marked: Marks, scores: Floats, wanted: int, size: int, last: int) -> None:
+    """Mark the best of the blocks that are free, until they hold ``wanted`` tokens or more."""
+    free = np.flatnonzero(~marked)
+    best = free[np.argsort(-scores[free], kind="stable")]
+    held = np.cumsum(np.where(best == len(marked) - 1, last, size))
+    count = int(np.searchsorted(held, wanted)) + 1
+    marked[best[:count]] = True
+
+
+def _tokens(marked: Marks, size: int, last: int) -> int:
     """Tokens in the marked blocks, the last block holding ``last``."""
-    return int(marked.sum()) * size - (size - last if marked[-1] else 0)
+    tokens = int(marked.sum()) * size
+    if marked[-1]:
+        tokens -= size - last
+    return tokens
 
 
-def _ranges(marked: np.ndarray, size: int, kv: int) -> Ranges:
+def _ranges(marked: Marks, size: int, kv: int) -> Ranges:
     """Adjacent marked blocks merged into (begin, length)."""
     edges = np.flatnonzero(np.diff(marked, prepend=False, append=False))
     pairs = edges.reshape(-1, 2) * size
@@ -97,18 +110,15 @@ def _ranges(marked: np.ndarray, size: int, kv: int) -> Ranges:
 
 
 def _keep(scores: Floats, selection: Selection) -> None:
-    """Move the scores of the tokens that stay down to the front, as the cache does with the
-    tokens.
-    """
-    kept = np.concatenate(
-        [scores[:, begin : begin + length] for begin, length in selection.ranges], axis=1
-    )
+    """Move the scores of the tokens that stay to the front, as the cache does with the tokens."""
+    pieces = [scores[:, begin : begin + length] for begin, length in selection.ranges]
+    kept = np.concatenate(pieces, axis=1)
     scores[:, : selection.kv] = 0
     scores[:, : selection.final] = kept
 
 
 @dataclass(slots=True)
-class _LayerState:
+class _LayerScores:
     """What eviction remembers of one layer within a response."""
 
     phase: int  # its place in the update interval
@@ -128,20 +138,16 @@ class Evictor:
     def __init__(
         self, settings: H2OSettings, cache: KVCache, metrics: Metrics, log: Callable[[str], None]
     ) -> None:
-        layers = settings.layers(len(cache.layers))
         self._settings, self._cache, self._metrics, self._log = settings, cache, metrics, log
         self._update = policies.load(settings.policy)
-        interval = settings.update_interval
-        phases = [
-            math.ceil(turn * interval / len(layers)) % interval
-            for turn in range(1, len(layers) + 1)
-        ]
-        size = (cache.shape.heads, cache.capacity)
-        self._states = {
-            layer: _LayerState(phase, np.zeros(size, np.float32))
-            for layer, phase in zip(layers, phases, strict=True)
-        }
+        layers = settings.layers(len(cache.layers))
         self._last = layers[-1]
+        interval = settings.update_interval
+        self._states: dict[int, _LayerScores] = {}
+        for turn, layer in enumerate(layers, start=1):
+            phase = math.ceil(turn * interval / len(layers)) % interval
+            scores = np.zeros((cache.shape.heads, cache.capacity), np.float32)
+            self._states[layer] = _LayerScores(phase, scores)
 
     def after_prompt(self, layer: int, attention: Attention) -> None:
         """Begin with the scores that the end of the prompt gives: a layer may evict a few tokens
@@ -172,10 +178,8 @@ class Evictor:
 
     def may_evict(self, tokens: int) -> bool:
         """Whether a layer can reach the trigger within so many tokens."""
-        return any(
-            self._cache.layers[index].length + tokens >= self._settings.trigger_min_tokens
-            for index in self._states
-        )
+        longest = max(self._cache.layers[layer].length for layer in self._states)
+        return longest + tokens >= self._settings.trigger_min_tokens
 
     def _observe_ratio(self, tokens: int) -> None:
         """Tokens a full cache would hold over tokens held, after this token and as the mean over
@@ -186,11 +190,10 @@ class Evictor:
         self._metrics.effective_ratio = ratio
         self._metrics.effective_ratio_mean += (ratio - self._metrics.effective_ratio_mean) / tokens
 
-    def _trigger(self, layer: int, state: _LayerState, cache: LayerCache) -> None:
+    def _trigger(self, layer: int, state: _LayerScores, cache: LayerCache) -> None:
         started = perf_counter_ns()
-        selection = select(
-            cache.length, self._block_scores(state.scores, cache.length), self._settings
-        )
+        scores = self._block_scores(state.scores, cache.length)
+        selection = select(cache.length, scores, self._settings)
         microseconds = (perf_counter_ns() - started) / 1e3
         state.last = selection
         if not selection.dominated:
@@ -205,9 +208,8 @@ class Evictor:
             self._log_floor(selection)
 
     def _block_scores(self, scores: Floats, kv: int) -> Floats:
-        summed: Floats = np.add.reduceat(
-            scores[:, :kv].sum(axis=0), np.arange(0, kv, self._settings.block_tokens)
-        )
+        begins = np.arange(0, kv, self._settings.block_tokens)
+        summed: Floats = np.add.reduceat(scores[:, :kv].sum(axis=0), begins)
         return summed
 
     def _publish(self, selection: Selection, microseconds: float) -> None:
@@ -219,41 +221,52 @@ class Evictor:
         metrics.last_evict_tokens = selection.evicted
         metrics.total_evict_tokens += selection.evicted
         metrics.evictions_planned += selection.evicted > 0
-        seen = [state.last for state in self._states.values() if state.last]
-        total = sum(last.kv for last in seen)
-        metrics.target_keep_effective = sum(max(last.target, last.floor) for last in seen) / total
-        metrics.floor_keep = sum(last.floor for last in seen) / total
-        metrics.quantized_keep = sum(last.quantised for last in seen) / total
+        kv = target = floor = quantised = 0
+        for state in self._states.values():
+            if state.last:
+                kv += state.last.kv
+                target += max(state.last.target, state.last.floor)
+                floor += state.last.floor
+                quantised += state.last.quantised
+        metrics.target_keep_effective = target / kv
+        metrics.floor_keep = floor / kv
+        metrics.quantized_keep = quantised / kv
         self._publish_kept()
 
     def _publish_kept(self) -> None:
         size = self._cache.shape.token_bytes
         full = kept = held = 0
         for layer, state in self._states.items():
-            selection, length = state.compacted, self._cache.layers[layer].length
-            full += selection.kv if selection else length
-            kept += selection.final if selection else length
-            held += selection.held_bytes(size) if selection else length * size
-        self._metrics.keep, self._metrics.lossy = kept / full, full * size / held
+            selection = state.compacted
+            if selection:
+                full += selection.kv
+                kept += selection.final
+                held += selection.held_bytes(size)
+            else:
+                length = self._cache.layers[layer].length
+                full += length
+                kept += length
+                held += length * size
+        self._metrics.keep = kept / full
+        self._metrics.lossy = full * size / held
 
     def _log_plan(self, layer: int, plan: Selection, token_bytes: int, microseconds: float) -> None:
         settings, kv = self._settings, plan.kv
+        lossy = kv * token_bytes / plan.held_bytes(token_bytes)
+        effective = max(plan.target, plan.floor)
         self._log(
             f"[H2O] layer={layer} kv={kv} keep_ratio={plan.final / kv:.4f} evict={plan.evicted}"
-            f" lossy_ratio={kv * token_bytes / plan.held_bytes(token_bytes):.4f} "
-            f"evict_us={microseconds:.0f}"
+            f" lossy_ratio={lossy:.4f} evict_us={microseconds:.0f}"
             f" reserve_pairs={len(plan.ranges)} target={settings.target_keep_ratio:.3f}"
-            f" effective={max(plan.target, plan.floor) / kv:.3f} floor={plan.floor / kv:.3f}"
-            f" quantized={plan.quantised / kv:.3f} recent={settings.recent_tokens} "
-            f"sink={settings.sink_tokens}"
-            f" block={settings.block_tokens}"
+            f" effective={effective / kv:.3f} floor={plan.floor / kv:.3f}"
+            f" quantized={plan.quantised / kv:.3f} recent={settings.recent_tokens}"
+            f" sink={settings.sink_tokens} block={settings.block_tokens}"
         )
 
     def _log_floor(self, plan: Selection) -> None:
         settings = self._settings
         self._log(
-            f"[H2O] floor-keep dominates target: kv={plan.kv} target={plan.target} "
-            f"floor={plan.floor}"
-            f" (sink={settings.sink_tokens} recent={settings.recent_tokens} "
-            f"block={settings.block_tokens})"
+            f"[H2O] floor-keep dominates target: kv={plan.kv} target={plan.target}"
+            f" floor={plan.floor} (sink={settings.sink_tokens} recent={settings.recent_tokens}"
+            f" block={settings.block_tokens})"
         )

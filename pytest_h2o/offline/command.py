@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -19,7 +20,7 @@ from pytest_h2o.offline.options import (
 )
 
 if TYPE_CHECKING:
-    from pytest_h2o.offline.result import OfflineResult
+    from pytest_h2o.offline.result import DumpEvaluation
 
 _CHOICES = {"stage": STAGES, "scope": SCOPES, "entry_mode": ENTRY_MODES, "codec_mode": CODEC_MODES}
 _HELP = {
@@ -60,28 +61,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, default: object) -> None:
-    flag, text = "--" + name.replace("_", "-"), _HELP.get(name)
+    flag = "--" + name.replace("_", "-")
+    text = _HELP.get(name)
     if isinstance(default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
     elif isinstance(default, int):
         parser.add_argument(flag, type=int, default=default, help=text, metavar="N")
     elif isinstance(default, tuple):
         shown = ",".join(map(str, default))
-        kind = _names if name in PREDICTOR_OPTIONS else _integers
-        parser.add_argument(
-            flag, type=kind, default=default, help=text or f"default {shown}", metavar="LIST"
-        )
+        kind: Callable[[str], object] = _integers
+        if name in PREDICTOR_OPTIONS:
+            kind = _names
+        text = text or f"default {shown}"
+        parser.add_argument(flag, type=kind, default=default, help=text, metavar="LIST")
     else:
         parser.add_argument(flag, choices=_CHOICES[name], default=default, help=text)
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for part in text.split(",") if (name := part.strip()))
+    parts = [part.strip() for part in text.split(",")]
+    return tuple(part for part in parts if part)
 
 
 def _integers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(name) for name in _names(text))
+        return tuple(map(int, _names(text)))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected integers, comma separated") from None
 
@@ -92,10 +96,9 @@ def run(args: argparse.Namespace) -> int:
     """
     try:
         _check_outputs(args)
-        options = OfflineOptions(
-            **{field.name: getattr(args, field.name) for field in fields(OfflineOptions)}
-        )
-        return _report(_evaluate(args.dump_dir, options), args)
+        given = {field.name: getattr(args, field.name) for field in fields(OfflineOptions)}
+        result = _evaluate(args.dump_dir, OfflineOptions(**given))
+        return _report(result, args)
     except (OfflineError, OSError) as error:
         print(f"offline: {error}", file=sys.stderr)
         return 1
@@ -107,7 +110,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
             raise OfflineError(f"{path} exists; give another name or --overwrite")
 
 
-def _evaluate(dump_dir: Path, options: OfflineOptions) -> "OfflineResult":
+def _evaluate(dump_dir: Path, options: OfflineOptions) -> "DumpEvaluation":
     from pytest_h2o.offline.evaluate import evaluate  # noqa: PLC0415 - numpy and zstd, needed only now
 
     if not sys.stderr.isatty():
@@ -118,9 +121,9 @@ def _evaluate(dump_dir: Path, options: OfflineOptions) -> "OfflineResult":
         print(file=sys.stderr)
 
 
-def _report(result: "OfflineResult", args: argparse.Namespace) -> int:
-    from pytest_h2o.offline.html import to_html  # noqa: PLC0415
-    from pytest_h2o.offline.report import to_markdown  # noqa: PLC0415
+def _report(result: "DumpEvaluation", args: argparse.Namespace) -> int:
+    from pytest_h2o.offline.plots import to_html  # noqa: PLC0415
+    from pytest_h2o.offline.tables import to_markdown  # noqa: PLC0415
 
     markdown = to_markdown(result)
     if args.out_json:
@@ -135,15 +138,19 @@ def _report(result: "OfflineResult", args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(result: "OfflineResult") -> str:
+def _summary(result: "DumpEvaluation") -> str:
     values = result.to_json()
-    checked = "decoded and compared" if values["verified"] else "not verified"
+    checked = "not verified"
+    if values["verified"]:
+        checked = "decoded and compared"
+    cast = ""
+    if not result.lossless:
+        cast = "; fp32 values were rounded to fp16"
     return (
         f"lossless ratio {values['lossless_ratio']:.4f} (K {values['k_lossless_ratio']:.4f}, "
         f"V {values['v_lossless_ratio']:.4f}, containers {values['container_ratio'] or 0:.4f}): "
         f"{values['evaluated_entries']} entries, {values['raw_bytes']} bytes, {checked}; "
-        f"{values['skipped_entries']} skipped"
-        + ("" if result.lossless else "; fp32 values were rounded to fp16")
+        f"{values['skipped_entries']} skipped{cast}"
     )
 
 
@@ -160,9 +167,9 @@ class Bar:
             return
         self._shown = now
         rate = done / max(now - self._start, 1e-9)
+        left = (total - done) / rate
         text = (
-            f"{done / total:4.0%} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s, "
-            f"{(total - done) / rate:.0f} s left"
+            f"{done / total:4.0%} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left"
         )
         self._stream.write(f"\r{text:<60}")
         self._stream.flush()

@@ -1,5 +1,4 @@
-"""What eviction costs: how well a held-out text is predicted with the full cache, with H2O, and
-with a sliding window.
+"""What eviction costs: how well a text is predicted with the full cache, H2O, a sliding window.
 
 The text is cut into windows, each begun as prompts are, with the begin-of-text token. The first
 part of a window is the prompt; the rest is forced through decoding, and the model is asked how
@@ -7,12 +6,11 @@ likely each of its tokens was. Three numbers per policy, in nats per token:
 
 - the loss, whose exponential is the perplexity;
 - the divergence of the predicted distribution from that of the full cache (Kullback-Leibler). It
-tells two policies
-  apart with far fewer tokens, since what makes a text hard for any cache cancels out;
+  tells two policies apart with far fewer tokens, since what makes a text hard for any cache cancels
+  out;
 - the recall loss, when the prompt is followed by a passage of its own beginning instead. A small
-model predicts most of
-  a text equally well without its distant part; a passage that returns is what it needs a distant
-  part for.
+  model predicts most of a text equally well without its distant part; a passage that returns is
+  what it needs a distant part for.
 
 A sliding window of the same size is the yardstick: what H2O keeps must be worth more than what is
 merely recent.
@@ -81,26 +79,25 @@ def measure(engine: Engine, tokens: Sequence[int], windows: int = WINDOWS) -> li
     config's included.
     """
     config = engine.config
-    targets = sorted({*LOSSY_RATIOS, *configured_ratio(config.h2o)})
-    rows = [
-        Quality("full", 1.0),
-        *(Quality(name, target) for target in targets for name in ("h2o", "window")),
-    ]
+    targets = set(LOSSY_RATIOS).union(configured_ratio(config.h2o))
+    rows = [Quality("full", 1.0)]
+    for target in sorted(targets):
+        rows += [Quality("h2o", target), Quality("window", target)]
     settings = [policy_settings(config.h2o, row.policy, row.target) for row in rows]
     for window in cut(tokens, windows, config.architecture.bos):
         prompt, expected = window[:PROMPT_TOKENS], window[PROMPT_TOKENS:]
         passage = prompt[RECALLED : RECALLED + SCORED_TOKENS]
-        trials = engine.force(
-            prompt, [(text, each) for text in (expected, passage) for each in settings]
-        )
+        trials = [(expected, each) for each in settings] + [(passage, each) for each in settings]
+        answers = engine.force(prompt, trials)
         full: Floats | None = None
-        for row, logits in zip(rows, islice(trials, len(rows)), strict=True):
+        for row, logits in zip(rows, islice(answers, len(rows)), strict=True):
             seen = log_softmax(logits)
-            full = seen if full is None else full
+            if full is None:
+                full = seen
             row.losses.append(_loss(seen, expected))
             row.divergences.append(float((np.exp(full) * (full - seen)).sum(axis=1).mean()))
             row.ratios.append(_held_ratio(engine, settings[0]))
-        for row, logits in zip(rows, trials, strict=True):
+        for row, logits in zip(rows, answers, strict=True):
             row.recall_losses.append(_loss(log_softmax(logits), passage))
     return rows
 
@@ -138,10 +135,10 @@ def policy_settings(given: H2OSettings, policy: str, target: float) -> H2OSettin
     base = given if given.enable else DEFAULTS
     if policy == "full":
         return replace(base, enable=False)
-    sink = base.sink_tokens if policy == "h2o" else 0
-    return replace(
-        base, policy=policy, target_mode="adaptive", target_lossy_ratio=target, sink_tokens=sink
-    )
+    chosen = replace(base, policy=policy, target_mode="adaptive", target_lossy_ratio=target)
+    if policy == "window":
+        return replace(chosen, sink_tokens=0)
+    return chosen
 
 
 def configured_ratio(given: H2OSettings) -> list[float]:
@@ -150,11 +147,9 @@ def configured_ratio(given: H2OSettings) -> list[float]:
     """
     if not given.enable:
         return []
-    return [
-        given.target_lossy_ratio
-        if given.target_mode == "adaptive"
-        else 1 / max(given.target_keep_ratio, 1e-3)
-    ]
+    if given.target_mode == "adaptive":
+        return [given.target_lossy_ratio]
+    return [1 / max(given.target_keep_ratio, 1e-3)]
 
 
 def _held_ratio(engine: Engine, h2o: H2OSettings) -> float:
@@ -167,21 +162,18 @@ def _held_ratio(engine: Engine, h2o: H2OSettings) -> float:
 def table_lines(rows: Sequence[Quality]) -> Iterator[str]:
     """The rows as a Markdown table; the first is what the others are compared with."""
     yield (
-        "| policy     | target lossy | perplexity | change   | divergence | recall perplexity | "
-        "change   "
-        "| effective ratio |"
+        "| policy     | target lossy | perplexity | change   | divergence "
+        "| recall perplexity | change   | effective ratio |"
     )
     yield (
-        "| ---------- | -----------: | ---------: | -------: | ---------: | ----------------: | "
-        "-------: "
-        "| --------------: |"
+        "| ---------- | -----------: | ---------: | -------: | ---------: "
+        "| ----------------: | -------: | --------------: |"
     )
     for row in rows:
         change = row.perplexity / rows[0].perplexity - 1
         recall_change = row.recall_perplexity / rows[0].recall_perplexity - 1
         yield (
             f"| {row.policy:<10} | {row.target:>12.1f} | {row.perplexity:>10.3f} | {change:>+8.2%}"
-            f" | {fmean(row.divergences):>10.5f} | {row.recall_perplexity:>17.3f} | "
-            f"{recall_change:>+8.2%}"
-            f" | {fmean(row.ratios):>15.3f} |"
+            f" | {fmean(row.divergences):>10.5f} | {row.recall_perplexity:>17.3f}"
+            f" | {recall_change:>+8.2%} | {fmean(row.ratios):>15.3f} |"
         )

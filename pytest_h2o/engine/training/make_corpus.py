@@ -9,7 +9,7 @@ Usage::
 
     apt-get download python3.11-doc postgresql-doc-15 python-django-doc jargon-text
     for d in *.deb; do dpkg-deb -x "$d" unpacked; done
-    python -m pytest_h2o.engine.training.corpus unpacked corpus
+    python -m pytest_h2o.engine.training.make_corpus unpacked corpus
 """
 
 from __future__ import annotations
