@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_h2o.plan.needs import declared, fixture_functions, needs, repeats_of
+from pytest_h2o.plan.needs import declared, needs, repeats_of
 from pytest_h2o.plugin import session_of
+from pytest_h2o.pytest_private import fixture_functions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

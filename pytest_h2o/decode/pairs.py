@@ -15,7 +15,7 @@ from pytest_h2o.decode.study import Study, holm, judge, judge_parts
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import Run, launch_cause, read_run
+from pytest_h2o.runs.results import Run, launch_cause, read_launches
 from pytest_h2o.verdict import BaselineSpeed, SpeedPair
 
 
@@ -193,7 +193,7 @@ def _judge(differences: Sequence[float], labels: Sequence[str], target: float) -
 
 def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | None, list[str]]:
     """The decode speeds of a pair of launches, or why they cannot be compared."""
-    runs = [read_run(record.spec.name, [record]) for record in (baseline, candidate)]
+    runs = [read_launches(record.spec.name, [record]) for record in (baseline, candidate)]
     speeds, problems = _of_both(runs, "decode_tps")
     costs: list[float | None] = [None, None]
     if all(run.samples("decode_cost") for run in runs):

@@ -334,4 +334,4 @@ def _side_by_side(layers: Sequence[LayerWeights]) -> list[LayerWeights]:
         begin += matrix.size
         return view
 
-    return [LayerWeights._make(map(place, layer)) for layer in layers]
+    return [LayerWeights(*map(place, layer)) for layer in layers]

@@ -13,7 +13,7 @@ from pytest_h2o.evidence.lossless import TIMED, decode_seconds
 from pytest_h2o.evidence.settings import cells_echo, config_used, cores_used
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import Run, read_run
+from pytest_h2o.runs.results import Run, read_launches
 from pytest_h2o.verdict import Evidence
 
 BUILD = "both sides are the same program and model"
@@ -75,7 +75,7 @@ def launches_evidence(runs: Iterable[Run]) -> list[Evidence]:
 
 
 def _looks(pair: tuple[LaunchRecord, LaunchRecord]) -> tuple[list[Look], list[Look]]:
-    baseline, candidate = (looks_at(read_run(record.spec.name, [record])) for record in pair)
+    baseline, candidate = (looks_at(read_launches(record.spec.name, [record])) for record in pair)
     return baseline, candidate
 
 

@@ -20,7 +20,7 @@ from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.prompts import PromptSelection
 from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import Run, read_run
+from pytest_h2o.runs.results import Run, read_launches
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
 from pytest_h2o.runtimes.programs import BOTH
@@ -107,7 +107,7 @@ class Lab:
         if self.recording:
             return self._recorded_baseline(case, bucket)
         records = [self.get(baseline_of(spec)) for spec in self.workload.launches(case)]
-        return self._part(read_run(name, records), bucket)
+        return self._part(read_launches(name, records), bucket)
 
     def baseline_mode(self, name: str) -> str:
         """What the decode speed of a case is held against."""
@@ -154,7 +154,7 @@ class Lab:
             for neighbour in self.plan.before(case, spec):
                 self.get(neighbour)
             records.append(self.get(spec))
-        run = read_run(case.name, records)
+        run = read_launches(case.name, records)
         return run if records else replace(run, problems=(self.workload.nothing_to_run(),))
 
     def _recorded_baseline(self, case: Case, bucket: str) -> Run:
@@ -184,4 +184,6 @@ class Lab:
         if not bucket or not run.launches:
             return run
         labels = self.workload.labels(bucket)
-        return read_run(run.case, [record for record in run.launches if record.label in labels])
+        return read_launches(
+            run.case, [record for record in run.launches if record.label in labels]
+        )

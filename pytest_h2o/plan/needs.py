@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from inspect import isfunction
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_h2o.pytest_private import fixture_functions
+
 if TYPE_CHECKING:
     import pytest
 
@@ -74,21 +76,6 @@ def needs(
         return function
 
     return declare
-
-
-def fixture_functions(item: pytest.Item) -> dict[str, Callable[..., Any]]:
-    """The function of every fixture that a test uses, by name; a direct parameter has none.
-
-    pytest has no public way from a fixture's name to its function.
-    """
-    info = getattr(item, "_fixtureinfo", None)
-    if info is None:
-        return {}
-    found: dict[str, Callable[..., Any]] = {}
-    for name, definitions in info.name2fixturedefs.items():
-        if definitions:
-            found[name] = definitions[-1].func
-    return found
 
 
 def declared(item: pytest.Item) -> list[Need]:

@@ -13,12 +13,12 @@ from pydantic import JsonValue
 
 from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue
 from pytest_h2o.plan.suites import named
+from pytest_h2o.report.frames import metric_frame, metric_means
 from pytest_h2o.report.html import outcome, to_html
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary
-from pytest_h2o.report.text import LONG, clean, markdown_row, markdown_text, summary_rows
+from pytest_h2o.report.text import LONG, markdown_row, markdown_text, summary_rows
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import UNITS, read_launch
 from pytest_h2o.verdict import Verdict
 
 
@@ -118,31 +118,4 @@ def write_metrics(path: Path, records: Sequence[LaunchRecord]) -> None:
     """One line per row that a launch printed, at least one per launch: how it ended, and the mean
     of every metric.
     """
-    import pandas as pd  # noqa: PLC0415  (slow to import, needed once at the end)
-
-    lines = [line for record in records for line in _metric_lines(record)]
-    known = ["decode_tps", *UNITS]
-    present = dict.fromkeys(column for line in lines for column in line)
-    ordered = sorted(present, key=lambda column: known.index(column) if column in known else -1)
-    pd.DataFrame(lines, columns=ordered).to_csv(path, index=False)
-
-
-def _metric_lines(record: LaunchRecord) -> list[dict[str, object]]:
-    line: dict[str, object] = {
-        "launch": clean(record.spec.name),
-        "program": record.spec.program,
-        "arm": record.spec.arm,
-        "replicate": record.spec.replicate,
-        "label": clean(record.spec.label),
-        "status": record.status,
-        "returncode": record.returncode,
-        "seconds": record.seconds,
-        "cpu_seconds": record.cpu_seconds,
-    }
-    rows, _ = read_launch(record, ())
-    means = [
-        {name: float(f"{sample.mean:.6g}") for name, sample in row.samples.items()} for row in rows
-    ]
-    return [
-        line | {"label": clean(row.label)} | mean for row, mean in zip(rows, means, strict=True)
-    ] or [line]
+    metric_means(metric_frame(records)).to_csv(path, index=False)

@@ -230,7 +230,7 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def read_run(case: str, records: Sequence[LaunchRecord]) -> Run:
+def read_launches(case: str, records: Sequence[LaunchRecord]) -> Run:
     """Read every launch of a run; each must have ended well and printed the one row that it was
     launched for.
     """

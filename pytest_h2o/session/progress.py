@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_h2o.pytest_private import write_past_capture
 from pytest_h2o.report.text import clean
 
 EVENTS_FILE = "events.jsonl"
@@ -45,20 +46,10 @@ class ProgressPrinter:
         ):
             return
         self._quiet_until = time.monotonic() + EVERY_S
-        self._write(texts[kind])
+        write_past_capture(self.config, clean(texts[kind]))
 
     def _verbose(self) -> bool:
         return self.config.get_verbosity() > 0
-
-    def _write(self, text: str) -> None:
-        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        capture = self.config.pluginmanager.get_plugin("capturemanager")
-        if reporter is None or capture is None:
-            return
-        with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(clean(text))
-            reporter._tw.flush()
 
 
 def append_event(root: Path, kind: str, name: str, seconds: float) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from _pytest.junitxml import xml_key
 
 from pytest_h2o.kit.run_files import write_kit_reports
 from pytest_h2o.kit.versions import Kit, composed
@@ -15,6 +14,7 @@ from pytest_h2o.lab.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.needs import is_gate
 from pytest_h2o.plan.presets import distinct
+from pytest_h2o.pytest_private import add_junit_property
 from pytest_h2o.report.files import judged_summary, write_reports
 from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.pareto import LEGEND, comparison
@@ -124,9 +124,8 @@ class Reporter:
         document = judged_summary(
             self.title, judged, expression, records, kit=self.kit, root=self.root
         )
-        if junit := self.config.stash.get(xml_key, None):
-            for name, text in document.properties().items():
-                junit.add_global_property(name, text)
+        for name, text in document.properties().items():
+            add_junit_property(self.config, name, text)
         write_reports(self.root, document, records)
         write_kit_reports(self.root, judged, expression, document.title)
         if complete and whole and not lab.replay:

@@ -27,6 +27,7 @@ from pytest_h2o.plan.knobs import (
 )
 from pytest_h2o.plan.specs import Work
 from pytest_h2o.plan.suites import named, selected
+from pytest_h2o.pytest_private import undeclared_names
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.runtimes import (
@@ -204,9 +205,7 @@ def _check_names(config: pytest.Config) -> None:
     """Raise UsageError for a name of ours, or of a knob, that pytest passes over in the ini
     file.
     """
-    # pytest has no public way to names that nobody declared; it keeps them as one or the other of
-    # these.
-    for name in vars(config).get("_inicfg") or vars(config).get("inicfg", ()):
+    for name in undeclared_names(config):
         if name.lower() in INI_NAMES and name not in INI_NAMES:
             raise pytest.UsageError(
                 f"{config.inipath}: {name} is written {name.lower()} in an ini file"

@@ -200,6 +200,7 @@ def test_nothing_is_imported_where_no_gate_is(pytester: pytest.Pytester) -> None
         "pytest_h2o.plan.needs",
         "pytest_h2o.plan.suites",
         "pytest_h2o.plugin",
+        "pytest_h2o.pytest_private",
     ]
     assert not pytester.path.joinpath("h2o-runs").exists()
 

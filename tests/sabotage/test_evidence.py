@@ -27,7 +27,7 @@ from pytest_h2o.evidence.settings import cores_used
 from pytest_h2o.evidence.speed import ANEW, PLAIN
 from pytest_h2o.kit.archives import read_recording
 from pytest_h2o.plan.knobs import resolve
-from pytest_h2o.runs.results import Run, read_run
+from pytest_h2o.runs.results import Run, read_launches
 from pytest_h2o.verdict import Evidence
 
 HONEST = [
@@ -53,7 +53,7 @@ def read(name: str, directory: Path) -> Run:
     records = (
         demo_records(name, directory) if name.startswith("demo") else bench_records(name, directory)
     )
-    return read_run(name, [record for record in records if record.label != "prompt_128_1"])
+    return read_launches(name, [record for record in records if record.label != "prompt_128_1"])
 
 
 def said(evidence: list[Evidence], standing: str) -> str:
@@ -148,7 +148,7 @@ def test_equal_speeds(factor: float, standing: str, tmp_path: Path) -> None:
             re.sub(r"(\d+\.\d\d) ± ", lambda found: f"{float(found[1]) * factor:.2f} ± ", text)
         )
     second = replace(second, spec=replace(second.spec, replicate=2))
-    evidence = launches_evidence([read_run("full", [first]), read_run("full", [second])])
+    evidence = launches_evidence([read_launches("full", [first]), read_launches("full", [second])])
     assert "as bench-" in said(evidence, standing)
 
 
@@ -160,7 +160,7 @@ def rewritten(tmp_path: Path, *changes: tuple[str, str]) -> Run:
         for pattern, text_there in changes:
             text = re.sub(pattern, text_there, text)
         record.table.write_text(text)
-    return read_run("full", records)
+    return read_launches("full", records)
 
 
 def test_deviations_of_equal_repeats(tmp_path: Path) -> None:
@@ -218,15 +218,15 @@ def test_blocks_of_another_length(tmp_path: Path) -> None:
         "kv_lossless_hot_sink_tokens": 16,
     }
     asked = [replace(record, spec=replace(record.spec, config=config)) for record in records]
-    assert said(spans_evidence(read_run("full", asked)), "contradicted") == ""
+    assert said(spans_evidence(read_launches("full", asked)), "contradicted") == ""
     for record in asked:
         record.stdout.write_text(record.stdout.read_text().replace(" tokens=128 ", " tokens=112 "))
     assert (
-        said(spans_evidence(read_run("full", asked)), "contradicted") == ""
+        said(spans_evidence(read_launches("full", asked)), "contradicted") == ""
     )  # later ones may lack the sink as well
     for record in asked:
         record.stdout.write_text(record.stdout.read_text().replace(" tokens=112 ", " tokens=100 "))
-    found = said(spans_evidence(read_run("full", asked)), "contradicted")
+    found = said(spans_evidence(read_launches("full", asked)), "contradicted")
     assert "first blocks of 100 tokens, asked for 128; later blocks of 100" in found
 
 
@@ -237,7 +237,7 @@ def test_more_cores_than_threads(cpu_seconds: float, standing: str, tmp_path: Pa
     """
     record = replace(bench_records("bench_full", tmp_path)[0], argv=("llm_bench",), seconds=10.0)
     spec = replace(record.spec, threads=2, config={"kv_lossless_async_threads": 1})
-    (look,) = looks_at(read_run("full", [replace(record, spec=spec, cpu_seconds=cpu_seconds)]))
+    (look,) = looks_at(read_launches("full", [replace(record, spec=spec, cpu_seconds=cpu_seconds)]))
     evidence = cores_used(look)
     assert evidence
     assert f"{cpu_seconds / 10} cores were busy on average" in said([evidence], standing)
@@ -261,7 +261,7 @@ def test_recorded_configs_hold_anything(run: str, value: float | str, tmp_path: 
         replace(each, spec=replace(each.spec, config=config))
         for each in bench_records(run, tmp_path)
     ]
-    found = read_run(run, records)
+    found = read_launches(run, records)
     assert [item for about in (*ABOUT_RUNS, spans_evidence) for item in about(found)]
 
 
@@ -273,7 +273,7 @@ def test_nothing_left_to_evict(tmp_path: Path) -> None:
     )
     record = replace(record, spec=replace(record.spec, config={"kv_h2o_trigger_min_tokens": 512}))
     assert "sink and recent tokens leave nothing to evict" in said(
-        eviction_evidence(read_run("full", [record])), "contradicted"
+        eviction_evidence(read_launches("full", [record])), "contradicted"
     )
 
 
@@ -281,7 +281,7 @@ def test_unusable_runs_are_not_looked_at(tmp_path: Path) -> None:
     """Where a launch has no row every gate fails for that reason; evidence adds nothing."""
     (record, *others) = bench_records("bench_full", tmp_path)
     record.table.unlink()
-    run = read_run("full", [record, *others])
+    run = read_launches("full", [record, *others])
     assert [item for about in ABOUT_RUNS for item in about(run)] == []
     assert decode_evidence([(record, record)]) == []
 

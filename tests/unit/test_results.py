@@ -14,7 +14,7 @@ import pytest
 from pytest_h2o.metrics import H2O_COLUMNS
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
-from pytest_h2o.runs.results import Run, read_launch, read_run
+from pytest_h2o.runs.results import Run, read_launch, read_launches
 
 DATA = Path(__file__).parents[1] / "data" / "runs"
 TABLE = (DATA / "bench_full" / "logs" / "run_0001_p512_g128.log").read_text()
@@ -37,7 +37,7 @@ def record(directory: Path, table: str | bytes | None, stdout: str | bytes = "")
 
 def run(directory: Path, table: str | bytes | None, stdout: str | bytes = "") -> Run:
     """The run of one such launch."""
-    return read_run("full_strict", [record(directory, table, stdout)])
+    return read_launches("full_strict", [record(directory, table, stdout)])
 
 
 def cells(line: str) -> list[str]:
@@ -191,7 +191,7 @@ def test_launches_that_ended_alike_are_one_problem(tmp_path: Path) -> None:
                 directory=tmp_path / str(number))
         for number, reason in enumerate(reasons)
     ]  # fmt: skip
-    assert read_run("full", failed).problems == (
+    assert read_launches("full", failed).problems == (
         "exit code 1: no such file (4 launches: bench-p512_g128x3-full-r0, "
         "bench-p512_g128x3-full-r1, "
         f"bench-p512_g128x3-full-r2, ...; see {tmp_path}/0)\n  give another",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pytest_h2o"
 # Lower layers first: a module imports from its own layer and from those before it.
 LAYERS = [
-    {"codec", "data", "keys"},
+    {"codec", "data", "keys", "pytest_private"},
     {"engine", "offline", "metrics"},
     {"verdict", "parsers"},
     {"plan"},
@@ -28,7 +28,7 @@ LAYERS = [
     {"kit"},
     {"session"},
     {"commands"},
-    {"fixtures", "cli", "plugin"},
+    {"fixtures", "cli", "notebook", "plugin"},
 ]
 TOP_LEVEL = {
     "pyproject.toml", "README.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",

@@ -1,0 +1,50 @@
+"""What this plugin needs of pytest and has no public way to, all of it in one place.
+
+``tests/plugin/test_pytest_private.py`` fails where a version of pytest keeps it elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+
+def fixture_functions(item: pytest.Item) -> dict[str, Callable[..., Any]]:
+    """The function of every fixture that a test uses, by name; a direct parameter has none."""
+    info = getattr(item, "_fixtureinfo", None)
+    if info is None:
+        return {}
+    found: dict[str, Callable[..., Any]] = {}
+    for name, definitions in info.name2fixturedefs.items():
+        if definitions:
+            found[name] = definitions[-1].func
+    return found
+
+
+def undeclared_names(config: pytest.Config) -> Iterable[str]:
+    """The names that the ini file sets, those that nobody declared included."""
+    # pytest 9 has the first of these, older ones the second.
+    values = vars(config)
+    return list(values["_inicfg"] if "_inicfg" in values else values["inicfg"])
+
+
+def add_junit_property(config: pytest.Config, name: str, text: str) -> None:
+    """Add a property to the test suite in the JUnit file, if one is written."""
+    # The fixture record_testsuite_property ends before a session does.
+    for plugin in config.pluginmanager.get_plugins():
+        if add := getattr(plugin, "add_global_property", None):
+            add(name, text)
+
+
+def write_past_capture(config: pytest.Config, text: str) -> None:
+    """Write a line to the screen while a test runs, whose output pytest captures."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is None or capture is None:
+        return
+    with capture.global_and_fixture_disabled():
+        reporter.ensure_newline()
+        reporter.write_line(text)
+        reporter.flush()
