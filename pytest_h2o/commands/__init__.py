@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,23 +42,33 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(aligned([tuple(clean(cell, 200) for cell in row) for row in rows]))
 
 
+class _Read(Exception):
+    """Ends pytest before it looks for any ``conftest.py``."""
+
+
 def from_ini() -> dict[str, Any]:
-    """This package's values in the ini file that pytest reads in the working directory; nothing is
-    collected.
+    """This package's values in the ini file that pytest reads in the working directory.
+
+    Nothing is collected and no ``conftest.py`` is imported: a project's own may need packages, or
+    register options, that its settings do not depend on.
     """
     import pytest  # noqa: PLC0415
 
     class Reader:
-        values: dict[str, Any] = {"h2o_set": []}  # noqa: RUF012  read once
+        values: dict[str, Any]
 
         @pytest.hookimpl(tryfirst=True)
-        def pytest_cmdline_main(self, config: pytest.Config) -> int:
+        def pytest_load_initial_conftests(
+            self, early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+        ) -> None:
             from pytest_h2o.session.settings import ini_values  # noqa: PLC0415
 
-            self.values = ini_values(config)
-            return 0
+            parser.parse_known_args(args, namespace=early_config.option)
+            self.values = ini_values(early_config)
+            raise _Read
 
     reader = Reader()
-    if pytest.main([str(Path())], plugins=[reader]):
+    with suppress(_Read):
+        pytest.main([str(Path())], plugins=[reader])
         raise SystemExit(1)  # pytest said what is wrong
     return reader.values

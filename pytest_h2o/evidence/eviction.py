@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
-from pytest_h2o.evidence.look import TUNING_TOKENS, Look, looks_at, settle
+from pytest_h2o.evidence.look import TUNING_TOKENS, Look, looks_at, said_by, settle
 from pytest_h2o.parsers.loglines import INTEGRITY_KINDS, STALE_PLAN, LogFacts
 from pytest_h2o.runs.results import Run
 from pytest_h2o.verdict import Evidence
@@ -27,13 +28,17 @@ BROKEN = [kind for kind in INTEGRITY_KINDS if kind not in (STALE_PLAN, "Clamp in
 
 def eviction_evidence(run: Run) -> list[Evidence]:
     """Whether the KV that a lossy ratio says is gone is gone."""
+    if run.problems:
+        return []
     looks = looks_at(run)
-    if several := [] if run.problems else list(_of_several_rows(run, looks)):
+    if several := list(_of_several_rows(run, looks)):
         return settle(several, NEEDS)
+    if not looks:
+        return settle([], NEEDS)
     claiming = [look for look in looks if look.claims_eviction]
     if not claiming:
-        return [_never_triggered(looks)] if looks else [] if run.problems else settle([], NEEDS)
-    return settle([*_each(claiming), *_conserved(claiming)], NEEDS)
+        return [_never_triggered(looks)]
+    return settle(chain(_each(claiming), _conserved(claiming)), NEEDS)
 
 
 def _of_several_rows(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
@@ -50,14 +55,11 @@ def _of_several_rows(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
 
 def _never_triggered(looks: Sequence[Look]) -> Evidence:
     config = looks[0].spec.config
-    interval, decoded = (
-        looks[0].setting("kv_h2o_update_interval"),
-        max(look.row.decode_tokens or 0 for look in looks),
-    )
-    trigger, longest = (
-        looks[0].setting("kv_h2o_trigger_min_tokens"),
-        max(look.tokens for look in looks),
-    )
+    interval = looks[0].setting("kv_h2o_update_interval")
+    decoded = max(look.row.decode_tokens or 0 for look in looks)
+    trigger = looks[0].setting("kv_h2o_trigger_min_tokens")
+    longest = max(look.tokens for look in looks)
+    adaptive = config.get("kv_h2o_target_mode") == "adaptive"
     ratio = config.get("kv_h2o_target_lossy_ratio")
     if trigger > longest:
         cause = f"H2O_TRIGGER_MIN is {trigger}, the longest response has {longest} tokens"
@@ -71,11 +73,7 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
             f"ATTENTION_OPTION={looks[0].spec.attention_option} quantises KV, which switches "
             f"H2O off"
         )
-    elif (
-        config.get("kv_h2o_target_mode") == "adaptive"
-        and isinstance(ratio, int | float)
-        and ratio <= 1
-    ):
+    elif adaptive and isinstance(ratio, int | float) and ratio <= 1:
         cause = "H2O_TARGET_LOSSY_RATIO of 1 keeps everything"
     elif interval > decoded:
         cause = (
@@ -91,9 +89,7 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
 
 def _each(looks: Sequence[Look]) -> Iterator[Evidence]:
     for look in looks:
-        for check in CHECKS:
-            if found := check(look):
-                yield found
+        yield from said_by(CHECKS, look)
         yield from leftovers(look)
 
 
@@ -110,11 +106,8 @@ def _counters(look: Look) -> Evidence | None:
 
 def _counted(look: Look) -> Evidence | None:
     """Needs ``[H2O]`` lines beside evicted tokens of one response, or planned evictions of each."""
-    total, planned, facts = (
-        look.value("h2o_total_evict_tokens"),
-        look.value("h2o_evictions_planned"),
-        look.facts,
-    )
+    total, planned = look.value("h2o_total_evict_tokens"), look.value("h2o_evictions_planned")
+    facts = look.facts
     if total is not None and facts.plans and total > 1.1 * facts.evicted:
         return look.says(
             APPLIED,
@@ -168,10 +161,10 @@ def _kv_at_end(look: Look) -> Evidence | None:
         return None
     gone, expected = look.tokens - end, evicted_per_layer(look)
     holds = gone > 0.01 * look.tokens and gone >= 0.5 * expected
-    planned = f", by plans {look.tokens - expected:.0f}" if expected else ""
-    return look.says(
-        APPLIED, holds, f"KV holds {end:g} tokens per layer after {look.tokens}{planned}"
-    )
+    text = f"KV holds {end:g} tokens per layer after {look.tokens}"
+    if expected:
+        text += f", by plans {look.tokens - expected:.0f}"
+    return look.says(APPLIED, holds, text)
 
 
 def evicted_per_layer(look: Look) -> float:
@@ -182,9 +175,8 @@ def evicted_per_layer(look: Look) -> float:
         return 0.0
     dropped = look.value("h2o_total_evict_tokens")
     if dropped is None:
-        planned = look.number(
-            "h2o_evictions_planned", look.facts.plans / look.responses if look.responses else 0.0
-        )
+        of_lines = look.facts.plans / look.responses if look.responses else 0.0
+        planned = look.number("h2o_evictions_planned", of_lines)
         dropped = look.facts.evicted / look.facts.plans * planned
     return dropped / (max(look.facts.layers) + 1)
 
@@ -193,9 +185,8 @@ def _resident(look: Look) -> Evidence | None:
     """Needs ``h2o_kv_resident_mb``, its peak and ``h2o_kv_tokens_end``: the bytes go with the
     tokens.
     """
-    resident, peak, end = (
-        look.value(f"h2o_kv_{name}") for name in ("resident_mb", "peak_mb", "tokens_end")
-    )  # fmt: skip
+    resident, peak = look.value("h2o_kv_resident_mb"), look.value("h2o_kv_peak_mb")
+    end = look.value("h2o_kv_tokens_end")
     if resident is None or peak is None or end is None or not look.row.prompt_tokens:
         return None
     blocks = look.number("h2o_lossless_raw_mb") + look.number("h2o_lossless_comp_mb")
@@ -251,20 +242,33 @@ def _intact(look: Look) -> Evidence | None:
     """
     found = look.facts.findings
     seen = [f"{found[kind].count} lines {kind!r}" for kind in BROKEN if kind in found]
-    return look.doubts(APPLIED, f"the program prints {', '.join(seen)}") if seen else None
+    if not seen:
+        return None
+    return look.doubts(APPLIED, f"the program prints {', '.join(seen)}")
 
 
 def _protected(look: Look) -> Evidence | None:
     """Needs ``floor=``, ``sink=`` and ``recent=`` of ``[H2O]`` lines."""
     plans, bare = look.facts.plans, look.facts.unprotected
+    if not bare:
+        return None
     text = f"{bare} of {plans} plans protect fewer tokens than sink and recent (floor=)"
-    return look.says(PROTECTED, False, text) if bare else None
+    return look.says(PROTECTED, False, text)
 
 
 CHECKS = (
-    _counters, _counted, _stale, _shrank, _kv_at_end, _resident, _effective, _ratio_of_keep, _ratio_of_plans,
-    _protected, _intact,
-)  # fmt: skip
+    _counters,
+    _counted,
+    _stale,
+    _shrank,
+    _kv_at_end,
+    _resident,
+    _effective,
+    _ratio_of_keep,
+    _ratio_of_plans,
+    _protected,
+    _intact,
+)
 
 
 def leftovers(look: Look) -> Iterator[Evidence]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pytest_h2o.parsers.loglines import LogFacts
@@ -108,8 +108,18 @@ def looks_at(run: Run) -> list[Look]:
     if run.problems:
         return []
     facts = {id(record): facts for record, facts in zip(run.launches, run.facts, strict=True)}
-    found = [(run.launch_of(row), row) for row in run.rows]
-    return [Look(record, row, facts[id(record)]) for record, row in found if record]
+    looks: list[Look] = []
+    for row in run.rows:
+        if record := run.launch_of(row):
+            looks.append(Look(record, row, facts[id(record)]))
+    return looks
+
+
+def said_by(checks: Iterable[Callable[[Look], Evidence | None]], look: Look) -> Iterator[Evidence]:
+    """What the checks have to say about a launch."""
+    for check in checks:
+        if observed := check(look):
+            yield observed
 
 
 def settle(observations: Iterable[Evidence], needs: Mapping[str, str]) -> list[Evidence]:
@@ -119,22 +129,30 @@ def settle(observations: Iterable[Evidence], needs: Mapping[str, str]) -> list[E
     Contradictions are all that is said where there are any; a claim nobody could look at is not
     evidenced.
     """
-    found = list(observations)
+    by_claim: dict[str, list[Evidence]] = {claim: [] for claim in needs}
+    for item in observations:
+        by_claim.setdefault(item.claim, []).append(item)
     settled: list[Evidence] = []
-    for claim in dict.fromkeys([*needs, *(item.claim for item in found)]):
-        own = [item for item in found if item.claim == claim]
-        against = [item for item in own if item.standing == "contradicted"]
-        doubts = [item for item in own if item.standing == "doubtful"]
-        supports = [item for item in own if item.standing == "supported"]
-        if against:
-            settled.append(_merged(against))
+    for claim, own in by_claim.items():
+        if own:
+            settled += _settled(own)
         else:
-            settled += [_merged(items, 1) for items in (doubts, supports) if items]
-        if not own:
-            settled.append(
-                Evidence(claim=claim, standing="not evidenced", text=f"needs {needs[claim]}")
-            )
+            text = f"needs {needs[claim]}"
+            settled.append(Evidence(claim=claim, standing="not evidenced", text=text))
     return settled
+
+
+def _settled(own: Iterable[Evidence]) -> Iterator[Evidence]:
+    """What the observations of one claim come to."""
+    by_standing: dict[str, list[Evidence]] = {}
+    for item in own:
+        by_standing.setdefault(item.standing, []).append(item)
+    if "contradicted" in by_standing:
+        yield _merged(by_standing["contradicted"])
+        return
+    for standing in ("doubtful", "supported"):
+        if standing in by_standing:
+            yield _merged(by_standing[standing], 1)
 
 
 def _merged(items: list[Evidence], shown: int = SHOWN) -> Evidence:

@@ -4,9 +4,7 @@ encoded?
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from pytest_h2o.evidence.look import Look, looks_at, settle
+from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
 from pytest_h2o.metrics import MIB
 from pytest_h2o.parsers.loglines import LOSSLESS_ERRORS
 from pytest_h2o.runs.results import Run
@@ -28,30 +26,32 @@ NEEDS = {
 def lossless_evidence(run: Run) -> list[Evidence]:
     """Whether a lossless ratio stands for bytes that were encoded and decoded again."""
     looks = [look for look in looks_at(run) if look.claims_blocks]
-    checks: list[Callable[[Look], Evidence | None]] = [
-        _bytes, _logged, _recorded, _decoded, _equal, _counted, _timed, _clocked, _possible,
-    ]  # fmt: skip
-    found = [item for look in looks for check in checks if (item := check(look))]
-    return settle(found, NEEDS) if looks else []
+    if not looks:
+        return []
+    found: list[Evidence] = []
+    for look in looks:
+        found += said_by((_bytes, _logged, _recorded, _decoded, _equal), look)
+        found += said_by((_counted, _timed, _clocked, _possible), look)
+    return settle(found, NEEDS)
 
 
 def _bytes(look: Look) -> Evidence | None:
     """Needs raw and encoded bytes; a table rounds them to 0.01 MiB."""
-    ratio, raw, comp = (look.value(f"h2o_lossless{part}") for part in ("", "_raw_mb", "_comp_mb"))
+    ratio = look.value("h2o_lossless")
+    raw, comp = look.value("h2o_lossless_raw_mb"), look.value("h2o_lossless_comp_mb")
     if ratio is None or raw is None or comp is None or not raw or not comp:
         return None
     rounding = look.program.mib_rounding
-    slack = (
-        1.03 + look.spread("h2o_lossless_raw_mb") ** 2 + look.spread("h2o_lossless_comp_mb") ** 2
+    raw_spread, comp_spread = (
+        look.spread("h2o_lossless_raw_mb"),
+        look.spread("h2o_lossless_comp_mb"),
     )
-    least, most = (
-        (raw - rounding) / (comp + rounding),
-        (raw + rounding) / max(comp - rounding, 1e-9),
-    )
+    slack = 1.03 + raw_spread**2 + comp_spread**2
+    least = (raw - rounding) / (comp + rounding)
+    most = (raw + rounding) / max(comp - rounding, 1e-9)
     holds = least / slack <= ratio <= most * slack
-    return look.says(
-        RATIO, holds, f"ratio {ratio:g} of {raw:.3g} MiB raw and {comp:.3g} MiB encoded"
-    )
+    text = f"ratio {ratio:g} of {raw:.3g} MiB raw and {comp:.3g} MiB encoded"
+    return look.says(RATIO, holds, text)
 
 
 def _logged(look: Look) -> Evidence | None:
@@ -83,13 +83,12 @@ def _recorded(look: Look) -> Evidence | None:
     """
     if look.responses != 1 or not look.facts.updates:
         return None
-    recorded = [look.number(f"h2o_lossless_{name}_mb") for name in ("raw", "comp")]
-    logged = [look.facts.raw_bytes / MIB, look.facts.comp_bytes / MIB]
-    holds = all(
-        abs(one - other) <= 0.1 * other for one, other in zip(recorded, logged, strict=True)
-    )
-    text = "{:.3g} MiB raw and {:.3g} encoded are recorded".format(*recorded)
-    return look.says(RATIO, holds, f"{text}, the lines have {logged[0]:.3g} and {logged[1]:.3g}")
+    raw, comp = look.number("h2o_lossless_raw_mb"), look.number("h2o_lossless_comp_mb")
+    logged_raw, logged_comp = look.facts.raw_bytes / MIB, look.facts.comp_bytes / MIB
+    alike = abs(raw - logged_raw) <= 0.1 * logged_raw
+    holds = alike and abs(comp - logged_comp) <= 0.1 * logged_comp
+    text = f"{raw:.3g} MiB raw and {comp:.3g} encoded are recorded"
+    return look.says(RATIO, holds, f"{text}, the lines have {logged_raw:.3g} and {logged_comp:.3g}")
 
 
 def _decoded(look: Look) -> Evidence | None:
@@ -97,11 +96,9 @@ def _decoded(look: Look) -> Evidence | None:
     if (decompressed := look.value("h2o_lossless_decompressed_mb")) is not None:
         raw = look.number("h2o_lossless_raw_mb")
         text = f"{decompressed:.3g} MiB were decoded of {raw:.3g}"
-        return (
-            look.doubts(DECODED, text)
-            if 0 < decompressed < 0.5 * raw
-            else look.says(DECODED, decompressed > 0, text)
-        )
+        if 0 < decompressed < 0.5 * raw:
+            return look.doubts(DECODED, text)
+        return look.says(DECODED, decompressed > 0, text)
     us, hits = look.value("h2o_lossless_decomp_us"), look.value("h2o_lossless_decode_cache_hit")
     if us is None or hits is None:
         return None
@@ -142,40 +139,37 @@ def _counted(look: Look) -> Evidence | None:
     is counted.
     """
     facts, wrong = look.facts, list[str]()
-    failures = facts.fallbacks + sum(
-        facts.findings[kind].count for kind in LOSSLESS_ERRORS if kind in facts.findings
-    )
-    for seen, column in (
-        (failures, "h2o_lossless_fallback"),
-        (facts.backpressure, "h2o_lossless_backpressure_skip"),
-    ):
+    failures = facts.fallbacks
+    for kind in LOSSLESS_ERRORS:
+        if kind in facts.findings:
+            failures += facts.findings[kind].count
+    told = {
+        "h2o_lossless_fallback": failures,
+        "h2o_lossless_backpressure_skip": facts.backpressure,
+    }
+    for column, seen in told.items():
         if seen and look.value(column) == 0:
             wrong.append(f"{column} is 0, and {seen} lines say otherwise")
-    return look.says(COUNTED, False, "; ".join(wrong)) if wrong else None
+    if not wrong:
+        return None
+    return look.says(COUNTED, False, "; ".join(wrong))
 
 
 def _clocked(look: Look) -> Evidence | None:
     """Needs ``decomp_us=`` of lines; blocks of an earlier response, from the cache, cost
     nothing.
     """
-    column, logged, responses = (
-        look.value("h2o_lossless_decomp_us"),
-        look.facts.restore_us,
-        look.responses,
-    )
-    if (
-        column is None
-        or not logged
-        or not responses
-        or look.number("h2o_lossless_decode_cache_hit")
-    ):
+    column, logged = look.value("h2o_lossless_decomp_us"), look.facts.restore_us
+    if column is None or not logged or not look.responses:
         return None
-    least = (0.5 if responses == 1 else 0.1) * logged / responses
+    if look.number("h2o_lossless_decode_cache_hit"):
+        return None
+    share = 0.5 if look.responses == 1 else 0.1
     text = (
         f"h2o_lossless_decomp_us is {column:g}, by the lines decoding took "
-        f"{logged / responses:g} in a response"
+        f"{logged / look.responses:g} in a response"
     )
-    return look.says(TIMED, column >= least, text)
+    return look.says(TIMED, column >= share * logged / look.responses, text)
 
 
 def _possible(look: Look) -> Evidence | None:
@@ -183,10 +177,9 @@ def _possible(look: Look) -> Evidence | None:
     decoded, us = look.value("h2o_lossless_decompressed_mb"), look.value("h2o_lossless_decomp_us")
     if not decoded or us is None or look.number("h2o_lossless_decode_cache_hit"):
         return None
-    holds = decoded * MIB <= FASTEST * us / 1e6
-    return (
-        None if holds else look.says(TIMED, False, f"{decoded:.3g} MiB were decoded in {us:g} µs")
-    )
+    if decoded * MIB <= FASTEST * us / 1e6:
+        return None
+    return look.says(TIMED, False, f"{decoded:.3g} MiB were decoded in {us:g} µs")
 
 
 def _timed(look: Look) -> Evidence | None:
@@ -209,4 +202,6 @@ def decode_seconds(look: Look) -> float | None:
     if us := look.value("decode_us"):
         return us / 1e6
     speed = look.value("decode_tps")
-    return (look.row.decode_tokens or 0) / speed if speed and speed > 0 else None
+    if not speed or speed <= 0:
+        return None
+    return (look.row.decode_tokens or 0) / speed

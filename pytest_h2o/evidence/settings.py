@@ -5,10 +5,11 @@ workers and cache.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
-from pytest_h2o.evidence.look import Look, looks_at, settle
+from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.config import SIZE_LIMIT
@@ -33,49 +34,51 @@ ECHOED = {
     "block": "block_tokens",
 }
 HEAD_BYTES = 64 * 1024
-SPARE_CORES = 1  # what a program may keep busy beside its threads and encode workers, reading files for instance
+# What a program may keep busy beside its threads and encode workers, reading files for instance.
+SPARE_CORES = 1
 
 
 def settings_evidence(run: Run) -> list[Evidence]:
     """Whether each launch ran as it was asked to."""
     looks = looks_at(run)
-    return settle([item for look in looks for item in _observations(look)], NEEDS) if looks else []
+    if not looks:
+        return []
+    return settle(chain.from_iterable(map(_observations, looks)), NEEDS)
 
 
 def spans_evidence(run: Run) -> list[Evidence]:
     """Whether each launch cut blocks of the length that its settings say."""
-    looks = looks_at(run)
-    return settle(
-        [found for look in looks if look.spec.config and (found := _spans(look))],
-        {SPANS: NEEDS_LINES},
-    )
+    found: list[Evidence] = []
+    for look in looks_at(run):
+        if look.spec.config:
+            found += said_by((_spans,), look)
+    return settle(found, {SPANS: NEEDS_LINES})
 
 
 def _observations(look: Look) -> Iterator[Evidence]:
-    checks = [config_used, cells_echo, cores_used, _started_with]
+    yield from said_by((config_used, cells_echo, cores_used, _started_with), look)
     # Of a launch that somebody else recorded the settings may be unknown.
-    checks += [_log_echo, _layers, _queue, _asynchronous, _cache] if look.spec.config else []
-    for check in checks:
-        if found := check(look):
-            yield found
+    if look.spec.config:
+        yield from said_by((_log_echo, _layers, _queue, _asynchronous, _cache), look)
 
 
 def config_used(look: Look) -> Evidence | None:
     """Needs ``config.json``: it must still hold every value of the launch."""
     written = read_config(look.record)
+    name = look.record.config_path.name
+    asked: Mapping[str, object] = look.spec.config
+    if look.record.inputs:
+        asked = look.program.config(look.spec)
+    elif written is None:
+        return None  # what somebody else recorded has no settings but those in its config
     if written is None:
-        gone = f"{look.record.config_path.name} is gone, is no JSON object or is larger than 16 MiB"
-        return look.says(CONFIG, False, gone) if look.record.inputs else None
-    # A launch that somebody else recorded has no settings but those in its config.
-    asked = look.program.config(look.spec) if look.record.inputs else look.spec.config
-    wrong = [
-        f"{key} is {written.get(key)!r}, asked for {value!r}"
-        for key, value in asked.items()
-        if written.get(key) != value
-    ]
-    return look.says(
-        CONFIG, not wrong, "; ".join(wrong[:3]) or f"{look.record.config_path.name} has every key"
-    )
+        gone = f"{name} is gone, is no JSON object or is larger than 16 MiB"
+        return look.says(CONFIG, False, gone)
+    wrong: list[str] = []
+    for key, value in asked.items():
+        if written.get(key) != value:
+            wrong.append(f"{key} is {written.get(key)!r}, asked for {value!r}")
+    return look.says(CONFIG, not wrong, "; ".join(wrong[:3]) or f"{name} has every key")
 
 
 def read_config(record: LaunchRecord) -> dict[str, object] | None:
@@ -92,11 +95,13 @@ def read_config(record: LaunchRecord) -> dict[str, object] | None:
 def cells_echo(look: Look) -> Evidence | None:
     """Needs the ``threads`` and ``backend`` columns."""
     asked = {"threads": str(look.spec.threads), "backend": look.spec.backend.upper()}
-    printed = {column: look.row.cells[column] for column in asked if column in look.row.cells}
-    if not printed or not look.record.argv:
+    if asked.keys().isdisjoint(look.row.cells) or not look.record.argv:
         return None
-    wrong = [f"{column} is {text}, asked for {asked[column]}" for column, text in printed.items()
-             if text.upper() != asked[column]]  # fmt: skip
+    wrong: list[str] = []
+    for column, expected in asked.items():
+        text = look.row.cells.get(column, expected)
+        if text.upper() != expected:
+            wrong.append(f"{column} is {text}, asked for {expected}")
     return look.says(ECHO, not wrong, "; ".join(wrong) or "threads and backend as asked for")
 
 
@@ -119,15 +124,14 @@ def _log_echo(look: Look) -> Evidence | None:
     config, wrong = look.spec.config, list[str]()
     for word, key in ECHOED.items():
         asked, seen = config.get(f"kv_h2o_{key}"), look.facts.echo.get(word, set())
-        if isinstance(asked, int | float):
-            wrong += [
-                f"{word}={text}, asked for {asked:g}"
-                for text in seen
-                if not _same_number(text, asked)
-            ]
+        if not isinstance(asked, int | float):
+            continue
+        for text in seen:
+            if not _same_number(text, asked):
+                wrong.append(f"{word}={text}, asked for {asked:g}")
     asked_mode = str(config.get("kv_lossless_runtime_mode"))
-    seen_modes = look.facts.modes - {MODES.get(asked_mode, -1)}
-    wrong += [f"mode={mode}, asked for {asked_mode}" for mode in seen_modes]
+    for mode in look.facts.modes - {MODES.get(asked_mode, -1)}:
+        wrong.append(f"mode={mode}, asked for {asked_mode}")
     if not look.facts.echo and not look.facts.modes:
         return None
     return look.says(ECHO, not wrong, "; ".join(wrong[:3]) or "log lines repeat the settings")
@@ -142,11 +146,11 @@ def _layers(look: Look) -> Evidence | None:
     if not planned or max(look.facts.layers) < start:
         return None
     outside = [str(layer) for layer in sorted(planned) if layer < start or 0 <= end < layer]
-    text = (
-        f"plans for layers {', '.join(outside[:5])}, asked for {start} to "
-        f"{end if end >= 0 else 'the last'}"
-    )
-    return look.says(ECHO, not outside, text if outside else "plans for layers of the H2O range")
+    if not outside:
+        return look.says(ECHO, True, "plans for layers of the H2O range")
+    last = str(end) if end >= 0 else "the last"
+    text = f"plans for layers {', '.join(outside[:5])}, asked for {start} to {last}"
+    return look.says(ECHO, False, text)
 
 
 def _queue(look: Look) -> Evidence | None:
@@ -177,22 +181,16 @@ def _started_with(look: Look) -> Evidence | None:
         "config path is ": look.record.config_path.name,
         "prompt file is ": look.spec.prompt_file.name,
     }
-    said = {
-        mark: line.removeprefix(mark)
-        for mark in asked
-        for line in head.splitlines()
-        if line.startswith(mark)
-    }
-    wrong = [
-        f"{mark}{path}, asked for {asked[mark]}"
-        for mark, path in said.items()
-        if Path(path).name != asked[mark]
-    ]
-    return (
-        look.says(ECHO, not wrong, "; ".join(wrong) or "config and prompt file as asked for")
-        if said
-        else None
-    )
+    said: list[str] = []
+    wrong: list[str] = []
+    for mark, name in asked.items():
+        lines = [line for line in head.splitlines() if line.startswith(mark)]
+        said += lines[-1:]
+        if lines and Path(lines[-1].removeprefix(mark)).name != name:
+            wrong.append(f"{lines[-1]}, asked for {name}")
+    if not said:
+        return None
+    return look.says(ECHO, not wrong, "; ".join(wrong) or "config and prompt file as asked for")
 
 
 def _spans(look: Look) -> Evidence | None:
@@ -204,31 +202,35 @@ def _spans(look: Look) -> Evidence | None:
     # block may lack these.
     sink = look.setting("kv_lossless_hot_sink_tokens")
     overlap = 0.125 if config.get("kv_lossless_runtime_mode") == "store" else 0.0
-    seen = {"first": (look.facts.bootstrap_spans, sink), "later": (look.facts.periodic_spans, sink)}
-    wrong = [
-        f"{kind} blocks of {', '.join(map(str, sorted(spans)[:5]))} tokens, asked for {expected}"
-        for (kind, (spans, lacking)), expected in zip(
-            seen.items(), _expected_spans(look), strict=True
-        )
-        if spans and not (1 - overlap) * expected - lacking <= max(spans) <= expected
-    ]
-    return look.says(
-        SPANS,
-        not wrong,
-        "; ".join(wrong) or f"first and later blocks of {_expected_spans(look)} tokens",
+    first, later = _expected_spans(look)
+    seen = (
+        ("first", look.facts.bootstrap_spans, first),
+        ("later", look.facts.periodic_spans, later),
     )
+    wrong: list[str] = []
+    for kind, spans, expected in seen:
+        if spans and not (1 - overlap) * expected - sink <= max(spans) <= expected:
+            shortest = ", ".join(map(str, sorted(spans)[:5]))
+            wrong.append(f"{kind} blocks of {shortest} tokens, asked for {expected}")
+    good = f"first and later blocks of {(first, later)} tokens"
+    return look.says(SPANS, not wrong, "; ".join(wrong) or good)
 
 
 def _expected_spans(look: Look) -> tuple[int, int]:
-    config = look.spec.config
+    """Tokens of the first block of a layer, and of its later ones."""
+    mode = look.spec.config.get("kv_lossless_runtime_mode")
     block = look.setting("kv_lossless_block_tokens")
-    if config.get("kv_lossless_runtime_mode") != "store":
-        return (
-            min(block, 32) if config.get("kv_lossless_runtime_mode") == "probe" else block
-        ), block
+    if mode == "probe":
+        return min(block, 32), block
+    if mode != "store":
+        return block, block
     bootstrap = look.setting("kv_lossless_store_bootstrap_tokens")
+    if bootstrap <= 0:
+        bootstrap = max(16, block // 2)
     step = look.setting("kv_lossless_store_grouped_step_tokens")
-    return bootstrap if bootstrap > 0 else max(16, block // 2), step if step > 0 else 3 * block
+    if step <= 0:
+        step = 3 * block
+    return bootstrap, step
 
 
 def _asynchronous(look: Look) -> Evidence | None:
@@ -237,12 +239,8 @@ def _asynchronous(look: Look) -> Evidence | None:
     """
     config, peak = look.spec.config, look.value("h2o_lossless_async_queue_peak")
     workers = config.get("kv_lossless_async_threads", 0)
-    if (
-        peak is None
-        or not look.claims_blocks
-        or not workers
-        or config.get("kv_lossless_runtime_mode") == "probe"
-    ):
+    probe = config.get("kv_lossless_runtime_mode") == "probe"
+    if peak is None or not look.claims_blocks or not workers or probe:
         return None
     return look.says(
         ASYNC, peak > 0, f"{workers} encode workers, most tasks queued or running: {peak:g}"
@@ -255,9 +253,9 @@ def _cache(look: Look) -> Evidence | None:
     if hits is None or misses is None or not hits + misses:
         return None
     size = look.setting("kv_lossless_decode_cache_blocks")
-    blocks = look.value("h2o_lossless_blocks") or (
-        look.facts.updates / look.responses if look.responses else 0
-    )
+    blocks = look.value("h2o_lossless_blocks")
+    if not blocks:
+        blocks = look.facts.updates / look.responses if look.responses else 0.0
     asked = f"{hits:g} hits and {misses:g} misses"
     if not look.claims_blocks or (look.logs and not look.facts.updates):
         return look.says(CACHE, False, f"{asked}, and no block was encoded")

@@ -4,11 +4,12 @@ the H2O switch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from statistics import median
 
 from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
-from pytest_h2o.evidence.look import Look, looks_at, settle
+from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
 from pytest_h2o.evidence.lossless import TIMED, decode_seconds
 from pytest_h2o.evidence.settings import cells_echo, config_used, cores_used
 from pytest_h2o.parsers.rows import ParseError
@@ -31,6 +32,18 @@ NEEDS = {
     ANEW: "prefill and decode speeds",
     TIMED: "the wall time of the launches",
 }
+# Columns that describe a run, and are the same on both sides.
+DESCRIBED = (
+    "model",
+    "modelSize",
+    "backend",
+    "threads",
+    "precision",
+    "memory",
+    "mmap",
+    "attentionOption",
+    "dynamicOption",
+)
 CLOCK_SLACK = 1.02
 # Time outside the reported times is start-up; candidates that have this much more of it, all of
 # them, hide decoding.
@@ -49,34 +62,43 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
     """
     if not pairs:
         return settle([], NEEDS)
-    sides = [
-        (baseline[0], candidate[0])
-        for baseline, candidate in map(_looks, pairs)
-        if baseline and candidate
-    ]
-    if not sides or len(sides) != len(pairs):
-        return []
-    found = [item for side in sides for item in _each_pair(*side)]
-    found += [item for side in sides for look in side for item in _each_launch(look)]
-    found += [
-        *_anew([look for side in sides for look in side]),
-        *_hidden(sides),
-        *_elsewhere(sides),
-    ]
+    sides: list[Side] = []
+    for baseline, candidate in map(_looks, pairs):
+        if not baseline or not candidate:
+            return []
+        sides.append((baseline[0], candidate[0]))
+    found: list[Evidence] = []
+    for side in sides:
+        found += _each_pair(*side)
+    looks = list(chain.from_iterable(sides))
+    for look in looks:
+        found += _each_launch(look)
+    found += _anew(looks)
+    found += _hidden(sides)
+    found += _elsewhere(sides)
     found += _fewer_tokens(sides)
     return settle(found, NEEDS)
 
 
 def launches_evidence(runs: Iterable[Run]) -> list[Evidence]:
     """Whether repeated launches of one case were each measured, with all their repeats."""
-    looks = [look for run in runs for look in looks_at(run)]
-    found = [item for look in looks for check in (_repeats, _clock) if (item := check(look))]
-    return settle([*found, *_anew(looks)], {ANEW: NEEDS[ANEW]}) if looks else []
+    looks = list(chain.from_iterable(map(looks_at, runs)))
+    if not looks:
+        return []
+    found: list[Evidence] = []
+    for look in looks:
+        found += said_by((_repeats, _clock), look)
+    found += _anew(looks)
+    return settle(found, {ANEW: NEEDS[ANEW]})
 
 
 def _looks(pair: tuple[LaunchRecord, LaunchRecord]) -> tuple[list[Look], list[Look]]:
-    baseline, candidate = (looks_at(read_launches(record.spec.name, [record])) for record in pair)
-    return baseline, candidate
+    baseline, candidate = pair
+    return _looks_of(baseline), _looks_of(candidate)
+
+
+def _looks_of(record: LaunchRecord) -> list[Look]:
+    return looks_at(read_launches(record.spec.name, [record]))
 
 
 def _each_pair(baseline: Look, candidate: Look) -> Iterator[Evidence]:
@@ -87,65 +109,64 @@ def _each_pair(baseline: Look, candidate: Look) -> Iterator[Evidence]:
 
 
 def _each_launch(look: Look) -> Iterator[Evidence]:
-    checks: Sequence[Callable[[Look], Evidence | None]] = (
-        config_used, cells_echo, cores_used, _clock, _repeats, _kv_of_tokens, _text_of_tokens, _no_more_than_asked,
-    )  # fmt: skip
-    yield from (item for check in checks if (item := check(look)))
+    yield from said_by((config_used, cells_echo, cores_used, _clock, _repeats), look)
+    yield from said_by((_kv_of_tokens, _text_of_tokens, _no_more_than_asked), look)
     yield from leftovers(look)
 
 
 def _same_build(baseline: Look, candidate: Look) -> Iterator[Evidence]:
     """Needs the hashes that a launch record holds."""
     one, other = baseline.record.inputs, candidate.record.inputs
-    if one or other:
-        changed = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
-        text = (
-            f"{', '.join(changed)} changed since {baseline.name}"
-            if changed
-            else "equal hashes on both sides"
-        )
-        yield candidate.says(BUILD, not changed, text)
+    if not one and not other:
+        return
+    names = sorted(one.keys() | other.keys())
+    changed = [name for name in names if one.get(name) != other.get(name)]
+    text = "equal hashes on both sides"
+    if changed:
+        text = f"{', '.join(changed)} changed since {baseline.name}"
+    yield candidate.says(BUILD, not changed, text)
 
 
 def _same_work(baseline: Look, candidate: Look) -> Evidence:
     """Needs prompt tokens, and the columns that describe the run where there is a table."""
-    described = (
-        "model", "modelSize", "backend", "threads", "precision", "memory", "mmap", "attentionOption", "dynamicOption",
-    )  # fmt: skip
-    values = [
-        {
-            "prompt tokens": look.row.prompt_tokens,
-            **{name: look.row.cells.get(name) for name in described},
-        }
-        for look in (baseline, candidate)
-    ]
-    differ = [f"{name} is {values[1][name]}, {values[0][name]} in the baseline"
-              for name in values[0] if values[0][name] != values[1][name]]  # fmt: skip
-    same = f"{values[0]['prompt tokens']} prompt tokens on both sides"
+    asked, answered = _described(baseline), _described(candidate)
+    differ: list[str] = []
+    for name, value in answered.items():
+        if value != asked[name]:
+            differ.append(f"{name} is {value}, {asked[name]} in the baseline")
+    same = f"{baseline.row.prompt_tokens} prompt tokens on both sides"
     return candidate.says(WORK, not differ, "; ".join(differ) or same)
+
+
+def _described(look: Look) -> dict[str, object]:
+    """What must be the same on both sides, None where it is not printed."""
+    described: dict[str, object] = {"prompt tokens": look.row.prompt_tokens}
+    for name in DESCRIBED:
+        described[name] = look.row.cells.get(name)
+    return described
 
 
 def _plain(baseline: Look) -> Iterator[Evidence]:
     """Needs the h2o columns of the baseline, or its log lines."""
-    on = [
-        f"{name} {value:g}"
-        for name in ("h2o_lossy", "h2o_lossless")
-        if (value := baseline.number(name, 1.0)) != 1
-    ]
-    on += [f"{count} {what}" for count, what in
-           ((baseline.facts.plans, "eviction plans"), (baseline.facts.updates, "encoded blocks")) if count]  # fmt: skip
-    if on or baseline.value("h2o_lossy") is not None:
-        yield baseline.says(
-            PLAIN, not on, f"the baseline shows {', '.join(on)}" if on else "all its ratios are 1"
-        )
+    on: list[str] = []
+    for name in ("h2o_lossy", "h2o_lossless"):
+        value = baseline.number(name, 1.0)
+        if value != 1:
+            on.append(f"{name} {value:g}")
+    if baseline.facts.plans:
+        on.append(f"{baseline.facts.plans} eviction plans")
+    if baseline.facts.updates:
+        on.append(f"{baseline.facts.updates} encoded blocks")
+    if on:
+        yield baseline.says(PLAIN, False, f"the baseline shows {', '.join(on)}")
+    elif baseline.value("h2o_lossy") is not None:
+        yield baseline.says(PLAIN, True, "all its ratios are 1")
 
 
 def _active(candidate: Look) -> Iterator[Evidence]:
     """Needs ``h2o_lossy`` of a bench launch that is long enough to trigger."""
-    trigger, lossy = (
-        candidate.spec.config.get("kv_h2o_trigger_min_tokens"),
-        candidate.value("h2o_lossy"),
-    )
+    trigger = candidate.spec.config.get("kv_h2o_trigger_min_tokens")
+    lossy = candidate.value("h2o_lossy")
     if candidate.spec.work == "lengths" and isinstance(trigger, int) and lossy is not None:
         prompt = candidate.row.prompt_tokens or 0
         if candidate.spec.config.get("kv_h2o_enable") and trigger <= prompt:
@@ -154,20 +175,17 @@ def _active(candidate: Look) -> Iterator[Evidence]:
 
 def _repeats(look: Look) -> Evidence | None:
     """Needs ``± std`` of both speeds: measured repeats never agree in every digit."""
-    samples = [look.row.samples.get(name) for name in ("prefill_tps", "decode_tps")]
-    if (look.spec.repeat or 1) < 2 or not all(
-        sample and sample.std is not None for sample in samples
-    ):
+    prefill, decode = (look.row.samples.get(name) for name in ("prefill_tps", "decode_tps"))
+    if (look.spec.repeat or 1) < 2 or not prefill or not decode:
         return None
-    spread = any(sample.std for sample in samples if sample)
-    text = (
-        "the repeats differ"
-        if spread
-        else f"± 0 in both speeds: {look.spec.repeat} repeats were asked for"
-    )
-    if not spread and max(sample.mean for sample in samples if sample) < FINE_TPS:
+    if prefill.std is None or decode.std is None:
+        return None
+    if prefill.std or decode.std:
+        return look.says(REPEATS, True, "the repeats differ")
+    text = f"± 0 in both speeds: {look.spec.repeat} repeats were asked for"
+    if max(prefill.mean, decode.mean) < FINE_TPS:
         return look.doubts(REPEATS, f"{text}, but speeds this low are printed too coarsely to tell")
-    return look.says(REPEATS, spread, text)
+    return look.says(REPEATS, False, text)
 
 
 def _clock(look: Look) -> Evidence | None:
@@ -184,10 +202,12 @@ def _clock(look: Look) -> Evidence | None:
 def _reported(look: Look) -> float | None:
     """Seconds of all measured responses, prefill and decode."""
     decode, prefill = decode_seconds(look), look.value("prefill_us")
+    if decode is None:
+        return None
     if prefill is not None:
-        return None if decode is None else decode + (prefill + look.number("sample_us")) / 1e6
+        return decode + (prefill + look.number("sample_us")) / 1e6
     speed = look.value("prefill_tps")
-    if decode is None or not speed or speed <= 0:
+    if not speed or speed <= 0:
         return None
     return (look.spec.repeat or 1) * (decode + (look.row.prompt_tokens or 0) / speed)
 
@@ -234,18 +254,15 @@ def _text_of_tokens(look: Look) -> Evidence | None:
 def _no_more_than_asked(look: Look) -> Evidence | None:
     """Needs the number of decoded tokens."""
     count, asked = look.row.decode_tokens or 0, look.spec.gen_tokens
-    return (
-        look.says(PRODUCED, False, f"{count} decoded tokens, asked for {asked}")
-        if count > asked + 1
-        else None
-    )
+    if count <= asked + 1:
+        return None
+    return look.says(PRODUCED, False, f"{count} decoded tokens, asked for {asked}")
 
 
 def _fewer_tokens(sides: Sequence[Side]) -> Iterator[Evidence]:
     """Needs produced tokens of real prompts: what stops early is timed on a shorter context."""
-    baseline, candidate = (
-        sum(side[index].row.decode_tokens or 0 for side in sides) for index in (0, 1)
-    )
+    baseline = sum(before.row.decode_tokens or 0 for before, _ in sides)
+    candidate = sum(after.row.decode_tokens or 0 for _, after in sides)
     look = sides[0][1]
     if look.spec.work == "prompts" and candidate != baseline:
         text = f"all candidates produced {candidate} tokens, all baselines {baseline}"
@@ -260,8 +277,7 @@ def _anew(looks: Sequence[Look]) -> Iterator[Evidence]:
     copied.
 
     Slow ones have few digits: where launches differ by 0.3 %, the hundredths of a speed agree by
-        chance about once in
-    as many launches as it is tokens/s.
+    chance about once in as many launches as it is tokens/s.
     """
     distinct = {look.spec.key: look for look in looks}
     others = len(distinct) * (len(distinct) - 1) / 2
@@ -284,12 +300,14 @@ def _hidden(sides: Sequence[Side]) -> Iterator[Evidence]:
     """Needs wall times: decoding that the candidate does not report shows as time outside all
     reported times.
     """
-    outside = (
-        [_outside(baseline) for baseline, _ in sides],
-        [_outside(candidate) for _, candidate in sides],
-    )
-    decodes = [seconds for _, candidate in sides if (seconds := decode_seconds(candidate))]
-    baseline, candidate = ([seconds for seconds in each if seconds is not None] for each in outside)
+    baseline: list[float] = []
+    candidate: list[float] = []
+    decodes: list[float] = []
+    for before, after in sides:
+        baseline += _outside(before)
+        candidate += _outside(after)
+        if seconds := decode_seconds(after):
+            decodes.append(seconds)
     responses = sides[0][1].responses
     if responses is None or min(len(baseline), len(candidate), len(decodes)) < HIDDEN_PAIRS:
         return
@@ -306,19 +324,25 @@ def _elsewhere(sides: Sequence[Side]) -> Iterator[Evidence]:
     """Needs the times of ``llm_demo``: sampling costs the same with H2O, and the first tokens
     cannot be read faster.
     """
-    times = [[_shares(look) for look in pair] for pair in sides]
-    known = [(one, other) for one, other in times if one and other]
-    if len(known) < HIDDEN_PAIRS or len(known) != len(sides):
+    if len(sides) < HIDDEN_PAIRS:
         return
+    samplings, decodes, prefills = list[float](), list[float](), list[float]()
+    for before, after in sides:
+        one, other = _shares(before), _shares(after)
+        if one is None or other is None:
+            return
+        samplings.append(other[0] - one[0])
+        decodes.append(other[1])
+        prefills.append(one[2] / other[2])
     look = sides[0][1]
-    hidden = min(other[0] - one[0] for one, other in known)
-    if hidden > HIDDEN_SHARE * median(other[1] for _, other in known):
+    hidden = min(samplings)
+    if hidden > HIDDEN_SHARE * median(decodes):
         yield look.says(
             TIMED,
             False,
             f"every candidate samples {hidden * 1e6:.3g} µs a token longer than its baseline",
         )
-    faster = min(one[2] / other[2] for one, other in known)
+    faster = min(prefills)
     if faster > FASTER_PREFILL:
         text = (
             f"every candidate reads its prompt {faster:.2g} times as fast as its baseline, "
@@ -336,7 +360,11 @@ def _shares(look: Look) -> tuple[float, float, float] | None:
     return sample / tokens / 1e6, decode / tokens / 1e6, prefill / 1e6
 
 
-def _outside(look: Look) -> float | None:
-    """Wall seconds that are in no reported time, the warm-up of ``llm_bench`` among them."""
+def _outside(look: Look) -> list[float]:
+    """Wall seconds that are in no reported time, the warm-up of ``llm_bench`` among them, if they
+    are known.
+    """
     wall, reported = look.record.seconds, _reported(look)
-    return None if wall is None or reported is None else wall - reported
+    if wall is None or reported is None:
+        return []
+    return [wall - reported]

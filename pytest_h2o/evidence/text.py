@@ -76,25 +76,34 @@ def agreement(found: Sequence[Answer], missing: str = "", cause: str = "") -> Me
     """How far candidate and baseline write the same, mean over the prompts; ``missing`` says why
     that is not to be judged, ``cause`` what is at the root of it.
     """
-    shares = [answer.agreement for answer in found]
+    rows: list[ShownRow] = []
+    shares: list[float] = []
+    for answer in found:
+        share = answer.agreement
+        shares.append(share)
+        rows.append(ShownRow(answer.label, f"{share:.1%} of the characters", share))
+    value = None
+    if shares:
+        value = math.fsum(shares) / len(shares)
+    else:
+        missing = missing or "llm_demo wrote no text that can be compared"
     return Measured(
         metric="greedy_agreement",
-        value=math.fsum(shares) / len(shares) if shares else None,
+        value=value,
         unit="share",
-        rows=tuple(
-            ShownRow(answer.label, f"{answer.agreement:.1%} of the characters", answer.agreement)
-            for answer in found
-        ),
+        rows=tuple(rows),
         cause=cause,
-        missing=missing or ("" if shares else "llm_demo wrote no text that can be compared"),
+        missing=missing,
     )
 
 
 def text_evidence(found: Sequence[Answer]) -> list[Evidence]:
     """Whether the candidate's text is as much text as the baseline's."""
-    sides = [answer.baseline for answer in found], [answer.candidate for answer in found]
-    enough = all(sum(map(len, side)) >= LEAST_CHARS for side in sides)
-    return settle(_observations(found, *sides) if enough else (), NEEDS)
+    baseline = [answer.baseline for answer in found]
+    candidate = [answer.candidate for answer in found]
+    if min(sum(map(len, baseline)), sum(map(len, candidate))) < LEAST_CHARS:
+        return settle((), NEEDS)
+    return settle(_observations(found, baseline, candidate), NEEDS)
 
 
 def _observations(
@@ -104,10 +113,12 @@ def _observations(
     usual, seen = letters.surprise(baseline), letters.surprise(candidate)
     text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baseline"
     yield Evidence.of(SOUND, seen <= MORE_SURPRISE * usual + 0.5, text)
-    usual, seen = (_variety(side) for side in (baseline, candidate))
+    usual, seen = _variety(baseline), _variety(candidate)
     text = f"compresses to {seen:.1%}, the baseline to {usual:.1%}"
-    holds = seen >= LESS_VARIED * usual
-    yield Evidence.of(SOUND, holds, text if holds else f"the text repeats itself: it {text}")
+    if seen >= LESS_VARIED * usual:
+        yield Evidence.of(SOUND, True, text)
+    else:
+        yield Evidence.of(SOUND, False, f"the text repeats itself: it {text}")
     yield from _prompt_by_prompt(found, letters, usual)
     yield from _same_answer(found)
     yield from _answer_of_another(found)
@@ -118,10 +129,8 @@ def _prompt_by_prompt(
 ) -> Iterator[Evidence]:
     """Garbage in one answer of many, which their mean hides."""
     for index, answer in enumerate(found):
-        before, seen = (
-            letters.surprise(["" if other != index else text for other in range(len(found))])
-            for text in (answer.baseline, answer.candidate)
-        )
+        before = letters.surprise_of_one(index, answer.baseline)
+        seen = letters.surprise_of_one(index, answer.candidate)
         if len(answer.candidate) >= LONG_ANSWER and seen > MORE_SURPRISE * max(usual, before) + 1:
             text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baselines"
             yield Evidence.of(SOUND, False, f"{answer.label}: {text}")
@@ -130,11 +139,8 @@ def _prompt_by_prompt(
 def _same_answer(found: Sequence[Answer]) -> Iterator[Evidence]:
     """One answer to prompts that the baseline answers differently."""
     written = [answer.candidate for answer in found if len(answer.candidate) >= LONG_ANSWER]
-    if (
-        len(written) > 1
-        and len(set(written)) == 1
-        and len({answer.baseline for answer in found}) > 1
-    ):
+    expected = {answer.baseline for answer in found}
+    if len(written) > 1 and len(set(written)) == 1 and len(expected) > 1:
         yield Evidence.of(SOUND, False, f"the same answer to {len(written)} prompts")
 
 
@@ -157,15 +163,22 @@ class _Letters:
     """Which characters follow which in the prompts and in each baseline answer."""
 
     def __init__(self, found: Sequence[Answer]) -> None:
-        self.own = [
-            (Counter(pairwise(answer.baseline)), Counter(answer.baseline)) for answer in found
-        ]
-        prompts = Counter(pair for answer in found for pair in pairwise(answer.prompt))
-        self.follows = sum((pairs for pairs, _ in self.own), prompts)
-        self.before = sum(
-            (characters for _, characters in self.own),
-            Counter("".join(answer.prompt for answer in found)),
-        )
+        self.own: list[tuple[Counter[tuple[str, str]], Counter[str]]] = []
+        self.follows = Counter[tuple[str, str]]()
+        self.before = Counter[str]()
+        for answer in found:
+            pairs, characters = Counter(pairwise(answer.baseline)), Counter(answer.baseline)
+            self.own.append((pairs, characters))
+            self.follows.update(pairwise(answer.prompt))
+            self.follows.update(pairs)
+            self.before.update(answer.prompt)
+            self.before.update(characters)
+
+    def surprise_of_one(self, index: int, text: str) -> float:
+        """Bits per character of ``text``, a text for the prompt number ``index``."""
+        side = [""] * len(self.own)
+        side[index] = text
+        return self.surprise(side)
 
     def surprise(self, side: Sequence[str]) -> float:
         """Bits per character, given the one before, of a text per prompt, by prompts and *other*
@@ -174,10 +187,8 @@ class _Letters:
         bits, count = 0.0, 0
         for (pairs, characters), text in zip(self.own, side, strict=True):
             for pair in pairwise(text):
-                times, base = (
-                    self.follows[pair] - pairs[pair],
-                    self.before[pair[0]] - characters[pair[0]],
-                )
+                times = self.follows[pair] - pairs[pair]
+                base = self.before[pair[0]] - characters[pair[0]]
                 bits -= math.log2((times + 0.1) / (base + 0.1 * len(self.before) + 1))
             count += max(0, len(text) - 1)
         return bits / max(1, count)
@@ -185,5 +196,9 @@ class _Letters:
 
 def _variety(side: Sequence[str]) -> float:
     """Compressed over plain size, each answer on its own."""
-    texts = [text.encode() for text in side]
-    return sum(len(zlib.compress(text, 9)) for text in texts) / max(1, sum(map(len, texts)))
+    plain = compressed = 0
+    for text in side:
+        data = text.encode()
+        plain += len(data)
+        compressed += len(zlib.compress(data, 9))
+    return compressed / max(1, plain)

@@ -52,10 +52,8 @@ def _read(path: Path) -> str:
 
 def _row(result: Mapping[str, object], path: Path, n: int | None) -> Row:
     cells = {key: str(value) for key, value in result.items()}
-    prompt, decode = (
-        parse_count(cells.get("prompt_len", "")),
-        parse_count(cells.get("generate_len", "")),
-    )
+    prompt = parse_count(cells.get("prompt_len", ""))
+    decode = parse_count(cells.get("generate_len", ""))
     samples: dict[str, Sample] = {}
     problems: list[str] = []
     for name, key, std_key in _measurements(result):
@@ -73,9 +71,11 @@ def _row(result: Mapping[str, object], path: Path, n: int | None) -> Row:
 def _label(prompt: int | None, decode: int | None, *, with_cache: bool) -> str:
     if with_cache:
         return f"p{prompt}_g{decode}"
-    parts = ([] if prompt is None else [f"pp{prompt}"]) + (
-        [] if decode is None else [f"tg{decode}"]
-    )
+    parts: list[str] = []
+    if prompt is not None:
+        parts.append(f"pp{prompt}")
+    if decode is not None:
+        parts.append(f"tg{decode}")
     return "+".join(parts) or "pp0+tg0"
 
 
@@ -85,14 +85,14 @@ def _measurements(result: Mapping[str, object]) -> Iterator[tuple[str, str, str]
     """
     for key in result:
         if key == "tps":
-            yield "prefill_tps" if result.get("type") == "prefill" else "decode_tps", key, "std"
+            kind = "prefill" if result.get("type") == "prefill" else "decode"
+            yield f"{kind}_tps", key, "std"
         elif key in ("prefill_tps", "decode_tps"):
             yield key, key, key.replace("tps", "std")
         elif key == "loading_time":
             yield "load_s", key, "loading_time_std"
-        elif metric := BY_BENCH.get(key) or BY_DEMO.get(
-            key
-        ):  # the three ratios carry their record key
+        elif metric := BY_BENCH.get(key) or BY_DEMO.get(key):
+            # The three ratios carry their record key.
             yield metric.name, key, f"{key}_std"
 
 

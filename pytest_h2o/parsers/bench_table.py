@@ -85,24 +85,26 @@ class _Open:
         elif fits:
             self.complain(line.number, f"more than {MAX_ROWS} rows, not read")
         elif not line.glued:
-            cut = "" if line.closed else ", cut off"
-            self.complain(line.number, f"{len(line.cells)} cells where the header has {width}{cut}")
+            what = f"{len(line.cells)} cells where the header has {width}"
+            if not line.closed:
+                what += ", cut off"
+            self.complain(line.number, what)
 
     def complain(self, number: int, what: str) -> None:
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(f"line {number}: {what}")
 
     def close(self) -> Table:
-        columns = self.header.cells
-        problems = (
-            [] if self.header.closed else [f"line {self.header.number}: the header is cut off"]
-        )
-        if twice := sorted({column for column in columns if columns.count(column) > 1}):
-            problems.append(
-                f"line {self.header.number}: columns given more than once: "
-                f"{printable(', '.join(twice))}"
-            )
-        return Table(columns, tuple(self.rows), (*problems, *self.problems), self.header.number)
+        columns, number = self.header.cells, self.header.number
+        problems: list[str] = []
+        if not self.header.closed:
+            problems.append(f"line {number}: the header is cut off")
+        twice = sorted({column for column in columns if columns.count(column) > 1})
+        if twice:
+            names = printable(", ".join(twice))
+            problems.append(f"line {number}: columns given more than once: {names}")
+        problems += self.problems
+        return Table(columns, tuple(self.rows), tuple(problems), number)
 
 
 def read_tables(path: Path, n: int | None = None) -> tuple[Table, ...]:
@@ -154,8 +156,10 @@ def _with_headers_cut_free(lines: Iterable[_Line]) -> Iterator[_Line]:
     """
     held: _Line | None = None
     for line in lines:
-        if held:
-            yield from _split_at_header(held, len(line.cells)) if line.is_separator else (held,)
+        if held and line.is_separator:
+            yield from _split_at_header(held, len(line.cells))
+        elif held:
+            yield held
         held = line
     if held:
         yield held
@@ -164,24 +168,26 @@ def _with_headers_cut_free(lines: Iterable[_Line]) -> Iterator[_Line]:
 def _split_at_header(line: _Line, width: int) -> tuple[_Line, ...]:
     first = _Line(line.number, line.cells[:-width], False, line.glued)
     second = _Line(line.number, line.cells[-width:], line.closed, True)
-    return (first, second) if first.cells and second.is_header and not first.is_header else (line,)
+    if first.cells and second.is_header and not first.is_header:
+        return first, second
+    return (line,)
 
 
 def _row(columns: Sequence[str], line: _Line, source: Path, n: int | None) -> Row:
-    cells = dict(
-        zip(reversed(columns), reversed(line.cells), strict=True)
-    )  # of a repeated column the first counts
+    # Of a repeated column the first counts.
+    cells = dict(zip(reversed(columns), reversed(line.cells), strict=True))
     label, prompt, decode = _lengths(cells)
     samples: dict[str, Sample] = {}
-    problems = [] if label else [f"line {line.number}: neither llm_demo nor test says what was run"]
+    problems: list[str] = []
+    if not label:
+        problems.append(f"line {line.number}: neither llm_demo nor test says what was run")
     for name, column, text in _metric_cells(cells, prompt, decode):
         sample = parse_sample(text, n)
         if sample:
             samples[name] = sample
         else:
-            problems.append(
-                f"line {line.number}: {column} is {printable(text[:40])!r}, not a number"
-            )
+            shown = printable(text[:40])
+            problems.append(f"line {line.number}: {column} is {shown!r}, not a number")
     ordered = {column: cells[column] for column in columns}
     return Row(
         "bench",
@@ -207,6 +213,15 @@ def _lengths(cells: Mapping[str, str]) -> tuple[str, int | None, int | None]:
     return "", None, None
 
 
+def _speed_of(prompt: int | None, decode: int | None) -> str:
+    """The metric that a lone speed is of a run with these lengths."""
+    if prompt is None:
+        return "decode_tps"
+    if decode is None:
+        return "prefill_tps"
+    return "combined_tps"
+
+
 def _metric_cells(
     cells: Mapping[str, str], prompt: int | None, decode: int | None
 ) -> Iterator[tuple[str, str, str]]:
@@ -217,14 +232,6 @@ def _metric_cells(
             yield "prefill_tps", column, prefill
             yield "decode_tps", column, rest
         elif column == "t/s":
-            yield (
-                "decode_tps"
-                if prompt is None
-                else "prefill_tps"
-                if decode is None
-                else "combined_tps",
-                column,
-                cell,
-            )
+            yield _speed_of(prompt, decode), column, cell
         elif column in BY_BENCH:
             yield BY_BENCH[column].name, column, cell

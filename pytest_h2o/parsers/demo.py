@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from pytest_h2o.metrics import BY_DEMO, Sample
@@ -19,9 +20,20 @@ INIT_ERROR = "LLM init error"
 SUMMARY_BEGIN, SUMMARY_END = "#" * 33, "#" * 34
 SKIPPED = "0 prompt tokens: the program skips an empty prompt and one whose first character is '#'"
 LABELS = {
-    "prompt tokens num", "decode tokens num", "vision time", "pixels_mp", "audio process time", "audio input time",
-    "prefill time", "decode time", "sample time", "prefill speed", "decode speed", "vision speed", "audio RTF",
-}  # fmt: skip
+    "prompt tokens num",
+    "decode tokens num",
+    "vision time",
+    "pixels_mp",
+    "audio process time",
+    "audio input time",
+    "prefill time",
+    "decode time",
+    "sample time",
+    "prefill speed",
+    "decode speed",
+    "vision speed",
+    "audio RTF",
+}
 REQUIRED = ("prompt_tokens", "decode_tokens", "prefill_us", "decode_us")
 MAX_TEXT_CHARS = 1 << 20
 
@@ -52,21 +64,22 @@ def read_demo(stdout: Path, metrics: Path | None, label: str) -> Row:
         summary = _read_summary(stdout)
     except ParseError as error:
         problems.append(str(error))
-    record, record_problems = _read_record(metrics) if metrics else ({}, [])
-    counts = [
-        _count(record, f"{kind}_tokens", summary.cells, f"{kind} tokens num")
-        for kind in ("prompt", "decode")
-    ]
+    record: dict[str, object] = {}
+    record_problems: list[str] = []
+    if metrics:
+        record, record_problems = _read_record(metrics)
+    prompt = _count(record, "prompt_tokens", summary.cells, "prompt tokens num")
+    decode = _count(record, "decode_tokens", summary.cells, "decode tokens num")
     problems += _summary_problems(summary)
-    problems += _value_problems(record, summary.cells, counts)
+    problems += _value_problems(record, summary.cells, prompt, decode)
     problems += record_problems
     problems += _disagreements(record, summary.cells)
-    if counts[0] == 0:  # whatever else is odd comes of it
+    if prompt == 0:  # whatever else is odd comes of it
         problems = [SKIPPED]
     samples = _samples(record) | _speeds(record, summary.cells)
     cells = summary.cells | {key: str(value) for key, value in record.items()}
-    said = tuple(printable(problem) for problem in problems)
-    return Row("demo", label, counts[0], counts[1], samples, cells, stdout, summary.line, said)
+    said = tuple(map(printable, problems))
+    return Row("demo", label, prompt, decode, samples, cells, stdout, summary.line, said)
 
 
 def _read_summary(stdout: Path) -> _Summary:
@@ -98,18 +111,21 @@ def _read_record(path: Path) -> tuple[dict[str, object], list[str]]:
         return {}, [f"no metrics record: {error}"]
     if last is None:
         return {}, [f"no metrics record: {path} is empty"]
-    problems = (
-        [f"{path} holds {count} records where one prompt was run; the last one is used"]
-        if count > 1
-        else []
-    )
+    problems: list[str] = []
+    if count > 1:
+        problems.append(
+            f"{path} holds {count} records where one prompt was run; the last one is used"
+        )
+    record, reason = None, f"{path}:{last.line} is not a metrics record"
     try:
-        record = loads(last.text) if last.whole else None
+        if last.whole:
+            record = loads(last.text)
     except ValueError as error:
-        return {}, [*problems, f"{path}:{last.line} is not a metrics record: {error}"]
-    if not isinstance(record, dict):
-        return {}, [*problems, f"{path}:{last.line} is not a metrics record"]
-    return record, problems
+        reason += f": {error}"
+    if isinstance(record, dict):
+        return record, problems
+    problems.append(reason)
+    return {}, problems
 
 
 def _summary_problems(summary: _Summary) -> list[str]:
@@ -117,10 +133,14 @@ def _summary_problems(summary: _Summary) -> list[str]:
         return [f"stdout holds {summary.blocks} summary blocks; the last one is used"]
     if summary.blocks:
         return []
-    # Only without a summary: a model may well write these words.
-    reason = f"{INIT_ERROR}: the model could not be loaded" if summary.init_error else ""
-    missing = "the summary block is cut off" if summary.line else "no summary block on stdout"
-    return [reason, missing] if reason else [missing]
+    problems: list[str] = []
+    if summary.init_error:  # only without a summary: a model may well write these words
+        problems.append(f"{INIT_ERROR}: the model could not be loaded")
+    if summary.line:
+        problems.append("the summary block is cut off")
+    else:
+        problems.append("no summary block on stdout")
+    return problems
 
 
 def _number(value: object) -> float | None:
@@ -136,16 +156,18 @@ def _count(
     record: Mapping[str, object], key: str, cells: Mapping[str, str], label: str
 ) -> int | None:
     text = record.get(key)
-    return parse_count(text if isinstance(text, NumberText) else cells.get(label, ""))
+    if isinstance(text, NumberText):
+        return parse_count(text)
+    return parse_count(cells.get(label, ""))
 
 
 def _samples(record: Mapping[str, object]) -> dict[str, Sample]:
-    numbers = {BY_DEMO[key]: _number(value) for key, value in record.items() if key in BY_DEMO}
-    return {
-        metric.name: Sample(value * metric.demo_scale, None, 1)
-        for metric, value in numbers.items()
-        if value is not None
-    }
+    samples: dict[str, Sample] = {}
+    for key, text in record.items():
+        metric, value = BY_DEMO.get(key), _number(text)
+        if metric and value is not None:
+            samples[metric.name] = Sample(value * metric.demo_scale, None, 1)
+    return samples
 
 
 def _speeds(record: Mapping[str, object], cells: Mapping[str, str]) -> dict[str, Sample]:
@@ -155,32 +177,42 @@ def _speeds(record: Mapping[str, object], cells: Mapping[str, str]) -> dict[str,
     speeds = {}
     for kind, tokens_kind in (("prefill", "prompt"), ("decode", "decode")):
         tokens, us = _number(record.get(f"{tokens_kind}_tokens")), _number(record.get(f"{kind}_us"))
-        printed = None if record else _printed(cells, f"{kind} speed")
-        speed = tokens * 1e6 / us if tokens and us and us > 0 else printed
+        speed = None
+        if tokens and us and us > 0:
+            speed = tokens * 1e6 / us
+        elif not record:
+            speed = _printed(cells, f"{kind} speed")
         if speed is not None:
             speeds[f"{kind}_tps"] = Sample(speed, None, 1)
     return speeds
 
 
 def _value_problems(
-    record: Mapping[str, object], cells: Mapping[str, str], counts: list[int | None]
+    record: Mapping[str, object],
+    cells: Mapping[str, str],
+    prompt: int | None,
+    decode: int | None,
 ) -> Iterator[str]:
-    if counts[1] == 0:
+    if decode == 0:
         yield "0 decode tokens: nothing was generated"
-    elif None in counts and (record or cells):
+    elif (prompt is None or decode is None) and (record or cells):
         yield "prompt or decode tokens were not printed as a count"
-    for label, count in (("prefill speed", counts[0]), ("decode speed", counts[1])):
-        if count and (speed := _printed(cells, label)) is not None and not 0 < speed < float("inf"):
+    for label, count in (("prefill speed", prompt), ("decode speed", decode)):
+        speed = _printed(cells, label)
+        if count and speed is not None and not 0 < speed < float("inf"):
             yield f"{label} is {cells[label]}"
-    for key in [
-        *(REQUIRED if record else ()),
-        *(key for key in record if key in BY_DEMO and key not in REQUIRED),
-    ]:
+    if record:
+        yield from _record_problems(record, decode)
+
+
+def _record_problems(record: Mapping[str, object], decode: int | None) -> Iterator[str]:
+    others = [key for key in record if key in BY_DEMO and key not in REQUIRED]
+    for key in chain(REQUIRED, others):
         value = _number(record.get(key))
         if value is None:
             shown = str(record[key])[:40] if key in record else "absent"
             yield f"the metrics record's {key} is {shown}, not a number"
-        elif value <= 0 and key in ("prefill_us", "decode_us") and counts[1]:
+        elif value <= 0 and key in ("prefill_us", "decode_us") and decode:
             yield f"the metrics record's {key} is {value:g}"
 
 
@@ -190,7 +222,8 @@ def _disagreements(record: Mapping[str, object], cells: Mapping[str, str]) -> It
         yield from _differs(cells, label, _number(record.get(f"{kind}_tokens")), 0, 0)
     for kind in ("prefill", "decode", "sample"):
         us = _number(record.get(f"{kind}_us"))
-        yield from _differs(cells, f"{kind} time", None if us is None else us / 1e6, 0.006, 1e-4)
+        if us is not None:
+            yield from _differs(cells, f"{kind} time", us / 1e6, 0.006, 1e-4)
     for kind, speed in _speeds(record, {}).items():
         yield from _differs(cells, f"{kind.removesuffix('_tps')} speed", speed.mean, 0.006, 1e-3)
 
@@ -199,11 +232,9 @@ def _differs(
     cells: Mapping[str, str], label: str, recorded: float | None, absolute: float, relative: float
 ) -> Iterator[str]:
     printed = _printed(cells, label)
-    if (
-        recorded is None
-        or printed is None
-        or abs(recorded - printed) <= absolute + relative * abs(recorded)
-    ):
+    if recorded is None or printed is None:
+        return
+    if abs(recorded - printed) <= absolute + relative * abs(recorded):
         return
     yield f"the summary's {label} is {cells[label]}, by the metrics record it is {recorded:g}"
 

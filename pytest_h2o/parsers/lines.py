@@ -47,8 +47,8 @@ def read_pieces(source: Path | str) -> Iterator[Piece]:
     around a line.
 
     A NUL within a line stands for bytes that were lost, so it is replaced: ``1\\x002`` is not 12.
-        Bytes are decoded
-    as UTF-8 with replacement. Raises :class:`ParseError` if the file cannot be read.
+    Bytes are decoded as UTF-8 with replacement. Raises :class:`ParseError` if the file cannot be
+    read.
     """
     if isinstance(source, str):
         yield from _pieces(io.BytesIO(source.encode(errors="replace")))
@@ -70,22 +70,29 @@ def _pieces(stream: BinaryIO) -> Iterator[Piece]:
         while text:
             following = lines.readline(PIECE_CHARS)
             newline = text.endswith("\n")
-            yield Piece(
-                number, _clean(text.removesuffix("\n")), starts, newline or not following, newline
-            )
+            ends = newline or not following
+            yield Piece(number, _clean(text.removesuffix("\n")), starts, ends, newline)
             number, starts, text = number + newline, newline, following
 
 
 def _clean(text: str) -> str:
-    text = _ESCAPES.sub("", text) if "\x1b" in text else text
-    return text.strip("\0").replace("\0", "\ufffd") if "\0" in text else text
+    if "\x1b" in text:
+        text = _ESCAPES.sub("", text)
+    if "\0" in text:
+        text = text.strip("\0").replace("\0", "\ufffd")
+    return text
 
 
 def printable(text: str) -> str:
     """``text`` with every control or invisible character shown as an escape, safe for a terminal or
     a report.
     """
-    return "".join(
-        c if c.isprintable() else " " if c == "\t" else c.encode("unicode_escape").decode()
-        for c in text
-    )
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character
+    if character == "\t":
+        return " "
+    return character.encode("unicode_escape").decode()

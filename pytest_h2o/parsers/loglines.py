@@ -78,13 +78,16 @@ class LayerFacts:
         """Count an encoded block; ``restore_us`` is a running sum that begins with the ``first``
         one of a response.
         """
-        self.restore_us += max(0, restore_us - (0 if first else self.last_restore_us))
+        before = 0 if first else self.last_restore_us
+        self.restore_us += max(0, restore_us - before)
         self.last_restore_us = restore_us
 
     def plan(self, kv: int, evict: int) -> None:
         """Count a plan that drops ``evict`` of ``kv`` tokens."""
-        self.followed_by_smaller_kv += self.last_kv is not None and kv < self.last_kv
-        again = self.last_kv is not None and 0 <= kv - self.last_kv <= AGAIN_TOKENS
+        again = False
+        if self.last_kv is not None:
+            self.followed_by_smaller_kv += kv < self.last_kv
+            again = 0 <= kv - self.last_kv <= AGAIN_TOKENS
         self.made_again = self.made_again + 1 if again else 0
         if 0 < self.made_again <= AGAIN_TIMES:
             self.cancelled += self.last_evict or 0
@@ -161,7 +164,8 @@ class LogFacts:
     @property
     def stale_plans(self) -> int:
         """Plans that the runtime says it dropped."""
-        return self.findings[STALE_PLAN].count if STALE_PLAN in self.findings else 0
+        found = self.findings.get(STALE_PLAN)
+        return found.count if found else 0
 
     @property
     def plans_followed_by_smaller_kv(self) -> int:
@@ -198,9 +202,10 @@ class LogFacts:
         rest = text.removeprefix(LOSSLESS)
         if rest.startswith(SHRINKS):
             return True
-        if error := next((error for error in LOSSLESS_ERRORS if rest.startswith(error)), None):
-            self._find(error, text)
-            return True
+        for error in LOSSLESS_ERRORS:
+            if rest.startswith(error):
+                self._find(error, text)
+                return True
         return self._update(_fields(rest))
 
     def _update(self, fields: dict[str, str]) -> bool:
@@ -232,11 +237,9 @@ class LogFacts:
 
     def _layer(self, fields: dict[str, str]) -> LayerFacts | None:
         index = _int(fields, "layer")
-        return (
-            None
-            if index is None or not 0 <= index < MAX_LAYERS
-            else self.layers.setdefault(index, LayerFacts())
-        )
+        if index is None or not 0 <= index < MAX_LAYERS:
+            return None
+        return self.layers.setdefault(index, LayerFacts())
 
     def _see_kv(self, fields: dict[str, str]) -> None:
         kv = _int(fields, "kv")
@@ -290,14 +293,15 @@ def segments(pieces: Iterable[Piece]) -> Iterator[Segment]:
         # A mark near the end of an unfinished line waits for the rest of its log line.
         edge = len(text) if piece.ends else max(0, len(text) - EVENT_CHARS)
         marks = [(found.start(), found[0]) for found in _MARK.finditer(text)]
-        if not in_log and (plain := text[: min(edge, marks[0][0] if marks else edge)]):
+        marks.append((len(text), ""))
+        plain = text[: min(edge, marks[0][0])]
+        if plain and not in_log:
             yield Segment(plain, "")
-        for (start, mark), (end, _) in pairwise([*marks, (len(text), "")]):
+        for (start, mark), (end, _) in pairwise(marks):
             if start < edge:
                 cut_off = piece.ends and not piece.newline and end == len(text)
-                yield Segment(
-                    _event(text[start : min(end, start + EVENT_CHARS)], cut_off=cut_off), mark
-                )
+                line = text[start : min(end, start + EVENT_CHARS)]
+                yield Segment(_event(line, cut_off=cut_off), mark)
                 in_log = True
         carry = text[edge:]
         if piece.ends:
@@ -310,12 +314,18 @@ def _event(text: str, *, cut_off: bool) -> str:
     """A log line; the last word of one that the end of the output cut off may be incomplete and is
     left out.
     """
-    return text.rpartition(" ")[0] if cut_off else text.rstrip()
+    if cut_off:
+        return text.rpartition(" ")[0]
+    return text.rstrip()
 
 
 def _fields(text: str) -> dict[str, str]:
-    pairs = (word.strip("(),").partition("=") for word in text.split(" "))
-    return {key: value.rstrip(".") for key, equals, value in pairs if equals}
+    fields: dict[str, str] = {}
+    for word in text.split(" "):
+        key, equals, value = word.strip("(),").partition("=")
+        if equals:
+            fields[key] = value.rstrip(".")
+    return fields
 
 
 def _int(fields: dict[str, str], key: str) -> int | None:
@@ -330,10 +340,23 @@ def _see(values: set[int], fields: dict[str, str], key: str) -> None:
 
 
 _CAUSES = (
-    "unable to open", "invalid parameter", "llm init error", "file not exist", "no such file", "invalid model config",
-    "error while loading shared", "permission denied", "out of memory", "bad_alloc", "terminate called",
-    "segmentation fault", "traceback", "error for ", "error: ", "fatal: ",
-)  # fmt: skip
+    "unable to open",
+    "invalid parameter",
+    "llm init error",
+    "file not exist",
+    "no such file",
+    "invalid model config",
+    "error while loading shared",
+    "permission denied",
+    "out of memory",
+    "bad_alloc",
+    "terminate called",
+    "segmentation fault",
+    "traceback",
+    "error for ",
+    "error: ",
+    "fatal: ",
+)
 _SUSPECTS = (
     "error",
     "fail",

@@ -83,6 +83,24 @@ def test_knobs_in_the_ini_file(
     assert knobs["STORE_RUNS"] == (1, "default")
 
 
+def test_a_conftest_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A project's own conftest.py may need packages or add options: its ini file is read without
+    it.
+    """
+    for folder in (tmp_path, tmp_path / "tests"):
+        folder.mkdir(exist_ok=True)
+        folder.joinpath("conftest.py").write_text("import no_such_package\n")
+    tmp_path.joinpath("pytest.ini").write_text(
+        "[pytest]\naddopts = --of-the-conftest\nh2o_set = REPEAT=7\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["knobs", "--json"]) == 0
+    knobs = {knob["name"]: knob for knob in json.loads(capsys.readouterr().out)}
+    assert knobs["REPEAT"]["source"] == "ini"
+
+
 def test_knobs_as_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     """One row of five cells per knob, in order."""
     assert main(["knobs", "--markdown"]) == 0
