@@ -127,6 +127,20 @@ class Evaluation:
         )
         return replace(self._own(by, "share"), rows=reasons)
 
+    def unverified(self) -> list[str]:
+        """Why the result is not one that was decoded and compared; an evaluator that decodes
+        nothing does not claim it.
+        """
+        reasons: list[str] = []
+        for each in (self, *self.others):
+            if each.missing:
+                reasons.append(each.missing)
+            elif each.values:
+                words = ("verified", "lossless") if not each.foreign else ()
+                wrong = [word for word in words if not each.values.get(word)]
+                reasons += [f"the result is not {word}" for word in wrong]
+        return reasons
+
     @property
     def evidence(self) -> list[Evidence]:
         """What is known about the truth of the ratio; nothing needs to be said of a result of our
@@ -177,9 +191,9 @@ def _once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     with FileLock(f"{path}.lock"):
         if not path.is_file():
             partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(compute(), indent=2) + "\n")
+            partial.write_text(json.dumps(compute(), indent=2) + "\n", "utf-8")
             partial.replace(path)
-    result: dict[str, Any] = json.loads(path.read_text())
+    result: dict[str, Any] = json.loads(path.read_bytes())
     return result
 
 

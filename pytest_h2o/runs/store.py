@@ -133,7 +133,7 @@ class RunStore:
         directory = self._reserve(spec)
         try:
             command = self.runtime.command(spec, directory)
-            command.config_path.write_text(config_text(command.config))
+            command.config_path.write_text(config_text(command.config), "utf-8")
             with hold(
                 self._machine_lock, lambda seconds: self.on_event("wait", spec, seconds), fair=True
             ):
