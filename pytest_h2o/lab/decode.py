@@ -106,7 +106,8 @@ def _beside(lab: Lab, run: Run, bucket: str) -> Comparison:
     elif case.work == "lengths" and before and not knobs.on("DECODE_FASTEST_ROW"):
         by_length = against_rows(_lengths(speeds), _lengths(before))
         measured = replace(by_length, rows=by_row.rows)
-        detail, speed = "same_batch, each length", _typical(before)
+        speed = _typical(_lengths(before))
+        detail = _each_length(speed)
     found_pairs = list(row_pairs(other, run))
     return replace(
         _comparison(run, measured, detail, speed),
@@ -133,6 +134,13 @@ def _lengths(speeds: Mapping[str, float]) -> dict[str, float]:
     for label, speed in speeds.items():
         found.setdefault(label.partition(" #")[0], []).append(speed)
     return {label: median(values) for label, values in found.items()}
+
+
+def _each_length(speed: BaselineSpeed | None) -> str:
+    if speed is None:
+        return ""
+    lengths = "1 length" if speed.samples == 1 else f"{speed.samples} lengths"
+    return f"{speed.value:g} tok/s (same_batch, each of {lengths} on its own)"
 
 
 def _typical(speeds: Mapping[str, float]) -> BaselineSpeed | None:

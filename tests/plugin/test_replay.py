@@ -383,7 +383,11 @@ COMPLETE = {
         ),
         ("online", {"skipped_entries": 1, "skip_reasons": {"compression_failed": 1}}, set()),
         ("online", {"lossless_ratio": 1.9}, set()),
-        ("online", {"compressed_bytes": 1200, "lossless_ratio": 1.1667}, RATIO - {"online_sim_lossless"}),
+        (
+            "online",
+            {"compressed_bytes": 1200, "lossless_ratio": 1.1667},
+            RATIO - {"online_sim_lossless"},
+        ),
         ("online", {"raw_bytes": 0, "compressed_bytes": 0, "lossless_ratio": 0}, set()),
         ("online", {"skipped_entries": None}, set()),
         ("online", {"k_lossless_ratio": "abc"}, set()),
