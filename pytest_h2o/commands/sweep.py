@@ -172,7 +172,7 @@ def write_configs(out: Path, configs: Mapping[str, Mapping[str, object]]) -> Non
     for folder in ("configs", "logs"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     for run_id, config in configs.items():
-        (out / "configs" / f"{run_id}.json").write_text(config_text(config))
+        (out / "configs" / f"{run_id}.json").write_text(config_text(config), "utf-8")
 
 
 @dataclass

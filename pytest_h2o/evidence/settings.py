@@ -178,16 +178,20 @@ def _started_with(look: Look) -> Evidence | None:
     with look.record.stdout.open("rb") as file:
         head = file.read(HEAD_BYTES).decode(errors="replace")
     asked = {
-        "config path is ": look.record.config_path.name,
-        "prompt file is ": look.spec.prompt_file.name,
+        "config path is ": {look.record.config_path.name},
+        "prompt file is ": {look.spec.prompt_file.name},
     }
+    # Of a recording, the config may be kept under another name, or not at all.
+    if not look.record.inputs:
+        given = {Path(word).name for word in look.record.argv if word.endswith(".json")}
+        asked["config path is "] |= given
     said: list[str] = []
     wrong: list[str] = []
-    for mark, name in asked.items():
+    for mark, names in asked.items():
         lines = [line for line in head.splitlines() if line.startswith(mark)]
         said += lines[-1:]
-        if lines and Path(lines[-1].removeprefix(mark)).name != name:
-            wrong.append(f"{lines[-1]}, asked for {name}")
+        if lines and Path(lines[-1].removeprefix(mark)).name not in names:
+            wrong.append(f"{lines[-1]}, asked for {' or '.join(sorted(names))}")
     if not said:
         return None
     return look.says(ECHO, not wrong, "; ".join(wrong) or "config and prompt file as asked for")

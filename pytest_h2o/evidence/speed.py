@@ -254,7 +254,7 @@ def _text_of_tokens(look: Look) -> Evidence | None:
 def _no_more_than_asked(look: Look) -> Evidence | None:
     """Needs the number of decoded tokens."""
     count, asked = look.row.decode_tokens or 0, look.spec.gen_tokens
-    if count <= asked + 1:
+    if not asked or count <= asked + 1:  # a recording may not say how many were asked for
         return None
     return look.says(PRODUCED, False, f"{count} decoded tokens, asked for {asked}")
 

@@ -55,13 +55,14 @@ class BenchLine:
 
 @dataclass(frozen=True)
 class DemoLine:
-    """A command line of ``llm_demo``; ``metrics`` is the file for its record, empty if none is
-    named.
+    """A command line of ``llm_demo``; ``config`` is named as it names it, ``metrics`` is the file
+    for its record; either is empty if none is named.
     """
 
     prompt: Path
     gen_tokens: int
     metrics: str
+    config: str = ""
 
 
 def is_demo(argv: Sequence[str]) -> bool:
@@ -94,7 +95,8 @@ def demo_line(argv: Sequence[str]) -> DemoLine:
     words = _from_program(argv)
     prompt = words[2] if len(words) > 2 else "unnamed"
     budget = _first(_integers(words[3:4]), 0)
-    return DemoLine(Path(prompt), budget, _metrics(words[3:]))
+    config = words[1] if len(words) > 1 else ""
+    return DemoLine(Path(prompt), budget, _metrics(words[3:]), config)
 
 
 def _from_program(argv: Sequence[str]) -> Sequence[str]:

@@ -219,6 +219,9 @@ _JUDGING = (
          "off, the median of earlier sessions, or DECODE_BASELINE",
          choices=("paired", "same_batch", "rolling", "fixed"), kit="v6",
          suites={"final": "paired", "all_in_one": "paired"}),
+    Knob("DECODE_FASTEST_ROW", "bool", False,
+         "same_batch compares the fastest row of either side alone, not each length",
+         kit="own"),
     Knob("DECODE_BASELINE", "float", None,
          "decode speed of this machine: the baseline of mode fixed, and what rolling and "
          "same_batch fall back to",

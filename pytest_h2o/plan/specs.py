@@ -32,6 +32,7 @@ class LaunchSpec:
         quality: the launch measures how well a held-out text is predicted, instead of speed.
         paired_with: the arm that a baseline launch is compared with, if it is not shared by all
             arms.
+        tag: tells launches over prompts of one name apart.
         env: extra environment of the process; ``{directory}`` in a value stands for the directory
             of the launch.
     """
@@ -51,6 +52,7 @@ class LaunchSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     paired_with: str = ""
     quality: bool = False
+    tag: str = ""
 
     @property
     def work(self) -> Work:
@@ -63,7 +65,8 @@ class LaunchSpec:
         if self.quality:
             return "quality"
         if self.prompt_file:
-            return self.prompt_file.stem
+            stem = self.prompt_file.stem
+            return f"{stem}~{self.tag}" if self.tag else stem
         return f"p{self.prompt_tokens}_g{self.gen_tokens}"
 
     @property
@@ -113,4 +116,6 @@ class LaunchSpec:
         ]
         if self.quality:
             content.append("quality")
+        if self.tag:
+            content.append(f"tag {self.tag}")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

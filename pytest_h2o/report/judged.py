@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_h2o.lab.lab import Lab
+from pytest_h2o.plan.cases import CANDIDATE
+from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
+from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.verdict import Verdict
 
 
@@ -75,6 +78,22 @@ class Judged:
         left = [nodeid for nodeid in self.collected if nodeid not in self.verdicts]
         return [nodeid for nodeid in left if not suite or suite in self._suites_of(nodeid)]
 
+    @property
+    def launches_left(self) -> list[str]:
+        """The recorded launches that no gate judged, and what could not be read beside them."""
+        lab = self.lab
+        if lab.recording is None:
+            return ReplayStore(lab.replay).unread() if lab.replay else []
+        looked_at = set(lab.demand.cases)
+        looked_at.update(verdict.case for verdict in self.verdicts.values())
+        if self.suite("llm_demo").verdicts:
+            looked_at.add(CANDIDATE)
+        left = list(lab.recording.unread)
+        for part in lab.recording.parts:
+            if part.name not in looked_at:
+                left += [_launch_left(each.record, part.name) for each in part.launches]
+        return left
+
     def not_judged_of(self, case: str, suite: str) -> list[str]:
         """The gates of a case that have no verdict: its own, and the offline ones of its suite."""
         return [
@@ -123,3 +142,7 @@ class Judged:
 
     def _gates(self, verdicts: Iterable[Verdict]) -> Gates:
         return Gates(list(verdicts), self.tolerated)
+
+
+def _launch_left(record: LaunchRecord, case: str) -> str:
+    return f"launch {record.label} of {case} in {record.directory}"

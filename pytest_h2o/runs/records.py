@@ -199,7 +199,7 @@ def load_record(path: Path) -> LaunchRecord:
 def write_atomically(path: Path, text: str) -> None:
     """Replace ``path`` by a file that is complete or absent, whatever interrupts."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
+    partial.write_text(text, "utf-8")
     partial.replace(path)
 
 

@@ -133,7 +133,7 @@ class RunStore:
         directory = self._reserve(spec)
         try:
             command = self.runtime.command(spec, directory)
-            command.config_path.write_text(config_text(command.config))
+            command.config_path.write_text(config_text(command.config), "utf-8")
             with hold(
                 self._machine_lock, lambda seconds: self.on_event("wait", spec, seconds), fair=True
             ):
@@ -226,8 +226,9 @@ class ReplayStore:
             f"no such launch in {self.root}, and a replay launches nothing; run the gates without "
             f"replay"
         )
-        if self._unread:
-            reason = f"{self._unread}; {reason}"
+        unread = self.unread()
+        if unread:
+            reason = f"{unread[0]}; {reason}"
         paths = standard_paths(self.root)
         return LaunchRecord(spec=spec, status="not_recorded", reason=reason, **paths)
 
@@ -239,15 +240,19 @@ class ReplayStore:
         """All records, in the order of their start."""
         return list(self._by_key.values())
 
+    def unread(self) -> list[str]:
+        """Why each record that cannot be read cannot be."""
+        return self._unread
+
     @cached_property
-    def _unread(self) -> str:
-        """Why the first record that cannot be read cannot be; empty if all can."""
+    def _unread(self) -> list[str]:
+        found = []
         for path in sorted((self.root / "launches").glob(f"*/{RECORD_FILE}")):
             try:
                 load_record(path)
             except RecordError as error:
-                return str(error)
-        return ""
+                found.append(str(error))
+        return found
 
     @cached_property
     def _by_key(self) -> dict[str, LaunchRecord]:

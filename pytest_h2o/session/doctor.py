@@ -113,7 +113,7 @@ def _prompts(lab: Lab, settings: Settings) -> Finding:
 def _launches(lab: Lab, root: Path, runtime: Runtime) -> Iterator[Finding]:
     store = RunStore(root, runtime, on_event=_say_waiting)
     prompt = root / "prompt.txt"
-    prompt.write_text(PROMPT)
+    prompt.write_text(PROMPT, "utf-8")
     bench = launches(lab.cases["full_strict"], lab.knobs, [])[0]
     demo = launches(lab.cases["candidate"], lab.knobs, [prompt])[0]
     specs = [

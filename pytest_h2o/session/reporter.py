@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from pytest_h2o.session.schedule import DONE
 from pytest_h2o.verdict import Verdict
 
 COLLECTED = "h2o_collected"
+SHOWN_LEFT = 10
 
 
 class Reporter:
@@ -44,6 +46,7 @@ class Reporter:
         self.kit: Kit = config.getoption("h2o_kit")
         self.is_worker = hasattr(config, "workerinput")
         self.unwritten = ""
+        self.left: list[str] = []
         self.failed: set[str] = set()
         self.verdicts: dict[str, Verdict] = {}
         self.collected: dict[str, tuple[str, str]] = {}
@@ -81,13 +84,24 @@ class Reporter:
         if self.is_worker:
             self.config.workeroutput[COLLECTED] = list(self.collected.items())  # type: ignore[attr-defined]
             return
+        # Whatever goes wrong here, the JUnit file, the verdicts on the screen and the exit status
+        # are still to come. A user's filter that makes errors of warnings is for tests.
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._finish(complete=session.exitstatus in DONE)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            if isinstance(error, OSError) and error.strerror:
+                why = error.strerror
+            self.unwritten = clean(f"NOT ALL REPORTS ARE WRITTEN: {why}", LONG)
+        if self.unwritten or self.left:
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def _finish(self, *, complete: bool) -> None:
         if self.verdicts:
             broken = (self.failed & self.collected.keys()) - self.verdicts.keys()
-            try:
-                self._write(complete=not broken and session.exitstatus in DONE)
-            except OSError as error:
-                self.unwritten = f"NOT ALL REPORTS ARE WRITTEN: {error.strerror}"
-                session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+            self._write(complete=complete and not broken)
         # A replay holds no launches: the last session that does stays the one to judge again, or to
         # go on with.
         launched = self.root.is_dir() and not self.lab.replay
@@ -108,6 +122,14 @@ class Reporter:
             for line in aligned(comparison(rows)):
                 terminalreporter.write_line(line)
             terminalreporter.write_line(LEGEND)
+        for text in self.left[:SHOWN_LEFT]:
+            terminalreporter.write_line(clean(f"NOT JUDGED: {text}", LONG), red=True)
+        if self.left:
+            terminalreporter.write_line(
+                f"{len(self.left)} recorded launches or files that no gate judged: nothing is "
+                "accepted; select their suites too, or replay their directory alone",
+                red=True,
+            )
         if self.unwritten:
             terminalreporter.write_line(self.unwritten, red=True)
         terminalreporter.write_line(f"run directory: {clean(self.root)}")
@@ -119,6 +141,7 @@ class Reporter:
         whole = not self._parts_collected()
         lab = self.lab.reading(store.get)
         judged = Judged(self.verdicts, self.collected, lab, tolerated, complete, whole)
+        self.left = judged.launches_left
         records = lab.recording.records if lab.recording else store.records()
         expression = self.config.getoption("markexpr")
         document = judged_summary(

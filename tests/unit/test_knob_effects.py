@@ -207,6 +207,18 @@ def fixed(settings: Sequence[str], tmp_path: Path) -> object:
     return comparison.measured.value
 
 
+def beside(settings: Sequence[str], tmp_path: Path) -> object:
+    """The drop against launches of the session where a long prompt loses more."""
+
+    def speed(spec: LaunchSpec) -> float:
+        length = spec.prompt_tokens or 0
+        return 100.0 if spec.arm == "baseline" else 100.0 - length / 100
+
+    comparison = held_against(make_lab(settings, tmp_path, speed=speed)[0], "full_strict")
+    assert isinstance(comparison, Comparison)
+    return comparison.measured.value
+
+
 def pairs(settings: Sequence[str], tmp_path: Path) -> object:
     """After how many pairs a study that decides nothing ends."""
 
@@ -301,6 +313,9 @@ EFFECTS: Mapping[str, Turned] = {
     "REQUIRE_BUCKET_DECODE_PASS": Turned(compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"),
     "LLM_DEMO_REQUIRE_BUCKET_DECODE_PASS": Turned(compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"),
     "DECODE_BASELINE": Turned(fixed, "50"),
+    "DECODE_FASTEST_ROW": Turned(
+        beside, "1", ("DECODE_BASELINE_MODE=same_batch", "PROMPTS=64,128")
+    ),
     "DECODE_BASELINE_ROLLING_WINDOW": Turned(rolling, "2"),
     "DECODE_BASELINE_ROLLING_MIN_SAMPLES": Turned(rolling, "4"),
     "DECODE_BASELINE_KEY": Turned(rolling, "mine"),
