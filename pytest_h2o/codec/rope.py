@@ -78,7 +78,7 @@ class Turn(NamedTuple):
 
 def turn(rope: Rope, dim: int, positions: Positions) -> Turn:
     """By what ``positions`` (differences of positions, too) turn each pair of a head of ``dim``."""
-    if positions.size and 0 <= positions.min() and positions.max() < _TABLE:
+    if positions.size and positions.min() >= 0 and positions.max() < _TABLE:
         cos, sin = _table(rope.base, dim)
         return Turn(cos[positions], sin[positions])
     return _turn(rope.base, dim, positions)

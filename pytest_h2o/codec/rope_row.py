@@ -35,9 +35,7 @@ _LENGTH = struct.Struct("<I")
 _LARGEST = np.float32(65504)
 
 
-def encode_rows(
-    words: Words, heads: int, rope: Rope | None, positions: Positions | None
-) -> bytes:
+def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Positions | None) -> bytes:
     """The body of a frame of ``words`` [rows, channels]; rotated ones are in pairs."""
     body = b""
     if rope is None or positions is None:

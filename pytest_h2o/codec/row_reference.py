@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import zstandard
 
 from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.payload import IntArray, zstd_compress, zstd_decompress
@@ -220,12 +221,11 @@ def _kappas(words: Words, side: Side) -> Plane:
     scaled = (stack.values[rows] - predicted) / spread
     mean_square = np.maximum((scaled * scaled).mean(axis=0), 1e-6)
     quarters = np.round(2 * np.log2(mean_square)) + _KAPPA_ONE
-    return np.clip(quarters, 0, 15).astype(np.uint8)
+    kappas: Plane = np.clip(quarters, 0, 15).astype(np.uint8)
+    return kappas
 
 
-def encode_rows(
-    words: Words, heads: int, rope: Rope | None, positions: Positions | None
-) -> bytes:
+def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Positions | None) -> bytes:
     """The body of a frame of ``words`` [rows, channels]; rotated ones are in pairs."""
     side = find_side(words, heads, rope, positions)
     stack = _Stack([side])
@@ -319,8 +319,6 @@ def _read_side(  # noqa: PLR0913, PLR0917 - what the head of a frame says
 
 def _declared(packed: bytes, most: int) -> int:
     """The content size of a zstd frame that may be at most ``most``."""
-    import zstandard  # noqa: PLC0415
-
     try:
         size = zstandard.frame_content_size(packed)
     except zstandard.ZstdError as error:

@@ -5,7 +5,7 @@ Nothing here has to be repeated by a decoder, which reads what was found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -76,15 +76,6 @@ def measure_channels(values: Floats32, pairs: int) -> Channels:
     return Channels(stored, np.clip(eighths, -127, 127).astype(np.int8))
 
 
-@dataclass(slots=True)
-class _Chosen:
-    """Rows that have been given references so far, and how deep they hang."""
-
-    back: list[int]
-    levels: list[int]
-    depth: list[int]
-
-
 def repeats(words: Words) -> IntArray:
     """How far back the first equal row of ``words`` [rows, channels] within reach lies; 0: none."""
     found = np.zeros(len(words), np.intp)
@@ -131,7 +122,10 @@ def find_references(z: Floats32, exact_back: IntArray, approximate: bool = True)
     return _limit_depth(back.tolist(), levels.tolist())
 
 
-def _grams(z: Floats32):  # type: ignore[no-untyped-def]
+def _grams(z: Floats32) -> Iterator[tuple[int, int, Floats32, Floats32]]:
+    """Blocks of rows: the first, the first within their reach, their products with all from there
+    on, and the squares of all rows.
+    """
     size = np.einsum("ij,ij->i", z, z)
     for begin in range(0, len(z), _BLOCK):
         first = max(0, begin - REACH)
@@ -164,7 +158,7 @@ def _best_levels(
         at = scores.argmin(axis=1)
         shared, other = gram[rows, at], earlier[at]
         cost = (own - 2 * rho * shared + rho * rho * other) / rest - own
-        cost = 0.5 * channels * np.log2(rest) + 0.7213 * cost + np.log2(len(size)) + 8
+        cost = 0.5 * channels * np.log2(rest) + 0.7213 * cost + np.log2(len(size))
         level = cost.argmin(axis=0)
         least = cost[level, rows]
         better = (least < best) & np.isfinite(scores[rows, at])
