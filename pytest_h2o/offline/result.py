@@ -303,8 +303,7 @@ class DumpEvaluation:
         extras |= asdict(self.continuity)
         extras["skipped"] = self._listed_skips()
         extras["layers"] = self._layers()
-        if self.options.codecs:
-            extras["codecs"] = [self._codec(name) for name in self.options.codecs]
+        extras["codecs"] = [self._codec(name) for name in self.options.codecs]
         return extras
 
     def _codec(self, name: str) -> dict[str, Any]:
