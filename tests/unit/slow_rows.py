@@ -4,6 +4,7 @@ plain Python, sharing nothing with the package.
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 import zlib
@@ -78,7 +79,7 @@ def near_table(quarters: int, top: int) -> list[int]:
     for number in range((0x8000 >> near_bits(quarters)) + 1):
         edges.append(2.0 ** (number // steps - 10) * (1 + number % steps / steps))
     above, below = [], []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         above.append(mixture((high - mean) / spread) - mixture((low - mean) / spread))
         below.append(mixture((-low - mean) / spread) - mixture((-high - mean) / spread))
     return likely(above + below)
