@@ -53,4 +53,5 @@ class RowCoder:
 
 def _fits(shape: tuple[int, ...], elem_bytes: int) -> bool:
     heads, tokens, dim = shape
-    return elem_bytes == 2 and 0 < tokens <= MAX_ROWS and max(heads, dim) <= MAX_WIDTH
+    narrow = 0 < min(heads, dim) <= max(heads, dim) <= MAX_WIDTH
+    return elem_bytes == 2 and narrow and 0 < tokens <= MAX_ROWS
