@@ -59,8 +59,9 @@ def encode_block(  # noqa: PLR0913 - keyword-only settings of one call
     """Encode the C-contiguous bit patterns ``k`` and ``v`` [kv_heads, tokens, head_dim] (uint16 or
     uint32).
 
-    ``rotation`` is how the keys are rotated; codecs may undo it. Whether the result is smaller than the input is for the caller to judge. Raises CodecError on
-    other shapes or types, ValueError on an unknown predictor or codec.
+    ``rotation`` is how the keys are rotated; codecs may undo it. Whether the result is smaller than
+    the input is for the caller to judge. Raises CodecError on other shapes or types, ValueError on
+    an unknown predictor or codec.
     """
     alike = k.shape == v.shape and k.dtype == v.dtype
     if not alike or k.ndim != 3 or k.dtype not in (np.uint16, np.uint32):
