@@ -40,7 +40,7 @@ class Engine:
         if config.lossless.active and not config.engine.quantised:  # int8 is compressed already
             self._pool = _make_pool(config.lossless)
         self._yardstick = Yardstick(self.model)
-        self._dump = KVDump.from_environment()
+        self._dump = KVDump.from_environment(rope_theta=shape.rope_theta)
         self._threads = min(threads or config.engine.thread_num, available_cores())
         single_threaded_blas()
         np.seterr(over="ignore", under="ignore")  # exp of far-off scores is 0 or inf by intent

@@ -14,7 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.offline import OfflineError
-from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
+from pytest_h2o.offline.options import (
+    ROW_CODECS,
+    OfflineOptions,
+    online_sim_options,
+    upper_bound_options,
+)
 from pytest_h2o.plan.cases import FULL_EVAL, has_dump
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import located
@@ -107,6 +112,29 @@ class Evaluation:
             ),
             missing=self.missing,
         )
+
+    def ratio(self, codec: str = "compatible") -> Measured:
+        """The ratio of the compatible coding, or of another codec; the others are shown beside it."""
+        measured = self.measure("lossless_ratio")
+        rows, chosen = list(measured.rows), None
+        for each in self.values.get("codecs", ()):
+            if each["codec"] == codec:
+                chosen = each
+            if each["lossless_ratio"]:
+                name = f"lossless_ratio by {each['codec']}"
+                rows.append(ShownRow(name, f"{each['lossless_ratio']:.4f}", each["lossless_ratio"]))
+        if codec == "compatible" or self.missing:
+            return replace(measured, rows=tuple(rows))
+        compatible = measured.value or 0.0
+        rows.append(ShownRow("lossless_ratio, compatible", f"{compatible:.4f}", compatible))
+        if chosen is None:
+            missing = f"the result says nothing of the codec {codec}"
+            return replace(measured, value=None, rows=tuple(rows), missing=missing)
+        missing = ""
+        if chosen["error"]:
+            missing = f"{codec}: {chosen['error']}"
+        value = chosen["lossless_ratio"]
+        return replace(measured, value=value, rows=tuple(rows), missing=missing)
 
     def share(self) -> Measured:
         """The evaluated share of the dump, by entries or by bytes, whichever is less; skipped
@@ -310,4 +338,7 @@ def _options(lab: Lab, kind: str) -> OfflineOptions:
         chunk_seq=knobs.integer("ONLINE_CHUNK_SEQ"),
         framing_bytes=knobs.integer("ONLINE_FRAMING_BYTES"),
         block_seq=knobs.integer("ADAPTIVE_BLOCK_SEQ"),
+        codecs=ROW_CODECS,
+        rope_base=knobs.number("ROPE_BASE"),
+        rope_layout=knobs.text("ROPE_LAYOUT"),
     )

@@ -14,6 +14,8 @@ from pytest_h2o.offline.options import (
     CODEC_MODES,
     ENTRY_MODES,
     PREDICTOR_OPTIONS,
+    ROPE_LAYOUTS,
+    ROW_CODECS,
     SCOPES,
     STAGES,
     OfflineOptions,
@@ -22,7 +24,13 @@ from pytest_h2o.offline.options import (
 if TYPE_CHECKING:
     from pytest_h2o.offline.result import DumpEvaluation
 
-_CHOICES = {"stage": STAGES, "scope": SCOPES, "entry_mode": ENTRY_MODES, "codec_mode": CODEC_MODES}
+_CHOICES = {
+    "stage": STAGES,
+    "scope": SCOPES,
+    "entry_mode": ENTRY_MODES,
+    "codec_mode": CODEC_MODES,
+    "rope_layout": ROPE_LAYOUTS,
+}
 _HELP = {
     "stage": "entries written while prefilling, decoding, or both",
     "scope": "how layers are selected",
@@ -40,10 +48,16 @@ _HELP = {
     "codec_mode": "legacy: fixed predictors; adaptive_v22: the best predictor of each block",
     "adaptive_block_seq": "tokens per predictor block",
     "bitshuffle": "transpose bit planes before compressing",
+    "codecs": f"measure these beside it, of {', '.join(ROW_CODECS)} (comma list)",
+    "rope_base": "RoPE base of keys whose meta file names none, 0: leave them rotated",
+    "rope_layout": "how channels pair: k with k + dim/2 (half), or 2k with 2k + 1",
     "fast": "rank predictors by an entropy estimate instead of compressing with each",
     "verify": "decode everything and compare it with its source",
     "threads": "coding threads, 0: one per CPU",
 }
+
+
+_FLAGS = {"codecs": "--codec"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,19 +75,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, default: object) -> None:
-    flag = "--" + name.replace("_", "-")
+    flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
     text = _HELP.get(name)
     if isinstance(default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
     elif isinstance(default, int):
         parser.add_argument(flag, type=int, default=default, help=text, metavar="N")
+    elif isinstance(default, float):
+        parser.add_argument(flag, type=float, default=default, help=text, metavar="X")
     elif isinstance(default, tuple):
         shown = ",".join(map(str, default))
         kind: Callable[[str], object] = _integers
-        if name in PREDICTOR_OPTIONS:
+        if name in PREDICTOR_OPTIONS or name == "codecs":
             kind = _names
         text = text or f"default {shown}"
-        parser.add_argument(flag, type=kind, default=default, help=text, metavar="LIST")
+        parser.add_argument(flag, dest=name, type=kind, default=default, help=text, metavar="LIST")
     else:
         parser.add_argument(flag, choices=_CHOICES[name], default=default, help=text)
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from pytest_h2o.codec.planes import Words
+from pytest_h2o.codec.rope import Rope
 from pytest_h2o.codec.tensors import MAX_ROWS, MAX_WIDTH
 from pytest_h2o.offline.options import OfflineOptions
 
@@ -55,6 +56,7 @@ class DumpEntry(NamedTuple):
     bytes_per_elem: int
     k: Binary
     v: Binary
+    rope: Rope | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -142,10 +144,21 @@ def _select(
     run_id = str(meta.get("run_id") or "")
     k = _binary(folder, meta.get("k_file"), 4 * prod(shape))
     v = _binary(folder, meta.get("v_file"), 4 * prod(shape))
-    entry = DumpEntry(name, run_id or folder, run_id, stage, **numbers, k=k, v=v)
+    entry = DumpEntry(name, run_id or folder, run_id, stage, **numbers, k=k, v=v, rope=_rope(meta))
     _check_element(entry, options)
     _claim(entry, binaries)
     return entry
+
+
+def _rope(meta: dict[str, Any]) -> Rope | None:
+    """The embedding of the keys, if the meta file names its base (``rope_theta``) sensibly."""
+    base, layout = meta.get("rope_theta"), meta.get("rope_layout", "half")
+    if isinstance(base, bool) or not isinstance(base, int | float) or not isinstance(layout, str):
+        return None
+    try:
+        return Rope(float(base), layout)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _read_meta(path: str) -> dict[str, Any]:

@@ -202,6 +202,9 @@ _JUDGING = (
     Knob("LOSSLESS_TARGET", "float", 1.3,
          "least offline online-sim lossless ratio",
          low=1, high=20, unit="ratio"),
+    Knob("LOSSLESS_CODEC", "str", "compatible",
+         "codec whose offline ratio is judged",
+         choices=("compatible", "rope_row", "row_reference"), kit="own"),
     Knob("LOSSLESS_TENSOR_TARGET", "float", 1.0,
          "least offline online-sim ratio of K and of V alone",
          low=0, high=20, unit="ratio", kit="own"),
@@ -355,6 +358,11 @@ _JUDGING = (
     Knob("ONLINE_FRAMING_BYTES", "int", 8,
          "online-sim framing per chunk and tensor",
          low=0, unit="bytes"),
+    Knob("ROPE_BASE", "float", 0.0,
+         "RoPE base of a dump whose meta files name none, 0: leave keys rotated",
+         low=0, kit="own"),
+    Knob("ROPE_LAYOUT", "str", "half", "how the channels of a head pair",
+         choices=("half", "interleaved"), kit="own"),
     Knob("ADAPTIVE_BLOCK_SEQ", "int", 64, "rows per predictor choice", low=1, unit="tokens"),
 )
 # fmt: on

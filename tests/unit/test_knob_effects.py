@@ -308,6 +308,16 @@ EFFECTS: Mapping[str, Turned] = {
     "ONLINE_CHUNK_SEQ": Turned(offline_options, "7"),
     "ONLINE_FRAMING_BYTES": Turned(offline_options, "7"),
     "ADAPTIVE_BLOCK_SEQ": Turned(offline_options, "7"),
+    "ROPE_BASE": Turned(offline_options, "10000"),
+    "ROPE_LAYOUT": Turned(offline_options, "interleaved"),
+    "LOSSLESS_CODEC": Turned(
+        offline(
+            OFFLINE.test_online_sim_lossless,
+            lossless_ratio=1.25,
+            codecs=[{"codec": "row_reference", "lossless_ratio": 1.6, "error": ""}],
+        ),
+        "row_reference",
+    ),
     "DECODE_DROP_TARGET": Turned(compared("full_strict", 0.06), "0.1"),
     "LLM_DEMO_DECODE_DROP_TARGET": Turned(compared("candidate", 0.09, gate=DEMO.test_decode_drop), "0.1"),
     "REQUIRE_BUCKET_DECODE_PASS": Turned(compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"),
