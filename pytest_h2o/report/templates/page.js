@@ -1,0 +1,62 @@
+(function () {
+  "use strict";
+  document.documentElement.classList.add("js");
+  var dark = window.matchMedia("(prefers-color-scheme: dark)");
+
+  function config(isDark) {
+    var text = isDark ? "#e6e8ea" : "#1c1e21", line = isDark ? "#383d43" : "#e1e4e8";
+    return {
+      background: "transparent", font: "system-ui, DejaVu Sans, sans-serif",
+      axis: {labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelLimit: 190},
+      legend: {labelColor: text, titleColor: text, orient: "bottom", columns: 4}, view: {stroke: null}
+    };
+  }
+
+  function draw(isDark) {
+    document.querySelectorAll("figure").forEach(function (figure) {
+      var holder = figure.querySelector(".drawing"), source = figure.querySelector(".spec");
+      if (!holder || !source || !window.vegaEmbed) return;
+      var spec = JSON.parse(source.textContent);
+      spec.width = "container";
+      spec.autosize = {type: "fit", contains: "padding"};
+      window.vegaEmbed(holder, spec, {actions: false, ast: true, renderer: "svg", config: config(isDark)})
+        .then(function () { figure.dataset.drawn = "yes"; })
+        .catch(function (error) { figure.dataset.drawn = "no"; console.error(error); });
+    });
+  }
+  draw(dark.matches);
+  dark.addEventListener("change", function () { draw(dark.matches); });
+  // Paper is white: draw for it, and draw for the screen again.
+  window.addEventListener("beforeprint", function () { draw(false); });
+  window.addEventListener("afterprint", function () { draw(dark.matches); });
+
+  var table = document.querySelector("table.gates"), filter = document.querySelector("#filter");
+  if (!table) return;
+  if (filter) filter.addEventListener("input", function () {
+    var words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    Array.from(table.tBodies).forEach(function (body) {
+      var text = body.textContent.toLowerCase();
+      body.hidden = !words.every(function (word) { return text.includes(word); });
+    });
+  });
+
+  function key(body, column) {
+    var cell = body.rows[0].cells[column];
+    return cell.dataset.key === undefined ? cell.textContent.trim() : cell.dataset.key;
+  }
+  function compare(a, b) {
+    if (a === "" || b === "") return (a === "") - (b === "");
+    var x = Number(a), y = Number(b);
+    return isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y;
+  }
+  table.querySelectorAll("thead th").forEach(function (head, column) {
+    head.querySelector("button").addEventListener("click", function () {
+      var down = head.getAttribute("aria-sort") === "ascending";
+      table.querySelectorAll("thead th").forEach(function (other) { other.removeAttribute("aria-sort"); });
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      Array.from(table.tBodies)
+        .sort(function (a, b) { return (down ? -1 : 1) * compare(key(a, column), key(b, column)); })
+        .forEach(function (body) { table.appendChild(body); });
+    });
+  });
+})();
