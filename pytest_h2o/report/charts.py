@@ -22,6 +22,7 @@ V = TypeVar("V", bound=Verdict)
 GREEN, RED, GREY, BLUE, ORANGE = "#2a9d5c", "#d64545", "#8b9299", "#4c78a8", "#f58518"
 MAX_POINTS = 3000
 MAX_HISTORY = 200
+MAX_COLORS = 10
 
 
 def session_charts(
@@ -75,14 +76,22 @@ def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
         name = clean(f"{verdict.gate} {cases} ({len(verdict.pairs)} pairs)", 80)
         line = _estimate(verdict) | {"case": name}
         estimates.append(line)
-        table.append([name, line["drop"], line.get("low", "-"), line.get("high", "-"), line["limit"]])
+        table.append(
+            [name, line["drop"], line.get("low", "-"), line.get("high", "-"), line["limit"]]
+        )
         for pair in verdict.pairs:
             if pair.baseline > 0:
                 share = 100 * drop(pair.candidate, pair.baseline)
                 pairs.append({"case": name, "drop": round(share, 2), "pair": clean(pair.label, 60)})
     if not estimates:
         return None
-    y = {"field": "case", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 230}}
+    y = {
+        "field": "case",
+        "type": "nominal",
+        "sort": None,
+        "title": None,
+        "axis": {"labelLimit": 230},
+    }
     x = _x("drop", "decode slower than baseline, %")
     spec = {
         "height": {"step": 26},
@@ -204,10 +213,13 @@ def compression(records: Sequence[LaunchRecord]) -> Chart | None:
         return None
     typical = _typical(values)
     _mark_front(typical)
+    # More colours than these no one tells apart, as in a sweep.
+    by_arm = len({each["arm"] for each in values}) <= MAX_COLORS
+    color = "arm" if by_arm else "lengths"
     encoding = {
         "x": _x("ratio", "KV compressed, lossy × lossless", zero=False),
         "y": {"field": "speed", "type": "quantitative", "title": "decode tok/s", "scale": {"zero": False}},
-        "color": {"field": "arm", "type": "nominal", "title": "settings"},
+        "color": {"field": color, "type": "nominal", "title": "settings" if by_arm else "lengths"},
         "tooltip": [{"field": name} for name in ("arm", "lengths", "ratio", "speed")],
     }  # fmt: skip
     shape = {"field": "lengths", "type": "nominal"}
@@ -283,8 +295,8 @@ def buckets(verdicts: Sequence[Verdict]) -> Chart | None:
         },
         {
             "transform": [{"filter": "isValid(datum.limit)"}],
-            "mark": {"type": "tick", "color": RED, "thickness": 2.5, "size": 34},
-            "encoding": {"x": limit_x},
+            "mark": {"type": "tick", "color": RED, "thickness": 2.5, "size": 20},
+            "encoding": {"x": limit_x, "yOffset": {"field": "what"}},
         },
     ]
     rows = [[e["bucket"], e["what"], e["share"], e.get("limit", "-")] for e in values]
@@ -293,7 +305,7 @@ def buckets(verdicts: Sequence[Verdict]) -> Chart | None:
         title="Real prompts by length",
         note="decode drop with its limit in red; agreement: characters before the first that differs",
         spec={
-            "height": {"step": 22},
+            "height": 56 * len(order),
             "data": {"values": values},
             "encoding": {"y": y},
             "layer": layers,
@@ -323,7 +335,9 @@ def layer_ratios(layers: Sequence[Mapping[str, Any]]) -> Chart | None:
             name = f"layer {clean(each.get('layer_id'), 12)}"
             tensor = clean(each.get("tensor"), 12).upper()
             values.append({"layer": name, "tensor": tensor, "ratio": round(ratio, 4)})
-    return bars("layers", "Lossless ratio by layer and tensor", values, ("layer", "tensor", "ratio"))
+    return bars(
+        "layers", "Lossless ratio by layer and tensor", values, ("layer", "tensor", "ratio")
+    )
 
 
 def bars(
@@ -334,7 +348,7 @@ def bars(
         return None
     row, series, number = fields
     spec = {
-        "height": {"step": 14},
+        "height": {"step": 14, "for": "offset"},
         "data": {"values": list(values)},
         "mark": "bar",
         "encoding": {
@@ -390,7 +404,12 @@ def decode_history(history: Sequence[Entry], window: int) -> Chart | None:
 
 
 def _on_y(field: str) -> Line:
-    return {"field": field, "type": "quantitative", "title": "decode tok/s", "scale": {"zero": False}}
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": "decode tok/s",
+        "scale": {"zero": False},
+    }
 
 
 def _x(field: str, title: str, *, zero: bool = True) -> Line:

@@ -13,20 +13,28 @@ from pydantic import JsonValue
 
 from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue
 from pytest_h2o.plan.suites import named
+from pytest_h2o.report.background import Background
 from pytest_h2o.report.frames import metric_frame, metric_means
-from pytest_h2o.report.html import outcome, to_html
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary
+from pytest_h2o.report.page import outcome, to_html
 from pytest_h2o.report.text import LONG, markdown_row, markdown_text, summary_rows
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Verdict
 
 
-def write_reports(root: Path, document: Summary, records: Sequence[LaunchRecord]) -> None:
+def write_reports(
+    root: Path,
+    document: Summary,
+    records: Sequence[LaunchRecord],
+    background: Background | None = None,
+) -> None:
     """Write the session's record into ``root``."""
     (root / "summary.json").write_text(document.model_dump_json(indent=2) + "\n", "utf-8")
     (root / "summary.md").write_text(markdown(document))
-    (root / "report.html").write_text(to_html(document))
+    page = to_html(document, records, background)
+    # What is no text in a path is shown, not refused.
+    (root / "report.html").write_text(page, "utf-8", errors="backslashreplace")
     write_metrics(root / "metrics.csv", records)
 
 

@@ -111,7 +111,9 @@ class _PlanLog:
 
     def plan(self, layer: int, kv: int, evict: int) -> None:
         """A plan counts as applied until its layer shows otherwise."""
-        if len(self.plans) >= MAX_PLANS or (layer not in self.last and len(self.last) >= MAX_LAYERS):
+        if len(self.plans) >= MAX_PLANS or (
+            layer not in self.last and len(self.last) >= MAX_LAYERS
+        ):
             return
         if self._made_again(layer, kv):
             self.drop(layer)

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
-from pytest_h2o.decode.history import Entry
 from pytest_h2o.metrics import quantity
 from pytest_h2o.parsers.lines import printable
+from pytest_h2o.report.background import Background
 from pytest_h2o.report.charts import session_charts, shared_studies
 from pytest_h2o.report.models import GateVerdict, Summary
 from pytest_h2o.report.rendering import render
@@ -34,18 +34,6 @@ CARDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 TAIL_BYTES, TAIL_LINES = 6000, 15
 SHOWN_CASES = 12
-
-
-@dataclass(frozen=True, kw_only=True)
-class Background:
-    """What a page says beyond the verdicts: ``history`` of decode speeds with the ``window`` of its
-    baseline, ``offline`` layers of the evaluator's result, and what each gate protects, by name.
-    """
-
-    history: Sequence[Entry] = ()
-    window: int = 10
-    offline: Sequence[Mapping[str, Any]] = ()
-    meanings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -243,7 +231,9 @@ def _record_of(verdict: Verdict, records: Sequence[LaunchRecord]) -> LaunchRecor
     """The launch that wrote the verdict's source."""
     source = Path(verdict.source)
     for record in records:
-        if verdict.source and (source == record.directory or source in (*record.files, record.stderr)):
+        if verdict.source and (
+            source == record.directory or source in (*record.files, record.stderr)
+        ):
             return record
     return None
 

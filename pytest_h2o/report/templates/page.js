@@ -18,8 +18,8 @@
       if (!holder || !source || !window.vegaEmbed) return;
       var spec = JSON.parse(source.textContent);
       spec.width = "container";
-      spec.autosize = {type: "fit", contains: "padding"};
-      window.vegaEmbed(holder, spec, {actions: false, ast: true, renderer: "svg", config: config(isDark)})
+      spec.autosize = {type: "fit-x", contains: "padding"};
+      window.vegaEmbed(holder, spec, {actions: false, ast: true, logLevel: 1, renderer: "svg", config: config(isDark)})
         .then(function () { figure.dataset.drawn = "yes"; })
         .catch(function (error) { figure.dataset.drawn = "no"; console.error(error); });
     });
