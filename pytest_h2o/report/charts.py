@@ -216,7 +216,7 @@ def compression(records: Sequence[LaunchRecord]) -> Chart | None:
     # More colours than these no one tells apart, as in a sweep.
     by_arm = len({each["arm"] for each in values}) <= MAX_COLORS
     color = "arm" if by_arm else "lengths"
-    encoding = {
+    encoding: Line = {
         "x": _x("ratio", "KV compressed, lossy × lossless", zero=False),
         "y": {"field": "speed", "type": "quantitative", "title": "decode tok/s", "scale": {"zero": False}},
         "color": {"field": color, "type": "nominal", "title": "settings" if by_arm else "lengths"},

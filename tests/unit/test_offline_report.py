@@ -140,7 +140,8 @@ def test_html(dump: Path) -> None:
         "layer": "layer 0", "tensor": "K", "ratio": round(result.tensors[0, "k"].ratio, 4)
     }  # fmt: skip
     tables = to_markdown(result).count("| --- |\n")
-    assert page.count("<table") == len(charts) + tables
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert own.count("<table") == len(charts) + tables
     own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert not set(re.findall(r" src=|url\(|https?:", own))
 
@@ -152,7 +153,7 @@ def test_html_of_hostile_names(tmp_path: Path) -> None:
     write_entry(root, kv(1), run="<b>&", start=9, bytes_per_elem=1)
     page = offline_html(evaluate(root, OfflineOptions()))
     assert "<script>|x" not in page
-    assert "<b>" not in page
+    assert "<b>&" not in page
     assert f">{tmp_path}/&lt;script&gt;|x</td>" in page
     assert "&lt;b&gt;&amp;/layer_0/meta_t9_10.json" in page
 
