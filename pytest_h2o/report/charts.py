@@ -222,11 +222,11 @@ def compression(records: Sequence[LaunchRecord]) -> Chart | None:
         "color": {"field": color, "type": "nominal", "title": "settings" if by_arm else "lengths"},
         "tooltip": [{"field": name} for name in ("arm", "lengths", "ratio", "speed")],
     }  # fmt: skip
-    shape = {"field": "lengths", "type": "nominal"}
-    line = {"x": encoding["x"], "y": encoding["y"], "detail": {"field": "lengths"}, "order": {"field": "ratio"}}  # fmt: skip
+    shape: Line = {"field": "lengths", "type": "nominal"}
+    curve: Line = {"x": encoding["x"], "y": encoding["y"], "detail": {"field": "lengths"}, "order": {"field": "ratio"}}  # fmt: skip
     layers = [
         {"data": {"values": values[:MAX_POINTS]}, "mark": {"type": "point", "size": 25, "opacity": 0.45}, "encoding": encoding},
-        {"data": {"values": [each for each in typical if each["front"]]}, "mark": {"type": "line", "color": GREY, "strokeDash": [4, 3]}, "encoding": line},
+        {"data": {"values": [each for each in typical if each["front"]]}, "mark": {"type": "line", "color": GREY, "strokeDash": [4, 3]}, "encoding": curve},
         {"data": {"values": typical}, "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1}, "encoding": encoding | {"shape": shape}},
     ]  # fmt: skip
     names = ("arm", "lengths", "ratio", "speed")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_h2o.report.page import to_html
 
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.report.files import markdown, summary
+from pytest_h2o.report.page import to_html
 from pytest_h2o.report.text import summary_rows
 from pytest_h2o.verdict import ShownRow, Verdict
 
