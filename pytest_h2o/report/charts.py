@@ -23,6 +23,7 @@ GREEN, RED, GREY, BLUE, ORANGE = "#2a9d5c", "#d64545", "#8b9299", "#4c78a8", "#f
 MAX_POINTS = 3000
 MAX_HISTORY = 200
 MAX_COLORS = 10
+FOREST_COLUMNS = ("case", "drop", "low", "high", "limit", "pairs")
 
 
 def session_charts(
@@ -73,25 +74,18 @@ def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
     table: list[list[object]] = []
     for group, cases in shared_studies(judged):
         verdict = group[0]
-        name = clean(f"{verdict.gate} {cases} ({len(verdict.pairs)} pairs)", 80)
-        line = _estimate(verdict) | {"case": name}
+        name = cases if verdict.gate == "decode_drop" else f"{verdict.gate} {cases}"
+        name = clean(name, 80)
+        line = _estimate(verdict) | {"case": name, "pairs": len(verdict.pairs)}
         estimates.append(line)
-        table.append(
-            [name, line["drop"], line.get("low", "-"), line.get("high", "-"), line["limit"]]
-        )
+        table.append([line.get(column, "-") for column in FOREST_COLUMNS])
         for pair in verdict.pairs:
             if pair.baseline > 0:
                 share = 100 * drop(pair.candidate, pair.baseline)
                 pairs.append({"case": name, "drop": round(share, 2), "pair": clean(pair.label, 60)})
     if not estimates:
         return None
-    y = {
-        "field": "case",
-        "type": "nominal",
-        "sort": None,
-        "title": None,
-        "axis": {"labelLimit": 230},
-    }
+    y = {"field": "case", "type": "nominal", "sort": None, "title": None}
     x = _x("drop", "decode slower than baseline, %")
     spec = {
         "height": {"step": 26},
@@ -110,7 +104,7 @@ def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
             {
                 "data": {"values": estimates},
                 "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
-                "encoding": {"x": x, "color": _stated("color"), "tooltip": [{"field": "case"}, {"field": "drop"}]},
+                "encoding": {"x": x, "color": _stated("color"), "tooltip": [{"field": name} for name in FOREST_COLUMNS]},
             },
             {
                 "data": {"values": estimates},
@@ -124,7 +118,7 @@ def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
         title="Decode speed, candidate against baseline",
         note="dot: estimate, bar: confidence interval, rings: pairs, red: limit; left of it passes",
         spec=spec,
-        header=["case", "slower, %", "from", "to", "limit"],
+        header=["case", "slower, %", "from", "to", "limit", "pairs"],
         rows=table,
         wide=len(estimates) > 12,
     )
@@ -173,7 +167,7 @@ def kv_lengths(records: Sequence[LaunchRecord]) -> Chart | None:
         },
         {
             "transform": [{"filter": "datum.event == 'evicted'"}],
-            "mark": {"type": "point", "filled": True, "size": 25},
+            "mark": {"type": "point", "filled": True, "size": 40},
             "encoding": shared | {"color": color, "tooltip": tooltip},
         },
         {
@@ -230,7 +224,8 @@ def compression(records: Sequence[LaunchRecord]) -> Chart | None:
         {"data": {"values": typical}, "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1}, "encoding": encoding | {"shape": shape}},
     ]  # fmt: skip
     names = ("arm", "lengths", "ratio", "speed")
-    rows = [[*(each[name] for name in names), "front" if each["front"] else ""] for each in typical]
+    typical.sort(key=lambda each: (each["lengths"], -each["ratio"], -each["speed"]))
+    rows = [[each[name] for name in (*names, "front")] for each in typical]
     return Chart(
         name="compression",
         title="Compression against speed",
@@ -259,7 +254,7 @@ def _mark_front(typical: Sequence[Line]) -> None:
         same = [each for each in typical if each["lengths"] == lengths]
         best = front((each["ratio"], each["speed"]) for each in same)
         for each in same:
-            each["front"] = (each["ratio"], each["speed"]) in best
+            each["front"] = "front" if (each["ratio"], each["speed"]) in best else ""
 
 
 def buckets(verdicts: Sequence[Verdict]) -> Chart | None:
@@ -367,7 +362,7 @@ def bars(
 
 def decode_history(history: Sequence[Entry], window: int) -> Chart | None:
     """The decode speeds of this and earlier sessions, with median and range of the ``window``
-    before each.
+    before each; none of a first session.
     """
     values: list[Line] = []
     by_key: dict[tuple[str, str], list[float]] = {}
@@ -380,7 +375,7 @@ def decode_history(history: Sequence[Entry], window: int) -> Chart | None:
             line |= {"low": min(band), "high": max(band), "median": median(band)}
         values.append(line)
         earlier.append(entry.decode_best)
-    if not values:
+    if not any("median" in each for each in values):
         return None
     x = {"field": "time", "type": "temporal", "title": None}
     y = _on_y("speed")
@@ -395,7 +390,7 @@ def decode_history(history: Sequence[Entry], window: int) -> Chart | None:
     rows = [[each.get(name, "-") for name in names] for each in values]
     return Chart(
         name="history",
-        title="Decode speed of earlier sessions",
+        title="Decode speed of this and earlier sessions",
         note=f"band: range of the {window} before, dashed: their median",
         spec={"height": 240, "data": {"values": values}, "layer": layers},
         header=["time", "case", "decode tok/s", "outcome", "lowest before", "median", "highest"],

@@ -5,8 +5,9 @@ escaped.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -25,15 +26,16 @@ from pytest_h2o.verdict import Verdict
 V = TypeVar("V", bound=Verdict)
 ORDER = ("fail", "inconclusive", "pass", "skipped")
 MARKS = {"pass": "✔", "fail": "✘", "inconclusive": "?", "skipped": "○"}
-# What a card shows: title, the gates to take the tightest of, whether they say how good it is.
-CARDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("KV memory, lossy", ("lossy",)),
-    ("KV, lossless", ("online_sim_lossless", "lossless", "upper_bound_lossless", "lossless_active")),
-    ("Decode drop", ("decode_drop", "bucket_decode")),
-    ("Quality", ("quality_under_eviction", "greedy_agreement")),
+# What a card shows: the gates to take the tightest of, the first of those that were judged.
+CARDS: tuple[Mapping[str, tuple[str, ...]], ...] = (
+    {"KV memory, lossy": ("lossy",)},
+    {"KV memory, lossless": ("online_sim_lossless", "lossless", "upper_bound_lossless", "lossless_active")},
+    {"Decode, worst case": ("decode_drop", "bucket_decode")},
+    {"Perplexity under eviction": ("quality_under_eviction",), "Same text as the baseline": ("greedy_agreement",)},
 )  # fmt: skip
 TAIL_BYTES, TAIL_LINES = 6000, 15
 SHOWN_CASES = 12
+SHOWN_APART = ("open", "measured", "required", "missed by", "rerun")
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,27 @@ class Place:
 
 @dataclass(frozen=True)
 class Failure:
-    """Failures of one root: ``cause`` in words, and each gate with what it showed."""
+    """Failures of one root: ``cause`` in words, and each gate with what it showed; ``anchor`` leads
+    to its gate.
+    """
 
     cause: str
+    anchor: str
     verdict: GateVerdict
+    measured: str
+    required: str
     lines: Sequence[tuple[str, str]]
     place: Place | None
     tail: str
     argv: str
     meaning: str
-    others: Sequence[GateVerdict]
+    others: Sequence[tuple[GateVerdict, str]]
     left_out: int
+
+    @property
+    def more(self) -> int:
+        """How many gates share the cause with the first."""
+        return len(self.others) + self.left_out
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,8 @@ def to_html(
     """The page of a session and the launches that it judged."""
     known = background or Background()
     root = Path(summary.run_directory)
+    hashes = dict(summary.inputs)
+    machine = hashes.pop("machine", "")
     charts = session_charts(summary.gates, records, known.history, known.offline, known.window)
     return render(
         "session.html",
@@ -118,6 +132,8 @@ def to_html(
         failures=list(_failures(summary.gates, records, root, known.meanings)),
         gates=list(_gates(summary.gates, root, known.meanings)),
         texts=side_by_side(records),
+        machine=machine,
+        hashes=hashes,
         replaced={name: str(value) for name, value in summary.overridden.items()},
         words=WORDS,
     )
@@ -138,7 +154,8 @@ def _state(summary: Summary) -> str:
 
 def _facts(summary: Summary, records: Sequence[LaunchRecord]) -> Iterable[str]:
     """Counts, duration, launches, when, and by what."""
-    counts = [f"{summary.outcomes.get(name, 0)} {WORDS[name]}" for name in ("pass", "fail", "inconclusive", "skipped")]  # fmt: skip
+    names = ("pass", "fail", "inconclusive", "skipped")
+    counts = [f"{summary.outcomes.get(name, 0)} {WORDS[name].lower()}" for name in names]
     yield " · ".join(counts)
     seconds = sum(record.seconds or 0.0 for record in records)
     if records:
@@ -151,11 +168,11 @@ def _facts(summary: Summary, records: Sequence[LaunchRecord]) -> Iterable[str]:
 
 
 def cards(verdicts: Sequence[Verdict]) -> list[Card]:
-    """The tightest verdict of the first gate of each kind that measured something."""
+    """The tightest verdict of each kind of gate that was judged."""
     found: list[Card] = []
-    for title, gates in CARDS:
-        for gate in gates:
-            judged = [each for each in verdicts if each.gate == gate and each.outcome != "skipped"]
+    for kinds in CARDS:
+        for title, gates in kinds.items():
+            judged = [each for each in verdicts if each.gate in gates and each.outcome != "skipped"]
             if judged:
                 found.append(_card(title, tightest(judged), len(judged)))
                 break
@@ -163,16 +180,24 @@ def cards(verdicts: Sequence[Verdict]) -> list[Card]:
 
 
 def _card(title: str, verdict: Verdict, count: int) -> Card:
-    required, note = "", verdict.gate
-    if verdict.target is not None:
-        required = f"required {verdict.operator} {quantity(verdict.target, verdict.unit)}"
-        if verdict.knob:
-            required = f"{required} ({clean(verdict.knob, 60)})"
     note = f"{clean(verdict.gate, 60)}, {clean(verdict.case, 60)}"
     if count > 1:
         note = f"{note}, tightest of {count}"
-    value = quantity(verdict.value, verdict.unit) if verdict.value is not None else "not measured"
-    return Card(title, verdict.outcome, value, required, spare_share(verdict), note)
+    return Card(
+        title, verdict.outcome, _in_words(verdict), _required(verdict), spare_share(verdict), note
+    )
+
+
+def _in_words(verdict: Verdict) -> str:
+    """A value and which way it points."""
+    value, unit = verdict.value, verdict.unit
+    if value is None:
+        return "not measured"
+    if verdict.metric == "decode_drop":
+        return f"{quantity(abs(value), unit)} {'slower' if value > 0 else 'faster'}"
+    if verdict.metric == "perplexity_increase" and value > 0:
+        return f"+{quantity(value, unit)}"
+    return f"{quantity(value, unit)}×" if unit == "ratio" else quantity(value, unit)
 
 
 def spare_share(verdict: Verdict) -> float | None:
@@ -207,24 +232,65 @@ def _failures(
             missed = (verdict.outcome, verdict.gate)
             groups.setdefault((verdict.cause,) if verdict.cause else missed, []).append(verdict)
     for group in groups.values():
-        first = tightest(group)
-        record = _record_of(first, records)
-        yield Failure(
-            clean(first.cause or first.reason.partition("\n")[0] or first.gate),
-            first,
-            _lines(first),
-            _place(first.source, root),
-            _tail(record) if record else "",
-            clean(shlex.join(record.argv), 20_000) if record else "",
-            meanings.get(first.gate, ""),
-            [each for each in group if each is not first][:SHOWN_CASES],
-            max(0, len(group) - 1 - SHOWN_CASES),
-        )
+        yield _failure(group, records, root, meanings)
 
 
-def _lines(verdict: Verdict) -> list[tuple[str, str]]:
-    """The details but the source, which is a link."""
-    return [(name.strip(), text) for name, text in details(verdict) if name != "open"]
+def _failure(
+    group: Sequence[GateVerdict],
+    records: Sequence[LaunchRecord],
+    root: Path,
+    meanings: Mapping[str, str],
+) -> Failure:
+    first = tightest(group)
+    record = _record_of(first, records)
+    cause = clean(first.cause or first.reason.partition("\n")[0] or first.gate)
+    others = [(each, _beyond(each, cause)) for each in group if each is not first]
+    return Failure(
+        cause=cause,
+        anchor=anchor(first.gate),
+        verdict=first,
+        measured=_in_words(first) if first.value is not None else "",
+        required=_missed(first),
+        lines=[line for line in _lines(first, SHOWN_APART) if line[1] != cause],
+        place=_place(first.source, root),
+        tail=_tail(record) if record else "",
+        argv=clean(shlex.join(record.argv), 20_000) if record else "",
+        meaning=meanings.get(first.gate, ""),
+        others=others[:SHOWN_CASES],
+        left_out=max(0, len(others) - SHOWN_CASES),
+    )
+
+
+def _beyond(verdict: Verdict, cause: str) -> str:
+    """What a reason says that the cause does not."""
+    return clean(verdict.reason).removeprefix(cause).strip(" ;:")
+
+
+def _required(verdict: Verdict) -> str:
+    """What a value was held against."""
+    if verdict.target is None:
+        return ""
+    return f"required {verdict.operator} {quantity(verdict.target, verdict.unit)}"
+
+
+def _missed(verdict: Verdict) -> str:
+    """What a value was held against, by which knob, and by how much it missed."""
+    text = _required(verdict)
+    if verdict.knob:
+        text = f"{text} ({clean(verdict.knob, 60)})"
+    if verdict.margin is not None and verdict.margin < 0:
+        text = f"{text}, missed by {quantity(-verdict.margin, verdict.unit)}"
+    return text
+
+
+def anchor(gate: str) -> str:
+    """The id of a gate's row, whatever it is called."""
+    return f"gate-{sha256(gate.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def _lines(verdict: Verdict, apart: Collection[str] = ("open",)) -> list[tuple[str, str]]:
+    """The details but those shown ``apart``, as is the source, which is a link."""
+    return [(name.strip(), text) for name, text in details(verdict) if name not in apart]
 
 
 def _record_of(verdict: Verdict, records: Sequence[LaunchRecord]) -> LaunchRecord | None:
@@ -274,27 +340,30 @@ def _gates(
     by_gate: dict[str, list[GateVerdict]] = {}
     for verdict in verdicts:
         by_gate.setdefault(verdict.gate, []).append(verdict)
-    lines = [_gate(number, group, root, meanings) for number, group in enumerate(by_gate.values())]
+    lines = [_gate(group, root, meanings) for group in by_gate.values()]
     return sorted(lines, key=lambda line: ORDER.index(line.outcome))
 
 
-def _gate(
-    number: int, group: Sequence[GateVerdict], root: Path, meanings: Mapping[str, str]
-) -> GateLine:
+def _gate(group: Sequence[GateVerdict], root: Path, meanings: Mapping[str, str]) -> GateLine:
     worst = tightest(group)
     same = sum(each.outcome == worst.outcome for each in group)
     return GateLine(
         clean(worst.gate, 200),
-        f"gate-{number}",
+        anchor(worst.gate),
         worst.outcome,
         MARKS[worst.outcome],
         f"{WORDS[worst.outcome]} {same} of {len(group)}",
         worst,
-        verdict_row(worst),
+        _dashed(worst),
         spare_share(worst),
         meanings.get(worst.gate, ""),
         list(_cases(group, root)),
     )
+
+
+def _dashed(verdict: Verdict) -> list[str]:
+    """The cells of a verdict, with a dash that shows where there is none."""
+    return ["–" if cell == "-" else cell for cell in verdict_row(verdict)]
 
 
 def _cases(group: Sequence[GateVerdict], root: Path) -> Iterable[CaseLine]:

@@ -1,35 +1,45 @@
-"""What baseline and candidate wrote to the same prompt, cut at the first difference, with the
-stretch that repeats itself.
+"""What baseline and candidate wrote to the same prompt, cut where they begin to differ and where a
+stretch repeats itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pytest_h2o.evidence.text import Answer, answers
 from pytest_h2o.report.frames import beside
 from pytest_h2o.runs.records import LaunchRecord
 
-MAX_TEXTS, MAX_CHARS = 24, 4000
-LEAST_LOOP, LOOP_TIMES, LONGEST_PERIOD = 60, 3, 200
+MAX_TEXTS, MAX_CHARS, PROMPT_CHARS = 24, 4000, 600
+LEAST_LOOP = 60
+# Three times the same.
+_AGAIN = re.compile(r"(.{1,200}?)\1{2,}", re.DOTALL)
+_NUMBERS = re.compile(r"([0-9]{1,9})")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a text, and how it is marked."""
+
+    text: str
+    differs: bool
+    loops: bool
 
 
 @dataclass(frozen=True)
 class Side:
-    """A text in the parts that are marked differently: what both share, what differs, and the loop
-    at its end.
-    """
+    """The stretches of a text; ``left_out`` characters follow."""
 
-    same: str
-    other: str
-    loop: str
+    stretches: Sequence[Stretch]
     left_out: int
 
     @property
     def is_looping(self) -> bool:
-        """Whether the text ends in a stretch that repeats itself."""
-        return bool(self.loop)
+        """Whether a stretch repeats itself."""
+        return any(each.loops for each in self.stretches)
 
 
 @dataclass(frozen=True)
@@ -42,19 +52,33 @@ class SideBySide:
     baseline: Side
     candidate: Side
 
+    @property
+    def remark(self) -> str:
+        """Which side loops."""
+        sides = {"baseline": self.baseline, "candidate": self.candidate}
+        looping = [name for name, side in sides.items() if side.is_looping]
+        if len(looping) == 2:
+            return "both loop"
+        return f"the {looping[0]} loops" if looping else ""
+
 
 def side_by_side(records: Sequence[LaunchRecord]) -> list[SideBySide]:
-    """The texts of each prompt that both sides answered."""
-    found = answers(beside(records))
+    """The texts of each prompt that both sides answered, by name, numbers in their order."""
+    found = sorted(answers(beside(records)), key=lambda answer: _in_order(answer.label))
     return [_compared(answer) for answer in found[:MAX_TEXTS]]
+
+
+def _in_order(label: str) -> list[tuple[int, str]]:
+    parts = _NUMBERS.split(label)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _compared(answer: Answer) -> SideBySide:
     before, after = _plain(answer.baseline), _plain(answer.candidate)
     same = common_length(before, after)
-    return SideBySide(
-        answer.label, answer.prompt[-600:], answer.agreement, _side(before, same), _side(after, same)
-    )  # fmt: skip
+    prompt = _plain(answer.prompt[-PROMPT_CHARS:])
+    sides = _side(before, same), _side(after, same)
+    return SideBySide(answer.label, prompt, answer.agreement, *sides)
 
 
 def common_length(one: str, other: str) -> int:
@@ -67,24 +91,36 @@ def common_length(one: str, other: str) -> int:
 
 def _side(text: str, same: int) -> Side:
     shown = text[:MAX_CHARS]
-    at = len(shown)
-    # Of a text that is longer only the beginning is shown, which does not loop yet.
-    if len(text) <= MAX_CHARS:
-        at = loop_start(text)
-    return Side(shown[: min(same, at)], shown[same:at], shown[at:], len(text) - len(shown))
+    return Side(list(stretches(shown, same)), len(text) - len(shown))
 
 
-def loop_start(text: str) -> int:
-    """Where the end of ``text`` begins to repeat itself, at least three times over 60 characters;
-    its length if it does not.
-    """
-    for period in range(1, min(LONGEST_PERIOD, len(text) // LOOP_TIMES) + 1):
-        at = len(text) - period
-        while at > 0 and text[at - 1] == text[at - 1 + period]:
-            at -= 1
-        if len(text) - at >= max(LEAST_LOOP, LOOP_TIMES * period):
-            return at
-    return len(text)
+def stretches(text: str, same: int) -> Iterator[Stretch]:
+    """The parts of ``text``, of which the first ``same`` characters are those of another."""
+    found = loops(text)
+    cuts = {0, min(same, len(text)), len(text)}
+    for start, end in found:
+        cuts |= {start, end}
+    ordered = sorted(cuts)
+    for start, end in pairwise(ordered):
+        is_loop = any(first <= start < last for first, last in found)
+        yield Stretch(text[start:end], start >= same, is_loop)
+
+
+def loops(text: str) -> list[tuple[int, int]]:
+    """Where ``text`` says the same at least three times on end, over 60 characters or more."""
+    found: list[tuple[int, int]] = []
+    done = 0
+    for match in _AGAIN.finditer(text):
+        period, (start, end) = len(match[1]), match.span()
+        while start > done and text[start - 1] == text[start - 1 + period]:
+            start -= 1
+        while end < len(text) and text[end] == text[end - period]:
+            end += 1
+        start = max(start, done)
+        if end - start >= LEAST_LOOP:
+            found.append((start, end))
+            done = end
+    return found
 
 
 def _plain(text: str) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from pytest_h2o.decode.history import read_history
+from pytest_h2o.decode.history import Entry, read_history
 from pytest_h2o.kit.run_files import write_kit_reports
 from pytest_h2o.kit.versions import Kit, composed
-from pytest_h2o.lab.decode import keep_history
+from pytest_h2o.lab.decode import history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.needs import is_gate
@@ -128,15 +128,19 @@ class Reporter:
         )
         for name, text in document.properties().items():
             add_junit_property(self.config, name, text)
-        write_reports(self.root, document, records, self._background())
+        is_new = complete and whole and not lab.replay
+        own: list[Entry] = []
+        if is_new:
+            own = history_entries(lab, self.verdicts.values(), self.root, judged.unfinished)
+        write_reports(self.root, document, records, self._background(own))
         write_kit_reports(self.root, judged, expression, document.title)
-        if complete and whole and not lab.replay:
+        if is_new:
             keep_history(lab, self.verdicts.values(), self.root, judged.unfinished)
 
-    def _background(self) -> Background:
-        """What the page says beyond the verdicts."""
+    def _background(self, own: Sequence[Entry]) -> Background:
+        """What the page says beyond the verdicts; ``own`` are this session's speeds."""
         kept = self.lab.history
-        history = list(read_history(kept)) if kept else []
+        history = [*read_history(kept), *own] if kept else []
         cases = {verdict.case for verdict in self.verdicts.values()}
         return Background(
             history=[entry for entry in history if entry.case in cases],

@@ -3,32 +3,37 @@
   document.documentElement.classList.add("js");
   var dark = window.matchMedia("(prefers-color-scheme: dark)");
 
-  function config(isDark) {
+  function config() {
+    var isDark = dark.matches, isNarrow = window.innerWidth < 500;
     var text = isDark ? "#e6e8ea" : "#1c1e21", line = isDark ? "#383d43" : "#e1e4e8";
     return {
-      background: "transparent", font: "system-ui, DejaVu Sans, sans-serif",
-      axis: {labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelLimit: 190},
-      legend: {labelColor: text, titleColor: text, orient: "bottom", columns: 4}, view: {stroke: null}
+      background: "transparent", font: "system-ui, DejaVu Sans, sans-serif", view: {stroke: null},
+      axis: {
+        labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line,
+        labelLimit: isNarrow ? 110 : 240, labelOverlap: true, labelSeparation: 6, titleFontWeight: "normal"
+      },
+      axisX: {titleAnchor: isNarrow ? "end" : "middle"},
+      legend: {
+        labelColor: text, titleColor: text, titleFontWeight: "normal", orient: "bottom", columns: isNarrow ? 4 : 6,
+        layout: {bottom: {anchor: "start", direction: "vertical", margin: 6}}
+      }
     };
   }
 
-  function draw(isDark) {
+  function draw() {
     document.querySelectorAll("figure").forEach(function (figure) {
       var holder = figure.querySelector(".drawing"), source = figure.querySelector(".spec");
       if (!holder || !source || !window.vegaEmbed) return;
       var spec = JSON.parse(source.textContent);
       spec.width = "container";
       spec.autosize = {type: "fit-x", contains: "padding"};
-      window.vegaEmbed(holder, spec, {actions: false, ast: true, logLevel: 1, renderer: "svg", config: config(isDark)})
+      window.vegaEmbed(holder, spec, {actions: false, ast: true, logLevel: 1, renderer: "svg", config: config()})
         .then(function () { figure.dataset.drawn = "yes"; })
         .catch(function (error) { figure.dataset.drawn = "no"; console.error(error); });
     });
   }
-  draw(dark.matches);
-  dark.addEventListener("change", function () { draw(dark.matches); });
-  // Paper is white: draw for it, and draw for the screen again.
-  window.addEventListener("beforeprint", function () { draw(false); });
-  window.addEventListener("afterprint", function () { draw(dark.matches); });
+  draw();
+  dark.addEventListener("change", draw);
 
   var table = document.querySelector("table.gates"), filter = document.querySelector("#filter");
   if (!table) return;
