@@ -24,6 +24,8 @@ from pytest_h2o.offline.options import (
 if TYPE_CHECKING:
     from pytest_h2o.offline.result import DumpEvaluation
 
+    Page = Callable[[DumpEvaluation], str]
+
 _CHOICES = {
     "stage": STAGES,
     "scope": SCOPES,
@@ -106,15 +108,15 @@ def _integers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected integers, comma separated") from None
 
 
-def run(args: argparse.Namespace) -> int:
-    """Evaluate as the parsed ``args`` say; 0 when something was evaluated, 1 with a message on
-    stderr otherwise.
+def run(args: argparse.Namespace, page: "Page") -> int:
+    """Evaluate as the parsed ``args`` say, ``page`` makes the HTML; 0 when something was evaluated,
+    1 with a message on stderr otherwise.
     """
     try:
         _check_outputs(args)
         given = {field.name: getattr(args, field.name) for field in fields(OfflineOptions)}
         result = _evaluate(args.dump_dir, OfflineOptions(**given))
-        return _report(result, args)
+        return _report(result, args, page)
     except (OfflineError, OSError) as error:
         print(f"offline: {error}", file=sys.stderr)
         return 1
@@ -137,8 +139,7 @@ def _evaluate(dump_dir: Path, options: OfflineOptions) -> "DumpEvaluation":
         print(file=sys.stderr)
 
 
-def _report(result: "DumpEvaluation", args: argparse.Namespace) -> int:
-    from pytest_h2o.offline.plots import to_html  # noqa: PLC0415
+def _report(result: "DumpEvaluation", args: argparse.Namespace, page: "Page") -> int:
     from pytest_h2o.offline.tables import to_markdown  # noqa: PLC0415
 
     markdown = to_markdown(result)
@@ -147,7 +148,7 @@ def _report(result: "DumpEvaluation", args: argparse.Namespace) -> int:
     if args.out_md:
         args.out_md.write_text(markdown, "utf-8", errors="backslashreplace")
     if args.out_html:
-        args.out_html.write_text(to_html(result), "utf-8", errors="xmlcharrefreplace")
+        args.out_html.write_text(page(result), "utf-8", errors="backslashreplace")
     print(markdown if args.verbose else _summary(result))
     if not result.tensors:
         raise OfflineError(f"nothing could be evaluated: {result.to_json()['skip_reasons']}")

@@ -13,10 +13,11 @@ from pydantic import JsonValue
 
 from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue
 from pytest_h2o.plan.suites import named
+from pytest_h2o.report.background import Background
 from pytest_h2o.report.frames import metric_frame, metric_means
-from pytest_h2o.report.html import outcome, to_html
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary, json_text
+from pytest_h2o.report.page import outcome, to_html
 from pytest_h2o.report.text import (
     LONG,
     markdown_row,
@@ -28,11 +29,16 @@ from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Verdict
 
 
-def write_reports(root: Path, document: Summary, records: Sequence[LaunchRecord]) -> None:
+def write_reports(
+    root: Path,
+    document: Summary,
+    records: Sequence[LaunchRecord],
+    background: Background | None = None,
+) -> None:
     """Write the session's record into ``root``."""
     write_text(root / "summary.json", json_text(document, indent=2) + "\n")
     write_text(root / "summary.md", markdown(document))
-    write_text(root / "report.html", to_html(document))
+    write_text(root / "report.html", to_html(document, records, background))
     write_metrics(root / "metrics.csv", records)
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from pytest_h2o.decode.history import Entry, read_history
 from pytest_h2o.kit.run_files import write_kit_reports
 from pytest_h2o.kit.versions import Kit, composed
-from pytest_h2o.lab.decode import keep_history
+from pytest_h2o.lab.decode import history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.needs import is_gate
 from pytest_h2o.plan.presets import distinct
 from pytest_h2o.pytest_private import add_junit_property
+from pytest_h2o.report.background import Background, gate_meanings, offline_layers
 from pytest_h2o.report.files import judged_summary, write_reports
 from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.pareto import LEGEND, comparison
@@ -149,10 +151,26 @@ class Reporter:
         )
         for name, text in document.properties().items():
             add_junit_property(self.config, name, text)
-        write_reports(self.root, document, records)
+        is_new = complete and whole and not lab.replay
+        own: list[Entry] = []
+        if is_new:
+            own = history_entries(lab, self.verdicts.values(), self.root, judged.unfinished)
+        write_reports(self.root, document, records, self._background(own))
         write_kit_reports(self.root, judged, expression, document.title)
-        if complete and whole and not lab.replay:
+        if is_new:
             keep_history(lab, self.verdicts.values(), self.root, judged.unfinished)
+
+    def _background(self, own: Sequence[Entry]) -> Background:
+        """What the page says beyond the verdicts; ``own`` are this session's speeds."""
+        kept = self.lab.history
+        history = [*read_history(kept), *own] if kept else []
+        cases = {verdict.case for verdict in self.verdicts.values()}
+        return Background(
+            history=[entry for entry in history if entry.case in cases],
+            window=self.lab.knobs.integer("DECODE_BASELINE_ROLLING_WINDOW"),
+            offline=offline_layers(self.verdicts.values()),
+            meanings=gate_meanings(self.config.rootpath, self.verdicts),
+        )
 
     def _parts_collected(self) -> bool:
         """Whether gates of a suite were collected from less than whole directories, so that others
