@@ -24,6 +24,7 @@ from pytest_h2o.runtimes.base import Command
 Status = Literal["ok", "failed", "timeout", "not_started"]
 
 POLL_S = 0.25
+FIRST_POLL_S = 0.02
 TICK_S = 5.0
 KILLED_S = 10.0
 
@@ -129,7 +130,7 @@ class _Child:
         self.started = self.ended = started
         self.returncode: int | None = None
         self.cpu_seconds: float | None = None
-        self.meter = UsageMeter(process.pid)
+        self.meter = UsageMeter(process.pid, started)
         self._exited = threading.Event()
         threading.Thread(target=self._await_exit, daemon=True).start()
         if process.stdin:
@@ -149,7 +150,8 @@ class _Child:
     ) -> Literal["deadline", "output"] | None:
         """Wait for the exit; the cause why it must not be waited for any longer."""
         deadline, tick = self.started + timeout_s, self.started + TICK_S
-        while not self._exited.wait(min(POLL_S, max(0.0, deadline - time.monotonic()))):
+        now = time.monotonic()
+        while not self._exited.wait(min(self._pause(now), max(0.0, deadline - now))):
             self.meter.look()
             now = time.monotonic()
             if now >= deadline:
@@ -160,6 +162,10 @@ class _Child:
                 on_tick(now - self.started)
                 tick += TICK_S
         return "output" if too_much() else None
+
+    def _pause(self, now: float) -> float:
+        """Seconds until the next look: short launches are looked at as often as long ones."""
+        return min(POLL_S, max(FIRST_POLL_S, (now - self.started) / 16))
 
     def end(self, grace_s: float) -> None:
         """End whatever is left of the launch and collect the exit code and the CPU time."""
@@ -183,7 +189,7 @@ class _Child:
             if pid:
                 self.returncode = self.process.returncode = os.waitstatus_to_exitcode(status)
                 self.cpu_seconds = usage.ru_utime + usage.ru_stime
-                self.meter.close(usage.ru_maxrss, traffic)
+                self.meter.close(usage.ru_maxrss, self.ended - self.started, traffic)
 
 
 def describe_exit(returncode: int | None) -> str:

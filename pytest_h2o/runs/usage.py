@@ -1,4 +1,4 @@
-"""What the operating system says a launch used: memory and bytes moved.
+"""What the operating system says a launch used: memory, and bytes moved.
 
 Resident memory is read while the process runs, and its peak again when it is collected. Where the
 system has no ``/proc``, only the latter is known.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ MIB = 2**20
 # The unit of ``ru_maxrss``.
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 MAX_PROCESSES = 64
+MAX_LOOKS = 512
+STEPS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,53 +28,81 @@ class Usage:
     Attributes:
         peak_mb: most resident memory of the program, or of the largest of its processes.
         final_mb: resident memory of all its processes when they were last seen.
+        peaks_mb: the peak so far after each of :data:`STEPS` equal parts of the time it ran.
         read_mb: bytes that read calls returned, those of mapped files not included.
         written_mb: bytes given to write calls.
     """
 
     peak_mb: float | None = None
     final_mb: float | None = None
+    peaks_mb: tuple[float, ...] = ()
     read_mb: float | None = None
     written_mb: float | None = None
 
 
 class UsageMeter:
-    """Watches the process ``pid`` and its children."""
+    """Watches the process ``pid``, started at ``started`` on the monotonic clock, and its
+    children.
+    """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, started: float) -> None:
         self.pid = pid
         self.usage = Usage()
-        self._peak: float | None = None
+        self._started = started
         self._final: float | None = None
+        # Seconds since the start, and the peak so far.
+        self._looks: list[tuple[float, float]] = []
         # A child that is about to become the program counts as large as its parent has ever been.
         self._inherited = _maxrss_mb(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
     def look(self) -> None:
         """Note the resident memory of the processes that run now."""
-        current = 0.0
+        current = peak = 0.0
         for pid in _family(self.pid):
             status = _fields(Path(f"/proc/{pid}/status"))
             current += status.get("VmRSS", 0) / 1024
-            if peak := status.get("VmHWM", 0) / 1024:
-                self._peak = max(self._peak or 0.0, peak)
-        if current:
-            self._final = current
+            peak = max(peak, status.get("VmHWM", 0) / 1024)
+        if not current:
+            return
+        self._final = current
+        before = self._looks[-1][1] if self._looks else 0.0
+        self._looks.append((time.monotonic() - self._started, max(before, peak)))
+        if len(self._looks) > MAX_LOOKS:
+            del self._looks[::2]
 
-    def close(self, maxrss: int | None, traffic: dict[str, int]) -> None:
-        """Take what is known when the process has ended: ``ru_maxrss``, and its ``/proc/PID/io``."""
-        peak = self._peak
-        if maxrss and _maxrss_mb(maxrss) > self._inherited:
+    def close(self, maxrss: int, seconds: float, traffic: dict[str, int]) -> None:
+        """Take what is known when the process has ended: ``ru_maxrss``, how long it ran, and its
+        ``/proc/PID/io``.
+        """
+        peak = self._looks[-1][1] if self._looks else None
+        if _maxrss_mb(maxrss) > self._inherited:
             peak = max(peak or 0.0, _maxrss_mb(maxrss))
         self.usage = Usage(
-            peak_mb=peak,
-            final_mb=self._final,
-            read_mb=traffic["rchar"] / MIB if "rchar" in traffic else None,
-            written_mb=traffic["wchar"] / MIB if "wchar" in traffic else None,
+            peak_mb=_rounded(peak),
+            final_mb=_rounded(self._final),
+            peaks_mb=self._steps(seconds),
+            read_mb=_rounded(traffic["rchar"] / MIB) if "rchar" in traffic else None,
+            written_mb=_rounded(traffic["wchar"] / MIB) if "wchar" in traffic else None,
         )
 
     def traffic(self) -> dict[str, int]:
         """Bytes read and written so far, also of a process that ended and was not collected."""
         return _fields(Path(f"/proc/{self.pid}/io"))
+
+    def _steps(self, seconds: float) -> tuple[float, ...]:
+        """The peak at the last look of each step; none if a look is missing in the first."""
+        if not self._looks or self._looks[0][0] > seconds / STEPS:
+            return ()
+        peaks: list[float] = []
+        for step in range(1, STEPS + 1):
+            until = seconds * step / STEPS
+            seen = [peak for at, peak in self._looks if at <= until]
+            peaks.append(round(seen[-1], 3))
+        return tuple(peaks)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _maxrss_mb(maxrss: int) -> float:
