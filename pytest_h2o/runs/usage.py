@@ -17,7 +17,7 @@ MIB = 2**20
 # The unit of ``ru_maxrss``.
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 MAX_PROCESSES = 64
-MAX_LOOKS = 512
+LEAST_LOOKS, MAX_LOOKS = 4, 512
 STEPS = 32
 
 
@@ -90,14 +90,17 @@ class UsageMeter:
         return _fields(Path(f"/proc/{self.pid}/io"))
 
     def _steps(self, seconds: float) -> tuple[float, ...]:
-        """The peak at the last look of each step; none if a look is missing in the first."""
-        if not self._looks or self._looks[0][0] > seconds / STEPS:
+        """The peak at the last look of each step, the first look's before; none after few looks."""
+        if len(self._looks) < LEAST_LOOKS:
             return ()
         peaks: list[float] = []
         for step in range(1, STEPS + 1):
             until = seconds * step / STEPS
-            seen = [peak for at, peak in self._looks if at <= until]
-            peaks.append(round(seen[-1], 3))
+            peak = self._looks[0][1]
+            for at, seen in self._looks:
+                if at <= until:
+                    peak = seen
+            peaks.append(round(peak, 3))
         return tuple(peaks)
 
 
