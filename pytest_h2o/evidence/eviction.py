@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from pytest_h2o.evidence.lines import plans_evidence
 from pytest_h2o.evidence.look import TUNING_TOKENS, Look, looks_at, said_by, settle
 from pytest_h2o.parsers.loglines import INTEGRITY_KINDS, STALE_PLAN, LogFacts
 from pytest_h2o.runs.results import Run
@@ -90,6 +91,7 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
 def _each(looks: Sequence[Look]) -> Iterator[Evidence]:
     for look in looks:
         yield from said_by(CHECKS, look)
+        yield from plans_evidence(look)
         yield from leftovers(look)
 
 

@@ -4,6 +4,7 @@ encoded?
 
 from __future__ import annotations
 
+from pytest_h2o.evidence.lines import blocks_evidence, waited
 from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
 from pytest_h2o.metrics import MIB
 from pytest_h2o.parsers.loglines import LOSSLESS_ERRORS
@@ -31,7 +32,8 @@ def lossless_evidence(run: Run) -> list[Evidence]:
     found: list[Evidence] = []
     for look in looks:
         found += said_by((_bytes, _logged, _recorded, _decoded, _equal), look)
-        found += said_by((_counted, _timed, _clocked, _possible), look)
+        found += said_by((_counted, _timed, _clocked, _possible, waited), look)
+        found += blocks_evidence(look)
     return settle(found, NEEDS)
 
 
