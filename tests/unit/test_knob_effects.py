@@ -123,7 +123,12 @@ def memory(settings: Sequence[str], tmp_path: Path) -> object:
     high = Measured(metric="memory", value=0.2, unit="share")
     patched = {"memory_increase": lambda _: high, "memory_growth": lambda _: high}
     with patch.multiple(MEMORY, **patched):
-        peak = judge(MEMORY.test_memory_peak, knobs, decode_study=PairedStudy((), None, (), None))
+        peak = judge(
+            MEMORY.test_memory_peak,
+            knobs,
+            decode_study=PairedStudy((), None, (), None),
+            lab=SimpleNamespace(recording=None),
+        )
         growth = judge(MEMORY.test_memory_growth, knobs, run=Run("full_strict", (), (), ()))
     return peak.outcome, growth.outcome
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gate_functions import MEMORY, judge
@@ -21,6 +22,7 @@ from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.base import Command
 from pytest_h2o.verdict import Measured
 
+LAB = SimpleNamespace(recording=None)
 ALLOCATE = """
 import time
 held = bytearray(b"x") * (120 * 2**20)
@@ -108,7 +110,7 @@ def test_peak(tmp_path: Path, candidate: float, outcome: str) -> None:
     """A candidate above its baseline by more than the knob fails, with both peaks."""
     pair = record(tmp_path, "base", peak_mb=1000.0), record(tmp_path, peak_mb=candidate)
     study = Comparison(Measured(metric="decode_drop", value=0.0), records=(pair,))
-    verdict = judge(MEMORY.test_memory_peak, resolve(()), decode_study=study)
+    verdict = judge(MEMORY.test_memory_peak, resolve(()), decode_study=study, lab=LAB)
     assert (verdict.outcome, verdict.knob) == (outcome, "MAX_MEMORY_INCREASE")
     assert "1000 MiB in the baseline" in verdict.rows[0].text
 
@@ -118,17 +120,19 @@ def test_peak_that_nobody_saw(tmp_path: Path) -> None:
     evidenced; without a launch nothing passes.
     """
     study = Comparison(Measured(metric="decode_drop", value=0.0), records=())
-    verdict = judge(MEMORY.test_memory_peak, resolve(()), decode_study=study)
+    verdict = judge(MEMORY.test_memory_peak, resolve(()), decode_study=study, lab=LAB)
     assert (verdict.outcome, verdict.standing) == ("pass", "not evidenced")
     broken = replace(study, measured=Measured(metric="decode_drop", value=None, missing="crashed"))
-    assert judge(MEMORY.test_memory_peak, resolve(()), decode_study=broken).outcome == "fail"
+    assert (
+        judge(MEMORY.test_memory_peak, resolve(()), decode_study=broken, lab=LAB).outcome == "fail"
+    )
 
 
 def test_knob_turns_it_off() -> None:
     """A negative limit skips the gate."""
     study = Comparison(Measured(metric="decode_drop", value=0.0), records=())
     knobs = resolve(("MAX_MEMORY_INCREASE=-1",))
-    assert judge(MEMORY.test_memory_peak, knobs, decode_study=study).outcome == "skipped"
+    assert judge(MEMORY.test_memory_peak, knobs, decode_study=study, lab=LAB).outcome == "skipped"
 
 
 def steps(*peaks: float) -> tuple[float, ...]:
