@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from pytest_h2o.evidence.lines import plans_evidence
 from pytest_h2o.evidence.look import TUNING_TOKENS, Look, looks_at, said_by, settle
 from pytest_h2o.parsers.loglines import INTEGRITY_KINDS, STALE_PLAN, LogFacts
 from pytest_h2o.runs.results import Run
@@ -90,6 +91,7 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
 def _each(looks: Sequence[Look]) -> Iterator[Evidence]:
     for look in looks:
         yield from said_by(CHECKS, look)
+        yield from plans_evidence(look)
         yield from leftovers(look)
 
 
@@ -211,6 +213,22 @@ def _effective(look: Look) -> Evidence | None:
     return look.says(APPLIED, ratio >= least, text)
 
 
+def _from_the_beginning(look: Look) -> Evidence | None:
+    """Needs ``h2o_effective_ratio_mean`` beside the final one, and ``[H2O]`` lines: what is evicted
+    in the first half of a response is gone for the rest of it.
+    """
+    mean, final = look.value("h2o_effective_ratio_mean"), look.value("h2o_effective_ratio")
+    decoded, prompt = look.row.decode_tokens or 0, look.row.prompt_tokens or 0
+    plans = look.facts.repeats.plans
+    if mean is None or final is None or not plans or final <= 1:
+        return None
+    text = f"the H2O layers hold 1/{mean:.3g} of their tokens on average, 1/{final:.3g} at the end"
+    first = min(plan.kv for plan in plans if plan.kv >= prompt) if plans[0].kv >= prompt else 0
+    early = 0 < first - prompt <= decoded / 2
+    holds = not early or mean - 1 >= 0.25 * (final - 1)
+    return look.says(APPLIED, holds and mean <= 2 * final + 0.5, text)
+
+
 def _ratio_of_keep(look: Look) -> Evidence | None:
     """Needs ``h2o_keep``: bytes before over after cannot exceed tokens before over after."""
     keep, lossy = look.value("h2o_keep"), look.value("h2o_lossy")
@@ -264,6 +282,7 @@ CHECKS = (
     _kv_at_end,
     _resident,
     _effective,
+    _from_the_beginning,
     _ratio_of_keep,
     _ratio_of_plans,
     _protected,

@@ -4,6 +4,7 @@ encoded?
 
 from __future__ import annotations
 
+from pytest_h2o.evidence.lines import blocks_evidence, waited
 from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
 from pytest_h2o.metrics import MIB
 from pytest_h2o.parsers.loglines import LOSSLESS_ERRORS
@@ -31,7 +32,8 @@ def lossless_evidence(run: Run) -> list[Evidence]:
     found: list[Evidence] = []
     for look in looks:
         found += said_by((_bytes, _logged, _recorded, _decoded, _equal), look)
-        found += said_by((_counted, _timed, _clocked, _possible), look)
+        found += said_by((_counted, _timed, _clocked, _possible, waited), look)
+        found += blocks_evidence(look)
     return settle(found, NEEDS)
 
 
@@ -183,18 +185,18 @@ def _possible(look: Look) -> Evidence | None:
 
 
 def _timed(look: Look) -> Evidence | None:
-    """Needs decode and decompression times in store mode, where the decoding thread waits for
-    restored values.
+    """Needs decode and waiting times, and in store mode decompression times: the decoding thread
+    waits for encode workers, and there for restored values as well.
     """
-    decode, restore = decode_seconds(look), look.value("h2o_lossless_decomp_us")
-    if look.spec.config.get("kv_lossless_runtime_mode") != "store" or not decode or restore is None:
+    decode, wait = decode_seconds(look), look.value("h2o_lossless_async_wait_us")
+    if not decode or wait is None:
         return None
-    waited = (restore + look.number("h2o_lossless_async_wait_us")) / 1e6
-    return look.says(
-        TIMED,
-        waited <= 1.05 * decode,
-        f"restoring took {waited:.3g} s, all decoding {decode:.3g} s",
-    )
+    what, waited = "waiting for encode workers", wait / 1e6
+    if look.spec.config.get("kv_lossless_runtime_mode") == "store":
+        what = "restoring and waiting"
+        waited += look.number("h2o_lossless_decomp_us") / 1e6
+    text = f"{what} took {waited:.3g} s, all decoding {decode:.3g} s"
+    return look.says(TIMED, waited <= 1.05 * decode, text)
 
 
 def decode_seconds(look: Look) -> float | None:

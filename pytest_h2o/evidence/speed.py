@@ -104,6 +104,7 @@ def _looks_of(record: LaunchRecord) -> list[Look]:
 def _each_pair(baseline: Look, candidate: Look) -> Iterator[Evidence]:
     yield from _same_build(baseline, candidate)
     yield _same_work(baseline, candidate)
+    yield from _same_bytes(baseline, candidate)
     yield from _plain(baseline)
     yield from _active(candidate)
 
@@ -136,6 +137,20 @@ def _same_work(baseline: Look, candidate: Look) -> Evidence:
             differ.append(f"{name} is {value}, {asked[name]} in the baseline")
     same = f"{baseline.row.prompt_tokens} prompt tokens on both sides"
     return candidate.says(WORK, not differ, "; ".join(differ) or same)
+
+
+def _same_bytes(baseline: Look, candidate: Look) -> Iterator[Evidence]:
+    """Needs ``h2o_kv_peak_mb`` of both: a token has as many bytes of KV in the baseline as in the
+    candidate before it evicts any, or one of them quantises.
+    """
+    before, after = baseline.value("h2o_kv_peak_mb"), candidate.value("h2o_kv_peak_mb")
+    if not before or not after or not candidate.row.prompt_tokens or not baseline.tokens:
+        return
+    expected = before * candidate.row.prompt_tokens / baseline.tokens
+    blocks = candidate.number("h2o_lossless_raw_mb") + candidate.number("h2o_lossless_comp_mb")
+    most = before * candidate.tokens / baseline.tokens + blocks
+    text = f"at most {after:.4g} MiB of KV, {before:.4g} in the baseline, which evicts nothing"
+    yield candidate.says(WORK, 0.9 * expected <= after <= 1.1 * most + 0.01, text)
 
 
 def _described(look: Look) -> dict[str, object]:

@@ -138,6 +138,10 @@ def _select(
     shape = numbers["seq_len"], numbers["kv_heads"], numbers["head_dim"]
     if min(shape) <= 0 or shape[0] > MAX_ROWS or max(shape[1:]) > MAX_WIDTH:
         raise Skip("invalid_shape", f"[seq, kv_heads, head_dim] = {list(shape)}")
+    for flag in ("quant_key", "quant_value"):
+        # What was quantised before it was dumped is not the model's KV, and compresses better.
+        if meta.get(flag):
+            raise Skip("quantised_kv", f"{flag} is {meta[flag]!r}")
     if not options.wants_length(shape[0]):
         return None
     folder = path.rpartition(os.sep)[0]

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from pytest_h2o.parsers.lines import Piece, printable, read_pieces
+from pytest_h2o.parsers.repeats import Block, Plan, Repeats
 from pytest_h2o.parsers.rows import ParseError
 
 H2O, LOSSLESS = "[H2O] ", "[H2O-LOSSLESS] "
@@ -125,6 +126,7 @@ class LogFacts:
         fallbacks: updates whose block failed; ``backpressure``: those that were skipped for a full
             queue.
         max_queue: largest ``queue=`` of any update.
+        repeats: plans and blocks one by one.
     """
 
     layers: dict[int, LayerFacts] = field(default_factory=dict)
@@ -143,6 +145,7 @@ class LogFacts:
     fallbacks: int = 0
     backpressure: int = 0
     max_queue: int = 0
+    repeats: Repeats = field(default_factory=Repeats)
 
     @property
     def plans(self) -> int:
@@ -190,6 +193,7 @@ class LogFacts:
         if layer is None or kv is None or evict is None:
             return False
         layer.plan(kv, evict)
+        self.repeats.plan(Plan(_int(fields, "layer") or 0, kv, evict))
         self._see_kv(fields)
         self.unprotected += _unprotected(fields, kv)
         for key in _ECHOED:
@@ -215,6 +219,7 @@ class LogFacts:
             return False
         first = fields.get("updates") == "1"
         layer.update(_int(fields, "decomp_us") or 0, first=first)
+        self._count_block(fields, tokens, raw)
         self.updates += 1
         self.raw_bytes += raw
         self.comp_bytes += comp
@@ -228,6 +233,12 @@ class LogFacts:
         self._see_kv(fields)
         _see(self.modes, fields, "mode")
         return True
+
+    def _count_block(self, fields: dict[str, str], tokens: int, raw: int) -> None:
+        layer, start, comp = (_int(fields, key) for key in ("layer", "start", "attempt_comp"))
+        if start is not None and comp is not None:
+            block = Block(layer or 0, start, tokens, raw, comp, _int(fields, "updates"))
+            self.repeats.block(block, _int(fields, "async_wait_us") or 0)
 
     def _stale_plan(self, text: str) -> bool:
         layer = self._layer(_fields(text))
@@ -393,6 +404,28 @@ def telling_lines(*sources: Path | str) -> list[str]:
         if _is_text(piece.text[:TELLING_CHARS]):
             last.append(piece.text[:TELLING_CHARS])
     return list(causes | suspects)[:TELLING] or [printable(text.rstrip()) for text in last]
+
+
+# What libraries and runtimes say when something broke; settings that merely did not suit are not
+# among them.
+_BROKEN = re.compile(
+    r"assertion .*failed|assert(?:ion)?(?:error| failed)|terminate called|segmentation fault"
+    r"|core dumped|\bbad_alloc\b|out of memory|traceback \(most recent|sanitizer:|\bpanicked\b"
+    r"|(?:double free|corrupted|invalid pointer|stack smashing)\b"
+    r"|\b(?:unhandled|uncaught)\b.*\b(?:exception|error)"
+    r"|\b(?:exception|error)\b.*\b(?:swallowed|ignored)\b"
+    r"|(?:worker|thread).*\b(?:exception|error|failed|aborted|died|crashed)\b",
+    re.IGNORECASE,
+)
+
+
+def broken_lines(*sources: Path | str) -> list[str]:
+    """The lines of an output that say that something broke, safe to print; at most eight."""
+    found: list[str] = []
+    for piece in _readable(sources):
+        if len(found) < TELLING and _BROKEN.search(piece.text):
+            found.append(printable(piece.text.strip()[:TELLING_CHARS]))
+    return found
 
 
 def _is_text(text: str) -> bool:

@@ -241,6 +241,12 @@ _JUDGING = (
     Knob("MAX_PERPLEXITY_INCREASE", "float", 0.05,
          "largest rise of perplexity under eviction",
          low=0, high=10, unit="share", kit="own"),
+    Knob("MAX_MEMORY_INCREASE", "float", 0.15,
+         "largest rise of peak resident memory above the baseline's",
+         low=0, high=10, limit=True, unit="share", kit="own"),
+    Knob("MAX_MEMORY_GROWTH", "float", 0.1,
+         "largest rise of peak resident memory after the first measured repeat",
+         low=0, high=10, limit=True, unit="share", kit="own"),
     Knob("MIN_GREEDY_AGREEMENT", "float", 0.0,
          "real prompts: least share of characters alike in candidate and baseline before they "
          "differ, mean over the prompts",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_h2o.parsers.loglines import telling_lines
+from pytest_h2o.parsers.loglines import broken_lines, telling_lines
 from pytest_h2o.runs.records import RecordStatus
 from pytest_h2o.runtimes import find_program
 
@@ -29,6 +29,11 @@ def explain(
 def what_it_said(stdout: Path, stderr: Path) -> list[str]:
     """The telling lines of an output, indented."""
     return [f"  {line}" for line in telling_lines(_excerpt(stderr), _excerpt(stdout))]
+
+
+def troubled_lines(*outputs: Path) -> list[str]:
+    """The lines of output files that say that something broke."""
+    return broken_lines(*(_excerpt(path) for path in outputs))
 
 
 def _excerpt(path: Path) -> str:

@@ -148,7 +148,7 @@ class RunStore:
             self._record(
                 spec, directory, status=status, reason=reason, argv=command.argv, started_utc=ended.started_utc,
                 returncode=ended.returncode, seconds=ended.seconds, cpu_seconds=ended.cpu_seconds,
-                overridden=command.overridden,
+                overridden=command.overridden, **vars(ended.usage),
             ).sealed()
         )  # fmt: skip
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from gate_functions import DEMO, OFFLINE, QUALITY, RUNTIME, judge, make_run
+from gate_functions import DEMO, MEMORY, OFFLINE, QUALITY, RUNTIME, judge, make_run
 from test_lab import FakeStore, Speed, by_arm
 
 from pytest_h2o.data import bundled
@@ -114,6 +115,22 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
     return judge(
         DEMO.test_greedy_agreement, knobs, "candidate", demo=runs[1], demo_baseline=runs[0]
     ).outcome
+
+
+def memory(settings: Sequence[str], tmp_path: Path) -> object:
+    """What the memory gates decide where peaks are a fifth above what they may be."""
+    knobs = resolve(settings, suite="final")
+    high = Measured(metric="memory", value=0.2, unit="share")
+    patched = {"memory_increase": lambda _: high, "memory_growth": lambda _: high}
+    with patch.multiple(MEMORY, **patched):
+        peak = judge(
+            MEMORY.test_memory_peak,
+            knobs,
+            decode_study=PairedStudy((), None, (), None),
+            lab=SimpleNamespace(recording=None),
+        )
+        growth = judge(MEMORY.test_memory_growth, knobs, run=Run("full_strict", (), (), ()))
+    return peak.outcome, growth.outcome
 
 
 def quality(settings: Sequence[str], tmp_path: Path) -> object:
@@ -355,6 +372,8 @@ EFFECTS: Mapping[str, Turned] = {
     "LLM_DEMO_REQUIRE_DECODE_CACHE_HIT": Turned(verdict(DEMO.test_decode_cache_hit, "candidate"), "1"),
     "REQUIRE_QUALITY": Turned(plan, "1"),
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
+    "MAX_MEMORY_INCREASE": Turned(memory, "0.3"),
+    "MAX_MEMORY_GROWTH": Turned(memory, "0.3"),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
 }  # fmt: skip

@@ -58,6 +58,8 @@ def test_fields(tmp_path: Path) -> None:
         ({"seq_len": float("inf")}, "meta_invalid_numeric_fields"),
         ({"kv_heads": 10**40}, "meta_invalid_numeric_fields"),
         ({"seq_len": 0}, "invalid_shape"),
+        ({"quant_key": True}, "quantised_kv"),
+        ({"quant_value": 1}, "quantised_kv"),
         ({"kv_heads": -2}, "invalid_shape"),
         ({"head_dim": 1 << 20}, "invalid_shape"),
         ({"seq_len": 1 << 40}, "invalid_shape"),
