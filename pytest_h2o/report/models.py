@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, StrictBool, ValidationError
 
 from pytest_h2o.plan.presets import Preset
+from pytest_h2o.plan.user_files import problems
 from pytest_h2o.verdict import Verdict
 
 
@@ -120,6 +121,8 @@ def read_summary(path: Path) -> Summary:
             content = _from_version_1(content)
         elif version != VERSION:
             raise ValueError(f"schema_version {version} is not known; a later pytest-h2o wrote it")
+        if wrong := problems(content, Summary.model_json_schema()):
+            raise ValueError("; ".join(map(str, wrong)))
         return Summary.model_validate(content)
     except ValidationError as error:  # which is a ValueError itself, of many lines
         first = error.errors(include_url=False)[0]
