@@ -22,18 +22,13 @@ from pydantic import (
 )
 
 from pytest_h2o.data import bundled
-from pytest_h2o.keys import H2O, KEYS, LOSSLESS, NONE, Key, Kind
+from pytest_h2o.keys import SHARED, SWEPT, Key, Kind
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 from pytest_h2o.plan.user_files import FileProblem, problems
 
 Lengths = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 _TYPES: Mapping[Kind, type] = {"bool": bool, "int": int, "float": float, "str": str}
-# Keys that a preset sets, in the order of the files that ship: those that it combines, outermost
-# first, and those that all its launches share, of the lossless ones the switches first.
-SWEPT = [key for key in KEYS.values() if key.swept]
-SHARED = [key for key in H2O if not key.swept and key.preset != NONE]
-SHARED += sorted(LOSSLESS, key=lambda key: key.knob != NONE)
 OLD_LOSSY_RATIO = "h2o_target_lossy_ratio"  # a number, in place of the list
 # The key that the engine does not look at in each target mode.
 UNUSED = {"adaptive": "kv_h2o_target_keep_ratio", "static": "kv_h2o_target_lossy_ratio"}

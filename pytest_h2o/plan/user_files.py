@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -84,15 +84,16 @@ def _described(error: ValidationError) -> list[FileProblem]:
     """One problem, or one for each key that is unknown or missing."""
     place = error.json_path.removeprefix("$").removeprefix(".")
     rule = str(error.validator)
-    schema = error.schema
+    content: Any = error.instance
+    schema = cast(Schema, error.schema)
     if rule == "additionalProperties":
         known = schema.get("properties", {})
-        unknown = [str(name) for name in error.instance if name not in known]
+        unknown = [name for name in content if name not in known]
         return [FileProblem(_below(place, name), rule, _unknown(name, known)) for name in unknown]
     if rule == "required":
-        missing = [name for name in error.validator_value if name not in error.instance]
+        missing = [name for name in schema["required"] if name not in content]
         return [FileProblem(_below(place, name), rule, " is missing") for name in missing]
-    return [FileProblem(place, rule, f" is {error.instance!r:.40}; expected {allowed(schema)}")]
+    return [FileProblem(place, rule, f" is {content!r:.40}; expected {allowed(schema)}")]
 
 
 def _below(place: str, name: str) -> str:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, StrictBool, ValidationError
 
-from pytest_h2o.plan.presets import Preset
 from pytest_h2o.plan.user_files import problems
 from pytest_h2o.verdict import Verdict
 
@@ -150,7 +149,7 @@ def _gate_of_version_1(gate: Any) -> Any:
     return {**gate, "rows": rows}
 
 
-SCHEMAS: dict[str, type[BaseModel]] = {"preset": Preset, "summary": Summary}
+SCHEMAS: dict[str, type[BaseModel]] = {"summary": Summary}
 
 
 def schema_text(model: type[BaseModel]) -> str:
