@@ -82,6 +82,7 @@ COMMANDS = {
     "make_prompts": "write prompt files of given token counts from a corpus",
     "baseline": "print the history of decode speeds that a rolling baseline is taken from",
     "report": "print the summary of an earlier run directory",
+    "schema": "print the JSON Schema of a file, such as a profile or preset",
 }
 
 # Where a suite and a command have one name, the command has it here and the suite is `pytest gates

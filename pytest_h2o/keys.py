@@ -418,3 +418,8 @@ LOSSLESS_PREFIX = "kv_lossless_"
 H2O = _rows(H2OKeys, H2O_PREFIX)
 LOSSLESS = _rows(LosslessKeys, LOSSLESS_PREFIX)
 KEYS: Mapping[str, Key] = {key.name: key for key in H2O + LOSSLESS}
+# Keys that a preset sets, in the order of the files that ship: those that it combines, outermost
+# first, and those that all its launches share, of the lossless ones the switches first.
+SWEPT = [key for key in KEYS.values() if key.swept]
+SHARED = [key for key in H2O if not key.swept and key.preset != NONE]
+SHARED += sorted(LOSSLESS, key=lambda key: key.knob != NONE)

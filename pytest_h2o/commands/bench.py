@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from pytest_h2o.commands import fail, sweep
-from pytest_h2o.data import PACKAGE
+from pytest_h2o.keys import SHARED, SWEPT
 
-SCHEMA = PACKAGE / "report" / "schemas" / "preset.json"
+# The defaults of a preset that are no engine keys.
+WORK = {"prompts": "512", "gens": "128", "repeat": "3"}
 
 EXAMPLES = """examples:
   pytest-h2o bench                                                  one launch with the sweep's defaults
@@ -23,14 +23,11 @@ Lists are comma separated; every combination is a launch. exit code: as of pytes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one option per key of a preset, and those of a launch."""
     group = parser.add_argument_group("values to combine, and settings of all launches")
-    for name, key in json.loads(SCHEMA.read_bytes())["properties"].items():
-        if name == "h2o_target_lossy_ratio":  # the old name of a list
-            continue
-        shown = key["default"]
-        if isinstance(shown, list):
-            shown = ",".join(str(value) for value in shown)
+    shown = WORK | {key.preset: str(key.presets_default) for key in SWEPT + SHARED}
+    for name, default in shown.items():
         option = f"--{name.replace('_', '-')}"
-        group.add_argument(option, dest=f"preset_{name}", metavar="VALUE", help=f"default: {shown}")
+        words = f"default: {default}"
+        group.add_argument(option, dest=f"preset_{name}", metavar="VALUE", help=words)
     sweep.add_launch_arguments(parser)
 
 

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from pytest_h2o.commands import fail, table
+from pytest_h2o.keys import SWEPT
 
 if TYPE_CHECKING:
     from pytest_h2o.plan.presets import SweepPreset
@@ -67,7 +68,7 @@ def combinations(preset: SweepPreset) -> list[tuple[str, ...]]:
     """Header and one row per combination: its run id, its values, and the earlier run that it
     repeats.
     """
-    from pytest_h2o.plan.presets import SWEPT, distinct, expand  # noqa: PLC0415
+    from pytest_h2o.plan.presets import distinct, expand  # noqa: PLC0415
 
     specs = list(expand(preset))
     first = distinct(specs)

@@ -38,7 +38,7 @@ def eviction_evidence(run: Run) -> list[Evidence]:
         return settle([], NEEDS)
     claiming = [look for look in looks if look.claims_eviction]
     if not claiming:
-        return [_never_triggered(looks)]
+        return [] if run.no_h2o else [_never_triggered(looks)]
     return settle(chain(_each(claiming), _conserved(claiming)), NEEDS)
 
 

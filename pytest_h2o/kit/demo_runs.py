@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from pytest_h2o.kit.models import DemoRun, Number
 from pytest_h2o.metrics import Sample
-from pytest_h2o.parsers.demo import REQUIRED, read_demo
+from pytest_h2o.parsers.demo import REQUIRED
+from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.prompts import bucket_of
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, read_launch
+from pytest_h2o.runtimes import find_program
 
 SUMMARY = ("prompt tokens num", "decode tokens num", "prefill time", "decode time")
 
@@ -21,7 +24,7 @@ def demo_runs(tag: str, run: Run) -> list[DemoRun]:
 
 
 def _demo_run(tag: str, number: int, record: LaunchRecord) -> DemoRun:
-    row = read_demo(record.stdout, record.metrics, record.label)
+    row = _row(record)
     problems = read_launch(record)[1]
     cells = row.cells
     prompt = record.spec.prompt_file
@@ -56,6 +59,17 @@ def _demo_run(tag: str, number: int, record: LaunchRecord) -> DemoRun:
             "metrics_jsonl": str(record.metrics),
         }
     )
+
+
+def _row(record: LaunchRecord) -> Row:
+    """What its program reads in a launch, however it ended; an empty row where it finds nothing."""
+    rows: Sequence[Row] = ()
+    # A program of somebody else may raise anything; why is said where the launch is judged.
+    with suppress(Exception):
+        rows, _ = find_program(record.program).read(record, fresh=False)
+    if rows:
+        return rows[0]
+    return Row("demo", record.label, None, None, {}, {}, record.stdout, 0, ())
 
 
 def _reason(record: LaunchRecord, problems: list[str]) -> str:

@@ -330,7 +330,6 @@ ManifestEntry = create_model(
 
 
 SCHEMAS: dict[str, type[BaseModel]] = {
-    "manifest_entry": ManifestEntry,
     "m3_row": M3Row,
     "m3_report": M3Report,
     "llm_demo_run": DemoRun,

@@ -36,7 +36,7 @@ class Lab:
 
     ``demand`` is what the selected gates need. It is known before the first launch, so that the
     launches of all arms can be interleaved. ``combinations`` are those of a sweep. ``programs`` says
-    what is launched for each kind of work, ``reports`` what launches can tell. A ``recording``
+    what is launched for each kind of work, ``reports`` what ``runtime`` can tell. A ``recording``
     takes the place of all launches, with what was recorded in ``baseline`` to compare its decode
     speed with; ``replay`` is the directory of any earlier run that is judged again. ``history`` is
     the file with the decode speeds of earlier sessions.
@@ -48,6 +48,7 @@ class Lab:
     prompt_dir: Path
     combinations: Sequence[LaunchSpec] = ()
     programs: Mapping[Work, str] = field(default_factory=lambda: programs_by_work(BOTH))
+    runtime: str = "embedded"
     reports: Collection[Capability] = frozenset(CAPABILITIES)
     replay: Path | None = None
     recording: Recording | None = None
@@ -66,7 +67,7 @@ class Lab:
             self.combinations,
             self.recording,
             programs=self.programs,
-            writes_dumps="kv_dump" in self.reports,
+            reports=self.reports,
         )
 
     @property
@@ -131,11 +132,18 @@ class Lab:
         return self._studies[name, bucket]
 
     def quality(self) -> LaunchRecord | None:
-        """The launch that predicts a held-out text; None where it is turned off, or in a
-        recording.
+        """The launch that predicts a held-out text; None where it is turned off, in a recording,
+        or where the runtime cannot tell.
         """
         records = [self.get(spec) for spec in self.workload.quality_launches()]
         return records[0] if records else None
+
+    def lacks(self, capability: Capability) -> str:
+        """Why a gate cannot be judged that needs ``capability``; empty where launches report it."""
+        if capability in self.reports:
+            return ""
+        what = CAPABILITIES[capability]
+        return f"the runtime {self.runtime} does not report {what}, which this gate needs"
 
     def reading(self, get: Store) -> Lab:
         """This laboratory over a store that launches nothing."""
@@ -154,7 +162,8 @@ class Lab:
             for neighbour in self.plan.before(case, spec):
                 self.get(neighbour)
             records.append(self.get(spec))
-        run = read_launches(case.name, records)
+        no_h2o = self.lacks("h2o_columns")
+        run = replace(read_launches(case.name, records), no_h2o=no_h2o)
         return run if records else replace(run, problems=(self.workload.nothing_to_run(),))
 
     def _recorded_baseline(self, case: Case, bucket: str) -> Run:
@@ -195,6 +204,5 @@ class Lab:
         if not bucket or not run.launches:
             return run
         labels = self.workload.labels(bucket)
-        return read_launches(
-            run.case, [record for record in run.launches if record.label in labels]
-        )
+        part = [record for record in run.launches if record.label in labels]
+        return replace(read_launches(run.case, part), no_h2o=run.no_h2o)

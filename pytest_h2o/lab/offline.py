@@ -235,8 +235,8 @@ def kv_dump(lab: Lab) -> tuple[Path | None, str]:
         return None, f"no KV dump in {lab.recording.directory}; give DUMP_DIR"
     if not lab.prompts.prompts:
         return None, lab.workload.nothing_to_run()
-    if "kv_dump" not in lab.reports:
-        return None, "the runtime writes no KV dump; give DUMP_DIR"
+    if lacking := lab.lacks("kv_dump"):
+        return None, f"{lacking}; give DUMP_DIR"
     records = [lab.get(spec) for spec in lab.workload.dump_launches()]
     without: dict[str, list[LaunchRecord]] = {}
     for record in records:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import PromptSelection, select_prompts
 from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.runtimes import programs_by_work
+from pytest_h2o.runtimes.base import CAPABILITIES, Capability
 from pytest_h2o.runtimes.programs import BOTH
 
 
@@ -25,7 +26,7 @@ class Workload:
     combinations: Sequence[LaunchSpec] = ()
     recording: Recording | None = None
     programs: Mapping[Work, str] = field(default_factory=lambda: programs_by_work(BOTH))
-    writes_dumps: bool = True
+    reports: Collection[Capability] = frozenset(CAPABILITIES)
     _specs: dict[tuple[str, int, int | None], list[LaunchSpec]] = field(default_factory=dict)
 
     @cached_property
@@ -86,14 +87,18 @@ class Workload:
 
     def dump_launches(self) -> list[LaunchSpec]:
         """The launches that write the KV dump; none if one is given."""
-        if self.knobs.text("DUMP_DIR") or not self.writes_dumps:
+        if self.knobs.text("DUMP_DIR") or "kv_dump" not in self.reports:
             return []
         chosen = self.prompts.prompts[: self.knobs.integer("KV_DUMP_PROMPTS")]
         return [dump_launch(self.cases["candidate"], self.knobs, prompt.path) for prompt in chosen]
 
     def quality_launches(self) -> list[LaunchSpec]:
-        """The launch that predicts a held-out text; none in a recording, or where it is off."""
+        """The launch that predicts a held-out text; none in a recording, or where it is off
+        or not reported.
+        """
         if self.recording or not self.knobs.on("REQUIRE_QUALITY"):
+            return []
+        if "quality" not in self.reports:
             return []
         first = self.launches(self.cases["full_strict"], 1, 1)[0]
         return [replace(first, quality=True)]

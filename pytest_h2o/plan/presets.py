@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,20 +20,15 @@ from pydantic import (
     create_model,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from pytest_h2o.data import bundled
-from pytest_h2o.keys import H2O, KEYS, LOSSLESS, NONE, Key, Kind
+from pytest_h2o.keys import SHARED, SWEPT, Key, Kind
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
+from pytest_h2o.plan.user_files import FileProblem, problems
 
 Lengths = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 _TYPES: Mapping[Kind, type] = {"bool": bool, "int": int, "float": float, "str": str}
-# Keys that a preset sets, in the order of the files that ship: those that it combines, outermost
-# first, and those that all its launches share, of the lossless ones the switches first.
-SWEPT = [key for key in KEYS.values() if key.swept]
-SHARED = [key for key in H2O if not key.swept and key.preset != NONE]
-SHARED += sorted(LOSSLESS, key=lambda key: key.knob != NONE)
 OLD_LOSSY_RATIO = "h2o_target_lossy_ratio"  # a number, in place of the list
 # The key that the engine does not look at in each target mode.
 UNUSED = {"adaptive": "kv_h2o_target_keep_ratio", "static": "kv_h2o_target_lossy_ratio"}
@@ -135,10 +129,21 @@ def preset_names() -> list[str]:
 def load_preset(name: str) -> SweepPreset:
     """A preset by name, or by path for one of the user's own; raises :class:`PresetError`."""
     path = Path(name) if name.endswith(".json") else bundled("presets") / f"{name}.json"
+    content = _read(path)
+    if wrong := problems(content, Preset.model_json_schema()):
+        raise PresetError(f"{path}: {_described(wrong)}")
+    try:
+        preset = Preset.model_validate(content)
+    except ValidationError as error:
+        raise PresetError(f"{path}: {_describe(error)}") from None
+    return _of_size(preset, str(path))
+
+
+def _read(path: Path) -> object:
     try:
         with path.open("rb") as file:
             text = file.read(SIZE_LIMIT)  # cut off, a larger one is no JSON
-            preset = Preset.model_validate_json(text)
+        return json.loads(text)
     except FileNotFoundError:
         raise PresetError(
             f"{path}: no such preset; there are {', '.join(preset_names())}"
@@ -147,9 +152,8 @@ def load_preset(name: str) -> SweepPreset:
         raise PresetError(
             f"{path}: cannot be read: {error.strerror}; give a JSON file or a preset's name"
         ) from None
-    except ValidationError as error:
-        raise PresetError(f"{path}: {_describe(error)}") from None
-    return _of_size(preset, str(path))
+    except (ValueError, RecursionError) as error:
+        raise PresetError(f"{path}: file is no JSON: {error}; correct it") from None
 
 
 def preset_of(texts: Mapping[str, str]) -> SweepPreset:
@@ -185,17 +189,16 @@ def _describe(error: ValidationError) -> str:
     for item in error.errors():
         if item["type"] != "too_short":
             place = ".".join(str(part) for part in item["loc"])
-            words.append(f"{place or 'file'}: {_message(item)}")
+            words.append(f"{place or 'file'}: {item['msg']}")
     return "; ".join(words)
 
 
-def _message(item: ErrorDetails) -> str:
-    """One error of pydantic's in words; an unknown key with the nearest one."""
-    if item["type"] != "extra_forbidden":
-        return item["msg"]
-    near = difflib.get_close_matches(str(item["loc"][0]), Preset.model_fields, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown key{hint}"
+def _described(wrong: Iterable[FileProblem]) -> str:
+    """What is wrong with a file; empty dimensions first."""
+    empty = [problem.place for problem in wrong if problem.rule == "minItems"]
+    words = [f"Empty sweep dimension: {', '.join(empty)}"] if empty else []
+    words += [str(problem) for problem in wrong if problem.rule != "minItems"]
+    return "; ".join(words)
 
 
 def expand(  # noqa: PLR0913  what the command line of a sweep adds to a preset

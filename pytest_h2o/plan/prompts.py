@@ -14,8 +14,18 @@ from pathlib import Path
 
 from pytest_h2o.parsers.lines import is_endless
 from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.user_files import Schema
+from pytest_h2o.plan.user_files import problems as schema_problems
 
 MANIFEST_KEYS = ("prompt_file", "prompt_path", "file", "path", "filename", "name")
+# One line of a manifest, if it is not a plain path: an object with at least one of the keys.
+RECORD_SCHEMA: Schema = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "PromptRecord",
+    "type": "object",
+    "properties": {key: {"type": "string", "pattern": r"\S"} for key in MANIFEST_KEYS},
+    "anyOf": [{"required": [key]} for key in MANIFEST_KEYS],
+}
 OTHER = "other"
 MAX_LINE = 16_384
 _NAME = re.compile(r"prompt_([0-9]+)_[0-9]+\.txt$", re.IGNORECASE)
@@ -275,8 +285,14 @@ def _line_entries(line: str, where: str, problems: list[PromptProblem]) -> Itera
         if names:
             yield names[0]
         else:
-            problems.append(
-                PromptProblem(where, f"has none of the keys {', '.join(MANIFEST_KEYS)}")
-            )
+            problems.append(PromptProblem(where, _no_name(record)))
         # Some writers end records with a backslash and an n instead of a newline.
         line = line[end:].strip().removeprefix("\\n").strip()
+
+
+def _no_name(record: object) -> str:
+    """What is wrong with a record that names no file, by its schema."""
+    wrong = [problem for problem in schema_problems(record, RECORD_SCHEMA) if problem.place]
+    if wrong:
+        return "; ".join(map(str, wrong))
+    return f"has none of the keys {', '.join(MANIFEST_KEYS)}"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, StrictBool, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from pytest_h2o.plan.presets import Preset
+from pytest_h2o.plan.user_files import problems
 from pytest_h2o.report.text import escaped
 from pytest_h2o.verdict import Verdict
 
@@ -141,6 +141,8 @@ def read_summary(path: Path) -> Summary:
             content = _from_version_1(content)
         elif version != VERSION:
             raise ValueError(f"schema_version {version} is not known; a later pytest-h2o wrote it")
+        if wrong := problems(content, Summary.model_json_schema()):
+            raise ValueError("; ".join(map(str, wrong)))
         return Summary.model_validate(content)
     except ValidationError as error:  # which is a ValueError itself, of many lines
         first = error.errors(include_url=False)[0]
@@ -168,7 +170,7 @@ def _gate_of_version_1(gate: Any) -> Any:
     return {**gate, "rows": rows}
 
 
-SCHEMAS: dict[str, type[BaseModel]] = {"preset": Preset, "summary": Summary}
+SCHEMAS: dict[str, type[BaseModel]] = {"summary": Summary}
 
 
 def schema_text(model: type[BaseModel]) -> str:

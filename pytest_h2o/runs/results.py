@@ -27,7 +27,8 @@ UNITS = {metric.name: metric.unit for metric in METRICS}
 @dataclass(frozen=True)
 class Run:
     """A case's launches and the rows read from them; ``problems`` says in words what makes it
-    unusable, ``cause`` the first of them in words that do not name the launch.
+    unusable, ``cause`` the first of them in words that do not name the launch. ``no_h2o`` is why
+    the runtime reports no ``h2o_*`` metric, empty if it does.
     """
 
     case: str
@@ -35,6 +36,7 @@ class Run:
     rows: tuple[Row, ...]
     problems: tuple[str, ...]
     cause: str = ""
+    no_h2o: str = ""
 
     @property
     def source(self) -> Path | None:
@@ -115,21 +117,15 @@ class Run:
         if self.problems:
             return "; ".join(self.problems)
         absent = [row for row in self.rows if metric not in row.samples]
+        if absent and self.no_h2o and metric.startswith("h2o_"):
+            return self.no_h2o
         if absent:
             return (
                 f"no value for {metric} in {_labels(absent)}; the binary may be older than "
                 f"this metric"
             )
-        for row, sample in self.samples(metric):
-            # The programs compute a deviation of equal values by rounding errors, and print the
-            # root of -1e-12 as nan.
-            if not math.isfinite(sample.mean) or math.isinf(sample.std or 0):
-                return f"{metric} is {_show(sample)} in {row.label}, not a number"
-            if UNITS.get(metric) == "ratio" and sample.mean > MAX_RATIO:
-                return f"{metric} is {_show(sample)} in {row.label}, more than any cache can shrink"
-            if sample.mean < 0 or (sample.std or 0) < 0:
-                return f"{metric} is {_show(sample)} in {row.label}, which cannot be negative"
-        return "" if self.rows else "no rows were measured"
+        wrong = (_wrong(metric, row, sample) for row, sample in self.samples(metric))
+        return next(filter(None, wrong), "" if self.rows else "no rows were measured")
 
     def missing_columns(self, metrics: Sequence[str]) -> list[str]:
         """Why not all of ``metrics`` can be judged; those that the program does not print are named
@@ -160,6 +156,8 @@ class Run:
 
     def _kind_of_program(self) -> str:
         """What columns that are absent say about the program."""
+        if self.no_h2o:
+            return self.no_h2o
         printed = {metric for row in self.rows for metric in row.samples}
         if any(metric.startswith("h2o_") for metric in printed):
             return "the binary looks older than these columns"
@@ -383,6 +381,19 @@ def _read_rows(
 def _read_facts(stdout: Path, _: tuple[int, int]) -> LogFacts:
     """What the log lines of a launch say; as the rows, they are read once and looked at often."""
     return read_log_facts(stdout) if stdout.is_file() else LogFacts()
+
+
+def _wrong(metric: str, row: Row, sample: Sample) -> str:
+    """Why a number that was printed cannot be one."""
+    # The programs compute a deviation of equal values by rounding errors, and print the root of
+    # -1e-12 as nan.
+    if not math.isfinite(sample.mean) or math.isinf(sample.std or 0):
+        return f"{metric} is {_show(sample)} in {row.label}, not a number"
+    if UNITS.get(metric) == "ratio" and sample.mean > MAX_RATIO:
+        return f"{metric} is {_show(sample)} in {row.label}, more than any cache can shrink"
+    if sample.mean < 0 or (sample.std or 0) < 0:
+        return f"{metric} is {_show(sample)} in {row.label}, which cannot be negative"
+    return ""
 
 
 def _what_limits(floor: float, quantized: float) -> str:

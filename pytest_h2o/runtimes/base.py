@@ -18,14 +18,12 @@ TABLE_FILE = "log.md"
 METRICS_FILE = "metrics.jsonl"
 QUALITY_FILE = "quality.json"
 
-Capability = Literal["h2o_columns", "record", "kv_dump", "yardstick", "quality"]
+Capability = Literal["h2o_columns", "kv_dump", "quality"]
 # What a runtime can report, in words.
 CAPABILITIES: Mapping[Capability, str] = {
-    "h2o_columns": "H2O columns of each measured row",
-    "record": "a record of each real prompt",
-    "kv_dump": "the KV of a prompt, in files",
-    "yardstick": "decode cost against other work on the same cores",
-    "quality": "how well a held-out text is predicted",
+    "h2o_columns": "what H2O did (h2o_columns)",
+    "kv_dump": "the KV of a prompt in files (kv_dump)",
+    "quality": "how well a held-out text is predicted (quality)",
 }
 Rows = tuple[Sequence[Row], Sequence[str]]
 

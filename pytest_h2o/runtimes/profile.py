@@ -10,14 +10,24 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from pytest_h2o.plan.knobs import KnobError, resolve
+from pytest_h2o.plan.knobs import KNOBS, Kind, Knob, KnobError, resolve
+from pytest_h2o.plan.user_files import problems
 from pytest_h2o.runtimes.base import RuntimeSetupError
 from pytest_h2o.runtimes.paths import absolute
 
 FOLDER = "h2o-profiles"
 PATHS = ("llm_bench", "llm_demo", "model_config", "prompt_dir")
 SIZE_LIMIT = 2**20
+# What a knob's value may be in a profile.
+_TYPES: Mapping[Kind, list[str]] = {
+    "bool": ["boolean", "integer", "string"],
+    "float": ["number", "string"],
+    "int": ["integer", "boolean", "string"],
+    "ints": ["array", "integer", "string"],
+    "str": ["string", "number", "boolean", "array"],
+}
 
 
 @dataclass(frozen=True)
@@ -67,22 +77,11 @@ def read_profile(path: Path) -> Profile:
         ) from None
     except (ValueError, RecursionError) as error:
         raise RuntimeSetupError(f"profile {path} is not TOML: {error}; correct it") from None
-    if unknown := sorted(content.keys() - {*PATHS, "knobs", "env"}):
-        known = ", ".join(PATHS)
-        raise RuntimeSetupError(
-            f"profile {path}: unknown key {unknown[0]!r}; it takes {known}, [knobs] and [env]"
-        )
-    given = {name: _text(path, name, content[name]) for name in PATHS if name in content}
+    _check(path, content)
+    given = {name: content[name] for name in PATHS if name in content}
     paths = {name: os.path.normpath(absolute(text, path.parent)) for name, text in given.items()}
-    knobs = {
-        name: _knob(path, name, value) for name, value in _table(path, content, "knobs").items()
-    }
-    env = {name: _text(path, name, value) for name, value in _table(path, content, "env").items()}
-    if twice := sorted(knobs.keys() & {name.upper() for name in PATHS}):
-        raise RuntimeSetupError(
-            f"profile {path}: give {twice[0]} as {twice[0].lower()} before [knobs]"
-        )
-    if env:
+    knobs = {name: _knob(value) for name, value in content.get("knobs", {}).items()}
+    if env := content.get("env"):
         knobs["H2O_LAUNCH_ENV"] = shlex.join([f"{name}={value}" for name, value in env.items()])
     try:
         resolve(profile=knobs)
@@ -91,29 +90,54 @@ def read_profile(path: Path) -> Profile:
     return Profile(f"profile {path.stem}", paths, knobs)
 
 
-def _table(path: Path, content: Mapping[str, object], name: str) -> dict[str, object]:
-    table = content.get(name, {})
-    if not isinstance(table, dict):
+def profile_schema() -> dict[str, Any]:
+    """The JSON Schema of a profile, whose knobs are those that there are.
+
+    Each may be text, as on the command line.
+    """
+    text = {"type": "string", "minLength": 1, "pattern": r"^[^\0]*$"}
+    knobs = {name: _knob_schema(knob) for name, knob in KNOBS.items() if name.lower() not in PATHS}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Profile",
+        "description": "A setup of pytest-h2o; relative paths start at the file.",
+        "type": "object",
+        "properties": {
+            **dict.fromkeys(PATHS, text),
+            "knobs": {"type": "object", "properties": knobs, "additionalProperties": False},
+            "env": {"type": "object", "additionalProperties": text},
+        },
+        "additionalProperties": False,
+    }
+
+
+def _knob_schema(knob: Knob) -> dict[str, Any]:
+    """What a knob takes; its words and limits as text are left to itself."""
+    schema: dict[str, Any] = {"description": knob.doc, "type": _TYPES[knob.kind]}
+    number: dict[str, Any] = {}
+    if knob.low is not None and not knob.limit:
+        number["minimum"] = knob.low
+    if knob.high is not None:
+        number["maximum"] = knob.high
+    if knob.kind == "ints":
+        schema["items"] = {"type": "integer", **number}
+    return schema | number
+
+
+def _check(path: Path, content: Mapping[str, object]) -> None:
+    """Raise :class:`RuntimeSetupError` for what the schema does not take."""
+    knobs = content.get("knobs")
+    twice = [name for name in PATHS if isinstance(knobs, dict) and name.upper() in knobs]
+    if twice:
         raise RuntimeSetupError(
-            f"profile {path}: {name} is {table!r:.40}; expected a table, [{name}]"
+            f"profile {path}: give {twice[0].upper()} as {twice[0]} before [knobs]"
         )
-    return table
+    if wrong := problems(content, profile_schema()):
+        raise RuntimeSetupError(f"profile {path}: {'; '.join(map(str, wrong))}")
 
 
-def _text(path: Path, name: str, value: object) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise RuntimeSetupError(f"profile {path}: {name} is {value!r:.40}; expected text")
-    return value
-
-
-def _knob(path: Path, name: str, value: object) -> str:
+def _knob(value: object) -> str:
     """A knob's value as it would be given on the command line."""
     if isinstance(value, list):
-        return ",".join(_knob(path, name, item) for item in value)
-    if isinstance(value, bool):
-        return str(int(value))
-    if not isinstance(value, str | int | float):
-        raise RuntimeSetupError(
-            f"profile {path}: {name} is {value!r:.40}; expected text, a number or a list of numbers"
-        )
-    return str(value)
+        return ",".join(map(_knob, value))
+    return str(int(value)) if isinstance(value, bool) else str(value)

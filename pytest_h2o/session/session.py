@@ -40,7 +40,7 @@ class Session:
         self.lab = Lab(
             self.root, self.knobs, self.schedule.get, settings.prompt_dir,
             combinations=subject.combinations, programs=settings.programs,
-            reports=settings.runtime.capabilities, replay=subject.replay, recording=subject.recording,
+            runtime=settings.runtime.name, reports=settings.runtime.capabilities, replay=subject.replay, recording=subject.recording,
             baseline=subject.baseline, history=config.invocation_params.dir / history,
         )  # fmt: skip
         self.planner = Planner(self.lab, self.runtime)

@@ -137,10 +137,15 @@ def launched(site: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (site / "launched.txt").read_text().splitlines()]
 
 
+def judged(pytester: pytest.Pytester) -> dict[str, dict[str, str]]:
+    """Each gate's verdict in the summary of the session."""
+    summary = json.loads((pytester.path / "out" / "summary.json").read_text())
+    return {each["gate"]: each for each in summary["gates"]}
+
+
 def outcomes(pytester: pytest.Pytester) -> dict[str, str]:
     """The outcome of each gate in the summary of the session."""
-    summary = json.loads((pytester.path / "out" / "summary.json").read_text())
-    return {each["gate"]: each["outcome"] for each in summary["gates"]}
+    return {gate: found["outcome"] for gate, found in judged(pytester).items()}
 
 
 def test_gates_judge_what_another_runtime_launched(pytester: pytest.Pytester, site: Path) -> None:
@@ -167,6 +172,24 @@ def test_gates_fail_on_another_runtime(
     assert gates(pytester).ret == 1
     failed = [name for name, outcome in outcomes(pytester).items() if outcome == "fail"]
     assert failed == [gate]
+
+
+def test_gates_say_what_a_runtime_does_not_report(pytester: pytest.Pytester, site: Path) -> None:
+    """What a gate needs and the runtime cannot tell is said in one sentence, the cause of all."""
+    module = site / "acme_runtime.py"
+    module.write_text(module.read_text().replace('"h2o_columns"', ""))
+    source = site / "acme_tool.py"
+    source.write_text(source.read_text().replace("if squeeze:", "if False:"))
+    chosen = "full_strict and (lossy or metric_columns) or quality or offline_complete"
+    result = gates(pytester, "-k", chosen, "--h2o-set", "REQUIRE_QUALITY=1")
+    assert result.ret == 1
+    said = {gate: (found["reason"], found["cause"]) for gate, found in judged(pytester).items()}
+    lossy = "the runtime acme does not report what H2O did (h2o_columns), which this gate needs"
+    assert said["lossy"] == (lossy, lossy)
+    assert said["metric_columns"][1] == lossy
+    assert lossy in said["metric_columns"][0]
+    assert "held-out text is predicted (quality), which" in said["quality_under_eviction"][0]
+    assert "KV of a prompt in files (kv_dump), which" in said["offline_complete"][0]
 
 
 def test_a_launch_of_another_runtime_that_leaves_nothing(

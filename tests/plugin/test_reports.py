@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pytest_h2o.commands.schema import schemas
 from pytest_h2o.kit import models as kit_models
 from pytest_h2o.report import models
 from pytest_h2o.session import session
@@ -63,7 +64,7 @@ def document(path: Path) -> Any:
 
 @cache
 def schema(name: str) -> Any:
-    return document(next(path for path in DOCUMENTS if path.stem == name))
+    return schemas()[name]
 
 
 def lines(path: Path) -> list[Any]:

@@ -37,6 +37,7 @@ ARGUMENTS = {
                      "--per-target", "1", "--out-dir", "{tmp}/prompts"],
     "baseline": ["{tmp}/history.jsonl"],
     "report": ["{tmp}/run"],
+    "schema": ["profile"],
     "doctor": ["--h2o-out", "{tmp}/runs", "-p", "no:cacheprovider"],
 }  # fmt: skip
 JUDGE = ["-k", "lossy", "--h2o-replay", "tests/data/runs/bench_full", "--h2o-out", "{tmp}/judged"]

@@ -5,6 +5,7 @@ table.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,18 @@ def test_wrong_values(
     assert main(["bench", *options, "--dry-run", "--out", str(out)]) == 1
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_the_help_shows_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every key of a preset is an option, whose help says what a preset without it has."""
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    shown = re.findall(r"--([\w-]+) VALUE\s+default: (\S+)", capsys.readouterr().out)
+    defaults = Preset().model_dump(exclude={"h2o_target_lossy_ratio"}).items()
+    assert {name.replace("-", "_"): text for name, text in shown} == {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in defaults
+    }
 
 
 def test_dry_run(tmp_path: Path) -> None:

@@ -52,8 +52,7 @@ from pytest_h2o.engine.config import ConfigError, load_config
 from pytest_h2o.kit import models as kit
 from pytest_h2o.kit.manifest import manifest_entry
 from pytest_h2o.plan.knobs import KNOBS, KnobError, engine_config, resolve
-from pytest_h2o.plan.presets import expand, preset_of
-from pytest_h2o.report import models as report
+from pytest_h2o.plan.presets import Preset, expand, preset_of
 
 directory = Path(sys.argv[1])
 
@@ -81,7 +80,7 @@ print(json.dumps({
     "presets": [spec.config.get("kv_h2o_spare_tokens") for spec in specs],
     "manifest": [entry.get("h2o_spare_tokens") for entry in entries],
     "table": [line for line in markdown().splitlines() if "SPARE" in line],
-    "preset schema": report.Preset.model_json_schema()["properties"]["h2o_spare_tokens"],
+    "preset schema": Preset.model_json_schema()["properties"]["h2o_spare_tokens"],
     "manifest schema": kit.ManifestEntry.model_json_schema()["properties"]["h2o_spare_tokens"],
     "valid": [kit.ManifestEntry.model_validate(entry).h2o_spare_tokens for entry in entries],
 }))

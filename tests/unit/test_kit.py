@@ -11,8 +11,16 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.data import PACKAGE
+from pytest_h2o.kit import demo_runs
+from pytest_h2o.metrics import Sample
+from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.presets import preset_names
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.suites import SUITES
+from pytest_h2o.runs.records import LaunchRecord, standard_paths
+from pytest_h2o.runs.results import Run
+from pytest_h2o.runtimes.base import Output, Rows
+from pytest_h2o.runtimes.programs import LlmDemo
 
 ROOT = Path(__file__).parents[2]
 PAGE = PACKAGE / "docs" / "kit.md"
@@ -95,3 +103,33 @@ def test_script_table() -> None:
     for _, commands in rows:
         assert set(re.findall(r"-m (\w+)", commands)) <= set(SUITES)
         assert set(re.findall(r"preset (\w+)", commands)) <= set(preset_names())
+
+
+def test_real_prompts_are_read_by_the_program_that_ran_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines about real prompts hold what the launch's own program reads, and nulls where it
+    cannot.
+    """
+
+    class Loud(LlmDemo):
+        def read(self, output: Output, *, fresh: bool) -> Rows:
+            samples = {"decode_tps": Sample(float(output.stdout.read_text()), None)}
+            return [Row("demo", output.spec.label, 7, 9, samples, {}, output.stdout, 1, ())], []
+
+    monkeypatch.setattr(demo_runs, "find_program", lambda name: {"loud": Loud()}[name])
+    spec = LaunchSpec(
+        program="loud",
+        arm="candidate",
+        replicate=1,
+        config={},
+        gen_tokens=9,
+        prompt_file=tmp_path / "a.txt",
+    )
+    record = LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(tmp_path))
+    texts = ["12.5", "not a number"]
+    found = []
+    for text in texts:
+        record.stdout.write_text(text)
+        found += demo_runs.demo_runs("candidate", Run("candidate", (record,), (), ()))
+    assert [(each.prompt_tokens, each.decode_tps) for each in found] == [(7, 12.5), (None, None)]

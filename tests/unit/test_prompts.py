@@ -247,10 +247,8 @@ def test_records_ended_by_a_backslash_and_an_n_are_read(tmp_path: Path) -> None:
             '{"other": "a.txt"}',
             "m:1: has none of the keys prompt_file, prompt_path, file, path, filename, name",
         ),
-        (
-            '{"file": 5}',
-            "m:1: has none of the keys prompt_file, prompt_path, file, path, filename, name",
-        ),
+        ('{"file": 5}', "m:1: file is 5; expected text"),
+        ('{"x": 1, "name": " "}', "m:1: name is ' '; expected text"),
         ('{"a":' * 3000, "m:1: begins with '{' but is not a JSON object"),
         ("a" * 5000, "a" * 5000 + ": no such file in"),
         ("a\x00b", "a\x00b: no such file in"),
