@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
+from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.config import SIZE_LIMIT
@@ -176,7 +177,7 @@ def _started_with(look: Look) -> Evidence | None:
     if look.record.reused_from or look.spec.prompt_file is None:
         return None
     with look.record.stdout.open("rb") as file:
-        head = file.read(HEAD_BYTES).decode(errors="replace")
+        head = decoded(file.read(HEAD_BYTES))
     asked = {
         "config path is ": look.record.config_path.name,
         "prompt file is ": look.spec.prompt_file.name,

@@ -13,6 +13,7 @@ from itertools import pairwise, takewhile
 
 from pytest_h2o.evidence.look import settle
 from pytest_h2o.parsers.rows import ParseError
+from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes import find_program
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
@@ -23,7 +24,7 @@ LEAST_CHARS, LONG_ANSWER = 400, 100
 # Honest candidates write other text than their baselines, in about as surprising letters and about
 # as varied.
 MORE_SURPRISE, LESS_VARIED = 1.5, 0.4
-PROMPT_CHARS = 1 << 14
+PROMPT_BYTES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def _text(record: LaunchRecord) -> str | None:
 
 def _prompt(record: LaunchRecord) -> str:
     try:
-        with open(record.spec.prompt_file or "", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            return file.read(PROMPT_CHARS)
+        with open(record.spec.prompt_file or "", "rb") as file:  # noqa: PTH123
+            return decoded(file.read(PROMPT_BYTES))
     except OSError:
         return ""
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from pytest_h2o.kit.command_lines import bench_line, demo_line, is_demo
 from pytest_h2o.lab.recordings import Recorded, Recording, RecordingError
+from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 from pytest_h2o.runs.ending import explain
 from pytest_h2o.runs.launcher import describe_exit
@@ -96,7 +97,7 @@ def _has_launches(directory: Path) -> bool:
 def _read(path: Path, kind: type[T]) -> T:
     try:
         with path.open("rb") as file:
-            content = TypeAdapter(kind).validate_json(file.read(SIZE_LIMIT))
+            content = TypeAdapter(kind).validate_json(decoded(file.read(SIZE_LIMIT)))
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:

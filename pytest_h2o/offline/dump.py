@@ -150,7 +150,7 @@ def _select(
 
 def _read_meta(path: str) -> dict[str, Any]:
     try:
-        meta = json.loads(_read_small(path).decode())
+        meta = json.loads(_read_small(path))
     except (OSError, ValueError, RecursionError) as error:
         raise Skip("meta_parse_error", error) from error
     if not isinstance(meta, dict):
