@@ -237,7 +237,7 @@ _JUDGING = (
          low=0, high=10, unit="share", kit="own"),
     Knob("MIN_GREEDY_AGREEMENT", "float", 0.0,
          "real prompts: least share of characters alike in candidate and baseline before they "
-         "differ, mean over the prompts",
+         "differ, mean over the evicted prompts of each bucket",
          low=0, high=1, unit="share", kit="own"),
     Knob("DECODE_BASELINE_HISTORY", "str", "",
          "file with the decode speeds of earlier sessions; empty: "
