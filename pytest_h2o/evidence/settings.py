@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
+from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
 from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.runs.records import LaunchRecord
@@ -58,6 +59,7 @@ def spans_evidence(run: Run) -> list[Evidence]:
 
 def _observations(look: Look) -> Iterator[Evidence]:
     yield from said_by((config_used, cells_echo, cores_used, _started_with), look)
+    yield from deviations(look)
     # Of a launch that somebody else recorded the settings may be unknown.
     if look.spec.config:
         yield from said_by((_log_echo, _layers, _queue, _asynchronous, _cache), look)

@@ -185,7 +185,7 @@ def _each_answer(answer: Answer) -> Iterator[Evidence]:
         yield Evidence.of(SOUND, False, text)
     elif len(after) >= SHORT_ANSWER and novelty(after) < NO_TEXT:
         shown = printable(after[:STRETCH])
-        text = f"{answer.label}: {shown!r} over and over, {len(after)} characters"
+        text = f"{answer.label}: the text repeats itself, {shown!r} over and over, {len(after)} characters"
         yield Evidence.of(SOUND, False, f"{text} {wrote}")
 
 

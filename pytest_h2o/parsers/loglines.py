@@ -263,14 +263,23 @@ def _unprotected(fields: dict[str, str], kv: int) -> bool:
     return min((float(fields["floor"]) + 0.0005) * kv, kept) < min(kv, sink + recent)
 
 
-def read_log_facts(source: Path | str) -> LogFacts:
-    """The facts in a launch's stdout; raises :class:`ParseError` if the file cannot be read."""
+def read_log_facts(*sources: Path | str) -> LogFacts:
+    """The facts in what a launch printed; raises :class:`ParseError` if a file cannot be read."""
     facts = LogFacts()
-    marked = (piece for piece in read_pieces(source) if not piece.whole or _MARK.search(piece.text))
-    for segment in segments(marked):
-        if segment.mark:
-            facts.add(segment.mark, segment.text)
+    for source in sources:
+        for segment in segments(filter(_may_hold_marks, read_pieces(source))):
+            if segment.mark:
+                facts.add(segment.mark, segment.text)
     return facts
+
+
+def _may_hold_marks(piece: Piece) -> bool:
+    return not piece.whole or is_log_line(piece.text)
+
+
+def is_log_line(text: str) -> bool:
+    """Whether there is a line of the engine's in it, which is read as such."""
+    return _MARK.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

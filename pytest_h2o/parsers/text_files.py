@@ -24,6 +24,7 @@ _MARKS = (
 # What editors save where UTF-8 is not their default; the first that fits is named.
 _GUESSES = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")
 _MOST, _FEW, _LEAST_PAIRS = 0.4, 0.05, 4
+_SURELY = 64
 
 
 class EncodingError(ValueError):
@@ -37,7 +38,8 @@ def encoding_of(head: bytes) -> str:
     that has none; else UTF-8.
     """
     for mark, name in _MARKS:
-        if head.startswith(mark):
+        # Text of some length has line ends or blanks, whose other byte is zero.
+        if head.startswith(mark) and (name == UTF8 or 0 in head or len(head) < _SURELY):
             return name
     sample = head[: len(head) // 2 * 2]
     pairs = len(sample) // 2

@@ -161,7 +161,8 @@ _LAUNCHING = (
          low=1, high=1 << 20, unit="tokens"),
     Knob("REPEAT", "int", 3, "measured repeats per bench launch", low=1, high=1000),
     Knob("THREADS", "int", 4, "threads of the runtime", low=1, high=1024),
-    Knob("BACKEND", "str", "cpu", "backend of the runtime", choices=("cpu", "metal", "opencl")),
+    Knob("BACKEND", "str", "cpu", "backend of the runtime: cpu, metal, opencl, cuda, hexagon, "
+         "..."),
     Knob("ATTENTION_OPTION", "int", 0,
          "llm_bench -qatten; 1 and 2 quantise KV",
          low=0, high=2, kit="own"),

@@ -175,7 +175,10 @@ class Run:
     def facts(self) -> tuple[LogFacts, ...]:
         """What the log lines of each launch say, in launch order."""
         return tuple(
-            _read_facts(record.stdout, _version(record.stdout)) for record in self.launches
+            _read_facts(
+                record.stdout, record.stderr, _version(record.stdout), _version(record.stderr)
+            )
+            for record in self.launches
         )
 
     def _usable(self, metrics: Sequence[str]) -> tuple[Row, ...]:
@@ -380,9 +383,10 @@ def _read_rows(
 
 
 @lru_cache(maxsize=1024)
-def _read_facts(stdout: Path, _: tuple[int, int]) -> LogFacts:
+def _read_facts(stdout: Path, stderr: Path, *_: tuple[int, int]) -> LogFacts:
     """What the log lines of a launch say; as the rows, they are read once and looked at often."""
-    return read_log_facts(stdout) if stdout.is_file() else LogFacts()
+    printed = [path for path in dict.fromkeys((stdout, stderr)) if path.is_file()]
+    return read_log_facts(*printed)
 
 
 def _what_limits(floor: float, quantized: float) -> str:
