@@ -237,3 +237,12 @@ def _metric_cells(
             yield _speed_of(prompt, decode), column, cell
         elif column in BY_BENCH:
             yield BY_BENCH[column].name, column, cell
+        elif column not in HEADERS and parse_sample(cell) and _looks_measured(column, cell):
+            yield column, column, cell
+
+
+def _looks_measured(column: str, cell: str) -> bool:
+    """Whether a number that nobody knows is a measurement: it has a spread, or a unit in its
+    header.
+    """
+    return "±" in cell or column.endswith(")")

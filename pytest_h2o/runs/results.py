@@ -304,7 +304,11 @@ def _checked(record: LaunchRecord, labels: Sequence[str] | None) -> tuple[list[R
     if rows or not problems:
         planned = [record.spec.label] if labels is None else labels
         problems += _unplanned([row.label for row in rows], planned)
-    return list(rows), "; ".join(problems)
+    text = "; ".join(problems)
+    if text and "\n" not in text and any(row.prompt_tokens is None for row in rows):
+        # Whatever its exit code was, the program has left nothing but what it said.
+        text = "\n".join([text, *what_it_said(record.stdout, record.stderr)])
+    return list(rows), text
 
 
 def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
