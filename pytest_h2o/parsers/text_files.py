@@ -25,6 +25,7 @@ _MARKS = (
 _GUESSES = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")
 _MOST, _FEW, _LEAST_PAIRS = 0.4, 0.05, 4
 _SURELY = 64
+ASCII_END = 0x80
 
 
 class EncodingError(ValueError):
@@ -42,15 +43,23 @@ def encoding_of(head: bytes) -> str:
         if head.startswith(mark) and (name == UTF8 or 0 in head or len(head) < _SURELY):
             return name
     sample = head[: len(head) // 2 * 2]
-    pairs = len(sample) // 2
-    first, second = sample[::2].count(0), sample[1::2].count(0)
-    if pairs < _LEAST_PAIRS:
+    first, second = sample[::2], sample[1::2]
+    if len(first) < _LEAST_PAIRS:
         return UTF8
-    if second > _MOST * pairs and first <= _FEW * pairs:
+    if _are_halves(first, second):
         return "utf-16-le"
-    if first > _MOST * pairs and second <= _FEW * pairs:
+    if _are_halves(second, first):
         return "utf-16-be"
     return UTF8
+
+
+def _are_halves(low: bytes, high: bytes) -> bool:
+    """Whether most pairs of bytes are an ASCII character each, whose high byte is zero."""
+    pairs = len(low)
+    if high.count(0) <= _MOST * pairs or low.count(0) > _FEW * pairs:
+        return False
+    plain = sum(byte < ASCII_END for byte in low)
+    return plain > _MOST * pairs
 
 
 def decoded(data: bytes) -> str:

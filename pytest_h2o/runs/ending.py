@@ -44,7 +44,7 @@ def _excerpt(path: Path) -> str:
             return head.decode(encoding_of(head), errors="replace")
         # Whole characters of UTF-16 and UTF-32.
         file.seek((size - TAIL_BYTES) // 4 * 4)
-        tail = file.read(TAIL_BYTES)
+        tail = file.read(TAIL_BYTES + 3)
     encoding = encoding_of(head)
     # The tail has no mark to tell the byte order by.
     mark = head[:4] if encoding == "utf-32" else head[:2]

@@ -293,6 +293,10 @@ def test_random_text_never_crashes(text: str) -> None:
                 "Error for compute convolution shape, inputCount:256, outputCount:256, KH:1, "
                 "KW:1, group:1",
                 "Compute Shape Error for /layers.0/self_attn/o_proj/Linear",
+                "inputChannel: 1, batch:1, width:1, height:256. Input data channel may be mismatch "
+                "with filter channel count",
+                "inputChannel: 64, batch:1, width:1, height:256. Input data channel may be "
+                "mismatch with filter channel count",
             ],
         ),
     ],
