@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
+from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.lines import ended_well
 from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
+from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.config import SIZE_LIMIT
@@ -58,6 +60,7 @@ def spans_evidence(run: Run) -> list[Evidence]:
 
 def _observations(look: Look) -> Iterator[Evidence]:
     yield from said_by((config_used, cells_echo, cores_used, _started_with, ended_well), look)
+    yield from deviations(look)
     # Of a launch that somebody else recorded the settings may be unknown.
     if look.spec.config:
         yield from said_by((_log_echo, _layers, _queue, _asynchronous, _cache), look)
@@ -177,7 +180,7 @@ def _started_with(look: Look) -> Evidence | None:
     if look.record.reused_from or look.spec.prompt_file is None:
         return None
     with look.record.stdout.open("rb") as file:
-        head = file.read(HEAD_BYTES).decode(errors="replace")
+        head = decoded(file.read(HEAD_BYTES))
     asked = {
         "config path is ": {look.record.config_path.name},
         "prompt file is ": {look.spec.prompt_file.name},

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from statistics import median
 
+from pytest_h2o.evidence.alike import unlike
+from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
 from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
 from pytest_h2o.evidence.lossless import TIMED, decode_seconds
+from pytest_h2o.evidence.plausible import possible_gain, possible_speeds
 from pytest_h2o.evidence.settings import cells_echo, config_used, cores_used
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.runs.records import LaunchRecord
@@ -32,18 +35,6 @@ NEEDS = {
     ANEW: "prefill and decode speeds",
     TIMED: "the wall time of the launches",
 }
-# Columns that describe a run, and are the same on both sides.
-DESCRIBED = (
-    "model",
-    "modelSize",
-    "backend",
-    "threads",
-    "precision",
-    "memory",
-    "mmap",
-    "attentionOption",
-    "dynamicOption",
-)
 CLOCK_SLACK = 1.02
 # Time outside the reported times is start-up; candidates that have this much more of it, all of
 # them, hide decoding.
@@ -88,6 +79,7 @@ def launches_evidence(runs: Iterable[Run]) -> list[Evidence]:
     found: list[Evidence] = []
     for look in looks:
         found += said_by((_repeats, _clock), look)
+        found += possible_speeds(look)
     found += _anew(looks)
     return settle(found, {ANEW: NEEDS[ANEW]})
 
@@ -107,12 +99,15 @@ def _each_pair(baseline: Look, candidate: Look) -> Iterator[Evidence]:
     yield from _same_bytes(baseline, candidate)
     yield from _plain(baseline)
     yield from _active(candidate)
+    yield from possible_gain(baseline, candidate)
 
 
 def _each_launch(look: Look) -> Iterator[Evidence]:
     yield from said_by((config_used, cells_echo, cores_used, _clock, _repeats), look)
     yield from said_by((_kv_of_tokens, _text_of_tokens, _no_more_than_asked), look)
     yield from leftovers(look)
+    yield from deviations(look)
+    yield from possible_speeds(look)
 
 
 def _same_build(baseline: Look, candidate: Look) -> Iterator[Evidence]:
@@ -129,12 +124,8 @@ def _same_build(baseline: Look, candidate: Look) -> Iterator[Evidence]:
 
 
 def _same_work(baseline: Look, candidate: Look) -> Evidence:
-    """Needs prompt tokens, and the columns that describe the run where there is a table."""
-    asked, answered = _described(baseline), _described(candidate)
-    differ: list[str] = []
-    for name, value in answered.items():
-        if value != asked[name]:
-            differ.append(f"{name} is {value}, {asked[name]} in the baseline")
+    """Needs prompt tokens; cells, options and configs where there are any."""
+    differ = unlike(baseline, candidate)
     same = f"{baseline.row.prompt_tokens} prompt tokens on both sides"
     return candidate.says(WORK, not differ, "; ".join(differ) or same)
 
@@ -151,14 +142,6 @@ def _same_bytes(baseline: Look, candidate: Look) -> Iterator[Evidence]:
     most = before * candidate.tokens / baseline.tokens + blocks
     text = f"at most {after:.4g} MiB of KV, {before:.4g} in the baseline, which evicts nothing"
     yield candidate.says(WORK, 0.9 * expected <= after <= 1.1 * most + 0.01, text)
-
-
-def _described(look: Look) -> dict[str, object]:
-    """What must be the same on both sides, None where it is not printed."""
-    described: dict[str, object] = {"prompt tokens": look.row.prompt_tokens}
-    for name in DESCRIBED:
-        described[name] = look.row.cells.get(name)
-    return described
 
 
 def _plain(baseline: Look) -> Iterator[Evidence]:

@@ -80,7 +80,7 @@ def bench_line(argv: Sequence[str]) -> BenchLine:
     backend = options.get("backend", ["cpu"])[0]
     return BenchLine(
         configs=tuple(options.get("config", [])),
-        backend=backend if backend in ("metal", "opencl") else "cpu",
+        backend=backend,
         threads=_first(_integers(options.get("threads", [])), 4),
         prompt_tokens=_first(prompts, None),
         gen_tokens=_first(gens, 0),

@@ -22,6 +22,7 @@ from pytest_h2o.kit.command_lines import bench_line, demo_line, is_demo
 from pytest_h2o.kit.manifest import settings_of
 from pytest_h2o.kit.transcripts import Piece, split_transcript
 from pytest_h2o.lab.recordings import Recorded, RecordingError
+from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 from pytest_h2o.runs.ending import explain
 from pytest_h2o.runs.launcher import describe_exit
@@ -107,7 +108,7 @@ def _read(path: Path, kind: type[T]) -> T:
     """The content of a JSON file; raises :class:`RecordingError`."""
     try:
         with path.open("rb") as file:
-            content = TypeAdapter(kind).validate_json(file.read(SIZE_LIMIT))
+            content = TypeAdapter(kind).validate_json(decoded(file.read(SIZE_LIMIT)))
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:

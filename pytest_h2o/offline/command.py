@@ -148,10 +148,12 @@ def _report(result: "DumpEvaluation", args: argparse.Namespace, page: "Page") ->
     if args.out_md:
         args.out_md.write_text(markdown, "utf-8", errors="backslashreplace")
     if args.out_html:
-        args.out_html.write_text(page(result), "utf-8", errors="backslashreplace")
-    print(markdown if args.verbose else _summary(result))
+        args.out_html.write_text(page(result), "utf-8", errors="xmlcharrefreplace")
     if not result.tensors:
-        raise OfflineError(f"nothing could be evaluated: {result.to_json()['skip_reasons']}")
+        skipped = next(iter(result.skipped.values()), None)
+        first = f", {skipped.detail}" if skipped and skipped.detail else ""
+        raise OfflineError(f"nothing could be evaluated: {result.to_json()['skip_reasons']}{first}")
+    print(markdown if args.verbose else _summary(result))
     return 0
 
 
@@ -162,7 +164,7 @@ def _summary(result: "DumpEvaluation") -> str:
         checked = "decoded and compared"
     cast = ""
     if not result.lossless:
-        cast = "; fp32 values were rounded to fp16"
+        cast = "; values were rounded to fp16"
     return (
         f"lossless ratio {values['lossless_ratio']:.4f} (K {values['k_lossless_ratio']:.4f}, "
         f"V {values['v_lossless_ratio']:.4f}, containers {values['container_ratio'] or 0:.4f}): "

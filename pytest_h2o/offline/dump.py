@@ -23,6 +23,14 @@ from pytest_h2o.offline.options import OfflineOptions
 
 _MAX_META_BYTES = 1 << 20
 _EXPONENT = 0x7C00  # all ones in an fp16 NaN or infinity
+_NPY = b"\x93NUMPY"
+# What writers call the elements that are read, and their bytes.
+_DTYPES = {
+    "float16": 2, "fp16": 2, "half": 2, "f16": 2, "f2": 2,
+    "bfloat16": 2, "bf16": 2,
+    "float32": 4, "fp32": 4, "float": 4, "f32": 4, "f4": 4,
+}  # fmt: skip
+_BFLOAT16 = ("bfloat16", "bf16")
 _NUMBERS = ("layer_id", "seq_start", "seq_len", "kv_heads", "head_dim", "bytes_per_elem")
 
 
@@ -57,6 +65,7 @@ class DumpEntry(NamedTuple):
     k: Binary
     v: Binary
     rope: Rope | None = None
+    bfloat16: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -148,7 +157,17 @@ def _select(
     run_id = str(meta.get("run_id") or "")
     k = _binary(folder, meta.get("k_file"), 4 * prod(shape))
     v = _binary(folder, meta.get("v_file"), 4 * prod(shape))
-    entry = DumpEntry(name, run_id or folder, run_id, stage, **numbers, k=k, v=v, rope=_rope(meta))
+    entry = DumpEntry(
+        name,
+        run_id or folder,
+        run_id,
+        stage,
+        **numbers,
+        k=k,
+        v=v,
+        rope=_rope(meta),
+        bfloat16=_dtype(meta, numbers["bytes_per_elem"], 4 * prod(shape)) in _BFLOAT16,
+    )
     _check_element(entry, options)
     _claim(entry, binaries)
     return entry
@@ -167,7 +186,7 @@ def _rope(meta: dict[str, Any]) -> Rope | None:
 
 def _read_meta(path: str) -> dict[str, Any]:
     try:
-        meta = json.loads(_read_small(path).decode())
+        meta = json.loads(_read_small(path))
     except (OSError, ValueError, RecursionError) as error:
         raise Skip("meta_parse_error", error) from error
     if not isinstance(meta, dict):
@@ -190,13 +209,35 @@ def _read_small(path: str) -> bytes:
 
 def _numbers(meta: dict[str, Any]) -> dict[str, int]:
     try:
-        numbers = {name: int(meta[name]) for name in _NUMBERS}
+        numbers = {name: _whole(meta[name]) for name in _NUMBERS}
         largest = max(map(abs, numbers.values()))
         if largest >= 1 << 63:
             raise OverflowError("beyond 64 bits")
         return numbers
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Skip("meta_invalid_numeric_fields", repr(error)) from error
+
+
+def _whole(value: Any) -> int:
+    """A whole number, as JSON writers print it: 256.0 is one, 8.7 and true are none."""
+    number = int(value)
+    if isinstance(value, bool) or (isinstance(value, float) and value != number):
+        raise ValueError(f"{value!r} is no whole number")
+    return number
+
+
+def _dtype(meta: dict[str, Any], bytes_per_elem: int, raw_bytes: int) -> str:
+    """The element type that a meta file names, in lower case; empty if it names none."""
+    named = meta.get("dtype")
+    if named is None:
+        return ""
+    text = str(named).lower().rpartition(".")[2].strip("<>=|")
+    if text not in _DTYPES:
+        raise Skip("unsupported_dtype", f"dtype {str(named)[:40]!r}", raw_bytes)
+    if _DTYPES[text] != bytes_per_elem:
+        detail = f"dtype {text} has {_DTYPES[text]} bytes, bytes_per_elem is {bytes_per_elem}"
+        raise Skip("dtype_mismatch", detail, raw_bytes)
+    return text
 
 
 def _binary(folder: str, name: object, raw_bytes: int) -> Binary:
@@ -249,7 +290,9 @@ def load(entry: DumpEntry) -> Loaded:
     """
     words = _read_words(entry)
     changed = 0
-    if entry.bytes_per_elem == 4:
+    if entry.bfloat16:
+        words = words.astype("<u4") << np.uint32(16)
+    if entry.bfloat16 or entry.bytes_per_elem == 4:
         words, changed = _to_fp16(words)
     _check_content(words[0], entry.k, entry)
     _check_content(words[1], entry.v, entry)
@@ -263,6 +306,9 @@ def _read_words(entry: DumpEntry) -> Words:
     """
     size = prod(entry.shape) * entry.bytes_per_elem
     for path, nbytes, _ in (entry.k, entry.v):
+        if _has_npy_header(path):
+            detail = f"{path} begins with the header of a .npy file; write the array's bytes alone"
+            raise Skip("npy_header", detail, entry.raw_bytes)
         if nbytes != size:
             raise Skip("size_mismatch", f"{path}: {nbytes} bytes, expected {size}", entry.raw_bytes)
     try:
@@ -273,6 +319,14 @@ def _read_words(entry: DumpEntry) -> Words:
     except (OSError, MemoryError) as error:
         raise Skip("binary_read_error", error, entry.raw_bytes) from error
     return words
+
+
+def _has_npy_header(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read(len(_NPY)) == _NPY
+    except OSError:
+        return False
 
 
 def _fill(buffer: memoryview, path: str) -> None:

@@ -35,6 +35,8 @@ MAX_PROBLEMS = 64
 _DEMO = re.compile(r"prompt=([0-9]+)<br>decode=([0-9]+)")
 _TEST = re.compile(r"(?:pp([0-9]+))?\+?(?:tg([0-9]+))?")
 _SEPARATOR = re.compile(r"[-:]+")
+# What becomes of the plus-minus sign between two numbers in other encodings than the file's.
+_PLUS_MINUS = re.compile(r"(?<=[0-9nf]) [^\x00-\x7f]{1,3} (?=[-0-9ni])")
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def tables(pieces: Iterable[Piece], source: Path, n: int | None = None) -> Itera
 def _table_lines(pieces: Iterable[Piece]) -> Iterator[_Line]:
     for piece in pieces:
         # What a progress display overwrote with a carriage return is not part of the line.
-        text = piece.text.strip().rpartition("\r")[2]
+        text = _PLUS_MINUS.sub(" ± ", piece.text.strip().rpartition("\r")[2])
         before, bar, rest = text.partition("|")
         if bar and piece.whole:
             closed = rest.endswith("|")
@@ -235,3 +237,12 @@ def _metric_cells(
             yield _speed_of(prompt, decode), column, cell
         elif column in BY_BENCH:
             yield BY_BENCH[column].name, column, cell
+        elif column not in HEADERS and parse_sample(cell) and _looks_measured(column, cell):
+            yield column, column, cell
+
+
+def _looks_measured(column: str, cell: str) -> bool:
+    """Whether a number that nobody knows is a measurement: it has a spread, or a unit in its
+    header.
+    """
+    return "±" in cell or column.endswith(")")

@@ -8,6 +8,8 @@ one.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -274,14 +276,23 @@ def _unprotected(fields: dict[str, str], kv: int) -> bool:
     return min((float(fields["floor"]) + 0.0005) * kv, kept) < min(kv, sink + recent)
 
 
-def read_log_facts(source: Path | str) -> LogFacts:
-    """The facts in a launch's stdout; raises :class:`ParseError` if the file cannot be read."""
+def read_log_facts(*sources: Path | str) -> LogFacts:
+    """The facts in what a launch printed; raises :class:`ParseError` if a file cannot be read."""
     facts = LogFacts()
-    marked = (piece for piece in read_pieces(source) if not piece.whole or _MARK.search(piece.text))
-    for segment in segments(marked):
-        if segment.mark:
-            facts.add(segment.mark, segment.text)
+    for source in sources:
+        for segment in segments(filter(_may_hold_marks, read_pieces(source))):
+            if segment.mark:
+                facts.add(segment.mark, segment.text)
     return facts
+
+
+def _may_hold_marks(piece: Piece) -> bool:
+    return not piece.whole or is_log_line(piece.text)
+
+
+def is_log_line(text: str) -> bool:
+    """Whether there is a line of the engine's in it, which is read as such."""
+    return _MARK.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,34 +361,31 @@ def _see(values: set[int], fields: dict[str, str], key: str) -> None:
         values.add(value)
 
 
-_CAUSES = (
-    "unable to open",
-    "invalid parameter",
-    "llm init error",
-    "file not exist",
-    "no such file",
-    "invalid model config",
-    "error while loading shared",
-    "permission denied",
-    "out of memory",
-    "bad_alloc",
-    "terminate called",
-    "segmentation fault",
-    "traceback",
-    "error for ",
-    "error: ",
-    "fatal: ",
+def _errno_texts() -> str:
+    """What the system says of each error number, in any case: ``no such file or directory``."""
+    texts = {os.strerror(number) for number in errno.errorcode}
+    return "|".join(re.escape(text.lower()) for text in sorted(texts) if " " in text)
+
+
+# What names a cause, by its shape.
+_CAUSES = re.compile(
+    "unable to open|invalid parameter|llm init error|file not exist|no such file"
+    "|invalid model config|error while loading shared|out of memory|bad_alloc"
+    r"|terminate called|what\(\):|segmentation fault|core dumped|\bkilled\b|illegal instruction"
+    r"|\bassert(?:ion)?\b.*\bfail|\bsig(?:segv|abrt|ill|bus|kill|fpe)\b|traceback"
+    r"|error for |error: |fatal: |\[error\]|\berrno\b|" + _errno_texts()
 )
-_SUSPECTS = (
-    "error",
-    "fail",
-    "fatal",
-    "abort",
-    "exception",
-    "cannot",
-    "invalid",
-    "not found",
-    "not support",
+# What looks like one; the words for an error in languages that systems are set to.
+_SUSPECTS = re.compile(
+    r"error|fail|fatal|abort|exception|can't|can\u2019t|cannot|could(?: not|n't)|unable|invalid|illegal"
+    r"|not (?:be )?(?:exist|found|enough|support|available|allowed|implemented|compatible)"
+    r"|(?:do|does)(?: not|n't) (?:exist|support|match|fit)|unsupported|mismatch|missing|refused"
+    r"|denied|exceed|overflow|corrupt|truncated|terminat|\bsignal\b|assert|unrecogni[sz]ed|panic"
+    r"|错误|失败|无法|不存在|找不到|不足|エラー|失敗|오류|실패|erreur|fehler|fehlgeschlagen"
+    r"|ошибка|не удалось"
+)
+_HARMLESS = re.compile(
+    r"\b(?:0|no) (?:errors?|failures?|warnings?)\b|\b(?:errors?|failed|failures?)\s*[:=]\s*0+\b"
 )
 TELLING = 8
 
@@ -396,11 +404,12 @@ def telling_lines(*sources: Path | str) -> list[str]:
     for piece in _readable(sources):
         if not piece.text.strip():
             continue
-        lowered = piece.text.lower()
-        if (at := _first(_CAUSES, lowered)) >= 0:
-            _keep(causes, piece.text, at)
-        elif (at := _first(_SUSPECTS, lowered)) >= 0 and not _MARK.search(piece.text):
-            _keep(suspects, piece.text, at)
+        # What stands beside it in a line of the engine's may be a cause, its own words are none.
+        lowered = _HARMLESS.sub("", piece.text.lower())
+        if found := _CAUSES.search(lowered):
+            _keep(causes, piece.text, found.start())
+        elif not _MARK.search(piece.text) and (found := _SUSPECTS.search(lowered)):
+            _keep(suspects, piece.text, found.start())
         if _is_text(piece.text[:TELLING_CHARS]):
             last.append(piece.text[:TELLING_CHARS])
     return list(causes | suspects)[:TELLING] or [printable(text.rstrip()) for text in last]
@@ -439,11 +448,6 @@ def _readable(sources: Iterable[Path | str]) -> Iterator[Piece]:
             yield from read_pieces(source)
         except ParseError:
             continue
-
-
-def _first(words: Iterable[str], text: str) -> int:
-    """The first offset of any of the words, or -1."""
-    return min([text.find(word) for word in words if word in text], default=-1)
 
 
 def _keep(lines: dict[str, None], text: str, at: int) -> None:

@@ -161,7 +161,8 @@ _LAUNCHING = (
          low=1, high=1 << 20, unit="tokens"),
     Knob("REPEAT", "int", 3, "measured repeats per bench launch", low=1, high=1000),
     Knob("THREADS", "int", 4, "threads of the runtime", low=1, high=1024),
-    Knob("BACKEND", "str", "cpu", "backend of the runtime", choices=("cpu", "metal", "opencl")),
+    Knob("BACKEND", "str", "cpu", "backend of the runtime: cpu, metal, opencl, cuda, hexagon, "
+         "..."),
     Knob("ATTENTION_OPTION", "int", 0,
          "llm_bench -qatten; 1 and 2 quantise KV",
          low=0, high=2, kit="own"),
@@ -249,7 +250,7 @@ _JUDGING = (
          low=0, high=10, limit=True, unit="share", kit="own"),
     Knob("MIN_GREEDY_AGREEMENT", "float", 0.0,
          "real prompts: least share of characters alike in candidate and baseline before they "
-         "differ, mean over the prompts",
+         "differ, mean over the evicted prompts of each bucket",
          low=0, high=1, unit="share", kit="own"),
     Knob("DECODE_BASELINE_HISTORY", "str", "",
          "file with the decode speeds of earlier sessions; empty: "

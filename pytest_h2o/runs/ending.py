@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytest_h2o.parsers.loglines import broken_lines, telling_lines
+from pytest_h2o.parsers.text_files import encoding_of
 from pytest_h2o.runs.records import RecordStatus
 from pytest_h2o.runtimes import find_program
 
@@ -43,7 +44,16 @@ def _excerpt(path: Path) -> str:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-        file.seek(max(HEAD_BYTES, size - TAIL_BYTES))
-        tail = file.read(TAIL_BYTES)
-    between = b"\n" if size > HEAD_BYTES + TAIL_BYTES else b""
-    return (head + between + tail).decode(errors="replace")
+        if size <= HEAD_BYTES + TAIL_BYTES:
+            head += file.read(TAIL_BYTES)
+            return head.decode(encoding_of(head), errors="replace")
+        # Whole characters of UTF-16 and UTF-32.
+        file.seek((size - TAIL_BYTES) // 4 * 4)
+        tail = file.read(TAIL_BYTES + 3)
+    encoding = encoding_of(head)
+    # The tail has no mark to tell the byte order by.
+    mark = head[:4] if encoding == "utf-32" else head[:2]
+    if encoding not in ("utf-16", "utf-32"):
+        mark = b""
+    texts = [part.decode(encoding, errors="replace") for part in (head, mark + tail)]
+    return "\n".join(texts)

@@ -173,7 +173,10 @@ class Run:
     def facts(self) -> tuple[LogFacts, ...]:
         """What the log lines of each launch say, in launch order."""
         return tuple(
-            _read_facts(record.stdout, _version(record.stdout)) for record in self.launches
+            _read_facts(
+                record.stdout, record.stderr, _version(record.stdout), _version(record.stderr)
+            )
+            for record in self.launches
         )
 
     def _usable(self, metrics: Sequence[str]) -> tuple[Row, ...]:
@@ -299,7 +302,11 @@ def _checked(record: LaunchRecord, labels: Sequence[str] | None) -> tuple[list[R
     if rows or not problems:
         planned = [record.spec.label] if labels is None else labels
         problems += _unplanned([row.label for row in rows], planned)
-    return list(rows), "; ".join(problems)
+    text = "; ".join(problems)
+    if text and "\n" not in text and any(row.prompt_tokens is None for row in rows):
+        # Whatever its exit code was, the program has left nothing but what it said.
+        text = "\n".join([text, *what_it_said(record.stdout, record.stderr)])
+    return list(rows), text
 
 
 def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
@@ -378,9 +385,10 @@ def _read_rows(
 
 
 @lru_cache(maxsize=1024)
-def _read_facts(stdout: Path, _: tuple[int, int]) -> LogFacts:
+def _read_facts(stdout: Path, stderr: Path, *_: tuple[int, int]) -> LogFacts:
     """What the log lines of a launch say; as the rows, they are read once and looked at often."""
-    return read_log_facts(stdout) if stdout.is_file() else LogFacts()
+    printed = [path for path in dict.fromkeys((stdout, stderr)) if path.is_file()]
+    return read_log_facts(*printed)
 
 
 def _wrong(metric: str, row: Row, sample: Sample) -> str:

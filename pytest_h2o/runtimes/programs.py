@@ -106,7 +106,11 @@ class LlmDemo(Program):
 
     def read(self, output: Output, *, fresh: bool) -> Rows:
         """The row of its one prompt."""
-        return [read_demo(output.stdout, output.metrics, output.spec.label)], []
+        metrics: Path | None = output.metrics
+        asked = any(word.startswith("--metrics") for word in output.argv)
+        if output.argv and not asked and not output.metrics.is_file():
+            metrics = None  # stock builds have no record
+        return [read_demo(output.stdout, metrics, output.spec.label)], []
 
     def failure(self, printed: str) -> str:
         """Older builds exit with 0 after this line; where a model wrote it, a summary follows."""
