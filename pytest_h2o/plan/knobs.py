@@ -164,8 +164,8 @@ _LAUNCHING = (
     Knob("BACKEND", "str", "cpu", "backend of the runtime: cpu, metal, opencl, cuda, hexagon, "
          "..."),
     Knob("ATTENTION_OPTION", "int", 0,
-         "llm_bench -qatten; 1 and 2 quantise KV",
-         low=0, high=2, kit="own"),
+         "llm_bench -qatten; 1 and 2 quantise K, K and V to int8, 3 and 4 to TQ3, 5 and 6 to TQ4",
+         low=0, high=6, kit="own"),
     Knob("FULL_RUNS", "int", 3, "m3: launches of joint_full", low=1, high=100),
     Knob("STORE_RUNS", "int", 1, "m3: launches of joint_store", low=1, high=100),
     Knob("M3_FULL_RUNS", "int", 3,

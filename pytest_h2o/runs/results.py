@@ -21,6 +21,7 @@ from pytest_h2o.verdict import Measured, ShownRow, root_of
 MAX_RATIO = 1e6
 SHOWN = 3
 ROUNDING = 1e-3  # of shares that are printed with four decimals, and means of several
+NO_H2O = "the program has no H2O: kv_h2o_* keys were ignored; suite kv_quant judges what it can do"
 UNITS = {metric.name: metric.unit for metric in METRICS}
 
 
@@ -161,7 +162,7 @@ class Run:
         printed = {metric for row in self.rows for metric in row.samples}
         if any(metric.startswith("h2o_") for metric in printed):
             return "the binary looks older than these columns"
-        return "the binary looks like a build without H2O"
+        return NO_H2O
 
     def launch_of(self, row: Row) -> LaunchRecord | None:
         """The launch that printed ``row``, if it printed no other."""

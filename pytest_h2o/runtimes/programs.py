@@ -23,6 +23,27 @@ from pytest_h2o.runtimes.base import (
 )
 
 
+# What stock builds print before they go on as if nothing had happened.
+_NO_MODEL = re.compile(
+    r"(?m)^\[Error\]: (?:LLM in error state|tokenizer file not found)[^\n]{0,200}"
+)
+_OTHER_BACKEND = re.compile(
+    r"(?m)^.{0,80}(?:Can't Find type=\d+ backend, use \d+ instead|Turn back to cpu)"
+)
+
+
+def ran_something_else(printed: str) -> str:
+    """Why what a program measured is not what was asked for, by what it said before; empty if it is
+    not known to be anything else.
+    """
+    said, _, _ = printed.partition("\nprompt file is ")  # the model's words follow
+    if found := _NO_MODEL.search(said):
+        return f"the model could not be loaded, and the numbers are of nothing ({found[0].strip()})"
+    if found := _OTHER_BACKEND.search(said):
+        return f"another backend than the one asked for ran ({found[0].strip()})"
+    return ""
+
+
 class LlmBench(Program):
     """``llm_bench``: prompts of a given length, a warm-up and measured repeats, a Markdown
     table.
@@ -66,6 +87,10 @@ class LlmBench(Program):
         if fresh and any(_cells(table) != _cells(last) for table in found):
             problems.append(f"{len(found)} tables that differ, where one program was launched")
         return last.rows, problems
+
+    def failure(self, printed: str) -> str:
+        """Stock builds exit with 0 and a full table although nothing, or something else, ran."""
+        return ran_something_else(printed)
 
     def responses(self, spec: LaunchSpec) -> int | None:
         """One more than it measures."""
@@ -117,7 +142,7 @@ class LlmDemo(Program):
         failed = re.search(r"(?m)^LLM init error", printed)
         if failed and "prompt tokens num" not in printed:
             return "the model could not be loaded (LLM init error)"
-        return ""
+        return ran_something_else(printed)
 
     def text(self, output: Output) -> str:
         """What it printed without messages, log lines and summary."""
