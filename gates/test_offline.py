@@ -57,4 +57,4 @@ def test_offline_verified(online_sim: Evaluation, gate: Gate) -> None:
     reasons = [online_sim.missing] if online_sim.missing else []
     words = ("verified", "lossless") if online_sim.values else ()
     reasons += [f"the result is not {word}" for word in words if not online_sim.values.get(word)]
-    gate.holds("verified", reasons, source=online_sim.source)
+    gate.holds("verified", reasons, source=online_sim.source, cause=online_sim.cause)
