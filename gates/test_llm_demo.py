@@ -29,10 +29,12 @@ def test_prompts(lab: Lab, gate: Gate) -> None:
     """
     selection = lab.prompts
     reasons = [f"{problem.entry}: {problem.reason}" for problem in selection.problems]
+    cause = "" if selection.prompts else lab.workload.without_prompts
     gate.holds(
         "prompts",
         reasons or ([] if selection.prompts else ["no prompt was found"]),
         source=lab.prompt_dir,
+        cause=cause,
     )
 
 

@@ -55,5 +55,10 @@ def test_offline_verified(online_sim: Evaluation, gate: Gate) -> None:
     first. Of an evaluator that decodes nothing, and does not say that it did, this is not
     evidenced.
     """
-    reasons = online_sim.unverified()
-    gate.holds("verified", reasons, source=online_sim.source, evidence=online_sim.evidence)
+    gate.holds(
+        "verified",
+        online_sim.unverified(),
+        source=online_sim.source,
+        cause=online_sim.cause,
+        evidence=online_sim.evidence,
+    )

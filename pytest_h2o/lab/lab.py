@@ -164,7 +164,10 @@ class Lab:
             records.append(self.get(spec))
         no_h2o = self.lacks("h2o_columns")
         run = replace(read_launches(case.name, records), no_h2o=no_h2o)
-        return run if records else replace(run, problems=(self.workload.nothing_to_run(),))
+        if records:
+            return run
+        work = self.workload
+        return replace(run, problems=(work.nothing_to_run(),), cause=work.without_prompts)
 
     def _recorded_baseline(self, case: Case, bucket: str) -> Run:
         run = self._beside(case)

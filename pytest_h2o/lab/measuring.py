@@ -70,6 +70,7 @@ class PairMeasuring:
         ]
         if not records:
             study.problems.append(self.plan.workload.nothing_to_run(bucket))
+            study.cause = self.plan.workload.without_prompts
         for pair in records:
             if study.study:
                 # Of the launches themselves: what the machine did between them is not to change

@@ -22,7 +22,7 @@ from pytest_h2o.offline.options import (
 )
 from pytest_h2o.plan.cases import FULL_EVAL, has_dump
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import located
+from pytest_h2o.runs.results import launch_cause, located
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 LOSSLESS = "the blocks decode to what they encode"
@@ -76,13 +76,15 @@ class OfflineResult(BaseModel):
 @dataclass(frozen=True)
 class Evaluation:
     """An offline result, its file, and why there is none; ``values`` has the keys of the result
-    JSON. ``others`` are those of other cases, and the worst of all counts.
+    JSON, ``cause`` is the root of what is missing in words that others share. ``others`` are those
+    of other cases, and the worst of all counts.
     """
 
     values: Mapping[str, Any]
     source: Path | None = None
     missing: str = ""
     others: tuple[Evaluation, ...] = ()
+    cause: str = ""
 
     def measure(self, metric: str, unit: str = "ratio") -> Measured:
         """One number of the result, or of the worst of several."""
@@ -111,6 +113,7 @@ class Evaluation:
                 if key in self.values
             ),
             missing=self.missing,
+            cause=self.cause,
         )
 
     def ratio(self, codec: str = "compatible") -> Measured:
@@ -200,9 +203,9 @@ def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_boun
     """The evaluation of the session's KV dump as a runtime would code it (in shorter chunks
     for full_eval), or a bound.
     """
-    dump, reason = kv_dump(lab)
+    dump, reason, cause = kv_dump(lab)
     if dump is None:
-        return _recorded_results(lab, kind) or Evaluation({}, missing=reason)
+        return _recorded_results(lab, kind) or Evaluation({}, missing=reason, cause=cause)
     from pytest_h2o.offline.evaluate import evaluate  # noqa: PLC0415  numpy and zstd: few sessions come here
 
     name = f"offline_lossless_{kind}.json"
@@ -225,18 +228,24 @@ def _once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def kv_dump(lab: Lab) -> tuple[Path | None, str]:
-    """The directory of the KV dump under judgement, or None and the reason why there is none."""
+def kv_dump(lab: Lab) -> tuple[Path | None, str, str]:
+    """The directory of the KV dump under judgement, or None with the reason why there is none and
+    the cause that is at the root of it.
+    """
     if given := lab.knobs.text("DUMP_DIR"):
         if Path(given).is_dir():
-            return Path(given), ""
-        return None, f"DUMP_DIR={given} is not a directory"
+            return Path(given), "", ""
+        return None, f"DUMP_DIR={given} is not a directory", ""
     if lab.recording:
-        return None, f"no KV dump in {lab.recording.directory}; give DUMP_DIR"
+        return None, f"no KV dump in {lab.recording.directory}; give DUMP_DIR", ""
     if not lab.prompts.prompts:
-        return None, lab.workload.nothing_to_run()
+        return None, lab.workload.nothing_to_run(), lab.workload.without_prompts
     if lacking := lab.lacks("kv_dump"):
-        return None, f"{lacking}; give DUMP_DIR"
+        return None, f"{lacking}; give DUMP_DIR", ""
+    return _launched_dump(lab)
+
+
+def _launched_dump(lab: Lab) -> tuple[Path | None, str, str]:
     records = [lab.get(spec) for spec in lab.workload.dump_launches()]
     without: dict[str, list[LaunchRecord]] = {}
     for record in records:
@@ -246,7 +255,10 @@ def kv_dump(lab: Lab) -> tuple[Path | None, str]:
     for why, alike in without.items():
         names = [record.name for record in alike]
         reasons.append(located(why, alike[0].directory, *names))
-    return (None, "; ".join(reasons)) if reasons else (records[0].directory.parent, "")
+    if not reasons:
+        return records[0].directory.parent, "", ""
+    causes = [cause for cause in map(launch_cause, records) if cause]
+    return None, "; ".join(reasons), causes[0] if causes else ""
 
 
 def _no_dump(record: LaunchRecord) -> str:

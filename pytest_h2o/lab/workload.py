@@ -108,8 +108,12 @@ class Workload:
         looked for.
         """
         where = f" in bucket {bucket}" if bucket else ""
-        why = self.prompts.describe_problems() or f"none was found in {self.prompt_dir}"
-        return f"no prompt to run{where}: {why}"
+        return f"no prompt to run{where}: {self.without_prompts}"
+
+    @property
+    def without_prompts(self) -> str:
+        """What all gates on real prompts fail by where none can be run."""
+        return self.prompts.describe_problems() or f"none was found in {self.prompt_dir}"
 
 
 def in_order(

@@ -22,7 +22,6 @@ from pytest_h2o.runtimes.base import (
     Rows,
 )
 
-
 # What stock builds print before they go on as if nothing had happened.
 _NO_MODEL = re.compile(
     r"(?m)^\[Error\]: (?:LLM in error state|tokenizer file not found)[^\n]{0,200}"
