@@ -5,23 +5,17 @@ every key of the configs, known by name or not.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 
 from pytest_h2o.evidence.look import Look
+from pytest_h2o.evidence.rows import described
 from pytest_h2o.evidence.settings import read_config
-from pytest_h2o.metrics import BY_BENCH
 from pytest_h2o.parsers.lines import printable
-from pytest_h2o.parsers.options import behind_program, options_of, without_files
+from pytest_h2o.parsers.options import LENGTHS, behind_program, options_of, without_files
 from pytest_h2o.runs.records import LaunchRecord
 
-# Cells that name the row, and those that hold speeds.
-LABELS = {"llm_demo", "test", "speed(tok/s)", "t/s"}
-# Lengths are compared by row, since a launch may have several.
-LENGTHS = {"-p", "-n", "-pg"}
 # The keys that make a candidate of a baseline.
 CANDIDATE_KEYS = ("kv_h2o_", "kv_lossless_")
-_UNIT = re.compile(r"\([^)]*\)$")
 _SHOWN = 40
 
 
@@ -38,21 +32,6 @@ def unlike(baseline: Look, candidate: Look) -> list[str]:
     if before is not None and after is not None:
         found += _differences(_settings(before), _settings(after))
     return found
-
-
-def described(look: Look) -> dict[str, str]:
-    """The cells of a table that are neither measurements nor labels."""
-    if look.row.kind != "bench":
-        return {}
-    return {name: cell for name, cell in look.row.cells.items() if not is_measured(name, cell)}
-
-
-def is_measured(name: str, cell: str) -> bool:
-    """Whether a cell holds what was measured: known by name, with a spread, or with a unit in its
-    header.
-    """
-    known = name in LABELS or name in BY_BENCH
-    return known or "±" in cell or _UNIT.search(name) is not None
 
 
 def _options(record: LaunchRecord) -> dict[str, str]:

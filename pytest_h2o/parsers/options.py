@@ -10,6 +10,8 @@ ALIASES = {
     "--quant-attention": "-qatten", "-qa": "-qatten", "--n-prompt": "-p", "--n-gen": "-n",
     "--n-repeat": "-rep", "--kv-cache": "-kv", "--file-print": "-fp",
 }  # fmt: skip
+# Lengths are compared by row, since a launch may have several.
+LENGTHS = {"-p", "-n", "-pg"}
 _FILES = ("/", "\\", ".json", ".jsonl", ".md", ".log", ".txt", ".mnn")
 
 

@@ -165,10 +165,9 @@ class Run:
         return NO_H2O
 
     def launch_of(self, row: Row) -> LaunchRecord | None:
-        """The launch that printed ``row``, if it printed no other."""
-        printed = [each for each in self.rows if each.source == row.source]
+        """The launch that printed ``row``; None where several have written to its file."""
         found = [record for record in self.launches if row.source in record.files]
-        return found[0] if len(found) == len(printed) == 1 else None
+        return found[0] if len(found) == 1 else None
 
     @cached_property
     def facts(self) -> tuple[LogFacts, ...]:
