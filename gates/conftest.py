@@ -8,5 +8,5 @@ from pytest_h2o.plugin import session_of
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the settings, so that a wrong one is a usage error, and workers know of the gates."""
+    """Read the settings, so that a wrong one is a usage error before anything is imported."""
     session_of(config)

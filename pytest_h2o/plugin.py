@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -128,15 +128,8 @@ def session_of(config: pytest.Config) -> Session:
     return config.stash[SESSION_KEY]
 
 
-def _is_announced(config: pytest.Config) -> bool:
-    """Whether gates can be collected here. A worker whose controller expects none says so where a
-    test asks for one: an error at collection would be xdist's own.
-    """
-    return "h2o_ini" in getattr(config, "workerinput", {"h2o_ini": ""})
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if _is_announced(metafunc.config) and asks_for_ours(metafunc.definition):
+    if asks_for_ours(metafunc.definition):
         from pytest_h2o.fixtures import parametrize  # noqa: PLC0415
 
         # Wrong settings are an error of usage, not of this test: they are raised below.
@@ -145,8 +138,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if _is_announced(item.config) and asks_for_ours(item):
+    if not asks_for_ours(item):
+        return
+    try:
         session_of(item.config).collect(item)
+    except pytest.UsageError as error:
+        if not hasattr(item.config, "workerinput"):
+            raise
+        # At collection in a worker it would be an error of xdist's own.
+        from pytest_h2o.session.workers import FoundGates, tell  # noqa: PLC0415
+
+        tell(item.config, FoundGates(error=str(error)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    from pytest_h2o.session.workers import give  # noqa: PLC0415
+
+    give(node.config, node)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any) -> None:
+    from pytest_h2o.session.workers import told  # noqa: PLC0415
+
+    if found := told(node):
+        session_of(node.config).take_over(found)
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,13 +8,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import pytest
+
+    from pytest_h2o.session.settings import Settings
+
+T = TypeVar("T")
 
 
 def fail(reason: object) -> int:
@@ -47,28 +51,48 @@ class _Read(Exception):
 
 
 def from_ini() -> dict[str, Any]:
-    """This package's values in the ini file that pytest reads in the working directory.
+    """This package's values in the ini file that pytest reads in the working directory."""
+    from pytest_h2o.session.settings import ini_values  # noqa: PLC0415
+
+    return _at_start([], ini_values)
+
+
+def in_session(words: Sequence[str]) -> Settings:
+    """The settings of a session that pytest starts in the working directory with these arguments;
+    raises UsageError.
+    """
+    from pytest_h2o.session.settings import read_settings  # noqa: PLC0415
+
+    return _at_start(words, read_settings)
+
+
+def _at_start(words: Sequence[str], look: Callable[[pytest.Config], T]) -> T:
+    """What ``look`` finds in pytest's configuration, made of ini file, its ``addopts`` and
+    ``words``; raises UsageError.
 
     Nothing is collected and no ``conftest.py`` is imported: a project's own may need packages, or
     register options, that its settings do not depend on.
     """
     import pytest  # noqa: PLC0415
 
-    class Reader:
-        values: dict[str, Any]
+    found: list[T] = []
+    wrong: list[pytest.UsageError] = []
 
+    class Reader:
         @pytest.hookimpl(tryfirst=True)
         def pytest_load_initial_conftests(
             self, early_config: pytest.Config, parser: pytest.Parser, args: list[str]
         ) -> None:
-            from pytest_h2o.session.settings import ini_values  # noqa: PLC0415
-
             parser.parse_known_args(args, namespace=early_config.option)
-            self.values = ini_values(early_config)
+            try:
+                found.append(look(early_config))
+            except pytest.UsageError as error:
+                wrong.append(error)
             raise _Read
 
-    reader = Reader()
     with suppress(_Read):
-        pytest.main([str(Path())], plugins=[reader])
+        pytest.main([str(Path()), *words], plugins=[Reader()])
         raise SystemExit(1)  # pytest said what is wrong
-    return reader.values
+    if wrong:
+        raise wrong[0]
+    return found[0]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from typing import TYPE_CHECKING
 
-from pytest_h2o.commands import fail, from_ini, table
+from pytest_h2o.commands import fail, in_session, table
 from pytest_h2o.keys import KEYS
 
 if TYPE_CHECKING:
@@ -37,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--h2o-set", action="append", default=[], metavar="NAME=VALUE", help="set a knob"
     )
     parser.add_argument(
-        "--h2o-kit", choices=("v5", "v6"), default="v6", help="version of the kit (default: v6)"
+        "--h2o-profile", metavar="NAME|PATH", help="a TOML file that names a whole setup"
     )
+    parser.add_argument("--h2o-kit", choices=("v5", "v6"), help="version of the kit (default: v6)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     A list looks at nothing but the table, so that a wrong name in the environment can be looked up
     in it.
     """
-    from pytest_h2o.plan.knobs import KNOBS, KnobError  # noqa: PLC0415
-    from pytest_h2o.runtimes import RuntimeSetupError  # noqa: PLC0415
+    from pytest_h2o.plan.knobs import KNOBS  # noqa: PLC0415
 
     if arguments.markdown:
         print(markdown())
@@ -56,25 +55,24 @@ def run(arguments: argparse.Namespace) -> int:
         rows = [(knob.name, default_text(knob), knob.accepts, knob.doc) for knob in KNOBS.values()]
         print(table([("knob", "default", "accepts", "meaning"), *rows]))
     else:
+        import pytest  # noqa: PLC0415
+
         try:
             knobs = in_force(arguments)
-        except (KnobError, RuntimeSetupError) as error:
+        except pytest.UsageError as error:
             return fail(error)
         print(json.dumps([described(knob, knobs) for knob in KNOBS.values()], indent=2))
     return 0
 
 
 def in_force(arguments: argparse.Namespace) -> Knobs:
-    """The knobs as a session of pytest in this directory would have them."""
-    from pytest_h2o.kit.versions import DEFAULTS  # noqa: PLC0415
-    from pytest_h2o.plan.knobs import resolve  # noqa: PLC0415
-    from pytest_h2o.runtimes import defaults_for, find_runtime  # noqa: PLC0415
-    from pytest_h2o.session.settings import ini_paths  # noqa: PLC0415
-
-    ini = from_ini()
-    runtime = find_runtime(ini=ini_paths(ini))
-    defaults = defaults_for(runtime.name) | DEFAULTS[arguments.h2o_kit]
-    return resolve(arguments.h2o_set, os.environ, ini["h2o_set"], defaults, suite=arguments.suite)
+    """The knobs as a session of pytest in this directory would have them; raises UsageError."""
+    words = ["-m", arguments.suite]
+    for option in ("h2o_set", "h2o_profile", "h2o_kit"):
+        value = getattr(arguments, option)
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{option.replace('_', '-')}={each}" for each in values if each is not None]
+    return in_session(words).knobs
 
 
 def described(knob: Knob, knobs: Knobs) -> dict[str, object]:

@@ -48,15 +48,6 @@ class Planner:
                     f"the decode gate of {name} {NEEDS_BASELINE}{_left_out(name)}"
                 )
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """Check in the controller what a worker is to run: an error in the worker would be xdist's
-        own.
-        """
-        for name in self.lab.cases:
-            if any(nodeid.endswith(f"::test_decode_drop[{name}]") for nodeid in ids):
-                self.check_baselines([name])
-
     def pytest_report_collectionfinish(self) -> list[str]:
         if self.lab.replay:
             return ["h2o: nothing is launched"]

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,6 @@ from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime
 from pytest_h2o.session.progress import EventFollower, ProgressPrinter, append_event
-from pytest_h2o.session.settings import ini_values
 
 # How sessions end in which every selected gate was judged, if it was not -x that ended them.
 DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
@@ -66,14 +64,8 @@ class Schedule:
         else:
             self.printer.show(kind, spec.name, seconds, self.expected())
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """Give an xdist worker this session's run directory, and show the launches that workers
-        make.
-        """
-        node.workerinput["h2o_root"] = str(self.root)
-        node.workerinput["h2o_ini"] = ini_values(self.config)
-        node.workerinput["h2o_inipath"] = str(self.config.inipath or "")
+    def follow(self) -> None:
+        """Show the launches that xdist workers make."""
         if self.follower is None:
             self.follower = EventFollower(self.root, self.printer)
             self.follower.start()

@@ -21,6 +21,7 @@ from pytest_h2o.session.reporter import Reporter
 from pytest_h2o.session.schedule import Schedule
 from pytest_h2o.session.settings import Settings, read_settings, rerun_command
 from pytest_h2o.session.subject import check_directories, read_subject
+from pytest_h2o.session.workers import FoundGates, tell
 
 
 class Session:
@@ -97,8 +98,19 @@ class Session:
         given.
         """
         self.planner.plan(items)
-        if not self.is_worker:
+        if self.is_worker:
+            tell(self.config, FoundGates(sorted(self.lab.demand.studies)))
+        else:
             self.planner.check_baselines(self.lab.demand.studies)
+
+    def take_over(self, found: FoundGates) -> None:
+        """Lead the gates that an xdist worker found; raises UsageError for what the worker could
+        not.
+        """
+        if found.error:
+            raise pytest.UsageError(found.error)
+        self.planner.check_baselines(found.studied)
+        self.schedule.follow()
 
     def gate(self, item: pytest.Item) -> Gate:
         """The gate fixture of one test, with the knobs as its case sees them."""

@@ -41,15 +41,10 @@ from pytest_h2o.runtimes import (
 from pytest_h2o.runtimes.paths import absolute
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.runtimes.profile import Profile, find_profile, read_profile
+from pytest_h2o.session.workers import INI_NAMES
 
-# Only a conftest.py is read before the workers start, so only it can tell that there will be gates.
-OWN_GATES = """gates of your own run in workers if a conftest.py beside them, or above, has these lines:
-    from pytest_h2o.plugin import session_of
-    def pytest_configure(config):
-        session_of(config)"""
 SETUP = ("llm_bench", "llm_demo", "model_config")
 INI_PATHS = (*SETUP, "prompt_dir")
-INI_NAMES = (*INI_PATHS, "h2o_profile", "h2o_set")
 OURS = re.compile(rf"^[ \t]*({'|'.join(INI_NAMES)})[ \t]*=", re.MULTILINE)
 # What a command that repeats one gate must repeat as well.
 OPTIONS = (
@@ -148,18 +143,26 @@ def ini_values(config: pytest.Config) -> dict[str, Any]:
     reads itself.
     """
     if hasattr(config, "workerinput"):
-        if "h2o_ini" not in config.workerinput:
-            raise pytest.UsageError(OWN_GATES)
-        return dict(config.workerinput["h2o_ini"])
-    _check_names(config)
-    _check_nearest(config)
-    folder = config.inipath.parent if config.inipath else config.rootpath
-    values: dict[str, Any] = {name: config.getini(name) for name in INI_PATHS}
-    paths = {name: str(absolute(value, folder)) if value else "" for name, value in values.items()}
-    profile = config.getini("h2o_profile")
+        given: dict[str, Any] = config.workerinput["h2o_ini"]
+    else:
+        _check_names(config)
+        _check_nearest(config)
+        given = {name: config.getini(name) for name in INI_NAMES}
+    inipath = inipath_of(config)
+    folder = inipath.parent if inipath else config.rootpath
+    paths = {name: str(absolute(given[name], folder)) if given[name] else "" for name in INI_PATHS}
+    profile = given["h2o_profile"]
     if "/" in profile or profile.endswith(".toml"):
         profile = str(absolute(profile, folder))
-    return {**paths, "h2o_profile": profile, "h2o_set": list(config.getini("h2o_set"))}
+    return {**paths, "h2o_profile": profile, "h2o_set": list(given["h2o_set"])}
+
+
+def inipath_of(config: pytest.Config) -> Path | None:
+    """The ini file of the session: a worker may read another one than the controller."""
+    if not hasattr(config, "workerinput"):
+        return config.inipath
+    given = config.workerinput["h2o_inipath"]
+    return Path(given) if given else None
 
 
 def ini_paths(ini: Mapping[str, Any]) -> dict[str, str]:
@@ -225,11 +228,7 @@ def rerun_command(config: pytest.Config, item: pytest.Item) -> str:
     words = ["pytest", f"{path}::{item.nodeid.partition('::')[2]}"]
     if suite := named(config.getoption("markexpr")):  # it has defaults of its own
         words += ["-m", suite]
-    inipath = (
-        Path(config.workerinput["h2o_inipath"])
-        if hasattr(config, "workerinput")
-        else config.inipath
-    )
+    inipath = inipath_of(config)
     if inipath and inipath.is_file() and not item.path.is_relative_to(inipath.parent):
         words += ["-c", str(inipath)]
     for name in OPTIONS:

@@ -230,23 +230,41 @@ def test_somebody_else_may_call_something_gate(pytester: pytest.Pytester) -> Non
 
 
 def test_gates_of_a_project_in_workers(pytester: pytest.Pytester) -> None:
-    """They need a conftest.py that announces them, and say what has to be in it; with it they
-    run.
+    """The controller learns of them from its workers: no conftest.py announces them, and they are
+    judged, shown and recorded as in one process.
     """
     pytester.makepyfile("def test_mine(gate): gate.holds('mine', [])")
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "1")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(
-        ["*gates of your own run in workers if a conftest.py*has these lines:"]
-    )
-    said = result.outlines.index(
-        next(line for line in result.outlines if line.endswith("has these lines:"))
-    )
-    pytester.makeconftest(
-        "\n".join(line.removeprefix("E") for line in result.outlines[said + 1 : said + 4])
-    )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "1")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2")
     result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["pass  mine *", "run directory: *"])
+    [written] = pytester.path.glob("h2o-runs/2*/summary.json")
+    assert [gate["gate"] for gate in json.loads(written.read_text())["gates"]] == ["mine"]
+    result = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", "-n", "2", "--h2o-set", "OUT=given"
+    )
+    result.assert_outcomes(passed=1)
+    assert pytester.path.joinpath("given", "summary.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("LOSSY_TARGT=3", "*unknown knob LOSSY_TARGT*"),
+        ("RUN_RUNTIME_FIXED=1", "*decode gate of runtime_fixed needs DECODE_BASELINE=*"),
+    ],
+)
+def test_wrong_settings_in_workers_are_usage_errors(
+    pytester: pytest.Pytester, setting: str, message: str
+) -> None:
+    """A setting that no gate can be judged with ends the session before a test runs, whatever the
+    gates are called that need it.
+    """
+    pytester.makepyfile(OWN.format(mark="runtime"))
+    arguments = ("-p", "no:cacheprovider", "-n", "1", "-k", "own_decode", "--h2o-set", setting)
+    result = pytester.runpytest_subprocess(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+    assert not pytester.path.joinpath("h2o-runs").exists()
 
 
 def write_readme_gate(pytester: pytest.Pytester) -> None:

@@ -83,6 +83,27 @@ def test_knobs_in_the_ini_file(
     assert knobs["STORE_RUNS"] == (1, "default")
 
 
+def test_knobs_of_a_profile_and_of_addopts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a session takes from a profile, and from options in the ini file, is in force here."""
+    tmp_path.joinpath("pytest.ini").write_text(
+        "[pytest]\naddopts = --h2o-set REPEAT=7 --h2o-set GENS=9\nh2o_profile = small\n"
+    )
+    profiles = tmp_path / "h2o-profiles"
+    profiles.mkdir()
+    profiles.joinpath("small.toml").write_text("[knobs]\nTHREADS = 3\nGENS = 8\n")
+    profiles.joinpath("wrong.toml").write_text("[knobs]\nTHREADS = 0\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["knobs", "--json", "--h2o-set", "GENS=10"]) == 0
+    knobs = {knob["name"]: knob for knob in json.loads(capsys.readouterr().out)}
+    in_force = {name: (knobs[name]["value"], knobs[name]["source"]) for name in ("REPEAT", "GENS")}
+    assert in_force == {"REPEAT": (7, "command line"), "GENS": ([10], "command line")}
+    assert (knobs["THREADS"]["value"], knobs["THREADS"]["source"]) == (3, "profile")
+    assert main(["knobs", "--json", "--h2o-profile", "wrong"]) == 1
+    assert "wrong.toml: knobs.THREADS is 0; expected" in capsys.readouterr().err
+
+
 def test_a_conftest_is_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

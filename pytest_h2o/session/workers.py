@@ -1,0 +1,64 @@
+"""What a controller of xdist workers gives them, and what they tell it of the gates they found.
+
+It does not collect: that there are gates, it learns from its workers, through files, as each has
+collected and before any test runs. Nothing heavy is imported here, as most test runs have no gates.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_h2o.session.places import unnamed_root
+
+INI_NAMES = (
+    "llm_bench", "llm_demo", "model_config", "prompt_dir", "h2o_profile", "h2o_set",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FoundGates:
+    """That a worker found gates: the cases whose decode speed they look at, or why it cannot run
+    them.
+    """
+
+    studied: Collection[str] = ()
+    error: str = ""
+
+
+def give(config: pytest.Config, node: Any) -> None:
+    """Give a worker the controller's ini values and the run directory, if OUT names none."""
+    node.workerinput["h2o_ini"] = {name: config.getini(name) for name in INI_NAMES}
+    node.workerinput["h2o_inipath"] = str(config.inipath or "")
+    node.workerinput["h2o_root"] = str(unnamed_root(config))
+
+
+def tell(config: pytest.Config, found: FoundGates) -> None:
+    """Let the controller know, from a worker."""
+    given = config.workerinput  # type: ignore[attr-defined]
+    path = _path(given["testrunuid"], given["workerid"])
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(asdict(found)), "utf-8")
+
+
+def told(node: Any) -> FoundGates | None:
+    """What a worker let the controller know, once; None if it found no gate."""
+    path = _path(node.workerinput["testrunuid"], node.workerinput["workerid"])
+    if not path.is_file():
+        return None
+    found = FoundGates(**json.loads(path.read_text("utf-8")))
+    path.unlink()
+    with suppress(OSError):  # another worker's is still there
+        path.parent.rmdir()
+    return found
+
+
+def _path(session: str, worker: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"pytest-h2o-{session}" / f"{worker}.json"
