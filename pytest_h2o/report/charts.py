@@ -151,7 +151,7 @@ def kv_lengths(records: Sequence[LaunchRecord]) -> Chart | None:
     ]
     y = {"field": "tokens", "type": "quantitative", "title": "tokens in the KV cache"}
     shared = {"x": _x("decoded", "decoded tokens"), "y": y}
-    color = {"field": "layer", "type": "ordinal", "scale": {"scheme": "viridis"}}
+    color = {"field": "layer", "type": "ordinal"}
     tooltip = [{"field": name} for name in ("layer", "decoded", "tokens", "event")]
     # Dropped plans are no corners of a curve: nothing changed there.
     layers = [
