@@ -17,7 +17,7 @@
       range: {ordinal: {scheme: "viridis", extent: isDark ? [0.3, 1] : [0, 0.85]}},
       legend: {
         symbolBaseFillColor: text, symbolBaseStrokeColor: text,
-        labelColor: text, titleColor: text, titleFontWeight: "normal", orient: "bottom", columns: isNarrow ? 4 : 6,
+        labelColor: text, titleColor: text, titleFontWeight: "normal", orient: "bottom", columns: isNarrow ? 3 : 6, labelLimit: isNarrow ? 90 : 160,
         layout: {bottom: {anchor: "start", direction: "vertical", margin: 6}}
       }
     };

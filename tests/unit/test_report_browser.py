@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from offline_dumps import kv, write_entry
 
 from pytest_h2o.decode.history import Entry
 from pytest_h2o.notebook import read_run
+from pytest_h2o.offline.evaluate import evaluate
+from pytest_h2o.offline.options import OfflineOptions
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.report.background import Background
 from pytest_h2o.report.files import summary
+from pytest_h2o.report.offline_page import offline_html
 from pytest_h2o.report.page import to_html
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Interval, ShownRow, SpeedPair, Verdict
@@ -64,13 +68,21 @@ setTimeout(function () {
     return each.getClientRects().length && !each.closest("svg") && each.getBoundingClientRect().right > width + 1;
   }).map(function (each) { return each.tagName + "." + each.className; });
   var found = {
-    faults: faults, title: document.title, verdict: document.querySelector("#verdict h1").textContent,
+    faults: faults, title: document.title, verdict: document.querySelector("h1").textContent,
     gates: all, width: width, scroll: root.scrollWidth, wider: wider.slice(0, 5), text: document.body.innerText,
     foreign: document.querySelectorAll("img, iframe, object").length,
     charts: Array.from(document.querySelectorAll("figure")).map(function (each) {
-      return [each.id, each.dataset.drawn || "", each.querySelectorAll("svg path").length];
-    })
+      return [
+        each.id, each.dataset.drawn || "", each.querySelectorAll("svg path").length,
+        each.querySelectorAll("tbody tr").length
+      ];
+    }),
+    cut: Array.from(document.querySelectorAll("svg text")).filter(function (each) {
+      var box = each.getBoundingClientRect(), frame = each.closest(".drawing").getBoundingClientRect();
+      return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1);
+    }).map(function (each) { return each.textContent; })
   };
+  if (!filter) { parent.postMessage(JSON.stringify(found), "*"); return; }
   filter.value = "lossy"; filter.dispatchEvent(new Event("input"));
   found.filtered = shown().length;
   filter.value = ""; filter.dispatchEvent(new Event("input"));
@@ -111,10 +123,16 @@ class Session:
         return to_html(document, self.records, known)
 
 
-@pytest.fixture(scope="module")
-def records() -> list[LaunchRecord]:
-    """Launches of a recorded session."""
-    return list(read_run(RECORDED).records)
+def launches(kind: str, tmp_path: Path) -> list[LaunchRecord]:
+    """Launches of a recorded session; the answers of hostile ones are markup."""
+    run = RECORDED
+    if kind == "hostile":
+        run = tmp_path / "session"
+        shutil.copytree(RECORDED, run)
+        for output in run.glob("launches/demo-*-candidate-*/stdout"):
+            said = output.read_text("utf-8").replace("\n\n", f"\n\n{HOSTILE}", 3)
+            output.write_text(f"{said}\n{HOSTILE}\n", "utf-8")
+    return list(read_run(run).records)
 
 
 def verdicts(outcome: str = "pass", case: str = "full_strict") -> dict[str, Verdict]:
@@ -169,33 +187,79 @@ def chromium(tmp_path: Path, page: Path, *flags: str) -> str:
     return result.stdout
 
 
+def screenshot(tmp_path: Path, name: str, *flags: str, width: int = 1400) -> None:
+    """Keep what the browser shows of ``plain.html``, to be looked at; a phone is a frame."""
+    page = tmp_path / "plain.html"
+    if width < 500:
+        frame = tmp_path / "phone.html"
+        frame.write_text(FRAME % (page.name, width), "utf-8")
+        page = frame
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    target = SCREENSHOTS / f"{name}.png"
+    target.unlink(missing_ok=True)
+    chromium(
+        tmp_path, page, f"--window-size={max(500, width)},2400", f"--screenshot={target}", *flags
+    )
+    assert target.stat().st_size > 20_000
+
+
+def is_sound(found: dict[str, Any], width: int) -> None:
+    """Nothing complains, every chart is drawn and has its numbers, and the page is as wide as its
+    window.
+    """
+    assert found["faults"] == []
+    assert found["foreign"] == 0
+    for name, drawn, paths, rows in found["charts"]:
+        assert (name, drawn) == (name, "yes")
+        assert paths > 2
+        assert rows > 0
+    assert found["cut"] == []
+    assert found["scroll"] <= found["width"] == width
+    assert found["wider"] == []
+
+
 @pytest.mark.parametrize("kind", ["passing", "failing", "hostile"])
-def test_report(kind: str, records: list[LaunchRecord], tmp_path: Path) -> None:
+def test_report(kind: str, tmp_path: Path) -> None:
     """The verdict, every gate and every chart are there, nothing complains, nothing is wider than a
     phone, and no text becomes markup.
     """
     case = HOSTILE if kind == "hostile" else "full_strict"
     judged = verdicts("pass" if kind == "passing" else "fail", case)
-    page = Session(judged, records, case).page()
+    page = Session(judged, launches(kind, tmp_path), case).page()
     for width in (1280, 390):
         found = look(page, tmp_path, width)
+        is_sound(found, width)
         words = "Accepted: final" if kind == "passing" else "Not accepted"
-        assert found["faults"] == []
         assert found["verdict"].endswith(words)
         assert found["title"] == words
-        assert found["foreign"] == 0
         assert set(found["gates"]) == {each.gate for each in judged.values()}
         assert {each[0].removeprefix("chart-") for each in found["charts"]} == CHARTS
-        assert all(drawn == "yes" and paths > 2 for _, drawn, paths in found["charts"])
-        assert found["scroll"] <= found["width"] == width
-        assert found["wider"] == []
         assert 1 <= found["filtered"] < len(found["gates"])
         assert found["sorted"] == sorted(found["gates"])
-        if kind != "passing":
-            assert case in found["text"]
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        if kind == "hostile":
+            # In verdicts and in six answers.
+            assert found["text"].count(HOSTILE) > 12
     (tmp_path / "plain.html").write_text(page, "utf-8")
-    target = SCREENSHOTS / f"{kind}.png"
-    target.unlink(missing_ok=True)
-    chromium(tmp_path, tmp_path / "plain.html", "--window-size=1400,2400", f"--screenshot={target}")
-    assert target.stat().st_size > 20_000
+    screenshot(tmp_path, kind)
+    screenshot(tmp_path, f"{kind}-narrow", width=390)
+    if kind == "failing":
+        screenshot(tmp_path, "failing-dark", "--blink-settings=preferredColorScheme=0")
+
+
+def test_offline_page(tmp_path: Path) -> None:
+    """The offline evaluator's page draws its charts, and its text stays text."""
+    dump = tmp_path / "<b>dump"
+    for layer in range(3):
+        write_entry(dump, kv(70, seed=layer), layer=layer)
+    page = offline_html(evaluate(dump, OfflineOptions()))
+    for width in (1280, 390):
+        found = look(page, tmp_path, width)
+        is_sound(found, width)
+        assert {each[0] for each in found["charts"]} == {
+            "chart-layers",
+            "chart-bits",
+            "chart-predictors",
+        }
+        assert str(dump) in found["text"]
+    (tmp_path / "plain.html").write_text(page, "utf-8")
+    screenshot(tmp_path, "offline")
