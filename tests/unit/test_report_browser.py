@@ -91,7 +91,7 @@ setTimeout(function () {
   parent.postMessage(JSON.stringify(found), "*");
 }, 4000);
 </script>"""
-FRAME = """<!DOCTYPE html><meta charset="utf-8"><body><iframe src="%s" width="%d" height="900"></iframe><pre></pre><script>
+FRAME = """<!DOCTYPE html><meta charset="utf-8"><body><iframe src="%s" width="%d" height="%d" style="border:0"></iframe><pre></pre><script>
 addEventListener("message", function (event) { document.querySelector("pre").textContent = event.data; });
 </script>"""
 
@@ -135,8 +135,8 @@ def launches(kind: str, tmp_path: Path) -> list[LaunchRecord]:
     return list(read_run(run).records)
 
 
-def verdicts(outcome: str = "pass", case: str = "full_strict") -> dict[str, Verdict]:
-    """One verdict of each kind that a chart or card is made from."""
+def verdicts(outcome: str, case: str, source: str) -> dict[str, Verdict]:
+    """One verdict of each kind that a chart or card is made from; ``source`` is what failed."""
     pairs = tuple(SpeedPair(label=case, replicate=n, baseline=100.0, candidate=95.0 + n) for n in range(6))  # fmt: skip
     interval = Interval(low=-0.01, high=0.04, level=0.96)
     study: dict[str, Any] = {
@@ -159,7 +159,14 @@ def verdicts(outcome: str = "pass", case: str = "full_strict") -> dict[str, Verd
     ]  # fmt: skip
     if outcome != "pass":
         found += [
-            Verdict(gate=name, case=case, outcome="fail", reason=case, cause=f"exit code 3 {case}")
+            Verdict(
+                gate=name,
+                case=case,
+                outcome="fail",
+                reason=case,
+                cause=f"exit code 3 {case}",
+                source=source,
+            )
             for name in ("settings", "fallback", "queue_peak")
         ]
     return {f"gates/x.py::test_{number}": each for number, each in enumerate(found)}
@@ -169,7 +176,7 @@ def look(page: str, tmp_path: Path, width: int) -> dict[str, Any]:
     """What the probe found in a frame of ``width`` pixels, in which media queries count."""
     (tmp_path / "page.html").write_text(page.replace("<style>", PROBE + "<style>", 1), "utf-8")
     frame = tmp_path / f"frame{width}.html"
-    frame.write_text(FRAME % ("page.html", width), "utf-8")
+    frame.write_text(FRAME % ("page.html", width, 900), "utf-8")
     shown = chromium(tmp_path, frame, "--dump-dom")
     found = re.search(r"<pre>(.*?)</pre>", shown, re.DOTALL)
     assert found, shown[-2000:]
@@ -192,7 +199,7 @@ def screenshot(tmp_path: Path, name: str, *flags: str, width: int = 1400) -> Non
     page = tmp_path / "plain.html"
     if width < 500:
         frame = tmp_path / "phone.html"
-        frame.write_text(FRAME % (page.name, width), "utf-8")
+        frame.write_text(FRAME % (page.name, width, 2400), "utf-8")
         page = frame
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     target = SCREENSHOTS / f"{name}.png"
@@ -224,8 +231,14 @@ def test_report(kind: str, tmp_path: Path) -> None:
     phone, and no text becomes markup.
     """
     case = HOSTILE if kind == "hostile" else "full_strict"
-    judged = verdicts("pass" if kind == "passing" else "fail", case)
-    page = Session(judged, launches(kind, tmp_path), case).page()
+    records = launches(kind, tmp_path)
+    source = next(
+        each.stdout
+        for each in records
+        if each.label == "prompt_512_1" and each.spec.arm == "candidate"
+    )
+    judged = verdicts("pass" if kind == "passing" else "fail", case, str(source))
+    page = Session(judged, records, case).page()
     for width in (1280, 390):
         found = look(page, tmp_path, width)
         is_sound(found, width)
@@ -236,6 +249,9 @@ def test_report(kind: str, tmp_path: Path) -> None:
         assert {each[0].removeprefix("chart-") for each in found["charts"]} == CHARTS
         assert 1 <= found["filtered"] < len(found["gates"])
         assert found["sorted"] == sorted(found["gates"])
+        if kind != "passing":
+            assert "decode speed = " in found["text"]
+            assert "prompt_512_1-candidate-r1/config.json" in found["text"]
         if kind == "hostile":
             # In verdicts and in six answers.
             assert found["text"].count(HOSTILE) > 12
