@@ -151,7 +151,7 @@ def kv_lengths(records: Sequence[LaunchRecord]) -> Chart | None:
     ]
     y = {"field": "tokens", "type": "quantitative", "title": "tokens in the KV cache"}
     shared = {"x": _x("decoded", "decoded tokens"), "y": y}
-    color = {"field": "layer", "type": "ordinal", "scale": {"scheme": "viridis"}}
+    color = {"field": "layer", "type": "ordinal"}
     tooltip = [{"field": name} for name in ("layer", "decoded", "tokens", "event")]
     # Dropped plans are no corners of a curve: nothing changed there.
     layers = [
@@ -336,27 +336,33 @@ def layer_ratios(layers: Sequence[Mapping[str, Any]]) -> Chart | None:
 
 
 def bars(
-    name: str, title: str, values: Sequence[Line], fields: tuple[str, str, str], note: str = ""
+    name: str,
+    title: str,
+    values: Sequence[Line],
+    fields: tuple[str, str, str],
+    *,
+    stacked: bool = False,
 ) -> Chart | None:
-    """Horizontal bars: the fields are the row, its series and the number."""
+    """Horizontal bars: the fields are the row, its series and the number; series lie below each
+    other unless they are ``stacked``.
+    """
     if not values:
         return None
     row, series, number = fields
-    spec = {
-        "height": {"step": 14, "for": "offset"},
-        "data": {"values": list(values)},
-        "mark": "bar",
-        "encoding": {
-            "y": {"field": row, "type": "nominal", "sort": None, "title": None},
-            "yOffset": {"field": series, "sort": None},
-            "x": _x(number, number),
-            "color": {"field": series, "type": "nominal", "sort": None, "title": None},
-            "tooltip": [{"field": each} for each in fields],
-        },
+    encoding: Line = {
+        "y": {"field": row, "type": "nominal", "sort": None, "title": None},
+        "x": _x(number, number),
+        "color": {"field": series, "type": "nominal", "sort": None, "title": None},
+        "tooltip": [{"field": each} for each in fields],
     }
+    height: Line = {"step": 26}
+    if not stacked:
+        encoding["yOffset"] = {"field": series, "sort": None}
+        height = {"step": 14, "for": "offset"}
+    spec = {"height": height, "data": {"values": list(values)}, "mark": "bar", "encoding": encoding}
     rows = [[each[field] for field in fields] for each in values]
     return Chart(
-        name=name, title=title, note=note, spec=spec, header=list(fields), rows=rows
+        name=name, title=title, note="", spec=spec, header=list(fields), rows=rows
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def _usage(result: DumpEvaluation) -> Chart | None:
             share = round(counts.get(name, 0) / total, 4)
             values.append({"plane": plane, "predictor": name, "share": share})
     title = "Share of blocks by predictor"
-    return bars("predictors", title, values, ("plane", "predictor", "share"))
+    return bars("predictors", title, values, ("plane", "predictor", "share"), stacked=True)
 
 
 def _blocks(lines: Sequence[str]) -> Iterator[Block]:

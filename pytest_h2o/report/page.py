@@ -231,7 +231,9 @@ def _failures(
         if verdict.outcome in ("fail", "inconclusive"):
             missed = (verdict.outcome, verdict.gate)
             groups.setdefault((verdict.cause,) if verdict.cause else missed, []).append(verdict)
-    for group in groups.values():
+    # What failed before what is undecided, then what most gates share.
+    ordered = sorted(groups.values(), key=lambda each: (ORDER.index(each[0].outcome), -len(each)))
+    for group in ordered:
         yield _failure(group, records, root, meanings)
 
 

@@ -13,8 +13,11 @@
         labelLimit: isNarrow ? 110 : 240, labelOverlap: true, labelSeparation: 6, titleFontWeight: "normal"
       },
       axisX: {titleAnchor: isNarrow ? "end" : "middle"},
+      // The end of the scale that the page's background would swallow is left out.
+      range: {ordinal: {scheme: "viridis", extent: isDark ? [0.3, 1] : [0, 0.85]}},
       legend: {
-        labelColor: text, titleColor: text, titleFontWeight: "normal", orient: "bottom", columns: isNarrow ? 4 : 6,
+        symbolBaseFillColor: text, symbolBaseStrokeColor: text,
+        labelColor: text, titleColor: text, titleFontWeight: "normal", orient: "bottom", columns: isNarrow ? 3 : 6, labelLimit: isNarrow ? 90 : 160,
         layout: {bottom: {anchor: "start", direction: "vertical", margin: 6}}
       }
     };
