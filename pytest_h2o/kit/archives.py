@@ -24,10 +24,13 @@ from pytest_h2o.kit.layouts import (
 )
 from pytest_h2o.kit.transcripts import is_transcript
 from pytest_h2o.lab.recordings import Part, Recorded, Recording, RecordingError
+from pytest_h2o.parsers.bench_table import read_tables
+from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.plan.cases import CANDIDATE
 from pytest_h2o.plan.knobs import KnobValue
 from pytest_h2o.plan.suites import CASE_PARTS, SUITES
 from pytest_h2o.report.text import clean
+from pytest_h2o.runs.records import standard_paths
 from pytest_h2o.runs.store import ReplayStore
 
 MAX_DIRECTORIES = 20_000
@@ -100,12 +103,28 @@ def _unread(root: Path, places: Sequence[Place], parts: Sequence[Part]) -> list[
         if has_launches(place.directory):
             found += ReplayStore(place.directory).unread()
     launches = chain.from_iterable((*part.launches, *part.baseline) for part in parts)
-    read = {path.resolve() for each in launches for path in each.record.files}
+    records = [each.record for each in launches]
+    for path in dict.fromkeys(record.table for record in records):
+        found += _earlier(path)
+    read = {path.resolve() for record in records for path in record.files}
     for directory in _directories(root):
         if not has_launches(directory):
             left = [path for path in _outputs(directory) if path.resolve() not in read]
             found += [f"{path} is of no launch that is known" for path in left]
     return found
+
+
+def _earlier(path: Path) -> list[str]:
+    """The tables above the one that counts, if they differ: programs append."""
+    try:
+        found = [[dict(row.cells) for row in table.rows] for table in read_tables(path)]
+    except ParseError:
+        return []  # the gates say so
+    earlier = [rows for rows in found[:-1] if rows != found[-1]]
+    if not earlier:
+        return []
+    text = f"{path} holds {len(found)} tables, and the last alone is judged; give each its own file"
+    return [text]
 
 
 def _outputs(directory: Path) -> Iterator[Path]:
@@ -226,7 +245,8 @@ def _with_baseline(part: Part, pack: Path) -> Part:
     for name in BASELINES:
         if (directory / name).is_dir():
             baseline = launches_in(directory / name, directory / f"{name}_stdout.log")
-            return replace(part, baseline=baseline, defaults=BESIDE)
+            launches = part.launches + tuple(_not_run(part, baseline, name))
+            return replace(part, launches=launches, baseline=baseline, defaults=BESIDE)
     if kept := _kept_speed(directory / "summary.md"):
         fixed: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "fixed", "DECODE_BASELINE": kept}
         return replace(part, defaults=fixed)
@@ -234,6 +254,20 @@ def _with_baseline(part: Part, pack: Path) -> Part:
         trouble = f"{directory.name} broke off{last_words(directory, pack)}"
         return replace(part, trouble=trouble)
     return part
+
+
+def _not_run(part: Part, baseline: Sequence[Recorded], name: str) -> Iterator[Recorded]:
+    """The launches of a case that only its baseline has; none where not all are known."""
+    has = {label for each in part.launches for label in each.labels}
+    if not all(each.labels for each in part.launches):
+        return
+    for each in baseline:
+        alone = [label for label in each.labels if label not in has]
+        if alone:
+            reason = f"{part.directory} has no launch of {', '.join(alone)}, which {name} has"
+            paths = standard_paths(part.directory)
+            record = replace(each.record, status="not_recorded", reason=reason, **paths)
+            yield Recorded(record, each.labels)
 
 
 def _kept_speed(path: Path) -> float | None:
