@@ -376,6 +376,8 @@ _SUSPECTS = re.compile(
 _HARMLESS = re.compile(
     r"\b(?:0|no) (?:errors?|failures?|warnings?)\b|\b(?:errors?|failed|failures?)\s*[:=]\s*0+\b"
 )
+# What programs say at every start, whatever becomes of it.
+_STARTING = re.compile(r"the device supports|prepare for |.*\bcost time\b|load(?:ing)? tokenizer")
 TELLING = 8
 
 
@@ -384,12 +386,13 @@ def telling_lines(*sources: Path | str) -> list[str]:
     or texts.
 
     Lines that name a cause come first, then those that look like an error; without any, the last
-    lines that are not empty. Bytes that are no text tell nothing, and a file that cannot be read is
+    lines that are not empty and not said at every start. Bytes that are no text tell nothing, and a file that cannot be read is
     left out.
     """
     causes: dict[str, None] = {}
     suspects: dict[str, None] = {}
     last: deque[str] = deque(maxlen=TELLING // 2)
+    starting: deque[str] = deque(maxlen=TELLING // 2)
     for piece in _readable(sources):
         if not piece.text.strip():
             continue
@@ -400,8 +403,9 @@ def telling_lines(*sources: Path | str) -> list[str]:
         elif not _MARK.search(piece.text) and (found := _SUSPECTS.search(lowered)):
             _keep(suspects, piece.text, found.start())
         if _is_text(piece.text[:TELLING_CHARS]):
-            last.append(piece.text[:TELLING_CHARS])
-    return list(causes | suspects)[:TELLING] or [printable(text.rstrip()) for text in last]
+            kept = starting if _STARTING.match(lowered) else last
+            kept.append(printable(piece.text[:TELLING_CHARS].rstrip()))
+    return list(causes | suspects)[:TELLING] or list(last or starting)
 
 
 def _is_text(text: str) -> bool:
