@@ -8,8 +8,6 @@ one.
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -17,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from pytest_h2o.parsers.errno_texts import errno_texts
 from pytest_h2o.parsers.lines import Piece, printable, read_pieces
 from pytest_h2o.parsers.repeats import Block, Plan, Repeats
 from pytest_h2o.parsers.rows import ParseError
@@ -361,19 +360,13 @@ def _see(values: set[int], fields: dict[str, str], key: str) -> None:
         values.add(value)
 
 
-def _errno_texts() -> str:
-    """What the system says of each error number, in any case: ``no such file or directory``."""
-    texts = {os.strerror(number) for number in errno.errorcode}
-    return "|".join(re.escape(text.lower()) for text in sorted(texts) if " " in text)
-
-
 # What names a cause, by its shape.
 _CAUSES = re.compile(
     "unable to open|invalid parameter|llm init error|file not exist|no such file"
     "|invalid model config|error while loading shared|out of memory|bad_alloc"
     r"|terminate called|what\(\):|segmentation fault|core dumped|\bkilled\b|illegal instruction"
     r"|\bassert(?:ion)?\b.*\bfail|\bsig(?:segv|abrt|ill|bus|kill|fpe)\b|traceback"
-    r"|error for |error: |fatal: |\[error\]|\berrno\b|" + _errno_texts()
+    r"|error for |error: |fatal: |\[error\]|\berrno\b|" + "|".join(map(re.escape, errno_texts()))
 )
 # What looks like one; the words for an error in languages that systems are set to.
 _SUSPECTS = re.compile(
@@ -387,20 +380,23 @@ _SUSPECTS = re.compile(
 _HARMLESS = re.compile(
     r"\b(?:0|no) (?:errors?|failures?|warnings?)\b|\b(?:errors?|failed|failures?)\s*[:=]\s*0+\b"
 )
+# What programs say at every start, whatever becomes of it.
+_STARTING = re.compile(r"the device supports|prepare for |.*\bcost time\b|load(?:ing)? tokenizer")
 TELLING = 8
 
 
-def telling_lines(*sources: Path | str) -> list[str]:
+def telling_lines(*sources: Path | str, or_last: bool = True) -> list[str]:
     """The few lines of a failed launch's output that say most about the cause, safe to print; files
     or texts.
 
     Lines that name a cause come first, then those that look like an error; without any, the last
-    lines that are not empty. Bytes that are no text tell nothing, and a file that cannot be read is
+    lines that are not empty and not said at every start, unless ``or_last`` is off. Bytes that are no text tell nothing, and a file that cannot be read is
     left out.
     """
     causes: dict[str, None] = {}
     suspects: dict[str, None] = {}
     last: deque[str] = deque(maxlen=TELLING // 2)
+    starting: deque[str] = deque(maxlen=TELLING // 2)
     for piece in _readable(sources):
         if not piece.text.strip():
             continue
@@ -411,8 +407,10 @@ def telling_lines(*sources: Path | str) -> list[str]:
         elif not _MARK.search(piece.text) and (found := _SUSPECTS.search(lowered)):
             _keep(suspects, piece.text, found.start())
         if _is_text(piece.text[:TELLING_CHARS]):
-            last.append(piece.text[:TELLING_CHARS])
-    return list(causes | suspects)[:TELLING] or [printable(text.rstrip()) for text in last]
+            kept = starting if _STARTING.match(lowered) else last
+            kept.append(printable(piece.text[:TELLING_CHARS].rstrip()))
+    told = list(causes | suspects)[:TELLING]
+    return told if told or not or_last else list(last or starting)
 
 
 # What libraries and runtimes say when something broke; settings that merely did not suit are not

@@ -27,9 +27,10 @@ def explain(
     return status, "\n".join([reason, *what_it_said(stdout, stderr)])
 
 
-def what_it_said(stdout: Path, stderr: Path) -> list[str]:
-    """The telling lines of an output, indented."""
-    return [f"  {line}" for line in telling_lines(_excerpt(stderr), _excerpt(stdout))]
+def what_it_said(stdout: Path, stderr: Path, *, or_last: bool = True) -> list[str]:
+    """The telling lines of an output, indented; without any the last ones."""
+    lines = telling_lines(_excerpt(stderr), _excerpt(stdout), or_last=or_last)
+    return [f"  {line}" for line in lines]
 
 
 def troubled_lines(*outputs: Path) -> list[str]:

@@ -266,7 +266,8 @@ def read_launch(
     try:
         rows, problem = _checked(record, labels)
     except (ParseError, RuntimeSetupError) as error:
-        return [], [f"{error} ({record.spec.name})"]
+        said = what_it_said(record.stdout, record.stderr, or_last=False)
+        return [], ["\n".join([f"{error} ({record.spec.name})", *said])]
     except Exception as error:  # a program of somebody else may raise anything at odd output
         return [], [located(_unreadable(record, error), record.directory, record.spec.name)]
     if not problem:
@@ -299,14 +300,27 @@ def _checked(record: LaunchRecord, labels: Sequence[str] | None) -> tuple[list[R
     problems = list(told)
     for row in rows:
         problems += row.problems
+        problems += _no_numbers(row)
     if rows or not problems:
         planned = [record.spec.label] if labels is None else labels
         problems += _unplanned([row.label for row in rows], planned)
     text = "; ".join(problems)
-    if text and "\n" not in text and any(row.prompt_tokens is None for row in rows):
-        # Whatever its exit code was, the program has left nothing but what it said.
-        text = "\n".join([text, *what_it_said(record.stdout, record.stderr)])
+    broken = not rows or any(row.problems or _no_numbers(row) for row in rows)
+    if broken and text and "\n" not in text:
+        # Whatever its exit code was, the cause may be in what it said.
+        said = what_it_said(record.stdout, record.stderr, or_last=False)
+        text = "\n".join([text, *said])
     return list(rows), text
+
+
+def _no_numbers(row: Row) -> list[str]:
+    """Speeds that are no numbers: what was timed did not run."""
+    found: list[str] = []
+    for metric in ("prefill_tps", "decode_tps"):
+        sample = row.samples.get(metric)
+        if sample and not math.isfinite(sample.mean):
+            found.append(f"{metric} is {_show(sample)} in {row.label}, not a number")
+    return found
 
 
 def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
