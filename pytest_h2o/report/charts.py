@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pytest_h2o.decode.baselines import drop
 from pytest_h2o.decode.history import Entry
+from pytest_h2o.parsers.rows import Row
 from pytest_h2o.report.kv_lengths import longest_trace
 from pytest_h2o.report.pareto import front, point
 from pytest_h2o.report.rendering import Chart
@@ -201,8 +202,28 @@ def compression(records: Sequence[LaunchRecord]) -> Chart | None:
             if not is_on and speed and math.isfinite(speed.mean):
                 found = (1.0, speed.mean)
             if found and row.kind == "bench":
-                line = {"arm": clean(record.spec.arm, 40), "lengths": clean(row.label, 40)}
-                values.append(line | {"ratio": round(found[0], 3), "speed": round(found[1], 2)})
+                values.append(_traded(record.spec.arm, row.label, found))
+    return trade_off(values)
+
+
+def swept(rows: Mapping[str, Row]) -> Chart | None:
+    """The combinations of a sweep, by run id."""
+    points = {run_id: point(row) for run_id, row in rows.items()}
+    values = [
+        _traded(run_id, rows[run_id].label, found) for run_id, found in points.items() if found
+    ]
+    return trade_off(values)
+
+
+def _traded(name: str, lengths: str, found: tuple[float, float]) -> Line:
+    line: Line = {"arm": clean(name, 80), "lengths": clean(lengths, 40)}
+    return line | {"ratio": round(found[0], 3), "speed": round(found[1], 2)}
+
+
+def trade_off(values: Sequence[Line]) -> Chart | None:
+    """Compression against decode speed, with the medians of each name and the front of each
+    length.
+    """
     if not values:
         return None
     typical = _typical(values)
