@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pytest_h2o.decode.baselines import drop
 from pytest_h2o.decode.history import Entry
+from pytest_h2o.parsers.rows import Row
 from pytest_h2o.report.kv_lengths import longest_trace
 from pytest_h2o.report.pareto import front, point
 from pytest_h2o.report.rendering import Chart
@@ -20,9 +21,10 @@ from pytest_h2o.verdict import Verdict
 Line = dict[str, Any]
 V = TypeVar("V", bound=Verdict)
 GREEN, RED, GREY, BLUE, ORANGE = "#2a9d5c", "#d64545", "#8b9299", "#4c78a8", "#f58518"
+RING = {"filled": False, "size": 260, "color": GREY}
 MAX_POINTS = 3000
 MAX_HISTORY = 200
-MAX_COLORS = 10
+MAX_COLORS, MAX_LEGEND = 10, 24
 FOREST_COLUMNS = ("case", "drop", "low", "high", "limit", "pairs")
 
 
@@ -201,14 +203,35 @@ def compression(records: Sequence[LaunchRecord]) -> Chart | None:
             if not is_on and speed and math.isfinite(speed.mean):
                 found = (1.0, speed.mean)
             if found and row.kind == "bench":
-                line = {"arm": clean(record.spec.arm, 40), "lengths": clean(row.label, 40)}
-                values.append(line | {"ratio": round(found[0], 3), "speed": round(found[1], 2)})
+                values.append(_traded(record.spec.arm, row.label, found))
+    return trade_off(values)
+
+
+def swept(rows: Mapping[str, Row]) -> Chart | None:
+    """The combinations of a sweep, by run id."""
+    points = {run_id: point(row) for run_id, row in rows.items()}
+    values = [
+        _traded(run_id, rows[run_id].label, found) for run_id, found in points.items() if found
+    ]
+    return trade_off(values)
+
+
+def _traded(name: str, lengths: str, found: tuple[float, float]) -> Line:
+    line: Line = {"arm": clean(name, 80), "lengths": clean(lengths, 40)}
+    return line | {"ratio": round(found[0], 3), "speed": round(found[1], 2)}
+
+
+def trade_off(values: Sequence[Line]) -> Chart | None:
+    """Compression against decode speed, with the medians of each name and the front of each
+    length.
+    """
     if not values:
         return None
     typical = _typical(values)
     _mark_front(typical)
-    # More colours than these no one tells apart, as in a sweep.
-    by_arm = len({each["arm"] for each in values}) <= MAX_COLORS
+    # No legend holds more names or longer ones, as those of a sweep.
+    names = {each["arm"] for each in values}
+    by_arm = len(names) <= MAX_COLORS and all(len(name) <= MAX_LEGEND for name in names)
     color = "arm" if by_arm else "lengths"
     encoding: Line = {
         "x": _x("ratio", "KV compressed, lossy × lossless", zero=False),
@@ -220,19 +243,20 @@ def compression(records: Sequence[LaunchRecord]) -> Chart | None:
     curve: Line = {"x": encoding["x"], "y": encoding["y"], "detail": {"field": "lengths"}, "order": {"field": "ratio"}}  # fmt: skip
     layers = [
         {"data": {"values": values[:MAX_POINTS]}, "mark": {"type": "point", "size": 25, "opacity": 0.45}, "encoding": encoding},
-        {"data": {"values": [each for each in typical if each["front"]]}, "mark": {"type": "line", "color": GREY, "strokeDash": [4, 3]}, "encoding": curve},
+        {"data": {"values": [each for each in typical if each["front"]]}, "mark": {"type": "line", "color": GREY, "strokeDash": [4, 3], "point": RING}, "encoding": curve},
         {"data": {"values": typical}, "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1}, "encoding": encoding | {"shape": shape}},
     ]  # fmt: skip
-    names = ("arm", "lengths", "ratio", "speed")
+    columns = ("arm", "lengths", "ratio", "speed", "front")
     typical.sort(key=lambda each: (each["lengths"], -each["ratio"], -each["speed"]))
-    rows = [[each[name] for name in (*names, "front")] for each in typical]
+    rows = [[each[name] for name in columns] for each in typical]
     return Chart(
         name="compression",
         title="Compression against speed",
-        note="small: launches, large: their medians, dashed: the Pareto front of each length",
+        note="small: launches, large: their medians, ringed: the Pareto front of each length",
         spec={"height": 260, "layer": layers},
         header=["settings", "lengths", "ratio", "decode tok/s", "Pareto"],
         rows=rows,
+        wide=not by_arm,
     )
 
 

@@ -110,16 +110,20 @@ def loops(text: str) -> list[tuple[int, int]]:
     """Where ``text`` says the same at least three times on end, over 60 characters or more."""
     found: list[tuple[int, int]] = []
     done = 0
-    for match in _AGAIN.finditer(text):
-        period, (start, end) = len(match[1]), match.span()
+    match = _AGAIN.search(text)
+    while match:
+        period, (first, end) = len(match[1]), match.span()
+        start = first
         while start > done and text[start - 1] == text[start - 1 + period]:
             start -= 1
         while end < len(text) and text[end] == text[end - period]:
             end += 1
-        start = max(start, done)
-        if end - start >= LEAST_LOOP:
+        is_long = end - start >= LEAST_LOOP
+        if is_long:
             found.append((start, end))
             done = end
+        # What repeats shortly may be part of what repeats at length.
+        match = _AGAIN.search(text, end if is_long else first + 1)
     return found
 
 

@@ -8,6 +8,7 @@ import csv
 import json
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,9 @@ def test_failed_launches(
     for text in (out, err):
         assert reason in text
         assert all(c.isprintable() or c == "\n" for c in text)
+    page = (kit.out / "sweep.html").read_text("utf-8")
+    assert reason in unescape(page)
+    assert 'id="chart-compression"' in page
 
 
 def test_dry_run(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_h2o.decode.history import Entry
@@ -149,6 +149,7 @@ def test_stretches_are_the_text(shared: str, one: str, other: str) -> None:
     st.text("abc", min_size=1, max_size=50),
     st.text("xyz", max_size=30),
 )
+@example("", "aaabbb", "")
 def test_loops_are_found_wherever_they_are(before: str, period: str, after: str) -> None:
     """A planted loop is covered; text that no period repeats has none."""
     times = 60 // len(period) + 3

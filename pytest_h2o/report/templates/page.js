@@ -43,7 +43,8 @@
   if (filter) filter.addEventListener("input", function () {
     var words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     Array.from(table.tBodies).forEach(function (body) {
-      var text = body.textContent.toLowerCase();
+      var parts = Array.from(body.querySelectorAll("tr:first-child > td, .case > summary"));
+      var text = parts.map(function (each) { return each.textContent; }).join(" ").toLowerCase();
       body.hidden = !words.every(function (word) { return text.includes(word); });
     });
   });
