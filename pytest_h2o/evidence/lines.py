@@ -21,6 +21,7 @@ RESPONSES = "every response was evicted"
 LAYERS = "every H2O layer takes part"
 ONCE = "a block is encoded once a response"
 WAITED = "the waiting time is that of the log"
+RETURNED = "every block that was submitted was encoded"
 OWN = "every layer encodes its own values"
 WELL = "the program ended without trouble"
 TIMES_OFF, LEAST_WAIT_US = 30.0, 200.0
@@ -38,7 +39,7 @@ def plans_evidence(look: Look) -> Iterator[Evidence]:
 def blocks_evidence(look: Look) -> Iterator[Evidence]:
     """What ``[H2O-LOSSLESS]`` lines say of a launch."""
     if look.facts.repeats.blocks:
-        for found in (_once(look), _encoding(look), _alike(look)):
+        for found in (_once(look), _returned(look), _encoding(look), _alike(look)):
             if found:
                 yield found
 
@@ -161,23 +162,43 @@ def _once(look: Look) -> Evidence | None:
     return look.says(ONCE, False, text)
 
 
+def _returned(look: Look) -> Evidence | None:
+    """Needs ``updates=``, which counts a layer's blocks when they are submitted: a number that no
+    line has is of a block that never came back.
+    """
+    numbers = defaultdict[int, set[int]](set)
+    for block in look.facts.repeats.blocks:
+        if block.number is not None:
+            numbers[block.layer].add(block.number)
+    lost = {layer: max(seen) - len(seen) for layer, seen in numbers.items() if min(seen) > 0}
+    if look.facts.repeats.cut or not lost:
+        return None
+    layer = max(lost, key=lambda each: lost[each])
+    text = f"{lost[layer]} of {max(numbers[layer])} blocks of layer {layer} have no line"
+    return look.says(RETURNED, lost[layer] == 0, text)
+
+
 def _encoding(look: Look) -> Evidence | None:
-    """Needs settings that ask for all kept layers."""
+    """Needs settings that ask for the front layers, or for all kept layers, in full mode."""
     config = look.spec.config
-    if config.get("kv_lossless_kept_sample_layers") != 0:
+    if config.get("kv_lossless_runtime_mode") != "full" or look.facts.repeats.cut:
         return None
-    if config.get("kv_lossless_runtime_mode") != "full":
+    scope = str(config.get("kv_lossless_scope"))
+    asked: set[int] = set()
+    if scope.startswith("front_n") and config.get("kv_lossless_front_sample_token_interval") == 1:
+        asked.update(range(look.setting("kv_lossless_front_n")))
+    if scope.endswith("h2o_kept") and config.get("kv_lossless_kept_sample_layers") == 0:
+        start, end = (look.setting(f"kv_h2o_layer_{name}", -1) for name in ("start", "end"))
+        last = end if end >= 0 else _last_layer(look)
+        asked.update(range(max(0, start), last + 1))
+    hot = sum(look.setting(f"kv_lossless_hot_{part}_tokens") for part in ("recent", "sink"))
+    least = max(look.setting("kv_h2o_trigger_min_tokens"), hot + 1)
+    if not asked or (look.row.prompt_tokens or 0) < least:
         return None
-    start, end = (look.setting(f"kv_h2o_layer_{name}", -1) for name in ("start", "end"))
-    last = end if end >= 0 else _last_layer(look)
-    asked = range(max(0, start), last + 1)
-    if look.facts.repeats.cut or not asked:
-        return None
-    encoded = {block.layer for block in look.facts.repeats.blocks}
-    absent = [layer for layer in asked if layer not in encoded]
+    absent = sorted(asked - {block.layer for block in look.facts.repeats.blocks})
     names = ", ".join(map(str, absent[:5]))
-    text = f"all kept layers were asked for, and no block is of {len(absent)} ({names})"
-    return look.says(LAYERS, not absent, text if absent else "blocks of all kept layers")
+    text = f"blocks of {len(asked)} layers were asked for, and none is of {len(absent)} ({names})"
+    return look.says(LAYERS, not absent, text if absent else "blocks of all layers asked for")
 
 
 def _alike(look: Look) -> Evidence | None:
