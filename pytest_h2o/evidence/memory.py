@@ -6,7 +6,7 @@ No program has a say in it. What was recorded elsewhere, or ran on another host,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from statistics import median
@@ -18,6 +18,7 @@ from pytest_h2o.evidence.settings import read_config
 from pytest_h2o.metrics import MIB
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, read_launches
+from pytest_h2o.runtimes.config import model_files
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 PEAK = "compression costs no memory"
@@ -153,8 +154,8 @@ def _loaded(look: Look) -> Iterator[Evidence]:
 
 def _weights_mb(look: Look) -> float:
     """The size of the weight file that the launch's config names; 0 if it is not there."""
-    config: Mapping[str, object] = read_config(look.record) or {}
-    path = look.record.config_path.parent / str(config.get("llm_weight") or "")
+    config = look.record.config_path
+    path = model_files(read_config(look.record) or {}, config)["llm_weight"]
     return path.stat().st_size / MIB if path.is_file() else 0.0
 
 
