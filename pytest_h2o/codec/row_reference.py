@@ -125,14 +125,14 @@ class _Stack:
     def predict(self, rows: IntArray) -> Floats32:
         """Predictions of ``rows``, which all refer to known rows or all to none."""
         levels = self.levels[rows]
-        mean = self.means[self.frames[rows]]
+        mean: Floats32 = self.means[self.frames[rows]]
         targets = rows - self.back[rows]
         referring = self.back[rows[:1]].any()
         rho = _RHO[levels][:, None]
         if not self.rope:
-            if not referring:
-                return mean
-            return mean + rho * (self.values[targets] - mean)
+            if referring:
+                mean += rho * (self.values[targets] - mean)
+            return mean
         mean *= np.float32(1) - rho
         positions = self.positions[rows]
         predicted = rotate(mean, self.heads, turn(self.rope, self.dim, positions))
@@ -144,7 +144,7 @@ class _Stack:
     def spread(self, rows: IntArray) -> Floats32:
         """How far off the predictions of ``rows`` are expected to be."""
         levels = self.levels[rows]
-        spread = self.spreads[self.frames[rows], levels]
+        spread: Floats32 = self.spreads[self.frames[rows], levels]
         exact = levels == EXACT
         if self.rope and exact.any():
             targets = rows[exact] - self.back[rows[exact]]
