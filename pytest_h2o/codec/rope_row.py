@@ -35,8 +35,12 @@ _LENGTH = struct.Struct("<I")
 _LARGEST = np.float32(65504)
 
 
-def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Positions | None) -> bytes:
-    """The body of a frame of ``words`` [rows, channels]; rotated ones are in pairs."""
+def encode_rows(
+    words: Words, heads: int, rope: Rope | None, positions: Positions | None
+) -> bytes | None:
+    """The body of a frame of ``words`` [rows, channels]; rotated ones are in pairs. None where no
+    row repeats another: planes of all are smaller then.
+    """
     body = b""
     if rope is None or positions is None:
         distances = repeats(words)
@@ -44,6 +48,8 @@ def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Position
         body = pack_positions(positions)
         distances = _turned_repeats(words, heads, rope, positions)
     referring = np.flatnonzero(distances)
+    if not referring.size:
+        return None
     streams = [distances.astype(np.uint8), *split(words[distances == 0])]
     if rope and positions is not None:
         predicted = _predict(words, referring, distances, heads, rope, positions)

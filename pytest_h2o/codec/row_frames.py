@@ -1,8 +1,9 @@
 """Frames of the row codecs: the rows of K or V of some tokens, readable without any other frame.
 
 Little endian: ``u32 checksum, u16 rows - 1, u8 heads - 1, u8 head_dim - 1``, then the body: ``u8
-kind`` and what that kind holds. The checksum is the CRC-32 of the body followed by the decoded
-words, token by token, so that neither damage nor another order of float operations goes unnoticed.
+kind`` and what that kind holds. The checksum is the CRC-32 of all that follows it and of the
+decoded words, token by token, so that neither damage nor another order of float operations goes
+unnoticed.
 The top bit of the kind says that rows were rotated; the embedding is the reader's to know. A frame
 takes the smallest of its codec's body, two byte planes, and the words as they are.
 """
@@ -23,12 +24,14 @@ from pytest_h2o.codec.planes import Words, join, split
 from pytest_h2o.codec.rope import MAX_POSITION, Positions, Rope, Rotation
 
 HEAD = struct.Struct("<IHBB")
+_CHECKSUM = struct.Struct("<I")
+_SHAPE = struct.Struct("<HBB")
 MAX_ROWS, MAX_WIDTH = 1 << 16, 1 << 8
 _LOW = struct.Struct("<I")
 _ROTATED = 0x80
 _WORDS, _PLANES, _ROPE_ROW, _ROW_REFERENCE = range(4)
 
-Encode = Callable[[Words, int, Rope | None, Positions | None], bytes]
+Encode = Callable[[Words, int, Rope | None, Positions | None], bytes | None]
 
 _CODECS: dict[str, tuple[int, Encode]] = {
     "rope_row": (_ROPE_ROW, rope_row.encode_rows),
@@ -53,12 +56,13 @@ def encode_frame(words: Words, codec: str, rotation: Rotation | None = None) -> 
         rope, positions = rotation.rope, rotation.positions
         flat = rope.to_pairs(words)
     kind, encode = _CODECS[codec]
-    bodies = [bytes([kind | _ROTATED * rotated]) + encode(flat, heads, rope, positions)]
     source = np.ascontiguousarray(words, "<u2").tobytes()
-    bodies.append(bytes([_PLANES]) + _encode_planes(words))
-    bodies.append(bytes([_WORDS]) + source)
-    body = min(bodies, key=len)
-    return HEAD.pack(crc32(source, crc32(body)), rows - 1, heads - 1, dim - 1) + body
+    bodies = [bytes([_PLANES]) + _encode_planes(words), bytes([_WORDS]) + source]
+    coded = encode(flat, heads, rope, positions)
+    if coded is not None:
+        bodies.append(bytes([kind | _ROTATED * rotated]) + coded)
+    frame = _SHAPE.pack(rows - 1, heads - 1, dim - 1) + min(bodies, key=len)
+    return _CHECKSUM.pack(crc32(source, crc32(frame))) + frame
 
 
 def _check_words(words: Words, rotation: Rotation | None) -> None:
@@ -168,6 +172,6 @@ def _unflattened(frame: _Frame, flat: Words) -> Words:
 
 def _checked(frame: _Frame, words: Words) -> Words:
     source = np.ascontiguousarray(words, "<u2").tobytes()
-    if crc32(source, crc32(frame.blob[HEAD.size :])) != frame.checksum:
+    if crc32(source, crc32(frame.blob[_CHECKSUM.size :])) != frame.checksum:
         raise CodecError("a frame does not match its checksum")
     return words

@@ -167,8 +167,10 @@ class _Stack:
 
 def finite(words: Words) -> Floats32:
     """The values of fp16 ``words``; 0 for an infinity or NaN."""
-    known = np.where(words & 0x7C00 == 0x7C00, 0, words).astype(np.uint16)
-    values: Floats32 = known.view(np.float16).astype(np.float32)
+    special = words & 0x7C00 == 0x7C00
+    if special.any():
+        words = np.where(special, np.uint16(0), words)
+    values: Floats32 = words.view(np.float16).astype(np.float32)
     return values
 
 
