@@ -65,7 +65,9 @@ def _turned_repeats(words: Words, heads: int, rope: Rope, positions: Positions) 
     half = words.shape[1] // heads // 2
     values = rotate(finite(words), heads, back(turn(rope, 2 * half, positions)))
     channels = measure_channels(values, half)
-    distances, exact = nearest((values - mean_of(channels)) / size_of(channels.sizes))
+    values -= mean_of(channels)
+    values /= size_of(channels.sizes)
+    distances, exact = nearest(values)
     distances[~exact] = 0
     for index in np.flatnonzero(distances):
         onward = distances[index] + distances[index - distances[index]]

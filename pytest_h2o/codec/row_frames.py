@@ -20,7 +20,8 @@ import numpy as np
 
 from pytest_h2o.codec import CodecError, rope_row, row_reference
 from pytest_h2o.codec.payload import zstd_compress, zstd_decompress
-from pytest_h2o.codec.planes import Words, join, split
+from pytest_h2o.codec.planes import Plane, Words, entropies, join, split
+from pytest_h2o.codec.predictors import BY_MODE, PREDICTORS, Predictor
 from pytest_h2o.codec.rope import MAX_POSITION, Positions, Rope, Rotation
 
 HEAD = struct.Struct("<IHBB")
@@ -29,6 +30,9 @@ _SHAPE = struct.Struct("<HBB")
 MAX_ROWS, MAX_WIDTH = 1 << 16, 1 << 8
 _LOW = struct.Struct("<I")
 _ROTATED = 0x80
+_SAMPLED_ROWS = 12
+_CLEAR_GAIN = 0.1  # bits per byte
+_RAW = PREDICTORS["raw"]
 _WORDS, _PLANES, _ROPE_ROW, _ROW_REFERENCE = range(4)
 
 Encode = Callable[[Words, int, Rope | None, Positions | None], bytes | None]
@@ -80,16 +84,46 @@ def _check_words(words: Words, rotation: Rotation | None) -> None:
 
 
 def _encode_planes(words: Words) -> bytes:
-    low, high = [zstd_compress(plane.reshape(-1)) for plane in split(words)]
-    return _LOW.pack(len(low)) + low + high
+    """Both planes: ``u32`` bytes of the low one, then of each ``u8`` predictor mode, zstd frame."""
+    low, high = split(words)
+    predictor = _likeliest(high)
+    low_part, high_part = _encode_plane(low, predictor), _encode_plane(high, predictor)
+    return _LOW.pack(len(low_part)) + low_part + high_part
+
+
+def _encode_plane(plane: Plane, predictor: Predictor) -> bytes:
+    """The smaller of the plane as it is, and as ``predictor`` makes it."""
+    coded = [bytes([_RAW.mode]) + zstd_compress(plane.reshape(-1))]
+    if predictor is not _RAW:
+        residual = predictor.encode(plane, 0)
+        coded.append(bytes([predictor.mode]) + zstd_compress(residual.reshape(-1)))
+    return min(coded, key=len)
+
+
+def _likeliest(plane: Plane) -> Predictor:
+    """The predictor whose residual clearly has the least entropy in a sample of the rows."""
+    first = np.arange(_SAMPLED_ROWS) * (len(plane) - 1) // _SAMPLED_ROWS
+    after = np.minimum(first + 1, len(plane) - 1)
+    before, sample = plane[first].reshape(-1), plane[after].reshape(-1)
+    raw, delta, xor = entropies(np.stack([sample, sample - before, sample ^ before])).tolist()
+    if raw - min(delta, xor) < _CLEAR_GAIN:
+        return _RAW
+    if delta <= xor:
+        return PREDICTORS["delta_seq"]
+    return PREDICTORS["xor_seq"]
 
 
 def _decode_planes(body: bytes, shape: tuple[int, int, int]) -> Words:
     if len(body) < _LOW.size:
         raise CodecError("a frame ends inside its lengths")
     end = _LOW.size + _LOW.unpack_from(body)[0]
-    parts = body[_LOW.size : end], body[end:]
-    return join([zstd_decompress(part, prod(shape)) for part in parts]).reshape(shape)
+    planes = []
+    for part in (body[_LOW.size : end], body[end:]):
+        if not part or part[0] not in BY_MODE:
+            raise CodecError("a plane of a frame names no predictor")
+        residual = zstd_decompress(part[1:], prod(shape)).reshape(shape)
+        planes.append(BY_MODE[part[0]].decode(residual, 0))
+    return join(planes)
 
 
 @dataclass(frozen=True, slots=True)

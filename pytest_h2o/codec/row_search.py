@@ -110,16 +110,15 @@ def nearest(z: Floats32) -> tuple[IntArray, npt.NDArray[np.bool_]]:
     return back, exact
 
 
-def find_references(z: Floats32, exact_back: IntArray, approximate: bool = True) -> References:
+def find_references(z: Floats32, exact_back: IntArray) -> References:
     """References for rows of ``z`` [rows, channels], normal values; those in ``exact_back`` are
     exact.
     """
     rows = len(z)
     back, levels = np.zeros(rows, np.intp), np.zeros(rows, np.intp)
-    if approximate:
-        for begin, first, gram, size in _grams(z):
-            there = slice(begin, begin + len(gram))
-            back[there], levels[there] = _best_levels(gram, size, begin, first, z.shape[1])
+    for begin, first, gram, size in _grams(z):
+        there = slice(begin, begin + len(gram))
+        back[there], levels[there] = _best_levels(gram, size, begin, first, z.shape[1])
     exact = exact_back > 0
     back[exact], levels[exact] = exact_back[exact], EXACT
     return _limit_depth(back.tolist(), levels.tolist())
