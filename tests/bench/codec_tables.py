@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pytest_h2o.codec import row_search
+from pytest_h2o.codec import row_reference, row_search
 from pytest_h2o.codec.payload import zstd_compress, zstd_decompress
 from pytest_h2o.codec.planes import Words, join, split
 from pytest_h2o.codec.rope import Rope, Rotation
@@ -160,30 +161,36 @@ def each_back(
         yield flat.reshape(chunk.words.shape)
 
 
-def installed_codecs() -> list[Codec]:
-    """Those of the ``codecs`` extra, where it is installed."""
-    codecs = []
+def installed(name: str) -> Any:
+    """A module of the ``codecs`` extra; None where it is not installed."""
     try:
-        from pcodec import ChunkConfig, standalone
+        return import_module(name)
+    except ImportError:
+        print(f"{name} is not installed; the extra [codecs] brings it")
+        return None
 
-        encode = partial(standalone.simple_compress, config=ChunkConfig())
-        codecs.append(
-            Codec(
-                "pcodec", partial(each, encode), partial(each_back, standalone.simple_decompress), 8
-            )
-        )
-    except ImportError:
-        print("pcodec is not installed; the extra [codecs] brings it")
-    try:
-        import blosc2
-    except ImportError:
-        print("blosc2 is not installed; the extra [codecs] brings it")
-        return codecs
+
+def pcodec_codecs() -> list[Codec]:
+    """pcodec on fp16 numbers."""
+    pcodec = installed("pcodec")
+    if pcodec is None:
+        return []
+    encode = partial(pcodec.standalone.simple_compress, config=pcodec.ChunkConfig())
+    decode = pcodec.standalone.simple_decompress
+    return [Codec("pcodec", partial(each, encode), partial(each_back, decode), FRAMING)]
+
+
+def blosc2_codecs() -> list[Codec]:
+    """blosc2 with zstd behind two of its filters."""
+    blosc2 = installed("blosc2")
+    if blosc2 is None:
+        return []
     filters = {
-        "blosc2 bitshuffle": [blosc2.Filter.BITSHUFFLE],
-        "blosc2 bytedelta": [blosc2.Filter.SHUFFLE, blosc2.Filter.BYTEDELTA],
+        "blosc2 bitshuffle": ([blosc2.Filter.BITSHUFFLE], [0]),
+        "blosc2 bytedelta": ([blosc2.Filter.SHUFFLE, blosc2.Filter.BYTEDELTA], [0, 2]),
     }
-    for name, chosen in filters.items():
+    codecs = []
+    for name, (chosen, meta) in filters.items():
         encode = partial(
             blosc2.compress2,
             codec=blosc2.Codec.ZSTD,
@@ -191,9 +198,10 @@ def installed_codecs() -> list[Codec]:
             typesize=2,
             nthreads=1,
             filters=chosen,
-            filters_meta=[0] * (len(chosen) - 1) + [2 * (len(chosen) - 1)],
+            filters_meta=meta,
         )
-        codecs.append(Codec(name, partial(each, encode), partial(each_back, blosc2.decompress2), 8))
+        decode = partial(each_back, blosc2.decompress2)
+        codecs.append(Codec(name, partial(each, encode), decode, FRAMING))
     return codecs
 
 
@@ -204,7 +212,8 @@ def all_codecs() -> list[Codec]:
         Codec("rope_row", partial(encode_with, "rope_row"), decode_some),
         Codec("row_reference", partial(encode_with, "row_reference"), decode_some),
         Codec("zstd-19 planes", encode_zstd, decode_zstd, 4),
-        *installed_codecs(),
+        *pcodec_codecs(),
+        *blosc2_codecs(),
     ]
 
 
@@ -319,8 +328,6 @@ def no_repeats(rows: np.ndarray) -> Any:
 
 def ablation_table(dump: Path) -> None:
     """Print what each part of row_reference adds to the ratio of the front layers."""
-    from pytest_h2o.codec import row_reference
-
     chunks = chunks_of(dump, front=2)
     unrotated = [Chunk(each.layer, each.tensor, each.words, None) for each in chunks]
     codec = all_codecs()[2]
