@@ -382,8 +382,8 @@ def chart(curves: dict[str, list[float]], title: str) -> str:
         points = [place(layer, value) for layer, value in enumerate(curves[name])]
         line = " ".join(points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
-        x, y = points[-1].split(",")
-        parts.append(f'<text x="{float(x) + 8:.1f}" y="{float(y) + 4:.1f}">{name}</text>')
+        y = top + 12 + 18 * list(COLORS).index(name)
+        parts.append(f'<text x="{width - 120}" y="{y}" style="fill:{color}">{name}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
