@@ -356,7 +356,7 @@ def chart(curves: dict[str, list[float]], title: str) -> str:
     """An SVG of the ratio by layer, a line for each codec that has a colour."""
     width, height, left, top = 560, 280, 50, 40
     layers = len(curves["planes"])
-    low, high = 1.0, 2.0
+    low, high = 1.0, 2.2
 
     def place(layer: int, value: float) -> str:
         x = left + (width - left - 130) * layer / max(1, layers - 1)
