@@ -32,34 +32,60 @@ from pytest_h2o.codec.row_reference import finite
 from pytest_h2o.codec.row_search import REACH, mean_of, measure_channels, nearest, repeats, size_of
 
 _LENGTH = struct.Struct("<I")
+_SEARCHED_CHANNELS = 32
+_CLOSE = 16  # fp16 numbers between a value and its turned reference
 _LARGEST = np.float32(65504)
 
 
-def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Positions | None) -> bytes:
-    """The body of a frame of ``words`` [rows, channels]; rotated ones are in pairs."""
-    body = b""
+def encode_rows(
+    words: Words, heads: int, rope: Rope | None, positions: Positions | None
+) -> bytes | None:
+    """The body of a frame of ``words`` [rows, channels]; rotated ones are in pairs. None where no
+    row repeats another: planes of all are smaller then.
+    """
+    body, residuals = b"", None
     if rope is None or positions is None:
         distances = repeats(words)
     else:
         body = pack_positions(positions)
-        distances = _turned_repeats(words, heads, rope, positions)
-    referring = np.flatnonzero(distances)
+        distances, residuals = _turned_repeats(words, heads, rope, positions)
+    if not distances.any():
+        return None
     streams = [distances.astype(np.uint8), *split(words[distances == 0])]
-    if rope and positions is not None:
-        predicted = _predict(words, referring, distances, heads, rope, positions)
-        streams += split(_zigzag(_ordered(words[referring]) - predicted))
+    if residuals is not None:
+        streams += split(_zigzag(residuals))
     packed = [zstd_compress(stream.reshape(-1)) for stream in streams]
     for each in packed[:-1]:
         body += _LENGTH.pack(len(each))
     return body + b"".join(packed)
 
 
-def _turned_repeats(words: Words, heads: int, rope: Rope, positions: Positions) -> IntArray:
-    """How far back the row lies that is the same but for its turn and rounding; 0: none."""
+def _turned_repeats(
+    words: Words, heads: int, rope: Rope, positions: Positions
+) -> tuple[IntArray, npt.NDArray[np.int32]]:
+    """How far back the row lies that is the same but for its turn and rounding (0: none), and what
+    is left of the rows that have one.
+    """
+    dim = words.shape[1] // heads
+    # Rows that repeat do so in every head: a few of them are searched, then all are looked at.
+    searched = min(heads, -(-_SEARCHED_CHANNELS // dim))
+    distances = _search(words[:, : searched * dim], searched, rope, positions)
+    referring = np.flatnonzero(distances)
+    predicted = _predict(words, referring, distances, heads, rope, positions)
+    residuals = _ordered(words[referring]) - predicted
+    same = np.count_nonzero(np.abs(residuals) < _CLOSE, axis=1) * 2 > words.shape[1]
+    distances[referring[~same]] = 0
+    return distances, residuals[same]
+
+
+def _search(words: Words, heads: int, rope: Rope, positions: Positions) -> IntArray:
+    """How far back the row lies that seems the same but for its turn; 0: none."""
     half = words.shape[1] // heads // 2
     values = rotate(finite(words), heads, back(turn(rope, 2 * half, positions)))
     channels = measure_channels(values, half)
-    distances, exact = nearest((values - mean_of(channels)) / size_of(channels.sizes))
+    values -= mean_of(channels)
+    values /= size_of(channels.sizes)
+    distances, exact = nearest(values)
     distances[~exact] = 0
     for index in np.flatnonzero(distances):
         onward = distances[index] + distances[index - distances[index]]

@@ -1,8 +1,9 @@
 """Frames of the row codecs: the rows of K or V of some tokens, readable without any other frame.
 
 Little endian: ``u32 checksum, u16 rows - 1, u8 heads - 1, u8 head_dim - 1``, then the body: ``u8
-kind`` and what that kind holds. The checksum is the CRC-32 of the body followed by the decoded
-words, token by token, so that neither damage nor another order of float operations goes unnoticed.
+kind`` and what that kind holds. The checksum is the CRC-32 of all that follows it and of the
+decoded words, token by token, so that neither damage nor another order of float operations goes
+unnoticed.
 The top bit of the kind says that rows were rotated; the embedding is the reader's to know. A frame
 takes the smallest of its codec's body, two byte planes, and the words as they are.
 """
@@ -19,16 +20,22 @@ import numpy as np
 
 from pytest_h2o.codec import CodecError, rope_row, row_reference
 from pytest_h2o.codec.payload import zstd_compress, zstd_decompress
-from pytest_h2o.codec.planes import Words, join, split
+from pytest_h2o.codec.planes import Plane, Words, entropies, join, split
+from pytest_h2o.codec.predictors import BY_MODE, PREDICTORS, Predictor
 from pytest_h2o.codec.rope import MAX_POSITION, Positions, Rope, Rotation
 
 HEAD = struct.Struct("<IHBB")
+_CHECKSUM = struct.Struct("<I")
+_SHAPE = struct.Struct("<HBB")
 MAX_ROWS, MAX_WIDTH = 1 << 16, 1 << 8
 _LOW = struct.Struct("<I")
 _ROTATED = 0x80
+_SAMPLED_ROWS = 12
+_CLEAR_GAIN = 0.1  # bits per byte
+_RAW = PREDICTORS["raw"]
 _WORDS, _PLANES, _ROPE_ROW, _ROW_REFERENCE = range(4)
 
-Encode = Callable[[Words, int, Rope | None, Positions | None], bytes]
+Encode = Callable[[Words, int, Rope | None, Positions | None], bytes | None]
 
 _CODECS: dict[str, tuple[int, Encode]] = {
     "rope_row": (_ROPE_ROW, rope_row.encode_rows),
@@ -53,12 +60,13 @@ def encode_frame(words: Words, codec: str, rotation: Rotation | None = None) -> 
         rope, positions = rotation.rope, rotation.positions
         flat = rope.to_pairs(words)
     kind, encode = _CODECS[codec]
-    bodies = [bytes([kind | _ROTATED * rotated]) + encode(flat, heads, rope, positions)]
     source = np.ascontiguousarray(words, "<u2").tobytes()
-    bodies.append(bytes([_PLANES]) + _encode_planes(words))
-    bodies.append(bytes([_WORDS]) + source)
-    body = min(bodies, key=len)
-    return HEAD.pack(crc32(source, crc32(body)), rows - 1, heads - 1, dim - 1) + body
+    bodies = [bytes([_PLANES]) + _encode_planes(words), bytes([_WORDS]) + source]
+    coded = encode(flat, heads, rope, positions)
+    if coded is not None:
+        bodies.append(bytes([kind | _ROTATED * rotated]) + coded)
+    frame = _SHAPE.pack(rows - 1, heads - 1, dim - 1) + min(bodies, key=len)
+    return _CHECKSUM.pack(crc32(source, crc32(frame))) + frame
 
 
 def _check_words(words: Words, rotation: Rotation | None) -> None:
@@ -76,16 +84,46 @@ def _check_words(words: Words, rotation: Rotation | None) -> None:
 
 
 def _encode_planes(words: Words) -> bytes:
-    low, high = [zstd_compress(plane.reshape(-1)) for plane in split(words)]
-    return _LOW.pack(len(low)) + low + high
+    """Both planes: ``u32`` bytes of the low one, then of each ``u8`` predictor mode, zstd frame."""
+    low, high = split(words)
+    predictor = _likeliest(high)
+    low_part, high_part = _encode_plane(low, predictor), _encode_plane(high, predictor)
+    return _LOW.pack(len(low_part)) + low_part + high_part
+
+
+def _encode_plane(plane: Plane, predictor: Predictor) -> bytes:
+    """The smaller of the plane as it is, and as ``predictor`` makes it."""
+    coded = [bytes([_RAW.mode]) + zstd_compress(plane.reshape(-1))]
+    if predictor is not _RAW:
+        residual = predictor.encode(plane, 0)
+        coded.append(bytes([predictor.mode]) + zstd_compress(residual.reshape(-1)))
+    return min(coded, key=len)
+
+
+def _likeliest(plane: Plane) -> Predictor:
+    """The predictor whose residual clearly has the least entropy in a sample of the rows."""
+    first = np.arange(_SAMPLED_ROWS) * (len(plane) - 1) // _SAMPLED_ROWS
+    after = np.minimum(first + 1, len(plane) - 1)
+    before, sample = plane[first].reshape(-1), plane[after].reshape(-1)
+    raw, delta, xor = entropies(np.stack([sample, sample - before, sample ^ before])).tolist()
+    if raw - min(delta, xor) < _CLEAR_GAIN:
+        return _RAW
+    if delta <= xor:
+        return PREDICTORS["delta_seq"]
+    return PREDICTORS["xor_seq"]
 
 
 def _decode_planes(body: bytes, shape: tuple[int, int, int]) -> Words:
     if len(body) < _LOW.size:
         raise CodecError("a frame ends inside its lengths")
     end = _LOW.size + _LOW.unpack_from(body)[0]
-    parts = body[_LOW.size : end], body[end:]
-    return join([zstd_decompress(part, prod(shape)) for part in parts]).reshape(shape)
+    planes = []
+    for part in (body[_LOW.size : end], body[end:]):
+        if not part or part[0] not in BY_MODE:
+            raise CodecError("a plane of a frame names no predictor")
+        residual = zstd_decompress(part[1:], prod(shape)).reshape(shape)
+        planes.append(BY_MODE[part[0]].decode(residual, 0))
+    return join(planes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +206,6 @@ def _unflattened(frame: _Frame, flat: Words) -> Words:
 
 def _checked(frame: _Frame, words: Words) -> Words:
     source = np.ascontiguousarray(words, "<u2").tobytes()
-    if crc32(source, crc32(frame.blob[HEAD.size :])) != frame.checksum:
+    if crc32(source, crc32(frame.blob[_CHECKSUM.size :])) != frame.checksum:
         raise CodecError("a frame does not match its checksum")
     return words

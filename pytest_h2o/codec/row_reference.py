@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -122,28 +122,36 @@ class _Stack:
         self.words[rows] = words
         self.values[rows] = finite(words)
 
-    def predict(self, rows: IntArray) -> tuple[Floats32, Floats32]:
-        """Predictions and spreads of ``rows`` of one depth, whose references are known."""
-        levels, frames = self.levels[rows], self.frames[rows]
-        mean = self.means[frames]
-        spread = self.spreads[frames, levels]
-        if not self.rope:
-            if not self.back[rows[:1]].any():
-                return mean, spread
-            rho = _RHO[levels][:, None]
-            return mean + rho * (self.values[rows - self.back[rows]] - mean), spread
-        positions = self.positions[rows]
+    def predict(self, rows: IntArray) -> Floats32:
+        """Predictions of ``rows``, which all refer to known rows or all to none."""
+        levels = self.levels[rows]
+        mean: Floats32 = self.means[self.frames[rows]]
+        targets = rows - self.back[rows]
+        referring = self.back[rows[:1]].any()
         rho = _RHO[levels][:, None]
+        if not self.rope:
+            if referring:
+                mean += rho * (self.values[targets] - mean)
+            return mean
         mean *= np.float32(1) - rho
+        positions = self.positions[rows]
         predicted = rotate(mean, self.heads, turn(self.rope, self.dim, positions))
-        if self.back[rows[:1]].any():
-            targets = rows - self.back[rows]
+        if referring:
             by = turn(self.rope, self.dim, positions - self.positions[targets])
-            values = self.values[targets]
-            predicted += rotate(rho * values, self.heads, by)
-            exact = np.flatnonzero(levels == EXACT)
-            spread[exact] = self._rounding(values[exact], Turn(by.cos[exact], by.sin[exact]))
-        return predicted, spread
+            predicted += rotate(rho * self.values[targets], self.heads, by)
+        return predicted
+
+    def spread(self, rows: IntArray) -> Floats32:
+        """How far off the predictions of ``rows`` are expected to be."""
+        levels = self.levels[rows]
+        spread: Floats32 = self.spreads[self.frames[rows], levels]
+        exact = levels == EXACT
+        if self.rope and exact.any():
+            targets = rows[exact] - self.back[rows[exact]]
+            distances = self.positions[rows[exact]] - self.positions[targets]
+            by = turn(self.rope, self.dim, distances)
+            spread[exact] = self._rounding(self.values[targets], by)
+        return spread
 
     def _rounding(self, values: Floats32, by: Turn) -> Floats32:
         """How far rotated ``values`` may be off, which were rounded to fp16."""
@@ -159,8 +167,10 @@ class _Stack:
 
 def finite(words: Words) -> Floats32:
     """The values of fp16 ``words``; 0 for an infinity or NaN."""
-    known = np.where(words & 0x7C00 == 0x7C00, 0, words).astype(np.uint16)
-    values: Floats32 = known.view(np.float16).astype(np.float32)
+    special = words & 0x7C00 == 0x7C00
+    if special.any():
+        words = np.where(special, np.uint16(0), words)
+    values: Floats32 = words.view(np.float16).astype(np.float32)
     return values
 
 
@@ -189,7 +199,7 @@ def _depths(back: IntArray) -> IntArray:
 
 
 def find_side(words: Words, heads: int, rope: Rope | None, positions: Positions | None) -> Side:
-    """What predicts ``words`` [rows, channels] (rotated ones in pairs) best."""
+    """What predicts ``words`` [rows, channels] (rotated ones in pairs) best, but for kappas."""
     values = finite(words)
     half = 0
     if rope and positions is not None:
@@ -205,20 +215,19 @@ def find_side(words: Words, heads: int, rope: Rope | None, positions: Positions 
         exact_back = repeats(words)
     references = find_references(z, exact_back)
     kappas = np.full(words.shape[1], _KAPPA_ONE, np.uint8)
-    side = Side(channels, kappas, references, heads, rope, positions)
-    return Side(channels, _kappas(words, side), references, heads, rope, positions)
+    return Side(channels, kappas, references, heads, rope, positions)
 
 
-def _kappas(words: Words, side: Side) -> Plane:
-    """How much smaller residuals of approximate rows are than expected, for each channel."""
-    stack = _Stack([side])
-    stack.put(np.arange(len(words)), words)
-    levels = side.references.levels
-    rows = np.flatnonzero((levels > 0) & (levels < EXACT))
-    if not len(rows):
-        return side.kappas
-    predicted, spread = stack.predict(rows)
-    scaled = (stack.values[rows] - predicted) / spread
+def _kappas(stack: _Stack, rows: IntArray, predicted: Floats32, known: Plane) -> Plane:
+    """How much smaller residuals of approximate rows are than expected with ``known``, for each
+    channel.
+    """
+    levels = stack.levels[rows]
+    approximate = (levels > 0) & (levels < EXACT)
+    if not approximate.any():
+        return known
+    chosen = rows[approximate]
+    scaled = (stack.values[chosen] - predicted[approximate]) / stack.spread(chosen)
     mean_square = np.maximum((scaled * scaled).mean(axis=0), 1e-6)
     quarters = np.round(2 * np.log2(mean_square)) + _KAPPA_ONE
     kappas: Plane = np.clip(quarters, 0, 15).astype(np.uint8)
@@ -230,12 +239,16 @@ def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Position
     side = find_side(words, heads, rope, positions)
     stack = _Stack([side])
     stack.put(np.arange(len(words)), words)
-    order = [stack.order(depth) for depth in range(int(stack.depths.max()) + 1)]
-    predictions = [stack.predict(rows) for rows in order]
-    rows = np.concatenate(order)
-    m = np.concatenate([m for m, _ in predictions])
-    s = np.concatenate([s for _, s in predictions])
-    ranked = rank(words[rows], classify(m, s))
+    alone, *deeper = [stack.order(depth) for depth in range(int(stack.depths.max()) + 1)]
+    rows, predicted = alone, stack.predict(alone)
+    if deeper:
+        # Everything is known here, so that one step does for all depths.
+        referring = np.concatenate(deeper)
+        rows = np.concatenate([alone, referring])
+        predicted = np.concatenate([predicted, stack.predict(referring)])
+    side = replace(side, kappas=_kappas(stack, rows, predicted, side.kappas))
+    stack.spreads[0] = _spreads(side)
+    ranked = rank(words[rows], classify(predicted, stack.spread(rows)))
     exact = stack.levels[rows] == EXACT
     ranks = zstd_compress(ranked.ranks[~exact].reshape(-1), 1)
     exact_ranks = zstd_compress(ranked.ranks[exact].reshape(-1), 1)
@@ -340,7 +353,7 @@ def decode_bodies(bodies: Sequence[RowBody]) -> list[Words]:
         stack.put(copied, stack.words[copied - stack.back[copied]])
         rows = stack.order(depth)
         if len(rows):
-            classes = classify(*stack.predict(rows))
+            classes = classify(stack.predict(rows), stack.spread(rows))
             wanted = ranks[rows]
             bits = np.where(wanted == ESCAPE, ESCAPE_BITS, classes.bits)
             stack.put(rows, unrank(wanted, raw.take(bits, stack.frames[rows]), classes))

@@ -6,6 +6,7 @@ Nothing here has to be repeated by a decoder, which reads what was found.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -64,8 +65,10 @@ def measure_channels(values: Floats32, pairs: int) -> Channels:
     """Of finite ``values`` [rows, channels]; ``pairs`` channels to a pair's other one share their
     size (0: none do).
     """
-    mean = values.mean(axis=0, dtype=np.float64)
-    variance = values.var(axis=0, dtype=np.float64)
+    wide = values.astype(np.float64)
+    mean = wide.mean(axis=0)
+    wide -= mean
+    variance = np.einsum("ij,ij->j", wide, wide) / len(wide)
     if pairs:
         halves = variance.reshape(-1, 2, pairs)
         halves[:] = halves.mean(axis=1, keepdims=True)
@@ -99,7 +102,7 @@ def nearest(z: Floats32) -> tuple[IntArray, npt.NDArray[np.bool_]]:
     for begin, first, gram, size in _grams(z):
         rows = np.arange(begin, begin + len(gram))
         distance = size[first : first + gram.shape[1]] - 2 * gram
-        _hide_later(distance, begin - first)
+        distance += _hidden(*gram.shape, begin - first)
         best = distance.argmin(axis=1)
         least = distance[np.arange(len(rows)), best] + size[rows]
         exact[rows] = least < _EXACT_DISTANCE * z.shape[1]
@@ -107,16 +110,15 @@ def nearest(z: Floats32) -> tuple[IntArray, npt.NDArray[np.bool_]]:
     return back, exact
 
 
-def find_references(z: Floats32, exact_back: IntArray, approximate: bool = True) -> References:
+def find_references(z: Floats32, exact_back: IntArray) -> References:
     """References for rows of ``z`` [rows, channels], normal values; those in ``exact_back`` are
     exact.
     """
     rows = len(z)
     back, levels = np.zeros(rows, np.intp), np.zeros(rows, np.intp)
-    if approximate:
-        for begin, first, gram, size in _grams(z):
-            there = slice(begin, begin + len(gram))
-            back[there], levels[there] = _best_levels(gram, size, begin, first, z.shape[1])
+    for begin, first, gram, size in _grams(z):
+        there = slice(begin, begin + len(gram))
+        back[there], levels[there] = _best_levels(gram, size, begin, first, z.shape[1])
     exact = exact_back > 0
     back[exact], levels[exact] = exact_back[exact], EXACT
     return _limit_depth(back.tolist(), levels.tolist())
@@ -133,10 +135,13 @@ def _grams(z: Floats32) -> Iterator[tuple[int, int, Floats32, Floats32]]:
         yield begin, first, block @ z[first : begin + len(block)].T, size
 
 
-def _hide_later(cost: Floats32, shift: int) -> None:
-    """Make what is not earlier, or out of reach, too dear."""
-    place = np.arange(cost.shape[1]) - np.arange(len(cost))[:, None] - shift
-    cost[(place >= 0) | (place < -REACH)] = np.inf
+@lru_cache(maxsize=4)
+def _hidden(rows: int, columns: int, shift: int) -> Floats32:
+    """Costs that make what is not earlier, or out of reach, too dear."""
+    place = np.arange(columns) - np.arange(rows)[:, None] - shift
+    costs = np.zeros((rows, columns), np.float32)
+    costs[(place >= 0) | (place < -REACH)] = np.inf
+    return costs
 
 
 def _best_levels(
@@ -146,8 +151,7 @@ def _best_levels(
     rows = np.arange(len(gram))
     own = size[begin : begin + len(gram)]
     earlier = size[first : first + gram.shape[1]]
-    hidden = np.zeros_like(gram)
-    _hide_later(hidden, begin - first)
+    hidden = _hidden(*gram.shape, begin - first)
     rho = np.array(LEVELS, np.float32)[:, None]
     rest = 1 - rho * rho
     best = np.zeros(len(gram), np.float32)

@@ -4,10 +4,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.options import (
@@ -169,8 +169,17 @@ def _summary(result: "DumpEvaluation") -> str:
         f"lossless ratio {values['lossless_ratio']:.4f} (K {values['k_lossless_ratio']:.4f}, "
         f"V {values['v_lossless_ratio']:.4f}, containers {values['container_ratio'] or 0:.4f}): "
         f"{values['evaluated_entries']} entries, {values['raw_bytes']} bytes, {checked}; "
-        f"{values['skipped_entries']} skipped{cast}"
+        f"{values['skipped_entries']} skipped{cast}{_row_ratios(values)}"
     )
+
+
+def _row_ratios(values: Mapping[str, Any]) -> str:
+    """What each row codec reached, or why it did not."""
+    text = ""
+    for each in values["codecs"]:
+        reached = each["error"] or f"{each['lossless_ratio']:.4f}"
+        text += f"; {each['codec']} {reached}"
+    return text
 
 
 class Bar:

@@ -169,7 +169,7 @@ class Slow:
         self.rows, self.heads, self.dim = rows + 1, heads + 1, dim + 1
         self.channels = self.heads * self.dim
         self.base, self.interleaved = base, interleaved
-        self.body = frame[8:]
+        self.summed, self.body = frame[4:], frame[8:]
         self.rotated = self.body[0] >= 128
         assert self.body[0] & 127 == 3
 
@@ -294,5 +294,5 @@ class Slow:
 
     def _checked(self, words: list[list[int]]) -> list[list[int]]:
         source = b"".join(struct.pack(f"<{self.channels}H", *row) for row in words)
-        assert zlib.crc32(self.body + source) == self.checksum
+        assert zlib.crc32(self.summed + source) == self.checksum
         return words

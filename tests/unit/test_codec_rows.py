@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,27 @@ def test_damage(codec: str, turned: bool, data: st.DataObject) -> None:
         frame += bytes(1 + place % 9)
     with pytest.raises(CodecError):
         decode_frames([bytes(frame)], ROPE)
+
+
+@pytest.mark.parametrize("codec", ROW_CODECS)
+def test_another_shape(codec: str) -> None:
+    """A head that declares as many words in another shape is refused."""
+    words, positions = repeating(48, 2, 16, 7, ROPE)
+    random = np.random.default_rng(0).integers(0, 1 << 16, (48, 2, 16), dtype=np.uint16)
+    for source, rotation in ((words, None), (words, Rotation(ROPE, positions)), (random, None)):
+        frame = encode_frame(source, codec, rotation)
+        for rows, heads, dim in ((48, 16, 2), (96, 1, 16), (24, 4, 16), (48, 1, 32)):
+            damaged = frame[:4] + struct.pack("<HBB", rows - 1, heads - 1, dim - 1) + frame[8:]
+            with pytest.raises(CodecError):
+                decode_frames([damaged], ROPE)
+
+
+@pytest.mark.parametrize("codec", ROW_CODECS)
+def test_planes_instead(codec: str) -> None:
+    """Words that no row predicts, but a byte plane's predictor does, take few bytes all the same."""
+    steps = np.random.default_rng(0).integers(0, 2, (192, 2, 16)).cumsum(axis=0)
+    words = ((steps % 256) << 8).astype(np.uint16)
+    assert len(there_and_back(words, codec, None)) < 0.15 * words.nbytes
 
 
 def test_wrong_embedding() -> None:

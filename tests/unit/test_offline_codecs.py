@@ -60,13 +60,14 @@ def test_compatible_numbers_stay(tmp_path: Path) -> None:
             assert values[key] == value
 
 
-def test_command(tmp_path: Path) -> None:
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command prints a column for each codec, and names the known ones when asked for another."""
     write_entry(tmp_path / "dump", repeated(150))
     out = tmp_path / "report.md"
     asked = ["offline", str(tmp_path / "dump"), "--codec", "row_reference", "--rope-base", "10000"]
     assert main([*asked, "--out-md", str(out), "--out-json", str(tmp_path / "r.json")]) == 0
     assert "| row_reference |" in out.read_text()
+    assert "; row_reference " in capsys.readouterr().out
     codecs = json.loads((tmp_path / "r.json").read_text())["codecs"]
     assert [each["codec"] for each in codecs] == ["row_reference"]
     with pytest.raises(OfflineError, match="codec: expected of rope_row, row_reference"):
