@@ -108,9 +108,8 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=raw,
     )
-    parser.add_argument(
-        "--version", action="version", version=_version() if chosen == "--version" else ""
-    )
+    version = _version() if chosen == "--version" else ""  # which is slow to find
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for suite, text in GATE_SUITES.items():
         commands.add_parser(
@@ -144,13 +143,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit code is 0 when all went well, 1 for wrong usage or input, pytest's own
     for a suite.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    first = words[0].replace("-", "_") if words else ""
-    if first in (*GATE_SUITES, *COMMANDS):
-        words[0] = first  # make-prompts is make_prompts
+    if argv is None:
+        argv = sys.argv[1:]
+    words = list(argv)
     first = words[0] if words else ""
-    if first in (*GATE_SUITES, "doctor") and words[1:] not in (["-h"], ["--help"]):
-        return run_pytest(["--h2o-doctor"] if first == "doctor" else ["-m", first], words[1:])
+    name = first.replace("-", "_")
+    if name in GATE_SUITES or name in COMMANDS:
+        words[0] = first = name  # make-prompts is make_prompts
+    others = words[1:]
+    if others not in (["-h"], ["--help"]):
+        if first == "doctor":
+            return run_pytest(["--h2o-doctor"], others)
+        if first in GATE_SUITES:
+            return run_pytest(["-m", first], others)
     arguments = build_parser(first).parse_args(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # its locale may lack what is printed
@@ -184,8 +189,10 @@ def run_pytest(chosen: Sequence[str], arguments: Sequence[str]) -> int:
 
     ini = project_ini(Path.cwd())
     ours = [str(bundled("gates")), *chosen, "--strict-markers", "--rootdir=.", "-W", IMPORTED]
-    ours += [*NAMES, "-c", str(ini)] if ini else []
-    return int(pytest.main([*ours, *arguments]))
+    if ini:
+        ours += NAMES
+        ours += ["-c", str(ini)]
+    return int(pytest.main(ours + list(arguments)))
 
 
 if __name__ == "__main__":

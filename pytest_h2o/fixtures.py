@@ -201,8 +201,7 @@ def _bench_cases(lab: Lab, *, studied: bool) -> list[object]:
     """Each case with its suite as a marker."""
     found: list[object] = []
     for case in lab.cases.values():
-        smoke = case.suite == "store_smoke"  # takes a launch, not a study
-        if case.work == "lengths" and not (smoke and studied):
+        if case.work == "lengths" and (case.studied or not studied):
             mark = getattr(pytest.mark, case.suite)
             found.append(pytest.param(case.name, marks=mark))
     return found

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TextIO
 
 from pytest_h2o.engine import bench_options as command_line
-from pytest_h2o.engine.bench_options import ArgumentsError, Instance, Options, Setup
+from pytest_h2o.engine.bench_options import ArgumentsError, EngineSetup, Instance, Options
 from pytest_h2o.engine.threads import single_threaded_blas
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _run_quality(options: Options) -> None:
         Path(options.json_file).write_text(document + "\n", "utf-8")
 
 
-def _measure_setup(options: Options, setup: Setup) -> Iterator[Result]:
+def _measure_setup(options: Options, setup: EngineSetup) -> Iterator[Result]:
     from pytest_h2o.engine.bench_rows import Result  # noqa: PLC0415
 
     for instance in command_line.instances(options, setup):
@@ -120,7 +120,7 @@ def _measure_setup(options: Options, setup: Setup) -> Iterator[Result]:
         yield Result(instance, engine.config.name, size, seconds, repeats)
 
 
-def _load(setup: Setup, times: int) -> tuple[Engine, list[float]]:
+def _load(setup: EngineSetup, times: int) -> tuple[Engine, list[float]]:
     """The engine of ``setup``, and the seconds each load took."""
     from pytest_h2o.engine.config import SHIPPED, load_config, override  # noqa: PLC0415
     from pytest_h2o.engine.generate import Engine  # noqa: PLC0415

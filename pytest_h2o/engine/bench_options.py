@@ -158,7 +158,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class EngineSetup:
     """Everything but the lengths: the engine of one or more instances."""
 
     model: str
@@ -177,7 +177,7 @@ class Setup:
 class Instance:
     """One row: a setup, and how many tokens are read and written."""
 
-    setup: Setup
+    setup: EngineSetup
     prompt: int
     gen: int
     kind: Literal["demo", "prefill", "decode", "pair"]
@@ -219,7 +219,7 @@ def _apply(options: Options, flag: Flag, text: str, *, again: bool) -> None:
     setattr(options, flag.field, value)
 
 
-def setups(options: Options) -> Iterator[Setup]:
+def setups(options: Options) -> Iterator[EngineSetup]:
     """Engines in the order they run, the first dimension outermost."""
     dimensions = (
         options.models,
@@ -233,10 +233,10 @@ def setups(options: Options) -> Iterator[Setup]:
         options.core_numbers,
         options.quantised,
     )
-    return itertools.starmap(Setup, itertools.product(*dimensions))
+    return itertools.starmap(EngineSetup, itertools.product(*dimensions))
 
 
-def instances(options: Options, setup: Setup) -> list[Instance]:
+def instances(options: Options, setup: EngineSetup) -> list[Instance]:
     """Rows of one setup in the order they run."""
     if options.demo_mode:
         pairs = itertools.product(options.prompts, options.gens)

@@ -28,7 +28,7 @@ SIZE_LIMIT = 1 << 20
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=0)]
 
 
-class Row(BaseModel):
+class QualityRow(BaseModel):
     """One policy at a target lossy ratio.
 
     ``divergence`` is from the full cache, in nats per token; ``recall_perplexity`` is that of
@@ -54,10 +54,10 @@ class Row(BaseModel):
 class Report(BaseModel):
     """All policies of one text."""
 
-    quality: Annotated[list[Row], Field(max_length=100)]
+    quality: Annotated[list[QualityRow], Field(max_length=100)]
 
 
-def read_quality(record: LaunchRecord) -> tuple[Mapping[str, Row], str]:
+def read_quality(record: LaunchRecord) -> tuple[Mapping[str, QualityRow], str]:
     """The rows ``full``, ``h2o`` and ``window`` at the tested lossy ratio, or why there are
     none.
     """

@@ -40,7 +40,7 @@ class Case:
     ``replicate`` is the launch of that arm a case looks at. ``work`` says what its launches are,
     ``program`` what is launched for it. ``fixed`` knobs define the case, ``defaults`` may be
     overridden by the user. ``launch`` is the one launch of a case that is not made from knobs: a
-    combination of a sweep.
+    combination of a sweep. ``studied`` cases have a decode gate.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Case:
     work: Work = "lengths"
     program: str = ""
     replicate: int = 1
+    studied: bool = True
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
     fixed: Mapping[str, KnobValue] = field(default_factory=dict)
 
@@ -142,7 +143,12 @@ def _single(knobs: Knobs) -> Iterator[Case]:
     """The suites of one bench case: no decompression budget but the user's."""
     smoke: dict[str, KnobValue] = {"PROMPTS": knobs.integers("PROMPTS")[:1], "REPEAT": 1}
     yield Case(
-        name="store_smoke", suite="store_smoke", arm="store_smoke", fixed=STORE, defaults=smoke
+        name="store_smoke",
+        suite="store_smoke",
+        arm="store_smoke",
+        studied=False,
+        fixed=STORE,
+        defaults=smoke,
     )
     yield FULL_EVAL
 

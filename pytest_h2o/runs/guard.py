@@ -120,10 +120,13 @@ def end_orphans(messages: Iterable[bytes]) -> None:
             groups[mark] = int(group)
         else:
             groups.pop(mark, None)
-    for number in (signal.SIGTERM, signal.SIGKILL) if groups else ():
-        for mark, leader in groups.items():
-            signal_launch(mark, leader, number)
-        time.sleep(GRACE_S if number == signal.SIGTERM else 0)
+    if not groups:
+        return
+    for mark, leader in groups.items():
+        signal_launch(mark, leader, signal.SIGTERM)
+    time.sleep(GRACE_S)
+    for mark, leader in groups.items():
+        signal_launch(mark, leader, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,12 @@ def machine_lock_path(environ: Mapping[str, str] | None = None) -> Path:
     comes last because jobs on one machine often have one each, and all of them must meet at the
     same file.
     """
-    given = (os.environ if environ is None else environ).get(LOCK_DIR)
-    common = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
-    return Path(given or common) / f"pytest-h2o-{os.getuid()}.lock"
+    if environ is None:
+        environ = os.environ
+    folder = environ.get(LOCK_DIR)
+    if not folder:
+        folder = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
+    return Path(folder) / f"pytest-h2o-{os.getuid()}.lock"
 
 
 @contextmanager

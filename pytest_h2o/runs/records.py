@@ -165,10 +165,11 @@ def save_record(record: LaunchRecord) -> None:
             del content[name]
 
     def plain(value: object) -> object:
-        if isinstance(value, Path):
-            inside = value.is_relative_to(record.directory)
-            return str(value.relative_to(record.directory) if inside else value)
-        return dict(value) if isinstance(value, Mapping) else str(value)
+        if isinstance(value, Mapping):
+            return dict(value)
+        if isinstance(value, Path) and value.is_relative_to(record.directory):
+            value = value.relative_to(record.directory)
+        return str(value)
 
     write_atomically(
         record.directory / RECORD_FILE, json.dumps(content, indent=1, default=plain) + "\n"
@@ -224,7 +225,8 @@ def _build(cls: type[T], content: Mapping[str, Any], directory: Path) -> T:
         value = content[name]
         if isinstance(value, str) and Path in (hint, *get_args(hint)):
             value = directory / value
-        value = tuple(value) if isinstance(value, list) else value
+        if isinstance(value, list):
+            value = tuple(value)
         if not _fits(value, hint):
             raise ValueError(f"{name} is {value!r:.100}")
         values[name] = value
@@ -241,4 +243,6 @@ def _fits(value: object, hint: Any) -> bool:
         return isinstance(value, tuple) and all(_fits(item, args[0]) for item in value)
     if args:  # Mapping[str, ...]
         return isinstance(value, dict) and all(_fits(item, args[1]) for item in value.values())
-    return isinstance(value, int | float if hint is float else hint)
+    if hint is float:
+        return isinstance(value, int | float)
+    return isinstance(value, hint)

@@ -93,21 +93,23 @@ def _given(settings: Settings) -> str:
         if not source.endswith("default")
     ]
     name = settings.runtime.name
-    defaults = (
-        f"the defaults of the {name} runtime" if runtime_kind(name).defaults else "their defaults"
-    )
-    return ", ".join([*given, f"all others have {defaults}"]) if given else f"all have {defaults}"
+    defaults = "their defaults"
+    if runtime_kind(name).defaults:
+        defaults = f"the defaults of the {name} runtime"
+    if not given:
+        return f"all have {defaults}"
+    given.append(f"all others have {defaults}")
+    return ", ".join(given)
 
 
 def _prompts(lab: Lab, settings: Settings) -> Finding:
     selection = lab.prompts
-    buckets = ", ".join(
-        f"{n} of {bucket}" for bucket, n in Counter(p.bucket for p in selection.prompts).items()
-    )
+    counts = Counter(prompt.bucket for prompt in selection.prompts)
+    buckets = ", ".join(f"{number} of {bucket}" for bucket, number in counts.items())
     found = f"{buckets or 'none'} in {settings.prompt_dir} ({settings.prompt_source})"
-    problems = selection.describe_problems()
-    good = bool(selection.prompts) and not selection.problems
-    return Finding("prompts", good, f"{found}; {problems}" if problems else found)
+    if selection.problems:
+        return Finding("prompts", False, f"{found}; {selection.describe_problems()}")
+    return Finding("prompts", bool(selection.prompts), found)
 
 
 def _launches(lab: Lab, root: Path, runtime: Runtime) -> Iterator[Finding]:

@@ -76,10 +76,9 @@ def read_settings(config: pytest.Config) -> Settings:
     try:
         profile = _profile(config, ini, directory)
         launcher = config.getoption("h2o_launcher")
-        words = [
-            *config.getoption("h2o_set"),
-            *([] if launcher is None else [f"H2O_LAUNCHER={launcher}"]),
-        ]
+        words = list(config.getoption("h2o_set"))
+        if launcher is not None:
+            words.append(f"H2O_LAUNCHER={launcher}")
         assigned, paths = parse_assignments(words), ini_paths(ini)
         options = {name: config.getoption(name) or assigned.get(name.upper()) for name in INI_PATHS}
         runtime = find_runtime(
@@ -224,7 +223,9 @@ def rerun_command(config: pytest.Config, item: pytest.Item) -> str:
     started in.
     """
     directory = config.invocation_params.dir
-    path = item.path.relative_to(directory) if item.path.is_relative_to(directory) else item.path
+    path = item.path
+    if path.is_relative_to(directory):
+        path = path.relative_to(directory)
     words = ["pytest", f"{path}::{item.nodeid.partition('::')[2]}"]
     if suite := named(config.getoption("markexpr")):  # it has defaults of its own
         words += ["-m", suite]
@@ -232,15 +233,12 @@ def rerun_command(config: pytest.Config, item: pytest.Item) -> str:
     if inipath and inipath.is_file() and not item.path.is_relative_to(inipath.parent):
         words += ["-c", str(inipath)]
     for name in OPTIONS:
+        option = f"--{name.replace('_', '-')}"
         value = config.getoption(name)
-        given = (
-            value
-            if isinstance(value, list)
-            else [value]
-            if value not in (None, "auto", "v6")
-            else []
-        )
-        words += [f"--{name.replace('_', '-')}={each}" for each in given]
+        if isinstance(value, list):
+            words += [f"{option}={each}" for each in value]
+        elif value not in (None, "auto", "v6"):
+            words.append(f"{option}={value}")
     return shlex.join(words)
 
 
