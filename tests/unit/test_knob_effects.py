@@ -23,6 +23,7 @@ from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.offline import Evaluation, _options
+from pytest_h2o.lab.unseen import write_prompts
 from pytest_h2o.plan.cases import all_cases, launches
 from pytest_h2o.plan.knobs import KNOBS, Knob, Knobs, resolve
 from pytest_h2o.plan.needs import Demand
@@ -115,6 +116,13 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
     return judge(
         DEMO.test_greedy_agreement, knobs, "candidate", demo=runs[1], demo_baseline=runs[0]
     ).outcome
+
+
+def unseen_texts(settings: Sequence[str], tmp_path: Path) -> object:
+    """The prompts that are made for a session."""
+    lab, _ = make_lab(settings, tmp_path)
+    write_prompts(lab)
+    return [path.read_text() for path in sorted(lab.workload.unseen_dir.glob("*.txt"))]
 
 
 def quality(settings: Sequence[str], tmp_path: Path) -> object:
@@ -332,6 +340,7 @@ EFFECTS: Mapping[str, Turned] = {
     "LLM_DEMO_REQUIRE_DECODE_CACHE_HIT": Turned(verdict(DEMO.test_decode_cache_hit, "candidate"), "1"),
     "REQUIRE_QUALITY": Turned(plan, "1"),
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
+    "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
 }  # fmt: skip
