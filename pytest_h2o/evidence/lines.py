@@ -153,7 +153,8 @@ def _once(look: Look) -> Evidence | None:
         return None
     times = Counter[Block]()
     for block, count in look.facts.repeats.blocks.items():
-        times[block._replace(number=None)] += count
+        same = Block(block.layer, block.start, block.tokens, block.raw, block.comp, number=None)
+        times[same] += count
     block, most = max(times.items(), key=lambda each: each[1])
     text = (
         f"tokens {block.start} to {block.start + block.tokens} of layer {block.layer} are encoded "

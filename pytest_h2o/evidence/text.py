@@ -17,7 +17,7 @@ from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.plan.prompts import OTHER, bucket_of
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import read_launch
+from pytest_h2o.runs.results import Run, read_launch
 from pytest_h2o.runtimes import find_program
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
@@ -91,6 +91,13 @@ def answers(pairs: Sequence[tuple[LaunchRecord, LaunchRecord]]) -> list[Answer]:
                     evicted=_evicted(candidate),
                 )
     return list(found.values())
+
+
+def answers_beside(baseline: Run, candidate: Run) -> list[Answer]:
+    """The answers of two runs over the same prompts."""
+    beside = {record.label: record for record in baseline.launches}
+    both = [record for record in candidate.launches if record.label in beside]
+    return answers([(beside[record.label], record) for record in both])
 
 
 def _evicted(record: LaunchRecord) -> bool | None:

@@ -68,6 +68,7 @@ class Lab:
             self.recording,
             programs=self.programs,
             reports=self.reports,
+            unseen_dir=self.root / "unseen_prompts",
         )
 
     @property

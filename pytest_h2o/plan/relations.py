@@ -19,6 +19,8 @@ RELATIONS: Mapping[str, str] = {
     "lossless": "RELATION_LOSSLESS",
     "unevicted": "RELATION_UNEVICTED",
     "greedy": "RELATION_GREEDY",
+    "strangers": "RELATION_STRANGERS",
+    "unseen": "RELATION_UNSEEN",
 }
 MODE = "kv_lossless_runtime_mode"
 CODEC = "kv_lossless_codec_runtime"
