@@ -17,7 +17,7 @@ from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.verdict import Evidence
 
 DONE = "the program did what it was asked to"
-MAX_CHARS = 300
+MAX_CHARS, MOST = 300, 256
 # A generated text follows; programs that answer prompts say these things before it.
 ANSWER_BEGINS = "prompt file is "
 _OTHERWISE = re.compile(
@@ -39,6 +39,8 @@ _QUANTISED = re.compile(
 _CHATTER = re.compile(
     r"deprecated|^the device supports|\bnot (?:disabled|ignored)\b", re.IGNORECASE
 )
+_QUANT_OPTION = re.compile(r"qatten|quant|qkv", re.IGNORECASE)
+_QUANT_KEY = re.compile(r"quant|attention_mode|attention_option", re.IGNORECASE)
 _NONE = {"", "0", "-", "no", "none", "off", "false"}
 _QUANT_COLUMN = re.compile(r"quant_?(?:kv|atten)|kv_?quant|attention_?option", re.IGNORECASE)
 
@@ -50,24 +52,37 @@ def deviations(look: Look) -> Iterator[Evidence]:
         said += _lines(source, _version(source))
     quantised = _asks_for_quantised_kv(look)
     wrong: list[str] = []
+    odd: list[str] = []
     for line in said:
-        off = _OFF.search(line) and _FEATURE.search(line) and _asks_for_feature(look, line)
-        quantises = _QUANTISED.search(line) and not quantised
-        if _OTHERWISE.search(line) or off or quantises:
+        off = _OFF.search(line) and _FEATURE.search(line)
+        if _OTHERWISE.search(line) or (off and _asks_for_feature(look, line)):
             wrong.append(f"it says {line!r}")
+        elif (off and not look.spec.config) or (_QUANTISED.search(line) and not quantised):
+            odd.append(f"it says {line!r}")
+    for name, cell in look.row.cells.items():
+        if not quantised and is_quant_column(name) and cell.lower() not in _NONE:
+            odd.append(f"{name} is {printable(cell[:40])}, and was not asked for")
     if wrong:
         yield look.says(DONE, False, "; ".join(wrong[:SHOWN]))
-    for name, cell in look.row.cells.items():
-        if not quantised and _QUANT_COLUMN.search(name) and cell.lower() not in _NONE:
-            yield look.says(DONE, False, f"{name} is {printable(cell[:40])}, and was not asked for")
+    if odd and (look.record.argv or look.spec.config):
+        yield look.says(DONE, False, "; ".join(odd[:SHOWN]))
+    elif odd:
+        text = "; ".join(odd[:SHOWN])
+        yield look.doubts(DONE, f"{text}; what was asked for is not known")
+
+
+def is_quant_column(name: str) -> bool:
+    """Whether a column says how KV is quantised."""
+    return _QUANT_COLUMN.search(name) is not None
 
 
 def _asks_for_quantised_kv(look: Look) -> bool:
-    asked = str(look.spec.attention_option)
-    if look.record.argv:
-        options = options_of(behind_program(look.record.argv, look.record.program))
-        asked = options.get("-qatten", asked)
-    return asked not in _NONE or not look.record.argv
+    if look.spec.attention_option:
+        return True
+    options = options_of(behind_program(look.record.argv, look.record.program))
+    given = [value for name, value in options.items() if _QUANT_OPTION.search(name)]
+    given += [str(value) for key, value in look.spec.config.items() if _QUANT_KEY.search(key)]
+    return any(value.lower() not in _NONE for value in given)
 
 
 def _asks_for_feature(look: Look, line: str) -> bool:
@@ -90,7 +105,7 @@ def _lines(source: Path, _: tuple[int, int]) -> tuple[str, ...]:
                 break
             if _may_say(text):
                 found[printable(text)] = None
-            if len(found) > 4 * SHOWN:
+            if len(found) > MOST:
                 break
     except ParseError:
         return ()

@@ -18,6 +18,8 @@ FASTER_THAN_PREFILL, FAR_FASTER_THAN_PREFILL = 1.5, 4.0
 # Bytes a second that weights can be read with; more than any memory of its kind has.
 BANDWIDTH = {"cpu": 1e12}
 BANDWIDTH_OF_OTHERS = 2e13
+# Mixtures of experts read a part of their weights for each token, at least this one.
+LEAST_READ = 1 / 32
 # How often faster than the baseline, over what the smaller cache explains.
 FASTER, FAR_FASTER = 1.5, 2.0
 _SIZE = re.compile(r"([0-9.]+) *([KMGT]?)i?B")
@@ -38,8 +40,11 @@ def possible_speeds(look: Look) -> Iterator[Evidence]:
             f"{decode:.4g} tok/s that each read weights of {size:.3g} bytes are "
             f"{decode * size:.2g} bytes/s"
         )
-        if decode * size > limit:
-            yield look.says(POSSIBLE, False, f"{text}, more than the {limit:.0e} of any memory")
+        beyond = f"{text}, more than the {limit:.0e} of any memory"
+        if decode * size * LEAST_READ > limit:
+            yield look.says(POSSIBLE, False, beyond)
+        elif decode * size > limit:
+            yield look.doubts(POSSIBLE, f"{beyond}, unless few of them are read")
         else:
             yield look.says(POSSIBLE, True, text)
 

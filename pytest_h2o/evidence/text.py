@@ -23,7 +23,9 @@ from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 SOUND = "the output is still text"
 NEEDS = {SOUND: "at least 400 characters that llm_demo wrote on either side"}
-LEAST_CHARS, LONG_ANSWER, SHORT_ANSWER = 400, 100, 20
+LEAST_CHARS, LONG_ANSWER = 400, 100
+# Pieces of so many characters at most, so often at least, are one thing over and over.
+LONGEST_PIECE, PIECES, LEAST_REPEATED = 12, 4, 8
 # A text loops where so few of its stretches of six characters are new; it is no text at all where
 # next to none is.
 STRETCH, LOOPS, NO_TEXT = 6, 0.2, 0.05
@@ -51,7 +53,8 @@ class Answer:
         """Whether the baseline's answer is long and says next to nothing new: it is no
         reference.
         """
-        return len(self.baseline) >= LONG_ANSWER and novelty(self.baseline) < LOOPS
+        long = len(self.baseline) >= LONG_ANSWER
+        return (long and novelty(self.baseline) < LOOPS) or is_one_thing(self.baseline)
 
     @property
     def comparable(self) -> bool:
@@ -107,6 +110,15 @@ def _evicted(record: LaunchRecord) -> bool | None:
         if sample := row.samples.get("h2o_total_evict_tokens"):
             counts.append(sample.mean)
     return max(counts) > 0 if counts else None
+
+
+def is_one_thing(text: str) -> bool:
+    """Whether a text is one short piece over and over."""
+    text = text.strip()
+    for period in range(1, LONGEST_PIECE + 1):
+        if len(text) >= max(LEAST_REPEATED, PIECES * period) and text[period:] == text[:-period]:
+            return True
+    return False
 
 
 def novelty(text: str) -> float:
@@ -185,15 +197,18 @@ def _each_answer(answer: Answer) -> Iterator[Evidence]:
         yield Evidence(claim=SOUND, standing="doubtful", text=f"{text}; it is no reference")
         return
     wrote = f"where the baseline wrote {len(before)} characters"
-    if len(before.strip()) >= SHORT_ANSWER and not after:
+    if before.strip() and not after:
         yield Evidence.of(SOUND, False, f"{answer.label}: nothing was written {wrote}")
     elif len(before) >= LONG_ANSWER and len(after) < CUT_SHORT * len(before):
         text = f"{answer.label}: {len(after)} characters were written {wrote}"
         yield Evidence.of(SOUND, False, text)
-    elif len(after) >= SHORT_ANSWER and novelty(after) < NO_TEXT:
+    elif is_one_thing(after) or (len(after) >= LONG_ANSWER and novelty(after) < NO_TEXT):
         shown = printable(after[:STRETCH])
         text = f"{answer.label}: the text repeats itself, {shown!r} over and over, {len(after)} characters"
         yield Evidence.of(SOUND, False, f"{text} {wrote}")
+    elif len(after) >= LONG_ANSWER and novelty(after) < LOOPS:
+        text = f"{answer.label}: the text loops, {novelty(after):.0%} of it is new"
+        yield Evidence(claim=SOUND, standing="doubtful", text=text)
 
 
 def _observations(

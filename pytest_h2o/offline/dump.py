@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 
 from pytest_h2o.codec.planes import Words
 from pytest_h2o.codec.rope import Rope
 from pytest_h2o.codec.tensors import MAX_ROWS, MAX_WIDTH
+from pytest_h2o.offline.containers import SUFFIXES, ContainerError, Tensor, layers_of, words_of
 from pytest_h2o.offline.options import OfflineOptions
 
 _MAX_META_BYTES = 1 << 20
@@ -34,17 +36,18 @@ _BFLOAT16 = ("bfloat16", "bf16")
 _NUMBERS = ("layer_id", "seq_start", "seq_len", "kv_heads", "head_dim", "bytes_per_elem")
 
 
-FileId: TypeAlias = tuple[int, int]  # device and inode
+FileId: TypeAlias = tuple[int | str, ...]  # device and inode, and a tensor's name
 
 
 class Binary(NamedTuple):
-    """A file with K or V: its path, its bytes when the dump was scanned, and what it is the only
-    name of.
+    """A file with K or V: its path, its bytes when the dump was scanned, what it is the only name
+    of, and which tensor of it counts if it holds several.
     """
 
     path: str
     nbytes: int
     file_id: FileId
+    tensor: Tensor | None = None
 
 
 class DumpEntry(NamedTuple):
@@ -100,8 +103,8 @@ class Scan:
 
 
 def scan(root: Path, options: OfflineOptions) -> Scan:
-    """Read every ``meta_*.json`` below ``root`` (symlinked directories are not entered) and select
-    entries.
+    """Read every ``meta_*.json`` and every file of tensors below ``root`` (symlinked directories are
+    not entered) and select entries.
     """
     entries: list[DumpEntry] = []
     skipped: dict[str, Skip] = {}
@@ -116,7 +119,83 @@ def scan(root: Path, options: OfflineOptions) -> Scan:
             continue
         if entry is not None:
             entries.append(entry)
-    return Scan(entries, skipped, len(metas))
+    scanned = len(metas)
+    for file in sorted(root.rglob("*")):
+        if file.suffix in SUFFIXES and file.is_file():
+            scanned += _select_layers(file, root, options, entries, skipped)
+    return Scan(entries, skipped, scanned)
+
+
+def _select_layers(
+    file: Path,
+    root: Path,
+    options: OfflineOptions,
+    entries: list[DumpEntry],
+    skipped: dict[str, Skip],
+) -> int:
+    """Add the layers of a file of tensors to what is wanted or skipped; how many it has."""
+    name = str(file.relative_to(root))
+    try:
+        layers = layers_of(file)
+    except (OSError, ContainerError) as error:
+        skipped[name] = Skip("container_read_error", error)
+        return 1
+    if not layers:
+        skipped[name] = Skip("no_k_or_v", "no tensor is called k, key, v or value")
+        return 1
+    for layer, tensors in sorted(layers.items()):
+        try:
+            entry = _layer_entry(f"{name}:{layer}", file, layer, tensors, options)
+        except Skip as skip:
+            skipped[f"{name}:{layer}"] = skip
+            continue
+        if entry is not None:
+            entries.append(entry)
+    return len(layers)
+
+
+def _layer_entry(
+    name: str, file: Path, layer: int, tensors: dict[str, Tensor], options: OfflineOptions
+) -> DumpEntry | None:
+    stages = [stage for stage in ("prefill", "decode") if stage in file.name.lower()]
+    stage = stages[0] if stages else "unknown"
+    if options.stage not in ("both", stage) or not options.in_scope(layer):
+        return None
+    if len(tensors) < 2:
+        raise Skip("missing_k_or_v_binary", f"only {next(iter(tensors.values())).name} is there")
+    k, v = tensors["k"], tensors["v"]
+    shape = k.rows
+    if len(shape) != 3 or (v.rows, v.dtype) != (shape, k.dtype):
+        raise Skip("invalid_shape", f"K is {k.dtype} {k.shape}, V is {v.dtype} {v.shape}")
+    if min(shape) <= 0 or shape[0] > MAX_ROWS or max(shape[1:]) > MAX_WIDTH:
+        raise Skip("invalid_shape", f"[seq, kv_heads, head_dim] = {list(shape)}")
+    if not k.bytes_per_elem:
+        raise Skip("unsupported_dtype", f"dtype {k.dtype[:40]!r}", 4 * prod(shape))
+    if not options.wants_length(shape[0]):
+        return None
+    found = file.stat()
+    size = prod(shape) * k.bytes_per_elem
+    first, second = (
+        Binary(str(file), size, (found.st_dev, found.st_ino, tensor.name), tensor)
+        for tensor in (k, v)
+    )
+    entry = DumpEntry(
+        name,
+        dump=str(file),
+        run_id="",
+        stage=stage,
+        layer_id=layer,
+        seq_start=0,
+        seq_len=shape[0],
+        kv_heads=shape[1],
+        head_dim=shape[2],
+        bytes_per_elem=k.bytes_per_elem,
+        k=first,
+        v=second,
+        bfloat16=k.dtype == "BF16",
+    )
+    _check_element(entry, options)
+    return entry
 
 
 def _meta_files(root: str, skipped: dict[str, Skip]) -> Iterator[str]:
@@ -304,8 +383,10 @@ def _read_words(entry: DumpEntry) -> Words:
     """The words of both binaries, [2, seq * kv_heads * head_dim]; nothing is allocated that the
     files do not hold.
     """
+    if entry.k.tensor and entry.v.tensor:
+        return _words_of_tensors(entry, entry.k.tensor, entry.v.tensor)
     size = prod(entry.shape) * entry.bytes_per_elem
-    for path, nbytes, _ in (entry.k, entry.v):
+    for path, nbytes, *_ in (entry.k, entry.v):
         if _has_npy_header(path):
             detail = f"{path} begins with the header of a .npy file; write the array's bytes alone"
             raise Skip("npy_header", detail, entry.raw_bytes)
@@ -317,6 +398,15 @@ def _read_words(entry: DumpEntry) -> Words:
         _fill(buffer[:size], entry.k.path)
         _fill(buffer[size:], entry.v.path)
     except (OSError, MemoryError) as error:
+        raise Skip("binary_read_error", error, entry.raw_bytes) from error
+    return words
+
+
+def _words_of_tensors(entry: DumpEntry, k: Tensor, v: Tensor) -> Words:
+    path = Path(entry.k.path)
+    try:
+        words: Words = np.stack([words_of(path, tensor) for tensor in (k, v)])
+    except (OSError, ValueError, KeyError, MemoryError, BadZipFile) as error:
         raise Skip("binary_read_error", error, entry.raw_bytes) from error
     return words
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,43 @@ def test_chatter_is_no_admission(tmp_path: Path, line: str) -> None:
     assert contradictions(settings_evidence(recorded(folder))) == ""
 
 
+def test_an_admission_after_much_else(tmp_path: Path) -> None:
+    """Lines that may mean something do not crowd out the one that does."""
+    folder = changed(DATA / "runs" / "bench_full", tmp_path / "run")
+    lines = [f"kv cache {number}: off" for number in range(50)]
+    for path in folder.rglob("*.stdout"):
+        path.write_text("\n".join([*lines, "backend init failed, fallback to CPU", ""]))
+    assert "fallback to CPU" in contradictions(settings_evidence(recorded(folder)))
+
+
+def test_what_was_asked_for_is_not_known(tmp_path: Path) -> None:
+    """Without argv and config, quantised KV is doubtful: it may have been wanted."""
+    folder = changed(FIELD / "backend_hexagon", tmp_path / "run")
+    (folder / "launch.json").unlink()
+    (folder / "log.md").rename(folder / "bench.log")
+    table = (folder / "bench.log").read_text()
+    (folder / "bench.log").write_text(f"KV quantization enabled\n{table}")
+    said = settings_evidence(recorded(folder))
+    assert contradictions(said) == ""
+    assert "is not known" in "; ".join(item.text for item in said if item.standing == "doubtful")
+
+
+def test_comparisons_of_quantised_kv() -> None:
+    """Where the option is what is under test, it is no unlike work, and nothing else may differ."""
+    off, on = (
+        read_recording(FIELD / "unlike_work" / side).records[0] for side in ("h2o_off", "h2o_off")
+    )
+    on = replace(
+        on,
+        argv=(*on.argv, "-qatten", "2"),
+        spec=replace(on.spec, attention_option=2),
+    )
+    assert "-qatten" not in contradictions(decode_evidence([(off, on)]))
+    assert "-fa" in contradictions(
+        decode_evidence([(off, replace(on, argv=(*on.argv, "-fa", "1")))])
+    )
+
+
 def test_quantised_kv_in_the_table(tmp_path: Path) -> None:
     """A column that says so, where no option asked for it."""
     source = FIELD / "backend_hexagon"
@@ -197,7 +235,8 @@ def test_quantised_kv_in_the_table(tmp_path: Path) -> None:
     [
         ("900.00 ± 2.00<br>40.00 ± 0.50", ""),
         ("900.00 ± 2.00<br>200000.00 ± 100.00", "times the prefill of 900 tok/s"),
-        ("9e9 ± 2.00<br>900000.00 ± 9.00", "bytes/s, more than"),
+        ("9e9 ± 2.00<br>90000000.00 ± 9.00", "bytes/s, more than"),
+        ("9e9 ± 2.00<br>9000.00 ± 9.00", ""),
     ],
 )
 def test_speeds_that_cannot_be(tmp_path: Path, speeds: str, said: str) -> None:

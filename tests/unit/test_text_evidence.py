@@ -37,7 +37,18 @@ def standing(baseline: str, candidate: str, prompt: str = PROMPT, others: int = 
 
 @pytest.mark.parametrize(
     "candidate",
-    ["", " \n", "A clerk.", "!" * 128, "ا" * 128, "the " * 100, "\n#" * 200, "\ufffd" * 60],
+    [
+        "",
+        " \n",
+        "A clerk.",
+        "!" * 128,
+        "!" * 20,
+        "no, " * 6,
+        "ا" * 128,
+        "the " * 100,
+        "\n#" * 200,
+        "\ufffd" * 60,
+    ],
 )
 def test_one_bad_answer_among_sound_ones(candidate: str) -> None:
     """Nothing, next to nothing and one thing over and over are findings, however few characters."""
@@ -51,6 +62,19 @@ def test_one_bad_answer_among_sound_ones(candidate: str) -> None:
 def test_another_sound_answer(candidate: str) -> None:
     """Eviction changes what is written; that alone is no finding."""
     assert standing(BASELINE, candidate) == "supported"
+
+
+def test_an_answer_that_begins_to_loop_is_doubtful() -> None:
+    """Words, and then the same over and over: eviction may do that, and it is said."""
+    candidate = OTHER_TEXT[:60] + "and the light " * 40
+    found = [Answer("odd", PROMPT, BASELINE, candidate)]
+    assert "loops" in "; ".join(item.text for item in text_evidence(found))
+
+
+@pytest.mark.parametrize("candidate", ["", "!!!!!!!!", "No.No.No.No."])
+def test_a_short_baseline_is_answered_by_something(candidate: str) -> None:
+    """Where the baseline wrote a word, nothing and one thing over and over are findings."""
+    assert standing("Yes.", candidate) == "contradicted"
 
 
 def test_a_short_baseline_may_be_answered_shortly() -> None:
