@@ -71,6 +71,7 @@ IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
 NAMES = ("-o", "python_files=test_*.py", "-o", "python_functions=test_*")
 # Each is a module of pytest_h2o.commands.
 COMMANDS = {
+    "explain": "say what a gate, knob, metric, suite or word of the reports means",
     "gates": "print the directory of the gates that ship",
     "knobs": "list every setting",
     "presets": "list the sweep presets and what they combine",

@@ -10,11 +10,11 @@ from pytest_h2o.commands import fail, in_session, table
 from pytest_h2o.keys import KEYS
 
 if TYPE_CHECKING:
-    from pytest_h2o.plan.knobs import Knob, Knobs, KnobValue
+    from pytest_h2o.plan.knobs import Knob, Knobs
 
 EXAMPLES = """examples:
   pytest-h2o knobs
-  pytest-h2o knobs --markdown                       the table of the README
+  pytest-h2o knobs --markdown                       the table of knobs.md
   REPEAT=5 pytest-h2o knobs --json                  with the values in force in -m final, and where they come from
   pytest-h2o knobs --json --suite m3 --h2o-set PROMPTS=512
 """
@@ -47,10 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     A list looks at nothing but the table, so that a wrong name in the environment can be looked up
     in it.
     """
+    from pytest_h2o.docs.generated import default_text, knob_table  # noqa: PLC0415
     from pytest_h2o.plan.knobs import KNOBS  # noqa: PLC0415
 
     if arguments.markdown:
-        print(markdown())
+        print(knob_table())
     elif not arguments.json:
         rows = [(knob.name, default_text(knob), knob.accepts, knob.doc) for knob in KNOBS.values()]
         print(table([("knob", "default", "accepts", "meaning"), *rows]))
@@ -85,42 +86,3 @@ def described(knob: Knob, knobs: Knobs) -> dict[str, object]:
         key = KEYS[knob.key]
         described |= {"other_defaults": key.differing, "why": key.why}
     return described
-
-
-def markdown() -> str:
-    """The table of knobs in Markdown."""
-    from pytest_h2o.plan.knobs import KNOBS  # noqa: PLC0415
-
-    rows = [("knob", "default", "accepts", "meaning", "kit"), ("---",) * 5]
-    for knob in KNOBS.values():
-        rows.append((f"`{knob.name}`", default_text(knob), knob.accepts, knob.doc, knob.kit))
-    lines = []
-    for row in rows:
-        cells = [cell.replace("|", "\\|").replace("<", "&lt;") for cell in row]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def default_text(knob: Knob) -> str:
-    """The default, and those of single suites, of the runtimes that ship, and of the engine and
-    presets where they leave out the key that the knob writes.
-    """
-    from pytest_h2o.runtimes.registry import BUILT_IN  # noqa: PLC0415
-
-    others = dict(knob.suites)
-    for runtime, kind in BUILT_IN.items():
-        if knob.name in kind.defaults:
-            others[runtime] = kind.defaults[knob.name]
-    if knob.key is not None:
-        others |= KEYS[knob.key].differing
-    texts = [f"{where}: {_text(value)}" for where, value in others.items()]
-    return "; ".join([_text(knob.default), *texts])
-
-
-def _text(value: KnobValue) -> str:
-    """A value as one would set it."""
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return f"{value:g}" if isinstance(value, bool | float) else str(value)

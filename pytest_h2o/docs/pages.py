@@ -1,0 +1,96 @@
+"""What the pages say about a name: of a gate, knob, metric or suite, or a word of the reports."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGES = Path(__file__).parent
+# Each of these explains names: under headings, or in the rows of its tables.
+HEADED = {"gate": "gates.md", "word": "words.md"}
+TABLES = {"suite": "suites.md", "knob": "knobs.md", "metric": "metrics.md"}
+HEADING = re.compile(r"^#{2,4} `?(.+?)`?$")
+COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is said about one name, as Markdown; ``kind`` is what the name is of."""
+
+    name: str
+    kind: str
+    page: str
+    text: str
+
+
+def entries() -> list[Entry]:
+    """Everything that the pages explain."""
+    found: list[Entry] = []
+    for kind, page in HEADED.items():
+        found += _sections(kind, page, read_page(page))
+    for kind, page in TABLES.items():
+        found += _rows(kind, page, read_page(page))
+    return found
+
+
+def read_page(name: str) -> str:
+    """A page without the marks of what is generated."""
+    return COMMENT.sub("", (PAGES / name).read_text("utf-8"))
+
+
+def explain(name: str) -> list[Entry]:
+    """The entries of a name, however it is written: as in a report, a node id or an assignment."""
+    wanted = plain_name(name)
+    return [entry for entry in entries() if plain_name(entry.name) == wanted]
+
+
+def nearest(name: str, count: int = 5) -> list[str]:
+    """The names that are most like one that nothing is said about."""
+    names = {plain_name(entry.name): entry.name for entry in entries()}
+    wanted = plain_name(name)
+    holding = sorted(known for known in names if wanted and wanted in known)
+    alike = difflib.get_close_matches(wanted, names, count, 0.5)
+    chosen = list(dict.fromkeys([*alike, *holding]))
+    return [names[known] for known in chosen[:count]]
+
+
+def plain_name(name: str) -> str:
+    """``lossy`` of ``gates/test_runtime.py::test_lossy[full_strict]``, ``x`` of ``X=3``."""
+    name = name.rpartition("::")[2]
+    name = re.split(r"[\[=]", name, maxsplit=1)[0]
+    name = name.strip().lower().replace("-", "_").replace(" ", "_")
+    return name.removeprefix("test_")
+
+
+def _sections(kind: str, page: str, text: str) -> Iterator[Entry]:
+    """A section for each heading below the title, up to the next heading."""
+    name = ""
+    lines: list[str] = []
+    for line in [*text.splitlines(), "## end"]:
+        heading = HEADING.match(line)
+        if heading is None:
+            lines.append(line)
+            continue
+        body = "\n".join(lines).strip()
+        if name and body:
+            yield Entry(name, kind, page, body)
+        name, lines = heading[1], []
+
+
+def _rows(kind: str, page: str, text: str) -> Iterator[Entry]:
+    """A list of what each row of a table says, under the names in the table's header."""
+    header: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            header = []
+            continue
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        header = header or cells
+        if not cells[0].startswith("`"):
+            continue
+        said = zip(header[1:], cells[1:], strict=True)
+        lines = [f"- {title}: {cell}" for title, cell in said if cell]
+        yield Entry(cells[0].strip("`"), kind, page, "\n".join(lines))
