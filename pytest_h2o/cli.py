@@ -16,11 +16,17 @@ from typing import NoReturn
 from pytest_h2o.commands import fail
 from pytest_h2o.plan.suites import SUITES
 
-EXAMPLES = """examples:
-  pytest-h2o final --junitxml=report.xml          the whole acceptance, from an installed package
+DESCRIPTION = """Acceptance gates for KV-cache compression in LLM runtimes.
+
+The three things people do:
+  pytest-h2o doctor                               what would a run from here use, and does it work?
+  pytest-h2o final --junitxml=report.xml          is this build accepted?
+  pytest-h2o explain lossy                        what does this gate, knob or word mean, what do I do?
+"""
+EXAMPLES = """more examples:
   pytest-h2o final -k lossy                       arguments after the suite go to pytest
   pytest $(pytest-h2o gates) -m final             the same with pytest itself
-  pytest-h2o knobs                                every setting, its default and its meaning
+  pytest-h2o final --h2o-replay h2o-runs/latest   judge an earlier run again, launch nothing
   pytest-h2o sweep --preset target_store_v6       every combination of a preset, each launched once
   pytest-h2o COMMAND --help                       options and examples of a command
 """
@@ -69,6 +75,7 @@ that makes itself a daemon there is out of reach. What srun leaves on a node is 
 IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
 # A project may collect other names; the gates have these.
 NAMES = ("-o", "python_files=test_*.py", "-o", "python_functions=test_*")
+EVERY = "*"
 # Each is a module of pytest_h2o.commands.
 COMMANDS = {
     "explain": "say what a gate, knob, metric, suite or word of the reports means",
@@ -84,6 +91,7 @@ COMMANDS = {
     "baseline": "print the history of decode speeds that a rolling baseline is taken from",
     "report": "print the summary of an earlier run directory",
     "schema": "print the JSON Schema of a file, such as a profile or preset",
+    "completion": "print a completion script for a shell",
 }
 
 # Where a suite and a command have one name, the command has it here and the suite is `pytest gates
@@ -101,11 +109,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(chosen: str = "") -> argparse.ArgumentParser:
-    """The command line; only the ``chosen`` command has its options."""
+    """The command line; only the ``chosen`` command has its options, ``*`` gives them to all."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(
         prog="pytest-h2o",
-        description="Acceptance gates for KV-cache compression.",
+        description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=raw,
     )
@@ -133,7 +141,7 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", formatter_class=raw
         )
-        if name == chosen:
+        if chosen in (name, EVERY):
             module = import_module(f"pytest_h2o.commands.{name}")
             module.add_arguments(command)
             command.epilog = module.EXAMPLES
@@ -157,7 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_pytest(["--h2o-doctor"], others)
         if first in GATE_SUITES:
             return run_pytest(["-m", first], others)
-    arguments = build_parser(first).parse_args(words)
+    parser = build_parser(EVERY if first == "completion" else first)
+    arguments = parser.parse_args(words)
+    arguments.parser = parser  # completion is made from it
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # its locale may lack what is printed
             stream.reconfigure(errors="backslashreplace")

@@ -18,7 +18,9 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the name."""
-    parser.add_argument("name", nargs="*", help="a gate, knob, metric, suite or word; none: list all")
+    parser.add_argument(
+        "name", nargs="*", help="a gate, knob, metric, suite or word; none: list all"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

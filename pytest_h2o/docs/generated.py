@@ -94,7 +94,9 @@ def metric_table() -> str:
     """The table of metrics."""
     rows = [("metric", "unit", "meaning", "column of llm_bench", "key of llm_demo")]
     for metric in METRICS:
-        rows.append((f"`{metric.name}`", metric.unit, metric.doc, metric.bench or "", metric.demo or ""))
+        rows.append(
+            (f"`{metric.name}`", metric.unit, metric.doc, metric.bench or "", metric.demo or "")
+        )
     return table(rows)
 
 

@@ -44,17 +44,22 @@ def read_page(name: str) -> str:
 def explain(name: str) -> list[Entry]:
     """The entries of a name, however it is written: as in a report, a node id or an assignment."""
     wanted = plain_name(name)
-    return [entry for entry in entries() if plain_name(entry.name) == wanted]
+    return [entry for entry in entries() if wanted in _called(entry.name)]
+
+
+def _called(name: str) -> list[str]:
+    """How a name is looked up: as a whole, or by what a comma separates in it."""
+    return [plain_name(part) for part in [name, *name.split(",")]]
 
 
 def nearest(name: str, count: int = 5) -> list[str]:
     """The names that are most like one that nothing is said about."""
-    names = {plain_name(entry.name): entry.name for entry in entries()}
+    names = {called: entry.name for entry in entries() for called in _called(entry.name)}
     wanted = plain_name(name)
     holding = sorted(known for known in names if wanted and wanted in known)
     alike = difflib.get_close_matches(wanted, names, count, 0.5)
     chosen = list(dict.fromkeys([*alike, *holding]))
-    return [names[known] for known in chosen[:count]]
+    return list(dict.fromkeys(names[known] for known in chosen))[:count]
 
 
 def plain_name(name: str) -> str:

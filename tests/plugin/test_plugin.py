@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from page_blocks import file_block
 
 ROOT = Path(__file__).parents[2]
 GATES = ROOT / "gates"
@@ -267,16 +268,15 @@ def test_wrong_settings_in_workers_are_usage_errors(
     assert not pytester.path.joinpath("h2o-runs").exists()
 
 
-def write_readme_gate(pytester: pytest.Pytester) -> None:
-    """Write the files that README.md shows for a gate of one's own."""
-    for block in (ROOT / "README.md").read_text().split("```python\n# ")[1:]:
-        name = block.partition(".py")[0]
-        pytester.path.joinpath(f"{name}.py").write_text(f"# {block.partition('```')[0]}")
+def write_own_gate(pytester: pytest.Pytester) -> None:
+    """Write the files that extending.md shows for a gate of one's own."""
+    for name in ("test_ours.py", "conftest.py"):
+        pytester.path.joinpath(name).write_text(file_block(name))
 
 
-def test_gate_of_the_readme(pytester: pytest.Pytester) -> None:
-    """The example of README.md judges a recorded session."""
-    write_readme_gate(pytester)
+def test_gate_of_the_page(pytester: pytest.Pytester) -> None:
+    """The example of extending.md judges a recorded session."""
+    write_own_gate(pytester)
     settings = [
         word for knob in ("PROMPTS=512", "GENS=48", "REPEAT=1") for word in ("--h2o-set", knob)
     ]
@@ -288,11 +288,11 @@ def test_gate_of_the_readme(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["pass  half_goes *> 2 *"])
 
 
-def test_gate_of_the_readme_is_planned(pytester: pytest.Pytester) -> None:
+def test_gate_of_the_page_is_planned(pytester: pytest.Pytester) -> None:
     """Its launches, and those that a fixture of one's own declares, count before the first is
     made.
     """
-    write_readme_gate(pytester)
+    write_own_gate(pytester)
     arguments = ("-p", "no:cacheprovider", "--collect-only", "--h2o-set", "PROMPTS=16,32")
     result = pytester.runpytest_subprocess(*arguments)
     result.stdout.fnmatch_lines(["h2o: at least 2 launches planned"])

@@ -20,6 +20,7 @@ LAYERS = [
     {"verdict", "parsers"},
     {"plan"},
     {"runtimes"},
+    {"docs"},
     {"runs"},
     {"decode"},
     {"evidence"},
@@ -37,7 +38,7 @@ SHARED_FILES = {
     "relations.py", "rope_row.py", "row_reference.py", "rows.py", "settings.py", "text.py",
 }  # fmt: skip
 TOP_LEVEL = {
-    "pyproject.toml", "README.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",
+    "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",
 }  # fmt: skip
 
 
