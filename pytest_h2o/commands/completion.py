@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 EXAMPLES = """examples:
-  pytest-h2o completion bash > ~/.local/share/bash-completion/completions/pytest-h2o
-  pytest-h2o completion zsh > ~/.zfunc/_pytest-h2o         where ~/.zfunc is in fpath
+  pytest-h2o completion bash      into ~/.local/share/bash-completion/completions/pytest-h2o
+  pytest-h2o completion zsh       into _pytest-h2o in a directory of fpath
 """
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from pytest_h2o.commands import clean, fail
 
+# A link within the pages, of which a terminal shows the text.
+PLACE = re.compile(r"\[([^\]]+)\]\([\w.#-]+\)")
 EXAMPLES = """examples:
   pytest-h2o explain lossy                  a gate: what it protects, why it fails, what to do
   pytest-h2o explain LOSSY_TARGET           a knob
@@ -36,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         return fail(f"nothing is said about {clean(name, 100)}; the nearest: {near}")
     for entry in found:
         title = f"# {entry.kind} {entry.name}"
-        render(f"{title}\n\n{entry.text}\n\nFrom `{PAGES / entry.page}`")
+        text = PLACE.sub(r"`\1`", entry.text)
+        render(f"{title}\n\n{text}\n\nFrom `{PAGES / entry.page}`")
     return 0
 
 

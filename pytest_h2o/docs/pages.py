@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PAGES = Path(__file__).parent
@@ -17,7 +17,7 @@ COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Entry:
+class Explanation:
     """What is said about one name, as Markdown; ``kind`` is what the name is of."""
 
     name: str
@@ -26,9 +26,9 @@ class Entry:
     text: str
 
 
-def entries() -> list[Entry]:
+def entries() -> list[Explanation]:
     """Everything that the pages explain."""
-    found: list[Entry] = []
+    found: list[Explanation] = []
     for kind, page in HEADED.items():
         found += _sections(kind, page, read_page(page))
     for kind, page in TABLES.items():
@@ -41,10 +41,26 @@ def read_page(name: str) -> str:
     return COMMENT.sub("", (PAGES / name).read_text("utf-8"))
 
 
-def explain(name: str) -> list[Entry]:
+def explain(name: str) -> list[Explanation]:
     """The entries of a name, however it is written: as in a report, a node id or an assignment."""
     wanted = plain_name(name)
-    return [entry for entry in entries() if wanted in _called(entry.name)]
+    known = entries()
+    found = [entry for entry in known if wanted in _called(entry.name)]
+    return [_with_gates(entry, known) for entry in found]
+
+
+def _with_gates(entry: Explanation, known: Sequence[Explanation]) -> Explanation:
+    """A knob or metric with the gates that depend on it."""
+    start = {"knob": "- knobs:", "metric": "- metrics:"}.get(entry.kind)
+    if start is None:
+        return entry
+    gates = []
+    for other in known:
+        lines = other.text.splitlines() if other.kind == "gate" else []
+        if any(line.startswith(start) and f"`{entry.name}`" in line for line in lines):
+            gates.append(f"`{other.name}`")
+    said = ", ".join(gates) or "none by itself"
+    return replace(entry, text=f"{entry.text}\n- gates: {said}")
 
 
 def _called(name: str) -> list[str]:
@@ -70,7 +86,7 @@ def plain_name(name: str) -> str:
     return name.removeprefix("test_")
 
 
-def _sections(kind: str, page: str, text: str) -> Iterator[Entry]:
+def _sections(kind: str, page: str, text: str) -> Iterator[Explanation]:
     """A section for each heading below the title, up to the next heading."""
     name = ""
     lines: list[str] = []
@@ -81,11 +97,11 @@ def _sections(kind: str, page: str, text: str) -> Iterator[Entry]:
             continue
         body = "\n".join(lines).strip()
         if name and body:
-            yield Entry(name, kind, page, body)
+            yield Explanation(name, kind, page, body)
         name, lines = heading[1], []
 
 
-def _rows(kind: str, page: str, text: str) -> Iterator[Entry]:
+def _rows(kind: str, page: str, text: str) -> Iterator[Explanation]:
     """A list of what each row of a table says, under the names in the table's header."""
     header: list[str] = []
     for line in text.splitlines():
@@ -98,4 +114,4 @@ def _rows(kind: str, page: str, text: str) -> Iterator[Entry]:
             continue
         said = zip(header[1:], cells[1:], strict=True)
         lines = [f"- {title}: {cell}" for title, cell in said if cell]
-        yield Entry(cells[0].strip("`"), kind, page, "\n".join(lines))
+        yield Explanation(cells[0].strip("`"), kind, page, "\n".join(lines))

@@ -26,6 +26,8 @@ ENTRY = {
 }  # fmt: skip
 ARGUMENTS = {
     "gates": [],
+    "explain": ["lossy"],
+    "completion": ["bash"],
     "knobs": ["--json"],
     "presets": ["target_speed"],
     "bench": ["--prompts", "64", "--dry-run", "--out", "{tmp}/bench"],
