@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -23,12 +23,15 @@ from pytest_h2o.plan.suites import CASE_PARTS, SUITES
 from pytest_h2o.report.text import clean
 from pytest_h2o.runs.store import ReplayStore
 
-DEPTH = 4
+DEPTH = 8
 # One launch of each length on either side: too few for a paired study.
 BESIDE: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "same_batch"}
 TAIL_BYTES = 16 * 1024
 LAYOUT_FILES = ("launches.json", "launch.json", "manifest.json")
 BASELINES = ("baseline_batch",)
+# What belongs to the directory above.
+APART = {*BASELINES, "launches", "logs", "configs", "metrics", "kv_dump", ".locks", ".tmp"}
+JOINT_CASES = ("joint_full", "joint_store")
 RUNTIME = ("full_strict", "store_tuned", "full_coverage")
 JOINT = re.compile(r"(joint_full|joint_store)_run0*(\d+)")
 # What verdicts that are not about a recorded case are called.
@@ -67,6 +70,7 @@ def read_recording(directory: Path) -> Recording:
             prompts.append(_demo_part(place.directory, demo_sides_in(place.directory)))
         else:
             parts += _parts_of(place)
+    parts += _absent(places)
     prompts += [part for part in parts if part.work == "prompts"]
     parts = _distinct([part for part in parts if part.work != "prompts"])
     if not parts and not prompts:
@@ -74,30 +78,40 @@ def read_recording(directory: Path) -> Recording:
         raise RecordingError(
             f"{directory} holds none of {expected}; give the directory of an earlier run"
         )
-    parts += _absent(directory, [place.directory for place in places])
-    if prompts:
-        parts.append(_together(prompts))
     unread = ReplayStore(directory).unread() if has_launches(directory) else []
+    if prompts:
+        together = _together(prompts)
+        parts.append(together)
+        if together.launches:  # of several packs of prompts, one may not be there
+            unread += [part.trouble for part in prompts if not part.launches]
     return Recording(directory, tuple(parts), tuple(unread))
 
 
 def _places(directory: Path, pack: Path, depth: int) -> Iterator[Place]:
-    """The directory itself if it holds launches, else those below it that do."""
-    if _holds_launches(directory) or is_demo_pack(directory):
+    """The directory itself if it holds launches, and those below it that do; a folder of logs if
+    there are none.
+    """
+    if is_demo_pack(directory):
         yield Place(directory, pack)
         return
-    below = []
-    if depth:
-        below = sorted(path for path in directory.iterdir() if path.is_dir())
-    found = False
-    for path in below:
-        if path.name in BASELINES or path.is_symlink():
+    holds = _holds_launches(directory)
+    if holds:
+        yield Place(directory, pack)
+    below = list(_below(directory, depth))
+    yield from below
+    if not holds and not below and depth == DEPTH:
+        yield Place(directory, pack)
+
+
+def _below(directory: Path, depth: int) -> Iterator[Place]:
+    if not depth:
+        return
+    for path in sorted(directory.iterdir()):
+        if path.name in APART or not path.is_dir():
             continue
-        for place in _places(path, directory, depth - 1):
-            found = True
-            yield place
-    if not found and depth == DEPTH:
-        yield Place(directory, pack)  # a folder of logs
+        if path.is_symlink() and path.resolve().is_relative_to(directory):
+            continue  # it is met under its own name
+        yield from _places(path, directory, depth - 1)
 
 
 def _holds_launches(directory: Path) -> bool:
@@ -157,10 +171,24 @@ def _with_baseline(part: Part, pack: Path) -> Part:
         if (directory / name).is_dir():
             baseline = launches_in(directory / name, directory / f"{name}_stdout.log")
             return replace(part, baseline=baseline, defaults=BESIDE)
+    if kept := _kept_speed(directory / "summary.md"):
+        defaults = {"DECODE_BASELINE_MODE": "fixed", "DECODE_BASELINE": kept}
+        return replace(part, defaults=defaults)
     if (directory / "bench_stdout.log").is_file() and not (directory / "summary.md").is_file():
         trouble = f"{directory.name} broke off{last_words(directory, pack)}"
         return replace(part, trouble=trouble)
     return part
+
+
+def _kept_speed(path: Path) -> float | None:
+    """The baseline, given or kept of earlier sessions, that the original's summary names."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        text = file.read(TAIL_BYTES).decode(errors="replace")
+    found = re.search(r"^- decode_baseline: ([\d.]+)$", text, re.MULTILINE)
+    speed = float(found[1]) if found else 0.0
+    return speed if speed > 0 else None
 
 
 def _demo_part(directory: Path, sides: Sides) -> Part:
@@ -217,26 +245,31 @@ def _distinct(parts: Sequence[Part]) -> list[Part]:
     return found
 
 
-def _absent(directory: Path, places: Sequence[Path]) -> list[Part]:
-    """The parts that a pack of the original kit must have and that are not there."""
-    names = {path.name for path in places}
-    expected: list[tuple[str, Part]] = []
-    if any(name.removeprefix("runtime_") in RUNTIME and "_" in name for name in names):
-        for name in RUNTIME:
-            part = Part(name=name, directory=directory, launches=(), suite="runtime")
-            expected.append((f"runtime_{name}", part))
-    if any(JOINT.fullmatch(name) for name in names):
-        for name in ("joint_full", "joint_store"):
-            part = Part(name=f"{name}-1", directory=directory, launches=(), suite="m3")
-            expected.append((f"{name}_run01", part))
-    if directory in places:
-        return []
-    found = []
-    for folder, part in expected:
-        if folder not in names:
-            words = last_words(directory / folder, directory)
-            found.append(replace(part, trouble=f"{folder} is missing from {directory}{words}"))
+def _absent(places: Sequence[Place]) -> list[Part]:
+    """The parts that packs of the original kit must have and that are not there."""
+    found: list[Part] = []
+    for pack in dict.fromkeys(place.pack for place in places):
+        inside = [place.directory for place in places if place.directory.is_relative_to(pack)]
+        names = {path.name for path in inside}
+        beside = {place.directory.name for place in places if place.pack == pack != place.directory}
+        is_final = bool(beside & {f"runtime_{name}" for name in RUNTIME})
+        is_m3 = is_final or any(JOINT.fullmatch(name) for name in beside)
+        if is_final:
+            for name in RUNTIME:
+                found += _missing(pack, f"runtime_{name}", name, "runtime", names)
+        if is_m3:
+            for name in JOINT_CASES:
+                found += _missing(pack, f"{name}_run01", f"{name}-1", "m3", names)
+        if is_final and not any(map(is_demo_pack, inside)):
+            found += _missing(pack, "llm_demo", CANDIDATE, "llm_demo", set())
     return found
+
+
+def _missing(pack: Path, folder: str, name: str, suite: str, there: Set[str]) -> list[Part]:
+    if folder in there:
+        return []
+    trouble = f"{folder} is missing from {pack}{last_words(pack / folder, pack)}"
+    return [Part(name=name, directory=pack / folder, launches=(), suite=suite, trouble=trouble)]
 
 
 def last_words(directory: Path, pack: Path) -> str:

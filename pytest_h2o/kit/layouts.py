@@ -10,7 +10,7 @@ is expected, without an exit code a launch ended well.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -90,14 +90,16 @@ def _named(directory: Path, transcript: Path) -> Iterator[Recorded]:
         for record in ReplayStore(directory).records():
             yield Recorded(record, (record.label,))
     elif (path := directory / "launches.json").is_file():
-        for entry in _read(path, list[LaunchEntry]):
-            yield _from_argv(directory, entry)
+        yield from _from_list(directory, _read(path, list[LaunchEntry]), transcript)
     elif (path := directory / "launch.json").is_file():
         yield _from_argv(directory, _read(path, LaunchEntry))
     elif (path := directory / "manifest.json").is_file():
         yield from _from_manifest(directory, path, transcript)
     else:
-        for path in _logs(directory)[:MAX_ENTRIES]:
+        paths = _logs(directory)
+        if len(paths) > MAX_ENTRIES:
+            raise RecordingError(f"{directory}: {len(paths)} logs, at most {MAX_ENTRIES}")
+        for path in paths:
             yield _from_log(directory, path)
 
 
@@ -123,6 +125,31 @@ def _logs(directory: Path) -> list[Path]:
     inside = directory / "logs"
     folder = inside if inside.is_dir() else directory
     return sorted(folder.glob("*.log"))
+
+
+def _from_list(
+    directory: Path, entries: Sequence[LaunchEntry], transcript: Path
+) -> Iterator[Recorded]:
+    """Launches that ``launches.json`` lists, with what a transcript tells of those that it names
+    only.
+    """
+    run_ids = [entry.run_id for entry in entries if entry.run_id]
+    pieces = split_transcript(transcript, run_ids) if run_ids and transcript.is_file() else {}
+    for entry in entries:
+        piece = pieces.pop(entry.run_id, None)
+        if piece is None or entry.argv:
+            yield _from_argv(directory, entry)
+        else:
+            told = entry.model_copy(update={"argv": list(piece.argv)})
+            yield bench_launch(directory, told, piece=piece.path)
+    yield from _unlisted(directory, pieces)
+
+
+def _unlisted(directory: Path, pieces: Mapping[str, Piece]) -> Iterator[Recorded]:
+    """Launches of which a transcript alone tells: a list that was cut short names fewer."""
+    for piece in pieces.values():
+        unnamed = LaunchEntry(argv=list(piece.argv), run_id=piece.run_id)
+        yield bench_launch(directory, unnamed, piece=piece.path)
 
 
 def _from_argv(directory: Path, entry: LaunchEntry) -> Recorded:
@@ -189,10 +216,7 @@ def _from_manifest(directory: Path, path: Path, transcript: Path) -> Iterator[Re
     pieces = split_transcript(transcript, run_ids) if transcript.is_file() else {}
     for entry in entries:
         yield _combination(directory, entry, pieces.pop(entry.run_id, None))
-    for piece in pieces.values():
-        # A manifest that was cut short names fewer launches than were made.
-        unnamed = LaunchEntry(argv=list(piece.argv), run_id=piece.run_id)
-        yield bench_launch(directory, unnamed, piece=piece.path)
+    yield from _unlisted(directory, pieces)
 
 
 def _combination(directory: Path, entry: SweepEntry, piece: Piece | None) -> Recorded:
