@@ -172,8 +172,8 @@ def _with_baseline(part: Part, pack: Path) -> Part:
             baseline = launches_in(directory / name, directory / f"{name}_stdout.log")
             return replace(part, baseline=baseline, defaults=BESIDE)
     if kept := _kept_speed(directory / "summary.md"):
-        defaults = {"DECODE_BASELINE_MODE": "fixed", "DECODE_BASELINE": kept}
-        return replace(part, defaults=defaults)
+        fixed: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "fixed", "DECODE_BASELINE": kept}
+        return replace(part, defaults=fixed)
     if (directory / "bench_stdout.log").is_file() and not (directory / "summary.md").is_file():
         trouble = f"{directory.name} broke off{last_words(directory, pack)}"
         return replace(part, trouble=trouble)
