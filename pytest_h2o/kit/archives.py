@@ -106,8 +106,9 @@ def _places(directory: Path, pack: Path, depth: int) -> Iterator[Place]:
 def _below(directory: Path, depth: int) -> Iterator[Place]:
     if not depth:
         return
+    apart = APART | {"cases"} if has_launches(directory) else APART
     for path in sorted(directory.iterdir()):
-        if path.name in APART or not path.is_dir():
+        if path.name in apart or not path.is_dir():
             continue
         if path.is_symlink() and path.resolve().is_relative_to(directory):
             continue  # it is met under its own name
@@ -130,7 +131,9 @@ def _parts_of(place: Place) -> list[Part]:
     if lengths:
         found.append(_with_baseline(_named(place, lengths), place.pack))
     if prompts:
-        found.append(Part(name=CANDIDATE, directory=directory, launches=_told_apart(prompts)))
+        # Launches of a session of this project differ in arm or replicate.
+        apart = prompts if has_launches(directory) else _told_apart(prompts)
+        found.append(Part(name=CANDIDATE, directory=directory, launches=apart))
     return found
 
 
@@ -222,6 +225,8 @@ def _tagged(each: Recorded, tag: str) -> Recorded:
 
 def _together(parts: Sequence[Part]) -> Part:
     """The real prompts of all directories as one case; equal names are told apart."""
+    if len(parts) == 1:
+        return parts[0]
     launches = _told_apart(list(chain.from_iterable(part.launches for part in parts)))
     baseline = _told_apart(list(chain.from_iterable(part.baseline for part in parts)))
     troubles = [part.trouble for part in parts if part.trouble]

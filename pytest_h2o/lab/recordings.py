@@ -132,9 +132,12 @@ class Recording:
 
     @property
     def records(self) -> list[LaunchRecord]:
-        """The recorded launches, without those of baselines."""
+        """The recorded launches, without those of baselines, in the order of their start where
+        that is known.
+        """
         launches = chain.from_iterable(part.launches for part in self.parts)
-        return [each.record for each in launches]
+        records = [each.record for each in launches]
+        return sorted(records, key=lambda record: record.started_utc or "")
 
     @property
     def has_h2o(self) -> bool:
