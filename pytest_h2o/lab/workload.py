@@ -98,6 +98,19 @@ class Workload:
         first = self.launches(self.cases["full_strict"], 1, 1)[0]
         return [replace(first, quality=True)]
 
+    def has(self, spec: LaunchSpec) -> bool:
+        """Whether a launch is one that a case asks for, its baseline, or a dump, however often."""
+        return _once(spec) in self._work
+
+    @cached_property
+    def _work(self) -> set[str]:
+        specs = self.dump_launches() + self.quality_launches()
+        for case in self.cases.values():
+            candidates = self.launches(case)
+            specs += candidates
+            specs += [baseline_of(candidate) for candidate in candidates]
+        return {_once(spec) for spec in specs}
+
     def nothing_to_run(self, bucket: str = "") -> str:
         """Why there is no launch of real prompts: what was wrong with them, or with where they were
         looked for.
@@ -105,6 +118,13 @@ class Workload:
         where = f" in bucket {bucket}" if bucket else ""
         why = self.prompts.describe_problems() or f"none was found in {self.prompt_dir}"
         return f"no prompt to run{where}: {why}"
+
+
+def _once(spec: LaunchSpec) -> str:
+    """What a launch does, whichever of its repeats it is, and wherever its prompt lies."""
+    prompt = Path(spec.prompt_file.name) if spec.prompt_file else None
+    once = replace(spec, prompt_file=prompt, replicate=1, repeat=None, paired_with="")
+    return once.key
 
 
 def in_order(

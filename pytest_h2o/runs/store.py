@@ -34,6 +34,8 @@ __all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
 
 Event = Literal["start", "tick", "end", "wait", "reuse"]
 OnEvent = Callable[[Event, LaunchSpec, float], None]
+# Stands in the name of a directory that an interrupted launch left, once it was launched again.
+INTERRUPTED = ".interrupted-"
 
 
 class RunStore:
@@ -241,18 +243,33 @@ class ReplayStore:
         return list(self._by_key.values())
 
     def unread(self) -> list[str]:
-        """Why each record that cannot be read cannot be."""
+        """Why each launch that is not among the records is not: its record cannot be read, was
+        never written, or is that of another launch once more.
+        """
         return self._unread
 
     @cached_property
     def _unread(self) -> list[str]:
+        launches = self.root / "launches"
+        directories = sorted(launches.iterdir()) if launches.is_dir() else []
         found = []
-        for path in sorted((self.root / "launches").glob(f"*/{RECORD_FILE}")):
-            try:
-                load_record(path)
-            except RecordError as error:
-                found.append(str(error))
+        for directory in directories:
+            if directory.is_dir() and INTERRUPTED not in directory.name:
+                found += self._why_unread(directory)
         return found
+
+    def _why_unread(self, directory: Path) -> list[str]:
+        path = directory / RECORD_FILE
+        if not path.is_file():
+            return [f"{directory} holds no {RECORD_FILE}: the launch was interrupted"]
+        try:
+            record = load_record(path)
+        except RecordError as error:
+            return [str(error)]
+        kept = self._by_key[record.spec.key].directory
+        if kept.resolve() == record.directory.resolve():
+            return []
+        return [f"{directory} holds the same launch as {kept}; take one of them out"]
 
     @cached_property
     def _by_key(self) -> dict[str, LaunchRecord]:
@@ -288,5 +305,5 @@ def _file_name(name: str) -> str:
 
 
 def _free_name(directory: Path) -> Path:
-    names = (directory.with_name(f"{directory.name}.interrupted-{number}") for number in count(1))
+    names = (directory.with_name(f"{directory.name}{INTERRUPTED}{number}") for number in count(1))
     return next(name for name in names if not name.exists())
