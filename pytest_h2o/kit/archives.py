@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from pytest_h2o.kit.demo_packs import Sides, demo_sides_in, is_demo_pack
-from pytest_h2o.kit.layouts import has_launches, launches_in
+from pytest_h2o.kit.demo_packs import SIDES, Sides, demo_sides_in, is_demo_pack
+from pytest_h2o.kit.layouts import has_launches, holds_launches, launches_in, loose_logs
 from pytest_h2o.lab.recordings import Part, Recorded, Recording, RecordingError
 from pytest_h2o.plan.cases import CANDIDATE
 from pytest_h2o.plan.knobs import KnobValue
@@ -23,11 +23,11 @@ from pytest_h2o.plan.suites import CASE_PARTS, SUITES
 from pytest_h2o.report.text import clean
 from pytest_h2o.runs.store import ReplayStore
 
-DEPTH = 8
+MAX_DIRECTORIES = 20_000
 # One launch of each length on either side: too few for a paired study.
 BESIDE: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "same_batch"}
+OUTPUTS = ("log.md", "stdout")
 TAIL_BYTES = 16 * 1024
-LAYOUT_FILES = ("launches.json", "launch.json", "manifest.json")
 BASELINES = ("baseline_batch",)
 # What belongs to the directory above.
 APART = {*BASELINES, "launches", "logs", "configs", "metrics", "kv_dump", ".locks", ".tmp"}
@@ -62,14 +62,13 @@ def is_own(directory: Path, *, sweep: bool) -> bool:
 def read_recording(directory: Path) -> Recording:
     """Everything that ``directory`` recorded; raises :class:`RecordingError`."""
     directory = directory.resolve()
-    places = list(_places(directory, directory, DEPTH))
+    places = list(_places(directory))
     parts: list[Part] = []
     prompts: list[Part] = []
     for place in places:
         if is_demo_pack(place.directory):
             prompts.append(_demo_part(place.directory, demo_sides_in(place.directory)))
-        else:
-            parts += _parts_of(place)
+        parts += _parts_of(place)
     parts += _absent(places)
     prompts += [part for part in parts if part.work == "prompts"]
     parts = _distinct([part for part in parts if part.work != "prompts"])
@@ -78,7 +77,7 @@ def read_recording(directory: Path) -> Recording:
         raise RecordingError(
             f"{directory} holds none of {expected}; give the directory of an earlier run"
         )
-    unread = ReplayStore(directory).unread() if has_launches(directory) else []
+    unread = _unread(directory, places)
     if prompts:
         together = _together(prompts)
         parts.append(together)
@@ -87,44 +86,79 @@ def read_recording(directory: Path) -> Recording:
     return Recording(directory, tuple(parts), tuple(unread))
 
 
-def _places(directory: Path, pack: Path, depth: int) -> Iterator[Place]:
-    """The directory itself if it holds launches, and those below it that do; a folder of logs if
-    there are none.
+def _unread(root: Path, places: Sequence[Place]) -> list[str]:
+    """What lies below a directory and was left by a launch of which nothing else is known."""
+    found: list[str] = []
+    for place in places:
+        if has_launches(place.directory):
+            found += ReplayStore(place.directory).unread()
+    read = {place.directory for place in places}
+    for directory in _directories(root):
+        left = [name for name in OUTPUTS if (directory / name).is_file()]
+        if left and directory not in read:
+            found.append(f"{directory} holds {left[0]}, and no launch.json that says of what")
+    return found
+
+
+def _places(root: Path) -> Iterator[Place]:
+    """The directories that hold launches, in order; the root itself if there are none."""
+    found = False
+    for directory in _directories(root):
+        if is_demo_pack(directory) or holds_launches(directory):
+            found = True
+            yield Place(directory, directory if directory == root else directory.parent)
+    if not found:
+        yield Place(root, root)
+
+
+def _directories(root: Path) -> Iterator[Path]:
+    """The root and all below it, without what belongs to launches above; each once, whatever links
+    to it.
     """
+    waiting = [root]
+    seen = {root}
+    while waiting:
+        directory = waiting.pop()
+        yield directory
+        if len(seen) > MAX_DIRECTORIES:
+            raise RecordingError(
+                f"{root} holds more than {MAX_DIRECTORIES} directories; give one nearer to the "
+                "launches"
+            )
+        below = []
+        for path in _children(directory):
+            real = path.resolve()
+            if real not in seen:
+                below.append(path)
+                seen.add(real)
+        waiting += reversed(below)
+
+
+def _children(directory: Path) -> list[Path]:
+    apart: set[str] = set()
+    if holds_launches(directory):
+        apart |= APART
+    if has_launches(directory):
+        apart.add("cases")
     if is_demo_pack(directory):
-        yield Place(directory, pack)
-        return
-    holds = _holds_launches(directory)
-    if holds:
-        yield Place(directory, pack)
-    below = list(_below(directory, depth))
-    yield from below
-    if not holds and not below and depth == DEPTH:
-        yield Place(directory, pack)
-
-
-def _below(directory: Path, depth: int) -> Iterator[Place]:
-    if not depth:
-        return
-    apart = APART | {"cases"} if has_launches(directory) else APART
-    for path in sorted(directory.iterdir()):
-        if path.name in apart or not path.is_dir():
-            continue
-        if path.is_symlink() and path.resolve().is_relative_to(directory):
-            continue  # it is met under its own name
-        yield from _places(path, directory, depth - 1)
-
-
-def _holds_launches(directory: Path) -> bool:
-    if any((directory / name).is_file() for name in LAYOUT_FILES):
-        return True
-    return has_launches(directory) or (directory / "bench_stdout.log").is_file()
+        apart |= {*SIDES, "configs"}
+    try:
+        paths = sorted(directory.iterdir())
+        folders = [path for path in paths if path.name not in apart and path.is_dir()]
+    except OSError as error:
+        raise RecordingError(
+            f"{directory} cannot be read: {error.strerror}; make it readable"
+        ) from None
+    # A link is met under the name of what it points to, if that is there.
+    return sorted(folders, key=lambda path: path.is_symlink())
 
 
 def _parts_of(place: Place) -> list[Part]:
     """The case of prompt lengths, and the real prompts, that one directory holds."""
     directory = place.directory
     launches = launches_in(directory)
+    if not holds_launches(directory) and not is_demo_pack(directory):
+        launches = loose_logs(directory)
     lengths = tuple(each for each in launches if each.record.spec.work == "lengths")
     prompts = tuple(each for each in launches if each.record.spec.work == "prompts")
     found = []

@@ -77,13 +77,15 @@ def _side(directory: Path, side: str) -> Iterator[Recorded]:
         named.add(stdout.name)
         spec = _spec(side, Path(line.prompt_file), config)
         yield demo_record(spec, folder, entry, (stdout, stderr, metrics, config))
-    # The list of launches may have been cut short.
-    for stdout in sorted(folder.glob("logs/*.stdout.log")):
+    # The list of launches may have been cut short, or what one of them printed been lost.
+    told = [path.name.removesuffix(".stdout.log") for path in folder.glob("logs/*.stdout.log")]
+    told += [path.stem for path in folder.glob("metrics/*.jsonl")]
+    for run_id in sorted(set(told)):
+        stdout = folder / "logs" / f"{run_id}.stdout.log"
         if stdout.name not in named:
-            run_id = stdout.name.removesuffix(".stdout.log")
             stem = run_id.removeprefix(f"{side}_")
             spec = _spec(side, Path(f"{stem}.txt"), config)
-            stderr = stdout.with_name(f"{run_id}.stderr.log")
+            stderr = folder / "logs" / f"{run_id}.stderr.log"
             metrics = folder / "metrics" / f"{run_id}.jsonl"
             yield demo_record(spec, folder, LaunchEntry(), (stdout, stderr, metrics, config))
 

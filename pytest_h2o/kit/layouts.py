@@ -10,6 +10,7 @@ is expected, without an exit code a launch ended well.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,9 @@ T = TypeVar("T")
 SIZE_LIMIT = 16 * 2**20
 MAX_ENTRIES = 10_000
 TRANSCRIPT = "bench_stdout.log"
+LISTS = ("launches.json", "launch.json", "manifest.json")
+CONSOLES = ("_stdout.log", ".console.log")
+TABLE_HEAD = re.compile(rb"^\| model +\|", re.MULTILINE)
 Settings = Mapping[str, ConfigValue]
 EMPTY: Settings = MappingProxyType({})
 
@@ -62,19 +66,38 @@ def has_launches(directory: Path) -> bool:
     return (directory / "launches").is_dir()
 
 
+def holds_launches(directory: Path) -> bool:
+    """Whether any of the layouts is known to lie there, and not only logs of who knows what."""
+    if any((directory / name).is_file() for name in LISTS) or has_launches(directory):
+        return True
+    return (directory / TRANSCRIPT).is_file() or bool(_logs(directory))
+
+
 def launches_in(directory: Path, transcript: Path | None = None) -> tuple[Recorded, ...]:
-    """The launches of the first layout that the directory has, and logs that it does not name.
+    """The launches of all layouts that the directory has, and logs that none of them names.
 
     ``transcript`` holds what all launches of a sweep printed, by default ``bench_stdout.log``.
     """
-    found = list(_named(directory, transcript or directory / TRANSCRIPT))
-    inside = directory / "logs"
-    if found and inside.is_dir():
-        read = {path for each in found for path in each.record.files}
-        for path in sorted(inside.glob("*.log")):
-            if path not in read and _is_output(path, read):
-                found.append(_from_log(directory, path))
+    found = list(_listed(directory, transcript or directory / TRANSCRIPT))
+    read = {path for each in found for path in each.record.files}
+    # The tables of this project's own sweeps lie there once more.
+    copies = {f"{each.record.spec.arm}.log" for each in found} if has_launches(directory) else set()
+    for path in _logs(directory):
+        if path not in read and path.name not in copies and _is_output(path, read):
+            found.append(_from_log(directory, path))
     return tuple(found)
+
+
+def loose_logs(directory: Path) -> tuple[Recorded, ...]:
+    """Every log as a launch of its own."""
+    paths = sorted(directory.glob("*.log"))
+    _check_number(directory, paths)
+    return tuple(_from_log(directory, path) for path in paths)
+
+
+def _check_number(place: Path, found: Sequence[object]) -> None:
+    if len(found) > MAX_ENTRIES:
+        raise RecordingError(f"{place}: {len(found)} launches, at most {MAX_ENTRIES}")
 
 
 def _is_output(path: Path, read: Collection[Path]) -> bool:
@@ -84,23 +107,48 @@ def _is_output(path: Path, read: Collection[Path]) -> bool:
     return path.with_suffix(".stdout") not in read
 
 
-def _named(directory: Path, transcript: Path) -> Iterator[Recorded]:
-    """The launches of the first layout that the directory has."""
+def _listed(directory: Path, transcript: Path) -> Iterator[Recorded]:
+    """The launches that a layout names, or that the transcript tells of."""
     if has_launches(directory):
         for record in ReplayStore(directory).records():
             yield Recorded(record, (record.label,))
-    elif (path := directory / "launches.json").is_file():
-        yield from _from_list(directory, _read(path, list[LaunchEntry]), transcript)
-    elif (path := directory / "launch.json").is_file():
+    if (path := directory / "launch.json").is_file():
         yield _from_argv(directory, _read(path, LaunchEntry))
-    elif (path := directory / "manifest.json").is_file():
-        yield from _from_manifest(directory, path, transcript)
-    else:
-        paths = _logs(directory)
-        if len(paths) > MAX_ENTRIES:
-            raise RecordingError(f"{directory}: {len(paths)} logs, at most {MAX_ENTRIES}")
-        for path in paths:
-            yield _from_log(directory, path)
+    manifest = directory / "manifest.json"
+    if (path := directory / "launches.json").is_file():
+        entries = _read(path, list[LaunchEntry])
+        yield from _from_list(directory, entries, transcript)
+        yield from _not_listed(directory, manifest, {entry.run_id for entry in entries})
+    elif manifest.is_file() and not has_launches(directory):
+        yield from _from_manifest(directory, manifest, transcript)
+    elif transcript.is_file():
+        run_ids = [path.stem for path in _logs(directory)]
+        yield from _unlisted(directory, split_transcript(transcript, run_ids))
+
+
+def _not_listed(directory: Path, manifest: Path, named: Collection[str]) -> Iterator[Recorded]:
+    """The combinations of a manifest that a list of launches beside it does not name."""
+    entries = _read(manifest, list[SweepEntry]) if manifest.is_file() and any(named) else []
+    for entry in entries:
+        if entry.run_id not in named:
+            yield _untold(directory, entry, settings_of(entry.model_dump()))
+
+
+def _logs(directory: Path) -> list[Path]:
+    """The logs in ``logs``, and those that hold a table beside it."""
+    inside = sorted((directory / "logs").glob("*.log"))
+    _check_number(directory, inside)
+    # A folder of logs that somebody else's programs wrote is no launch.
+    beside = [path for path in sorted(directory.glob("*.log")) if _has_table(path)]
+    return inside + beside
+
+
+def _has_table(path: Path) -> bool:
+    """Whether a log holds the head of a table, and is none of several launches."""
+    if path.name.endswith(CONSOLES):
+        return False
+    with path.open("rb") as file:
+        return TABLE_HEAD.search(file.read(SIZE_LIMIT)) is not None
 
 
 def _read(path: Path, kind: type[T]) -> T:
@@ -116,15 +164,9 @@ def _read(path: Path, kind: type[T]) -> T:
         raise RecordingError(
             f"{path}: {place}: {first['msg']}; give the directory of an earlier run"
         ) from None
-    if isinstance(content, list) and len(content) > MAX_ENTRIES:
-        raise RecordingError(f"{path}: {len(content)} launches, at most {MAX_ENTRIES}")
+    if isinstance(content, list):
+        _check_number(path, content)
     return content
-
-
-def _logs(directory: Path) -> list[Path]:
-    inside = directory / "logs"
-    folder = inside if inside.is_dir() else directory
-    return sorted(folder.glob("*.log"))
 
 
 def _from_list(
@@ -210,7 +252,7 @@ def _demo(directory: Path, entry: LaunchEntry) -> Recorded:
 def _from_manifest(directory: Path, path: Path, transcript: Path) -> Iterator[Recorded]:
     entries = _read(path, list[SweepEntry])
     planned = all(entry.return_code is None for entry in entries)
-    if planned and not _logs(directory):
+    if planned and not _logs(directory) and not transcript.is_file():
         raise RecordingError(f"{path} is a plan, nothing was launched; run it without --dry-run")
     run_ids = [entry.run_id for entry in entries]
     pieces = split_transcript(transcript, run_ids) if transcript.is_file() else {}

@@ -31,8 +31,9 @@ class Piece:
 def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
     """The pieces of a transcript by run id: each begins with ``Running: <argv>``.
 
-    A run id that was launched again has what its last launch printed, as its table has. Raises
-    :class:`RecordingError` if what launches printed cannot be told apart.
+    A run id that was launched again has what its last launch printed, as its table has; the pieces
+    of the others have numbers. Raises :class:`RecordingError` if what launches printed cannot be
+    told apart.
     """
     folder = Path(tempfile.mkdtemp(dir=_scratch()))
     pieces: dict[str, Piece] = {}
@@ -43,6 +44,8 @@ def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
             if line.startswith(MARK):
                 stack.close()
                 piece = _piece(line, run_ids, folder, len(pieces))
+                if earlier := pieces.pop(piece.run_id, None):
+                    pieces[f"{piece.run_id}, launch {len(pieces) + 1}"] = earlier
                 pieces[piece.run_id] = piece
                 target = stack.enter_context(piece.path.open("wb"))
             elif target:
