@@ -15,7 +15,14 @@ from itertools import chain
 from pathlib import Path
 
 from pytest_h2o.kit.demo_packs import SIDES, Sides, demo_sides_in, is_demo_pack
-from pytest_h2o.kit.layouts import has_launches, holds_launches, launches_in, loose_logs
+from pytest_h2o.kit.layouts import (
+    TRANSCRIPT,
+    has_launches,
+    holds_launches,
+    launches_in,
+    loose_logs,
+)
+from pytest_h2o.kit.transcripts import is_transcript
 from pytest_h2o.lab.recordings import Part, Recorded, Recording, RecordingError
 from pytest_h2o.plan.cases import CANDIDATE
 from pytest_h2o.plan.knobs import KnobValue
@@ -26,7 +33,7 @@ from pytest_h2o.runs.store import ReplayStore
 MAX_DIRECTORIES = 20_000
 # One launch of each length on either side: too few for a paired study.
 BESIDE: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "same_batch"}
-OUTPUTS = ("log.md", "stdout")
+OUTPUTS = ("log.md", "stdout", "*.stdout", "logs/*.stdout", "logs/*.stdout.log")
 TAIL_BYTES = 16 * 1024
 BASELINES = ("baseline_batch",)
 # What belongs to the directory above.
@@ -77,7 +84,7 @@ def read_recording(directory: Path) -> Recording:
         raise RecordingError(
             f"{directory} holds none of {expected}; give the directory of an earlier run"
         )
-    unread = _unread(directory, places)
+    unread = _unread(directory, places, parts + prompts)
     if prompts:
         together = _together(prompts)
         parts.append(together)
@@ -86,18 +93,30 @@ def read_recording(directory: Path) -> Recording:
     return Recording(directory, tuple(parts), tuple(unread))
 
 
-def _unread(root: Path, places: Sequence[Place]) -> list[str]:
+def _unread(root: Path, places: Sequence[Place], parts: Sequence[Part]) -> list[str]:
     """What lies below a directory and was left by a launch of which nothing else is known."""
     found: list[str] = []
     for place in places:
         if has_launches(place.directory):
             found += ReplayStore(place.directory).unread()
-    read = {place.directory for place in places}
+    launches = chain.from_iterable((*part.launches, *part.baseline) for part in parts)
+    read = {path.resolve() for each in launches for path in each.record.files}
     for directory in _directories(root):
-        left = [name for name in OUTPUTS if (directory / name).is_file()]
-        if left and directory not in read:
-            found.append(f"{directory} holds {left[0]}, and no launch.json that says of what")
+        if not has_launches(directory):
+            left = [path for path in _outputs(directory) if path.resolve() not in read]
+            found += [f"{path} is of no launch that is known" for path in left]
     return found
+
+
+def _outputs(directory: Path) -> Iterator[Path]:
+    """What launches printed into a directory, by the usual names."""
+    for folder in (directory, *(directory / name for name in (*BASELINES, *SIDES))):
+        for pattern in OUTPUTS:
+            yield from sorted(folder.glob(pattern))
+    for path in sorted(directory.glob("*_stdout.log")):
+        owner = directory / path.name.removesuffix("_stdout.log")
+        if path.name != TRANSCRIPT and not owner.is_dir() and is_transcript(path):
+            yield path
 
 
 def _places(root: Path) -> Iterator[Place]:

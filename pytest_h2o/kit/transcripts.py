@@ -64,6 +64,15 @@ def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
     return pieces
 
 
+def is_transcript(path: Path) -> bool:
+    """Whether any launch is told of."""
+    with path.open("rb") as source:
+        while line := source.readline(LINE_LIMIT):
+            if line.startswith(MARK):
+                return True
+    return False
+
+
 def _piece(line: bytes, run_ids: Collection[str], folder: Path, number: int) -> Piece:
     command = line[len(MARK) :].decode("utf-8", "surrogateescape").strip()
     argv = _words(command)

@@ -301,6 +301,37 @@ def test_a_launch_that_no_gate_judged(pytester: pytest.Pytester, tmp_path: Path)
     assert "NOT JUDGED: launch prompt_128_2 of candidate" in found.screen
 
 
+def test_launches_of_a_session_that_no_case_asks_for(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    """An earlier session launched another length than those that are judged: it is named, and
+    nothing is accepted.
+    """
+    launches = DATA / "session" / "launches"
+    for arm in ("baseline", "full", "coverage", "store"):
+        for path in launches.glob(f"bench-p512_g48-{arm}-r*"):
+            copy(path, tmp_path / "run" / "launches" / path.name)
+    lengths = ["--h2o-set", "PROMPTS=512", "--h2o-set", "GENS=48", "--h2o-set", "THREADS=2"]
+    lengths += ["--h2o-set", "REPEAT=1", "--h2o-set", "LOSSY_TARGET=1"]
+    run = tmp_path / "run"
+    found = Judgement(pytester, run, "-m", "runtime", "-k", "test_lossy and full_strict", *lengths)
+    assert (found.status, found.outcome("lossy", "full_strict")[0]) == (0, "pass")
+    other = copy(launches / "bench-p512_g48-full-r1", run / "launches" / "other")
+    rewrite(other / "launch.json", ('"prompt_tokens": 512', '"prompt_tokens": 1024'))
+    found = Judgement(pytester, run, "-m", "runtime", "-k", "test_lossy and full_strict", *lengths)
+    assert (found.status, found.outcome("lossy", "full_strict")[0]) == (1, "pass")
+    left = [text for text in found.summary["not_judged"] if text.startswith("launch ")]
+    assert [text.endswith("launches/other") for text in left] == [True]
+
+
+def test_a_gate_that_is_off_judges_no_launch(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    """Where all selected gates are turned off, nobody looked at what was recorded."""
+    archive = copy(DATA / "runs" / "bench_full", tmp_path / "run")
+    found = Judgement(pytester, archive, "-m", "runtime", "-k", "decode_cache_hit")
+    assert {each["outcome"] for each in found.gates} == {"skipped"}
+    assert (found.status, "NOT JUDGED: launch" in found.screen) == (1, True)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("odd"), UnicodeEncodeError("x", "y", 0, 1, "z")])
 def test_reports_that_cannot_be_written(
     pytester: pytest.Pytester,
