@@ -24,6 +24,8 @@ from pytest_h2o.kit.layouts import (
 )
 from pytest_h2o.kit.transcripts import is_transcript
 from pytest_h2o.lab.recordings import Part, Recorded, Recording, RecordingError
+from pytest_h2o.parsers.bench_table import read_tables
+from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.plan.cases import CANDIDATE
 from pytest_h2o.plan.knobs import KnobValue
 from pytest_h2o.plan.suites import CASE_PARTS, SUITES
@@ -100,12 +102,28 @@ def _unread(root: Path, places: Sequence[Place], parts: Sequence[Part]) -> list[
         if has_launches(place.directory):
             found += ReplayStore(place.directory).unread()
     launches = chain.from_iterable((*part.launches, *part.baseline) for part in parts)
-    read = {path.resolve() for each in launches for path in each.record.files}
+    records = [each.record for each in launches]
+    for path in dict.fromkeys(record.table for record in records):
+        found += _earlier(path)
+    read = {path.resolve() for record in records for path in record.files}
     for directory in _directories(root):
         if not has_launches(directory):
             left = [path for path in _outputs(directory) if path.resolve() not in read]
             found += [f"{path} is of no launch that is known" for path in left]
     return found
+
+
+def _earlier(path: Path) -> list[str]:
+    """The tables above the one that counts, if they differ: programs append."""
+    try:
+        found = [[dict(row.cells) for row in table.rows] for table in read_tables(path)]
+    except ParseError:
+        return []  # the gates say so
+    earlier = [rows for rows in found[:-1] if rows != found[-1]]
+    if not earlier:
+        return []
+    text = f"{path} holds {len(found)} tables, and the last alone is judged; give each its own file"
+    return [text]
 
 
 def _outputs(directory: Path) -> Iterator[Path]:

@@ -154,6 +154,12 @@ def twice(root: Path) -> None:
     tree(SESSION / OWN, root / "launches" / "z")
 
 
+def appended(root: Path) -> None:
+    tree(BENCH, root)
+    path = root / "logs" / LOG
+    path.write_text(path.read_text().replace("±", "± 1") + path.read_text())
+
+
 def below_a_pack(root: Path) -> None:
     cut_off(root / "inner")
     tree(SWEEP, root / "sweep")
@@ -180,6 +186,7 @@ LAUNCHES: dict[Callable[[Path], None], str] = {
     cut_off: "launches/broken",
     unreadable: "launches/broken",
     twice: "launches/z",
+    appended: f"logs/{LOG} holds 2 tables",
     below_a_pack: "inner/launches/broken",
 }
 
