@@ -99,17 +99,24 @@ class Workload:
         return [replace(first, quality=True)]
 
     def has(self, spec: LaunchSpec) -> bool:
-        """Whether a launch is one that a case asks for, its baseline, or a dump, however often."""
-        return _once(spec) in self._work
+        """Whether a launch is one that a case asks for, or its baseline, however often; of another
+        arm, whether it is over a length or prompt of a case.
+        """
+        if spec.quality or spec.arm not in self._asked["arm"]:
+            return spec.quality or spec.label in self._asked["label"]
+        return _once(spec) in self._asked["work"]
 
     @cached_property
-    def _work(self) -> set[str]:
-        specs = self.dump_launches() + self.quality_launches()
+    def _asked(self) -> dict[str, set[str]]:
+        specs: list[LaunchSpec] = []
         for case in self.cases.values():
-            candidates = self.launches(case)
-            specs += candidates
-            specs += [baseline_of(candidate) for candidate in candidates]
-        return {_once(spec) for spec in specs}
+            specs += self.launches(case)
+        specs += [baseline_of(candidate) for candidate in specs]
+        return {
+            "arm": {spec.arm for spec in specs},
+            "label": {spec.label for spec in specs},
+            "work": {_once(spec) for spec in specs},
+        }
 
     def nothing_to_run(self, bucket: str = "") -> str:
         """Why there is no launch of real prompts: what was wrong with them, or with where they were
