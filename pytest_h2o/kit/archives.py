@@ -30,6 +30,7 @@ from pytest_h2o.plan.cases import CANDIDATE
 from pytest_h2o.plan.knobs import KnobValue
 from pytest_h2o.plan.suites import CASE_PARTS, SUITES
 from pytest_h2o.report.text import clean
+from pytest_h2o.runs.records import standard_paths
 from pytest_h2o.runs.store import ReplayStore
 
 MAX_DIRECTORIES = 20_000
@@ -244,7 +245,8 @@ def _with_baseline(part: Part, pack: Path) -> Part:
     for name in BASELINES:
         if (directory / name).is_dir():
             baseline = launches_in(directory / name, directory / f"{name}_stdout.log")
-            return replace(part, baseline=baseline, defaults=BESIDE)
+            launches = part.launches + tuple(_not_run(part, baseline, name))
+            return replace(part, launches=launches, baseline=baseline, defaults=BESIDE)
     if kept := _kept_speed(directory / "summary.md"):
         fixed: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "fixed", "DECODE_BASELINE": kept}
         return replace(part, defaults=fixed)
@@ -252,6 +254,20 @@ def _with_baseline(part: Part, pack: Path) -> Part:
         trouble = f"{directory.name} broke off{last_words(directory, pack)}"
         return replace(part, trouble=trouble)
     return part
+
+
+def _not_run(part: Part, baseline: Sequence[Recorded], name: str) -> Iterator[Recorded]:
+    """The launches of a case that only its baseline has; none where not all are known."""
+    has = {label for each in part.launches for label in each.labels}
+    if not all(each.labels for each in part.launches):
+        return
+    for each in baseline:
+        alone = [label for label in each.labels if label not in has]
+        if alone:
+            reason = f"{part.directory} has no launch of {', '.join(alone)}, which {name} has"
+            paths = standard_paths(part.directory)
+            record = replace(each.record, status="not_recorded", reason=reason, **paths)
+            yield Recorded(record, each.labels)
 
 
 def _kept_speed(path: Path) -> float | None:

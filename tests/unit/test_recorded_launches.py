@@ -12,6 +12,7 @@ import pytest
 
 from pytest_h2o.kit.archives import read_recording
 from pytest_h2o.lab.recordings import RecordingError
+from pytest_h2o.plan.knobs import resolve
 
 DATA = Path(__file__).parents[1] / "data"
 BENCH = DATA / "runs" / "bench_full"
@@ -231,6 +232,19 @@ def test_a_launch_that_was_made_again(tmp_path: Path) -> None:
     [part] = read_recording(root).parts
     printed = [each.record.stdout.read_text() for each in part.launches]
     assert sorted(printed) == sorted(text.split("\n", 1)[1] for text in (first, second, second))
+
+
+def test_a_launch_that_only_the_baseline_has(tmp_path: Path) -> None:
+    """The case lacks it, and says so."""
+    root = tree(SWEEP, tmp_path / "archive")
+    keep_first(root / "manifest.json")
+    text = (root / "bench_stdout.log").read_text()
+    (root / "bench_stdout.log").write_text("Running: " + text.split("Running: ")[1])
+    (root / "logs" / f"{SWEPT}.log").unlink()
+    recording = read_recording(root)
+    [case] = [case for case in recording.cases(resolve()).values() if case.work == "lengths"]
+    [problem] = recording.run(case).problems
+    assert "no launch of p1024_g128, which baseline_batch has" in problem
 
 
 def test_a_directory_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
