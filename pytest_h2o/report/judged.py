@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.recordings import Recording
@@ -79,7 +80,7 @@ class Judged:
         left = [nodeid for nodeid in self.collected if nodeid not in self.verdicts]
         return [nodeid for nodeid in left if not suite or suite in self._suites_of(nodeid)]
 
-    @property
+    @cached_property
     def launches_left(self) -> list[str]:
         """The recorded launches that no gate judged, and what could not be read beside them."""
         if self.lab.recording:
@@ -134,12 +135,13 @@ class Judged:
         }
 
     def accepted(self, suite: str) -> bool:
-        """Whether every gate of a suite was judged and passed."""
+        """Whether every gate of a suite was judged and passed, and no launch was left."""
         return (
             self.suite(suite).all_passed
             and self.complete
             and self.whole
             and not self.not_judged(suite)
+            and not self.launches_left
         )
 
     def cases_of(self, suite: str) -> list[str]:
