@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import shlex
+import shutil
 import tempfile
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -38,7 +40,8 @@ def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
     folder = Path(tempfile.mkdtemp(dir=_scratch()))
     pieces: dict[str, Piece] = {}
     before = b""
-    with path.open("rb") as source, ExitStack() as stack:
+    printed = _as_utf8(path, folder)
+    with printed.open("rb") as source, ExitStack() as stack:
         target = None
         while line := source.readline(LINE_LIMIT):
             if line.startswith(MARK):
@@ -50,7 +53,7 @@ def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
                 target = stack.enter_context(piece.path.open("wb"))
             elif target:
                 target.write(line)
-            elif line.startswith(BEGUN):
+            elif any(mark in line for mark in BEGUN):
                 before = line
     if before and (pieces or len(run_ids) != 1):
         said = before.decode(errors="replace").strip()[:80]
@@ -60,17 +63,44 @@ def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
         )
     if before:
         [run_id] = run_ids
-        return {run_id: Piece(run_id, (), path)}
+        return {run_id: Piece(run_id, (), printed)}
     return pieces
 
 
 def is_transcript(path: Path) -> bool:
     """Whether any launch is told of."""
-    with path.open("rb") as source:
+    folder = Path(tempfile.mkdtemp(dir=_scratch()))
+    with _as_utf8(path, folder).open("rb") as source:
         while line := source.readline(LINE_LIMIT):
             if line.startswith(MARK):
                 return True
     return False
+
+
+def _as_utf8(path: Path, folder: Path) -> Path:
+    """The file, or a copy of it if it is UTF-16 or begins with a mark, as shells of Windows write
+    it.
+    """
+    with path.open("rb") as file:
+        head = file.read(64)
+    encoding = ""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif head.startswith(codecs.BOM_UTF8):
+        encoding = "utf-8-sig"
+    elif head[1::2].count(0) > len(head) // 4:
+        encoding = "utf-16-le"
+    elif head[::2].count(0) > len(head) // 4:
+        encoding = "utf-16-be"
+    if not encoding:
+        return path
+    copied = folder / "transcript"
+    with (
+        path.open(encoding=encoding, errors="replace", newline="") as source,
+        copied.open("w", encoding="utf-8", newline="") as target,
+    ):
+        shutil.copyfileobj(source, target)
+    return copied
 
 
 def _piece(line: bytes, run_ids: Collection[str], folder: Path, number: int) -> Piece:
