@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 
 from pytest_h2o.data import bundled
 from pytest_h2o.keys import H2O, KEYS, LOSSLESS, NONE, Key, Kind
+from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 
@@ -137,7 +138,7 @@ def load_preset(name: str) -> SweepPreset:
     path = Path(name) if name.endswith(".json") else bundled("presets") / f"{name}.json"
     try:
         with path.open("rb") as file:
-            text = file.read(SIZE_LIMIT)  # cut off, a larger one is no JSON
+            text = decoded(file.read(SIZE_LIMIT))  # cut off, a larger one is no JSON
             preset = Preset.model_validate_json(text)
     except FileNotFoundError:
         raise PresetError(
