@@ -153,6 +153,11 @@ def test_a_demo_without_record() -> None:
         "H2O disabled: layer range is empty",
         "lossless codec switched off",
         "dropping pending eviction plan",
+        "No OpenCL device found, running on CPU",
+        "metal is unavailable: using CPU instead",
+        "unknown key kv_h2o_enable",
+        "kv_h2o_enable: false",
+        "KV cache is quantized to int8",
     ],
 )
 def test_what_a_program_says_it_did_otherwise(tmp_path: Path, stream: str, line: str) -> None:
@@ -171,6 +176,10 @@ def test_what_a_program_says_it_did_otherwise(tmp_path: Path, stream: str, line:
         "[llm_bench] -kv true is deprecated: use `-pg <pp>,<tg>` instead",
         "The device supports: i8sdot:0, fp16:0, i8mm: 0, sve2: 0, sme2: 0",
         "mmap is disabled",
+        "Load Cache file error.",
+        "KV cache is not quantized",
+        "flash attention: on",
+        "main, 312, cost time: 51.541000 ms",
         "load tokenizer",
     ],
 )
