@@ -90,9 +90,11 @@ def test_block_spans(run: Run, gate: Gate) -> None:
 def test_decode_drop(decode_study: PairedStudy | Comparison, gate: Gate) -> None:
     """Compression must not cost decode speed against what DECODE_BASELINE_MODE names.
 
-    ``paired`` measures launches with H2O off beside the candidate's; ``same_batch``, ``rolling``
-    and ``fixed`` compare the fastest row. Without a baseline the gate fails: a constant of another
-    machine is none, and a session that failed does not lower the rolling one.
+    ``paired`` measures launches with H2O off beside the candidate's, and ``same_batch`` launches
+    them once: both judge each length, since a short prompt hides what a long one loses.
+    DECODE_FASTEST_ROW=1, ``rolling`` and ``fixed`` compare the fastest row. Without a baseline the
+    gate fails: a constant of another machine is none, and a session that failed does not lower the
+    rolling one.
     """
     gate.passes_study(
         decode_study, "DECODE_DROP_TARGET", evidence=decode_evidence(decode_study.records)

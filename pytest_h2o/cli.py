@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -156,6 +157,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if first in GATE_SUITES:
             return run_pytest(["-m", first], others)
     arguments = build_parser(first).parse_args(words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # its locale may lack what is printed
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = int(import_module(f"pytest_h2o.commands.{arguments.command}").run(arguments))
         sys.stdout.flush()

@@ -13,6 +13,8 @@ settings.register_profile(
     "any machine", deadline=None
 )  # examples take as long as the neighbours let them
 settings.load_profile("any machine")
+# What a fault was looked for in.
+SIDES = {"columns": "with all columns", "lines": "with what a real build prints"}
 
 
 def pytest_configure() -> None:
@@ -38,6 +40,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"saboteurs caught: {_of(gates)}" + (f" (missed: {missed})" if missed else "")
         )
         terminalreporter.write_line(f"original rules: {_of(original)}")
+    live: dict[str, dict[str, bool]] = {}
+    for name, value in properties:
+        if name == "live":
+            live.update(value)
+    if live:
+        terminalreporter.section("engines with a fault")
+        for side, title in SIDES.items():
+            seen = {fault: caught[side] for fault, caught in live.items()}
+            missed = ", ".join(fault for fault, caught in seen.items() if not caught)
+            terminalreporter.write_line(f"{title}: {_of(seen)} ({missed or 'none'} missed)")
 
 
 def _of(caught: dict[str, bool]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pytest_h2o.codec import CodecError, block_codecs
 from pytest_h2o.codec.planes import Words
+from pytest_h2o.codec.rope import Rope, Rotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class EncodedBlock:
     raw_hash: int | None
     blob_hash: int
     codec: str
+    rope: Rope | None = None
 
     @property
     def nbytes(self) -> int:
@@ -52,12 +54,14 @@ def encode_block(  # noqa: PLR0913 - keyword-only settings of one call
     predictors_v: Sequence[str],
     codec: str = "fp16_gear_predictive_v3",
     hash_raw: bool = False,
+    rotation: Rotation | None = None,
 ) -> EncodedBlock:
     """Encode the C-contiguous bit patterns ``k`` and ``v`` [kv_heads, tokens, head_dim] (uint16 or
     uint32).
 
-    Whether the result is smaller than the input is for the caller to judge. Raises CodecError on
-    other shapes or types, ValueError on an unknown predictor or codec.
+    ``rotation`` is how the keys are rotated; codecs may undo it. Whether the result is smaller than
+    the input is for the caller to judge. Raises CodecError on other shapes or types, ValueError on
+    an unknown predictor or codec.
     """
     alike = k.shape == v.shape and k.dtype == v.dtype
     if not alike or k.ndim != 3 or k.dtype not in (np.uint16, np.uint32):
@@ -65,9 +69,12 @@ def encode_block(  # noqa: PLR0913 - keyword-only settings of one call
             f"a block takes two 3-D uint16 or uint32 arrays, got {k.dtype}{k.shape} and "
             f"{v.dtype}{v.shape}"
         )
-    encode = block_codecs.load(codec).encode
-    k_blob = encode(k, predictors_k)
-    v_blob = encode(v, predictors_v)
+    coder = block_codecs.load(codec)
+    if isinstance(coder, block_codecs.KeyCodec):
+        k_blob = coder.encode_keys(k, predictors_k, rotation)
+    else:
+        k_blob = coder.encode(k, predictors_k)
+    v_blob = coder.encode(v, predictors_v)
     return EncodedBlock(
         k=k_blob,
         v=v_blob,
@@ -78,6 +85,7 @@ def encode_block(  # noqa: PLR0913 - keyword-only settings of one call
         raw_hash=hash64(k.data, v.data) if hash_raw else None,
         blob_hash=hash64(k_blob, v_blob),
         codec=codec,
+        rope=rotation.rope if rotation else None,
     )
 
 
@@ -85,9 +93,12 @@ def decode_block(block: EncodedBlock) -> tuple[Words, Words]:
     """K and V exactly as they were encoded; CodecError when the blobs are not what was encoded."""
     if hash64(block.k, block.v) != block.blob_hash:
         raise CodecError("encoded block does not match its hash")
-    decode = block_codecs.load(block.codec).decode
-    k = decode(block.k, block.shape, block.elem_bytes)
-    v = decode(block.v, block.shape, block.elem_bytes)
+    coder = block_codecs.load(block.codec)
+    if isinstance(coder, block_codecs.KeyCodec):
+        k = coder.decode_keys(block.k, block.shape, block.elem_bytes, block.rope)
+    else:
+        k = coder.decode(block.k, block.shape, block.elem_bytes)
+    v = coder.decode(block.v, block.shape, block.elem_bytes)
     if block.raw_hash is not None and hash64(k.data, v.data) != block.raw_hash:
         raise CodecError("decoded block does not match the hash of its source")
     return k, v

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate, count, islice
+from itertools import accumulate, chain, count, islice
 from pathlib import Path
 from typing import Any
 
+from pytest_h2o.commands import note
+from pytest_h2o.parsers.lines import printable
+from pytest_h2o.parsers.text_files import EncodingError, lines_of, read_text
 from pytest_h2o.runtimes.config import read_config, resolve_base_dir
 
 MANIFEST = "prompts_manifest.jsonl"
 SUFFIXES = (".txt", ".jsonl", ".json")
 SIZE_LIMIT = 256 * 2**20
-TEXT_KEYS = ("text", "prompt", "input", "question")
+# What a task is about, and the task: rows of public sets have one key of either, or of one kind.
+CONTEXT_KEYS = ("context", "passage", "article", "document", "story", "source")
+TEXT_KEYS = (
+    "text", "prompt", "instruction", "question", "query", "input", "content", "body", "code",
+    "problem", "sentence",
+)  # fmt: skip
+TURN_KEYS = ("messages", "conversations", "conversation", "turns", "dialog", "dialogue", "prompt")
+SAID_KEYS = ("content", "value", "text")
+MAX_KEYS = 12
 CHOICES = "ABCDEFGHIJ"
+LONG_WORD = 24
+# Thai, Lao, Burmese and Khmer; kana and ideographs.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 CountTokens = Callable[[str], int]
 
 
@@ -58,7 +73,9 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             yield from sorted(
-                file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()
+                file
+                for file in path.iterdir()
+                if file.suffix in SUFFIXES and file.is_file() and file.name != MANIFEST
             )
         elif path.is_file():
             yield path
@@ -69,20 +86,46 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 def _pieces_of(path: Path, min_chars: int) -> Iterable[str]:
     if path.stat().st_size > SIZE_LIMIT:
         raise CorpusError(f"{path}: larger than 256 MiB; split it")
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = read_text(path)
+    except EncodingError as error:
+        raise CorpusError(f"{path} {error}") from None
     if path.suffix not in (".json", ".jsonl"):
         return paragraphs(text, min_chars)
+    pieces: list[str] = []
+    unread: list[Any] = []
+    for row in _rows(path, text):
+        found = list(row_texts(row))
+        pieces += found
+        if not found:
+            unread.append(row)
+    if unread:
+        note(f"{path}: {len(unread)} rows hold no text that is known; {_keys(unread)}")
+    return pieces
+
+
+def _rows(path: Path, text: str) -> Iterable[Any]:
+    """The rows of a JSON document, or of a document a line: either suffix is used for both."""
     try:
-        rows = (
-            json.loads(text)
-            if path.suffix == ".json"
-            else [json.loads(line) for line in text.splitlines() if line.strip()]
-        )
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{path}: not JSON ({error})") from None
-    return [
-        piece for row in (rows if isinstance(rows, list) else [rows]) if (piece := row_text(row))
-    ]
+        try:
+            return [json.loads(line) for line in lines_of(text) if line.strip()]
+        except (ValueError, RecursionError) as in_line:
+            reason = in_line if path.suffix == ".jsonl" else error
+            raise CorpusError(f"{path}: not JSON ({reason})") from None
+    return document if isinstance(document, list) else [document]
+
+
+def _keys(rows: Iterable[Any]) -> str:
+    """The keys of rows, and those that are looked for."""
+    names: dict[str, None] = {}
+    for row in rows:
+        if isinstance(row, dict):
+            names |= dict.fromkeys(map(str, row))
+    known = ", ".join((*CONTEXT_KEYS, *TEXT_KEYS, *TURN_KEYS))
+    there = ", ".join(list(names)[:MAX_KEYS]) or "none"
+    return f"their keys: {printable(there)}; known are {known}"
 
 
 def paragraphs(text: str, min_chars: int) -> Iterator[str]:
@@ -90,7 +133,7 @@ def paragraphs(text: str, min_chars: int) -> Iterator[str]:
     alone.
     """
     waiting: list[str] = []
-    for part in re.split(r"\n[ \t\r]*\n", text):
+    for part in re.split(r"\n[ \t\r\u3000]*\n", text):
         waiting += [part.strip()] if part.strip() else []
         if sum(map(len, waiting)) >= min_chars:
             yield "\n\n".join(waiting)
@@ -99,22 +142,79 @@ def paragraphs(text: str, min_chars: int) -> Iterator[str]:
         yield "\n\n".join(waiting)
 
 
+def row_texts(row: Any) -> Iterator[str]:
+    """The text of a JSON row; of an object without one, the texts of the rows in its lists."""
+    text = row_text(row)
+    if text:
+        yield text
+    elif isinstance(row, dict):
+        for value in row.values():
+            if isinstance(value, dict):
+                yield from row_texts(value)
+            elif isinstance(value, list):
+                yield from chain.from_iterable(map(row_texts, value))
+
+
 def row_text(row: Any) -> str:
-    """A multiple-choice question with its lettered choices, else the first text of a JSON row;
-    empty without one.
+    """What a JSON row asks a model: its context and its question, instruction or turns, with
+    lettered choices; empty without one.
     """
     if isinstance(row, str):
         return row
     if not isinstance(row, dict):
         return ""
-    lettered = [
-        f"{letter}. {row[letter]}" for letter in CHOICES if isinstance(row.get(letter), str)
-    ]
-    if isinstance(listed := row.get("choices"), list):
-        lettered = [f"{letter}. {choice}" for letter, choice in zip(CHOICES, listed, strict=False)]
-    if isinstance(row.get("question"), str) and lettered:
-        return "\n".join([row["question"], *lettered])
-    return next((row[key] for key in TEXT_KEYS if isinstance(row.get(key), str)), "")
+    parts = [_first_text(row, CONTEXT_KEYS), _first_text(row, TEXT_KEYS)]
+    # Rows of instructions have a task and, in another key, what it is about.
+    if row.get("instruction") and row.get("input"):
+        parts.append(_first_text(row, ("input",)))
+    parts = parts if any(parts) else [_turns(row)]
+    lettered = _choices(row)
+    if row.get("question") and lettered:
+        parts.append("\n".join(lettered))
+        return "\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _first_text(row: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """The first of ``keys`` that holds text, or a list of texts."""
+    for key in keys:
+        value = row.get(key)
+        if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+            value = "\n\n".join(value)
+        if isinstance(value, str) and value.strip():
+            return value
+    return ""
+
+
+def _turns(row: Mapping[str, Any]) -> str:
+    """The turns of a conversation, whoever spoke."""
+    for key in TURN_KEYS:
+        turns = row.get(key)
+        if not isinstance(turns, list):
+            continue
+        said = [turn if isinstance(turn, str) else _said(turn) for turn in turns]
+        if any(said):
+            return "\n\n".join(text for text in said if text)
+    return ""
+
+
+def _said(turn: Any) -> str:
+    """What one turn says, as text or as a list of parts."""
+    if not isinstance(turn, dict):
+        return ""
+    content = turn.get("content")
+    if isinstance(content, list):
+        return "\n".join(_first_text(part, SAID_KEYS) for part in content if isinstance(part, dict))
+    return _first_text(turn, SAID_KEYS)
+
+
+def _choices(row: Mapping[str, Any]) -> list[str]:
+    listed = row.get("choices")
+    if isinstance(listed, dict):
+        listed = listed.get("text")
+    if isinstance(listed, list):
+        return [f"{letter}. {choice}" for letter, choice in zip(CHOICES, listed, strict=False)]
+    return [f"{letter}. {row[letter]}" for letter in CHOICES if isinstance(row.get(letter), str)]
 
 
 def compose(  # noqa: PLR0913  the options of make_prompts
@@ -153,15 +253,34 @@ def _fill(
 
 
 def _cut(before: str, piece: str, target: int, tokens: CountTokens) -> str:
-    """``before`` with the most words of ``piece`` that do not exceed the target."""
-    ends = list(accumulate(len(word) for word in re.findall(r"\s*\S+", piece)))
-    joined = [f"{before}\n\n" if before else ""]
-    low, high = 0, len(ends)
+    """``before`` with the most words of ``piece`` that do not exceed the target, or the most
+    characters where a word is too long for that: not every script has blanks, nor has all code.
+    """
+    start = f"{before}\n\n" if before else ""
+
+    def fits(end: int) -> bool:
+        return tokens(start + piece[:end]) <= target
+
+    ends = [0, *accumulate(len(word) for word in re.findall(r"\s*\S+", piece))]
+    words = _last(lambda index: fits(ends[index]), len(ends) - 1)
+    end = ends[words]
+    if words + 1 < len(ends) and ends[words + 1] - end > LONG_WORD:
+        end += _last(lambda size: fits(end + size), ends[words + 1] - end)
+    if end:
+        return start + piece[:end]
+    return before or piece[: ends[1]]
+
+
+def _last(fits: Callable[[int], bool], high: int) -> int:
+    """The largest number up to ``high`` that fits; 0 always does."""
+    low = 0
     while low < high:
         middle = (low + high + 1) // 2
-        fits = tokens(joined[0] + piece[: ends[middle - 1]]) <= target
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return joined[0] + piece[: ends[low - 1]] if low else before or piece[: ends[0]]
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def write_prompts(
@@ -181,7 +300,10 @@ def write_prompts(
         path = out / f"prompt_{target}_{number}.txt"
         if overwrite or not path.exists():
             path.write_text(text, encoding="utf-8")
-        kept = path.read_text(encoding="utf-8", errors="replace")
+        try:
+            kept = read_text(path)
+        except EncodingError as error:
+            raise CorpusError(f"{path} {error}, or replace it with --overwrite") from None
         entries.append(Made(path.name, target, tokens(kept), name, len(kept)))
     (out / MANIFEST).write_text(
         "".join(json.dumps(asdict(entry)) + "\n" for entry in entries), encoding="utf-8"
@@ -211,7 +333,14 @@ def token_counter(config: Path, *, strict: bool = False) -> tuple[str, CountToke
             f"{directory} holds no tokenizer that can be read here; leave out --strict to count "
             f"words"
         )
-    return "approx", lambda text: len(text.split())
+    return "approx", approximate_tokens
+
+
+def approximate_tokens(text: str) -> int:
+    """Words; characters where a script writes none, and pieces of what is too long for a word."""
+    words = _UNSPACED.sub(" ", text).split()
+    pieces = sum(math.ceil(len(word) / LONG_WORD) for word in words)
+    return pieces + len(_UNSPACED.findall(text))
 
 
 def _hugging_face(directory: Path) -> CountTokens | None:

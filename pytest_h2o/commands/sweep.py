@@ -172,7 +172,7 @@ def write_configs(out: Path, configs: Mapping[str, Mapping[str, object]]) -> Non
     for folder in ("configs", "logs"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     for run_id, config in configs.items():
-        (out / "configs" / f"{run_id}.json").write_text(config_text(config))
+        (out / "configs" / f"{run_id}.json").write_text(config_text(config), "utf-8")
 
 
 @dataclass
@@ -268,14 +268,17 @@ class Sweep:
         note(f"{self._count(record.spec)}: {record.seconds or 0:.1f} s, {result}{taken}")
 
     def _conclude(self) -> None:
-        """Write the CSV, print the comparison and name what failed."""
+        """Write the CSV and the page, print the comparison and name what failed."""
         from pytest_h2o.kit.bench_csv import write_csv  # noqa: PLC0415
         from pytest_h2o.report.pareto import LEGEND, comparison  # noqa: PLC0415
+        from pytest_h2o.report.sweep_page import sweep_html  # noqa: PLC0415
 
         if lines := list(read_lines(self.log(run_id) for run_id in self.rows)):
             write_csv(lines, self.out / "h2o_metrics.csv")
             print(table(comparison(self.rows)))
             print(LEGEND)
+        page = sweep_html(self.runtime.describe(), self.rows, self.failed)
+        (self.out / "sweep.html").write_text(page, "utf-8", errors="backslashreplace")
         print(
             f"{len(self.rows)} of {len(self.launches)} launches ended well; written to "
             f"{clean(self.out)}"

@@ -73,7 +73,7 @@ def read_prompts(path: Path, *, whole: bool) -> list[str]:
     """
     if path.stat().st_size > PROMPT_LIMIT:
         raise ValueError("larger than 16 MiB; give a text")
-    text = path.read_bytes().decode("utf-8", errors="replace")
+    text = path.read_bytes().decode("utf-8-sig", errors="replace")
     if whole:
         prompts = [text.rstrip("\r\n")]
     else:

@@ -70,6 +70,8 @@ class LayerCache:
         self.shape, self.capacity, self.account = shape, capacity, account
         self.length = 0
         self.epoch = 0  # counts compactions: positions of one mean nothing in another
+        self._positions = np.zeros(capacity, np.int64)
+        self._next = 0  # position of the next token
         self._row = 4 * shape.head_dim
         # With a multiple of these rows every head begins a page.
         rows = math.lcm(self._row, mmap.PAGESIZE) // self._row
@@ -94,6 +96,8 @@ class LayerCache:
         """
         begin, shape = self.length, self.shape
         self.length = end = begin + len(kv)
+        self._positions[begin:end] = np.arange(self._next, self._next + len(kv))
+        self._next += len(kv)
         rounded = kv.astype(shape.dtype, copy=False).reshape(-1, 2, shape.heads, shape.head_dim)
         if shape.quantised:
             rounded[:, : shape.quantised] = _int8_grid(rounded[:, : shape.quantised])
@@ -108,12 +112,18 @@ class LayerCache:
         before, end = self.length, 0
         for begin, length in ranges:
             if begin != end:
+                there = self._positions[begin : begin + length].copy()
+                self._positions[end : end + length] = there
                 self._data[:, :, end : end + length] = self._data[:, :, begin : begin + length]
             end += length
         self.length = end
         self.epoch += 1
         self.account.add((end - before) * self.shape.token_bytes)
         self._give_back(end, before)
+
+    def positions(self, begin: int, count: int) -> npt.NDArray[np.int64]:
+        """The absolute positions of a span, by which its keys were rotated."""
+        return self._positions[begin : begin + count].copy()
 
     def copy(self, begin: int, count: int) -> Floats:
         """K and V of a span [2, kv_heads, count, head_dim]."""
@@ -130,7 +140,8 @@ class LayerCache:
     def fill(self, values: Floats) -> None:
         """Hold exactly what :meth:`copy` gave."""
         self.clear()
-        self.length = values.shape[2]
+        self.length = self._next = values.shape[2]
+        self._positions[: self.length] = np.arange(self.length)
         self._data[:, :, : self.length] = values
         self.account.add(self.length * self.shape.token_bytes)
 
@@ -142,7 +153,7 @@ class LayerCache:
         """Forget everything and give the memory back."""
         self.account.add(-self.length * self.shape.token_bytes)
         self._give_back(0, self.length)
-        self.length = 0
+        self.length = self._next = 0
 
     def _give_back(self, begin: int, end: int) -> tuple[int, int]:
         """Return the pages that lie wholly inside tokens [begin, end) of every head.

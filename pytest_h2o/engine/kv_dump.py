@@ -30,9 +30,12 @@ class KVDump:
     run_id: str
     stage: str = "prefill"
     max_tokens: int = 0  # per dump; 0: all
+    rope_theta: float = 0.0  # of the model
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> KVDump | None:
+    def from_environment(
+        cls, environ: Mapping[str, str] = os.environ, rope_theta: float = 0.0
+    ) -> KVDump | None:
         """The dump that ``environ`` asks for; None without ``MNN_KV_DUMP_DIR``. ConfigError names a
         bad variable.
         """
@@ -50,7 +53,7 @@ class KVDump:
         run_id = environ.get("MNN_KV_DUMP_RUN_ID") or f"run_{int(time.time())}_{os.getpid()}"
         if Path(run_id).name != run_id:
             raise ConfigError(f"MNN_KV_DUMP_RUN_ID: {run_id!r} is not a directory name")
-        return cls(Path(root), run_id, stage, int(limit))
+        return cls(Path(root), run_id, stage, int(limit), rope_theta)
 
     def write_prompt(self, cache: KVCache) -> None:
         """Dump what the prompt left in every layer, unless only decoding is wanted. OSError if that
@@ -87,6 +90,8 @@ class KVDump:
             "quant_key": shape.quantised > 0,
             "quant_value": shape.quantised > 1,
             "flash_attention": False,
+            "rope_theta": self.rope_theta,
+            "rope_layout": "half",
             "stage": "prefill" if added > 1 else "decode",
             "run_id": self.run_id,
             "k_file": f"k_{name}.bin",

@@ -20,6 +20,7 @@ import numpy as np
 
 from pytest_h2o.codec.blocks import EncodedBlock, decode_block, encode_block
 from pytest_h2o.codec.predictors import parse_predictors
+from pytest_h2o.codec.rope import Positions, Rope, Rotation
 from pytest_h2o.engine.config import Config, LosslessSettings
 from pytest_h2o.engine.decode_cache import DecodeCache
 from pytest_h2o.engine.encode_pool import EncodePool, Interval, Job, overlap_share, total_time
@@ -242,6 +243,7 @@ class LosslessStore:
         self._kept_layers = config.h2o.layers(len(cache.layers))
         self._predictors_k = parse_predictors(settings.predictors_k)
         self._predictors_v = parse_predictors(settings.predictors_v)
+        self._rope = Rope(config.architecture.rope_theta)
         self._states = [_LayerBlocks(epoch=layer.epoch) for layer in cache.layers]
         self._decoded = DecodeCache(settings.decode_cache_blocks)
         self._finished: deque[Job[Encoded]] = deque()
@@ -326,7 +328,8 @@ class LosslessStore:
         values = cache.copy(span.begin, span.size)
         raw_bytes = span.size * cache.shape.token_bytes
         task = Encoded(layer, state.epoch, schedule.updates, span, raw_bytes)
-        job = Job(lambda: self._encode(task, values))
+        positions = cache.positions(span.begin, span.size)
+        job = Job(lambda: self._encode(task, values, positions))
         if not self._pool.submit(job, self._finished.append):
             self._metrics.backpressure_skip += 1
             return
@@ -334,14 +337,14 @@ class LosslessStore:
         self._in_flight += 1
         self._metrics.queue_peak = max(self._metrics.queue_peak, self._in_flight)
 
-    def _encode(self, task: Encoded, values: Floats) -> Encoded:
+    def _encode(self, task: Encoded, values: Floats, positions: Positions) -> Encoded:
         """Encode, decode and compare. Runs on a worker; touches nothing but ``task`` and the decode
         cache.
         """
         begin = perf_counter_ns()
         try:
             bits = to_bits(values, self._cache.shape.dtype)
-            task.block = self._encode_block(bits[0], bits[1])
+            task.block = self._encode_block(bits[0], bits[1], positions)
             task.encode_us = (perf_counter_ns() - begin) / 1e3
             if task.gain:
                 task.verified = self._check(task.block, bits, values)
@@ -350,7 +353,7 @@ class LosslessStore:
         task.decode_us = (perf_counter_ns() - begin) / 1e3 - task.encode_us
         return task
 
-    def _encode_block(self, k: Bits, v: Bits) -> EncodedBlock:
+    def _encode_block(self, k: Bits, v: Bits, positions: Positions) -> EncodedBlock:
         return encode_block(
             k,
             v,
@@ -358,6 +361,7 @@ class LosslessStore:
             predictors_v=self._predictors_v,
             codec=self._settings.codec_runtime,
             hash_raw=self._settings.strict_roundtrip_check,
+            rotation=Rotation(self._rope, positions),
         )
 
     def _check(self, block: EncodedBlock, bits: Bits, values: Floats) -> bool:

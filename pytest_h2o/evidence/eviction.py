@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
-from pytest_h2o.evidence.look import TUNING_TOKENS, Look, looks_at, said_by, settle
+from pytest_h2o.evidence.lines import plans_evidence
+from pytest_h2o.evidence.look import (
+    TUNING_TOKENS,
+    Look,
+    looks_at,
+    overlooked,
+    said_by,
+    settle,
+    tokens_of,
+)
 from pytest_h2o.parsers.loglines import INTEGRITY_KINDS, STALE_PLAN, LogFacts
 from pytest_h2o.runs.results import Run
 from pytest_h2o.verdict import Evidence
@@ -31,18 +39,25 @@ def eviction_evidence(run: Run) -> list[Evidence]:
     if run.problems:
         return []
     looks = looks_at(run)
-    if several := list(_of_several_rows(run, looks)):
-        return settle(several, NEEDS)
-    if not looks:
-        return settle([], NEEDS)
+    found = [*overlooked(run, looks), *_unattributed(run, looks)]
     claiming = [look for look in looks if look.claims_eviction]
-    if not claiming:
-        return [] if run.no_h2o else [_never_triggered(looks)]
-    return settle(chain(_each(claiming), _conserved(claiming)), NEEDS)
+    if not claiming and run.no_h2o:
+        return []
+    if not claiming and any(map(_counts_evictions, looks)):
+        return [_never_triggered(looks)]
+    found += _each(claiming)
+    found += _conserved(claiming)
+    return settle(found, NEEDS)
 
 
-def _of_several_rows(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
-    """Needs the lines of a launch that printed several rows, whoever they are of: most plans were
+def _counts_evictions(look: Look) -> bool:
+    """Whether the program prints what it evicted, so that nothing means none."""
+    names = ("h2o_lossy", "h2o_total_evict_tokens")
+    return any(look.value(name) is not None for name in names)
+
+
+def _unattributed(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
+    """Needs the lines of a launch whose rows are not known to be its own: most plans were
     dropped.
     """
     seen = {look.record.stdout for look in looks}
@@ -63,7 +78,7 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
     ratio = config.get("kv_h2o_target_lossy_ratio")
     if trigger > longest:
         cause = f"H2O_TRIGGER_MIN is {trigger}, the longest response has {longest} tokens"
-    elif any(look.facts.floor_dominated for look in looks):
+    elif any(look.lines.floor_dominated for look in looks):
         cause = (
             "sink and recent tokens leave nothing to evict (floor-keep dominates target); "
             "lower H2O_RECENT_TOKENS"
@@ -90,6 +105,7 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
 def _each(looks: Sequence[Look]) -> Iterator[Evidence]:
     for look in looks:
         yield from said_by(CHECKS, look)
+        yield from plans_evidence(look)
         yield from leftovers(look)
 
 
@@ -107,7 +123,7 @@ def _counters(look: Look) -> Evidence | None:
 def _counted(look: Look) -> Evidence | None:
     """Needs ``[H2O]`` lines beside evicted tokens of one response, or planned evictions of each."""
     total, planned = look.value("h2o_total_evict_tokens"), look.value("h2o_evictions_planned")
-    facts = look.facts
+    facts = look.lines
     if total is not None and facts.plans and total > 1.1 * facts.evicted:
         return look.says(
             APPLIED,
@@ -122,10 +138,11 @@ def _counted(look: Look) -> Evidence | None:
 
 def _stale(look: Look) -> Evidence | None:
     """Needs the ``Drop stale per-layer pending plan`` lines."""
-    text = f"{_dropped_plans(look.facts)}, and KV grew to {look.facts.max_kv} tokens"
-    if _mostly_stale(look.facts):
+    lines = look.lines
+    text = f"{_dropped_plans(lines)}, and KV grew to {lines.max_kv} tokens"
+    if _mostly_stale(lines):
         return look.says(APPLIED, False, f"{text}, see {look.record.stdout}")
-    return look.doubts(APPLIED, text) if look.facts.stale_plans else None
+    return look.doubts(APPLIED, text) if lines.stale_plans else None
 
 
 def _mostly_stale(facts: LogFacts) -> bool:
@@ -138,7 +155,7 @@ def _dropped_plans(facts: LogFacts) -> str:
 
 def _shrank(look: Look) -> Evidence | None:
     """Needs ``[H2O]`` lines: a plan was applied if the layer's next plan met a shorter cache."""
-    facts = look.facts
+    facts = look.lines
     if look.logs and not facts.plans:
         return look.says(
             APPLIED,
@@ -211,6 +228,22 @@ def _effective(look: Look) -> Evidence | None:
     return look.says(APPLIED, ratio >= least, text)
 
 
+def _from_the_beginning(look: Look) -> Evidence | None:
+    """Needs ``h2o_effective_ratio_mean`` beside the final one, and ``[H2O]`` lines: what is evicted
+    in the first half of a response is gone for the rest of it.
+    """
+    mean, final = look.value("h2o_effective_ratio_mean"), look.value("h2o_effective_ratio")
+    decoded, prompt = look.row.decode_tokens or 0, look.row.prompt_tokens or 0
+    plans = look.facts.repeats.plans
+    if mean is None or final is None or not plans or final <= 1:
+        return None
+    text = f"the H2O layers hold 1/{mean:.3g} of their tokens on average, 1/{final:.3g} at the end"
+    first = min(plan.kv for plan in plans if plan.kv >= prompt) if plans[0].kv >= prompt else 0
+    early = 0 < first - prompt <= decoded / 2
+    holds = not early or mean - 1 >= 0.25 * (final - 1)
+    return look.says(APPLIED, holds and mean <= 2 * final + 0.5, text)
+
+
 def _ratio_of_keep(look: Look) -> Evidence | None:
     """Needs ``h2o_keep``: bytes before over after cannot exceed tokens before over after."""
     keep, lossy = look.value("h2o_keep"), look.value("h2o_lossy")
@@ -226,9 +259,9 @@ def _ratio_of_keep(look: Look) -> Evidence | None:
 def _ratio_of_plans(look: Look) -> Evidence | None:
     """Needs ``[H2O]`` lines: no row can exceed the best plan of its launch."""
     lossy = look.value("h2o_lossy")
-    if lossy is None or not look.facts.plans:
+    if lossy is None or not look.lines.plans:
         return None
-    best = max(layer.best_ratio for layer in look.facts.layers.values())
+    best = max(layer.best_ratio for layer in look.lines.layers.values())
     return look.says(
         RATIO,
         lossy <= 1.01 * best,
@@ -240,7 +273,7 @@ def _intact(look: Look) -> Evidence | None:
     """Needs the KV integrity lines; the clamped removals that baselines print as well say
     nothing.
     """
-    found = look.facts.findings
+    found = look.lines.findings
     seen = [f"{found[kind].count} lines {kind!r}" for kind in BROKEN if kind in found]
     if not seen:
         return None
@@ -249,7 +282,7 @@ def _intact(look: Look) -> Evidence | None:
 
 def _protected(look: Look) -> Evidence | None:
     """Needs ``floor=``, ``sink=`` and ``recent=`` of ``[H2O]`` lines."""
-    plans, bare = look.facts.plans, look.facts.unprotected
+    plans, bare = look.lines.plans, look.lines.unprotected
     if not bare:
         return None
     text = f"{bare} of {plans} plans protect fewer tokens than sink and recent (floor=)"
@@ -264,6 +297,7 @@ CHECKS = (
     _kv_at_end,
     _resident,
     _effective,
+    _from_the_beginning,
     _ratio_of_keep,
     _ratio_of_plans,
     _protected,
@@ -273,10 +307,11 @@ CHECKS = (
 
 def leftovers(look: Look) -> Iterator[Evidence]:
     """Needs ``kv=`` of any line: a cache longer than the request holds tokens of earlier ones."""
-    longest = look.facts.max_kv or 0
-    if longest > look.tokens + TUNING_TOKENS:
+    longest = look.lines.max_kv or 0
+    tokens = max([look.tokens, *(tokens_of(row) for row in look.rows)])
+    if longest > tokens + TUNING_TOKENS:
         text = (
-            f"kv= reaches {longest} in a request of {look.tokens} tokens: KV of earlier "
+            f"kv= reaches {longest} in a request of {tokens} tokens: KV of earlier "
             f"requests was kept"
         )
         yield look.doubts(FRESH, f"{text}, so speeds over repeats favour whoever evicts")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_h2o.parsers.loglines import LogFacts
@@ -16,15 +16,29 @@ from pytest_h2o.verdict import Evidence
 
 TUNING_TOKENS = 16  # single tokens that programs decode before the first request
 SHOWN = 3
+EVERY_ROW = "every row was looked at"
 
 
 @dataclass(frozen=True)
 class Look:
-    """A launch, the row it printed and what its log lines say."""
+    """A launch, one of the ``rows`` that it printed, and what its log ``lines`` say."""
 
     record: LaunchRecord
     row: Row
-    facts: LogFacts
+    lines: LogFacts
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def alone(self) -> bool:
+        """Whether the launch printed no other row, so that all its lines and its time are of this
+        one.
+        """
+        return len(self.rows) <= 1
+
+    @property
+    def facts(self) -> LogFacts:
+        """What the lines say of this row; nothing where they may be of others."""
+        return self.lines if self.alone else LogFacts()
 
     @property
     def spec(self) -> LaunchSpec:
@@ -49,12 +63,12 @@ class Look:
     @property
     def tokens(self) -> int:
         """Tokens of one response: prompt and decoded."""
-        return (self.row.prompt_tokens or 0) + (self.row.decode_tokens or 0)
+        return tokens_of(self.row)
 
     @property
     def logs(self) -> bool:
         """Whether the launch printed engine lines, so that the absence of one says something."""
-        return bool(self.facts.plans or self.facts.updates or self.facts.floor_dominated)
+        return bool(self.lines.plans or self.lines.updates or self.lines.floor_dominated)
 
     @property
     def claims_eviction(self) -> bool:
@@ -101,18 +115,35 @@ class Look:
         return Evidence(claim=claim, standing="doubtful", text=f"{text} ({self.name})")
 
 
+def tokens_of(row: Row) -> int:
+    """Tokens of one response of a row: prompt and decoded."""
+    return (row.prompt_tokens or 0) + (row.decode_tokens or 0)
+
+
 def looks_at(run: Run) -> list[Look]:
-    """The launches of a run that printed one row each; none if any is unusable, since no gate
-    passes then.
+    """The rows of a run whose launches are known; none if any is unusable, since no gate passes
+    then.
     """
     if run.problems:
         return []
     facts = {id(record): facts for record, facts in zip(run.launches, run.facts, strict=True)}
     looks: list[Look] = []
     for row in run.rows:
-        if record := run.launch_of(row):
-            looks.append(Look(record, row, facts[id(record)]))
+        record = run.launch_of(row)
+        if record:
+            rows = tuple(each for each in run.rows if each.source in record.files)
+            looks.append(Look(record, row, facts[id(record)], rows))
     return looks
+
+
+def overlooked(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
+    """The rows of a usable run that nothing can be said about."""
+    seen = {id(look.row) for look in looks}
+    missed = [row for row in run.rows if id(row) not in seen]
+    if missed and not run.problems:
+        labels = ", ".join(row.label for row in missed[:SHOWN])
+        text = f"{labels}: which launch printed it is not known, see {missed[0].source}"
+        yield Evidence(claim=EVERY_ROW, standing="not evidenced", text=text)
 
 
 def said_by(checks: Iterable[Callable[[Look], Evidence | None]], look: Look) -> Iterator[Evidence]:
@@ -150,6 +181,8 @@ def _settled(own: Iterable[Evidence]) -> Iterator[Evidence]:
     if "contradicted" in by_standing:
         yield _merged(by_standing["contradicted"])
         return
+    if "not evidenced" in by_standing:
+        yield _merged(by_standing["not evidenced"])
     for standing in ("doubtful", "supported"):
         if standing in by_standing:
             yield _merged(by_standing[standing], 1)

@@ -4,7 +4,8 @@ encoded?
 
 from __future__ import annotations
 
-from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
+from pytest_h2o.evidence.lines import blocks_evidence, waited
+from pytest_h2o.evidence.look import Look, looks_at, overlooked, said_by, settle
 from pytest_h2o.metrics import MIB
 from pytest_h2o.parsers.loglines import LOSSLESS_ERRORS
 from pytest_h2o.runs.results import Run
@@ -25,14 +26,24 @@ NEEDS = {
 
 def lossless_evidence(run: Run) -> list[Evidence]:
     """Whether a lossless ratio stands for bytes that were encoded and decoded again."""
-    looks = [look for look in looks_at(run) if look.claims_blocks]
-    if not looks:
+    if run.problems:
         return []
-    found: list[Evidence] = []
-    for look in looks:
+    looks = looks_at(run)
+    found = list(overlooked(run, looks))
+    claiming = [look for look in looks if look.claims_blocks]
+    if not claiming and not found and not any(map(_restored, looks)):
+        return []
+    for look in claiming:
         found += said_by((_bytes, _logged, _recorded, _decoded, _equal), look)
-        found += said_by((_counted, _timed, _clocked, _possible), look)
+        found += said_by((_counted, _timed, _clocked, _possible, waited), look)
+        found += blocks_evidence(look)
     return settle(found, NEEDS)
+
+
+def _restored(look: Look) -> bool:
+    """Whether any number says that something was decoded."""
+    names = ("h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit")
+    return any(look.number(name) > 0 for name in names)
 
 
 def _bytes(look: Look) -> Evidence | None:
@@ -59,7 +70,7 @@ def _logged(look: Look) -> Evidence | None:
     no fewer bytes.
     """
     facts, ratio = look.facts, look.number("h2o_lossless", 1.0)
-    if look.logs and not facts.updates:
+    if look.logs and not look.lines.updates:
         return look.says(
             RATIO,
             False,
@@ -138,7 +149,7 @@ def _counted(look: Look) -> Evidence | None:
     """Needs ``[H2O-LOSSLESS]`` lines: what they call a fallback, a failed restore or a full queue
     is counted.
     """
-    facts, wrong = look.facts, list[str]()
+    facts, wrong = look.lines, list[str]()
     failures = facts.fallbacks
     for kind in LOSSLESS_ERRORS:
         if kind in facts.findings:
@@ -148,11 +159,17 @@ def _counted(look: Look) -> Evidence | None:
         "h2o_lossless_backpressure_skip": facts.backpressure,
     }
     for column, seen in told.items():
-        if seen and look.value(column) == 0:
+        if seen and look.value(column) == 0 and not _counted_elsewhere(look, column):
             wrong.append(f"{column} is 0, and {seen} lines say otherwise")
     if not wrong:
         return None
     return look.says(COUNTED, False, "; ".join(wrong))
+
+
+def _counted_elsewhere(look: Look, column: str) -> bool:
+    """Whether another row of the launch counts something in a column."""
+    samples = [row.samples[column] for row in look.rows if column in row.samples]
+    return any(sample.mean > 0 for sample in samples)
 
 
 def _clocked(look: Look) -> Evidence | None:
@@ -164,7 +181,8 @@ def _clocked(look: Look) -> Evidence | None:
         return None
     if look.number("h2o_lossless_decode_cache_hit"):
         return None
-    share = 0.5 if look.responses == 1 else 0.1
+    # On a busy machine one response may take a hundred times as long as the others.
+    share = 0.5 if look.responses == 1 else 0.01
     text = (
         f"h2o_lossless_decomp_us is {column:g}, by the lines decoding took "
         f"{logged / look.responses:g} in a response"
@@ -183,18 +201,18 @@ def _possible(look: Look) -> Evidence | None:
 
 
 def _timed(look: Look) -> Evidence | None:
-    """Needs decode and decompression times in store mode, where the decoding thread waits for
-    restored values.
+    """Needs decode and waiting times, and in store mode decompression times: the decoding thread
+    waits for encode workers, and there for restored values as well.
     """
-    decode, restore = decode_seconds(look), look.value("h2o_lossless_decomp_us")
-    if look.spec.config.get("kv_lossless_runtime_mode") != "store" or not decode or restore is None:
+    decode, wait = decode_seconds(look), look.value("h2o_lossless_async_wait_us")
+    if not decode or wait is None:
         return None
-    waited = (restore + look.number("h2o_lossless_async_wait_us")) / 1e6
-    return look.says(
-        TIMED,
-        waited <= 1.05 * decode,
-        f"restoring took {waited:.3g} s, all decoding {decode:.3g} s",
-    )
+    what, waited = "waiting for encode workers", wait / 1e6
+    if look.spec.config.get("kv_lossless_runtime_mode") == "store":
+        what = "restoring and waiting"
+        waited += look.number("h2o_lossless_decomp_us") / 1e6
+    text = f"{what} took {waited:.3g} s, all decoding {decode:.3g} s"
+    return look.says(TIMED, waited <= 1.05 * decode, text)
 
 
 def decode_seconds(look: Look) -> float | None:

@@ -9,7 +9,11 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
-from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
+from pytest_h2o.evidence.deviations import deviations
+from pytest_h2o.evidence.lines import ended_well
+from pytest_h2o.evidence.look import Look, looks_at, overlooked, said_by, settle
+from pytest_h2o.evidence.rows import rows_as_asked, values_asked
+from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.config import SIZE_LIMIT
@@ -40,23 +44,30 @@ SPARE_CORES = 1
 
 def settings_evidence(run: Run) -> list[Evidence]:
     """Whether each launch ran as it was asked to."""
-    looks = looks_at(run)
-    if not looks:
+    if run.problems:
         return []
-    return settle(chain.from_iterable(map(_observations, looks)), NEEDS)
+    looks = looks_at(run)
+    found = list(chain.from_iterable(map(_observations, looks)))
+    found += overlooked(run, looks)
+    found += rows_as_asked(looks)
+    return settle(found, NEEDS)
 
 
 def spans_evidence(run: Run) -> list[Evidence]:
     """Whether each launch cut blocks of the length that its settings say."""
-    found: list[Evidence] = []
-    for look in looks_at(run):
+    if run.problems:
+        return []
+    looks = looks_at(run)
+    found = list(overlooked(run, looks))
+    for look in looks:
         if look.spec.config:
             found += said_by((_spans,), look)
     return settle(found, {SPANS: NEEDS_LINES})
 
 
 def _observations(look: Look) -> Iterator[Evidence]:
-    yield from said_by((config_used, cells_echo, cores_used, _started_with), look)
+    yield from said_by((config_used, cells_echo, cores_used, _started_with, ended_well), look)
+    yield from deviations(look)
     # Of a launch that somebody else recorded the settings may be unknown.
     if look.spec.config:
         yield from said_by((_log_echo, _layers, _queue, _asynchronous, _cache), look)
@@ -94,14 +105,17 @@ def read_config(record: LaunchRecord) -> dict[str, object] | None:
 
 def cells_echo(look: Look) -> Evidence | None:
     """Needs the ``threads`` and ``backend`` columns."""
-    asked = {"threads": str(look.spec.threads), "backend": look.spec.backend.upper()}
+    asked = {
+        "threads": values_asked(look, "-t") or [str(look.spec.threads)],
+        "backend": values_asked(look, "-a") or [look.spec.backend.upper()],
+    }
     if asked.keys().isdisjoint(look.row.cells) or not look.record.argv:
         return None
     wrong: list[str] = []
     for column, expected in asked.items():
-        text = look.row.cells.get(column, expected)
-        if text.upper() != expected:
-            wrong.append(f"{column} is {text}, asked for {expected}")
+        text = look.row.cells.get(column, expected[0])
+        if text.upper() not in expected:
+            wrong.append(f"{column} is {text}, asked for {', '.join(expected)}")
     return look.says(ECHO, not wrong, "; ".join(wrong) or "threads and backend as asked for")
 
 
@@ -111,9 +125,11 @@ def cores_used(look: Look) -> Evidence | None:
     if not wall or cpu is None or look.spec.backend != "cpu" or not look.record.argv:
         return None
     workers = look.setting("kv_lossless_async_threads")
-    allowed, used = look.spec.threads + workers + SPARE_CORES, cpu / wall
+    lists = [int(word) for word in values_asked(look, "-t") if word.isdigit()]
+    threads = max([look.spec.threads, *lists])
+    allowed, used = threads + workers + SPARE_CORES, cpu / wall
     text = (
-        f"{used:.1f} cores were busy on average, asked for {look.spec.threads} threads and "
+        f"{used:.1f} cores were busy on average, asked for {threads} threads and "
         f"{workers} encode workers"
     )
     return look.says(ECHO, used <= allowed, text)
@@ -123,16 +139,16 @@ def _log_echo(look: Look) -> Evidence | None:
     """Needs ``[H2O]`` lines, which repeat the keys, or ``mode=`` of ``[H2O-LOSSLESS]`` lines."""
     config, wrong = look.spec.config, list[str]()
     for word, key in ECHOED.items():
-        asked, seen = config.get(f"kv_h2o_{key}"), look.facts.echo.get(word, set())
+        asked, seen = config.get(f"kv_h2o_{key}"), look.lines.echo.get(word, set())
         if not isinstance(asked, int | float):
             continue
         for text in seen:
             if not _same_number(text, asked):
                 wrong.append(f"{word}={text}, asked for {asked:g}")
     asked_mode = str(config.get("kv_lossless_runtime_mode"))
-    for mode in look.facts.modes - {MODES.get(asked_mode, -1)}:
+    for mode in look.lines.modes - {MODES.get(asked_mode, -1)}:
         wrong.append(f"mode={mode}, asked for {asked_mode}")
-    if not look.facts.echo and not look.facts.modes:
+    if not look.lines.echo and not look.lines.modes:
         return None
     return look.says(ECHO, not wrong, "; ".join(wrong[:3]) or "log lines repeat the settings")
 
@@ -142,8 +158,8 @@ def _layers(look: Look) -> Evidence | None:
     deep as that.
     """
     start, end = (look.setting(f"kv_h2o_layer_{name}", -1) for name in ("start", "end"))
-    planned = [layer for layer, facts in look.facts.layers.items() if facts.plans]
-    if not planned or max(look.facts.layers) < start:
+    planned = [layer for layer, facts in look.lines.layers.items() if facts.plans]
+    if not planned or max(look.lines.layers) < start:
         return None
     outside = [str(layer) for layer in sorted(planned) if layer < start or 0 <= end < layer]
     if not outside:
@@ -176,18 +192,22 @@ def _started_with(look: Look) -> Evidence | None:
     if look.record.reused_from or look.spec.prompt_file is None:
         return None
     with look.record.stdout.open("rb") as file:
-        head = file.read(HEAD_BYTES).decode(errors="replace")
+        head = decoded(file.read(HEAD_BYTES))
     asked = {
-        "config path is ": look.record.config_path.name,
-        "prompt file is ": look.spec.prompt_file.name,
+        "config path is ": {look.record.config_path.name},
+        "prompt file is ": {look.spec.prompt_file.name},
     }
+    # Of a recording, the config may be kept under another name, or not at all.
+    if not look.record.inputs:
+        given = {Path(word).name for word in look.record.argv if word.endswith(".json")}
+        asked["config path is "] |= given
     said: list[str] = []
     wrong: list[str] = []
-    for mark, name in asked.items():
+    for mark, names in asked.items():
         lines = [line for line in head.splitlines() if line.startswith(mark)]
         said += lines[-1:]
-        if lines and Path(lines[-1].removeprefix(mark)).name != name:
-            wrong.append(f"{lines[-1]}, asked for {name}")
+        if lines and Path(lines[-1].removeprefix(mark)).name not in names:
+            wrong.append(f"{lines[-1]}, asked for {' or '.join(sorted(names))}")
     if not said:
         return None
     return look.says(ECHO, not wrong, "; ".join(wrong) or "config and prompt file as asked for")
@@ -195,7 +215,7 @@ def _started_with(look: Look) -> Evidence | None:
 
 def _spans(look: Look) -> Evidence | None:
     """Needs ``[H2O-LOSSLESS]`` lines: first and later blocks are as long as the config says."""
-    if not look.facts.updates:
+    if not look.lines.updates:
         return None
     config = look.spec.config
     # The cold region begins behind the hot sink, in store mode with an overlap of an eighth: a
@@ -204,8 +224,8 @@ def _spans(look: Look) -> Evidence | None:
     overlap = 0.125 if config.get("kv_lossless_runtime_mode") == "store" else 0.0
     first, later = _expected_spans(look)
     seen = (
-        ("first", look.facts.bootstrap_spans, first),
-        ("later", look.facts.periodic_spans, later),
+        ("first", look.lines.bootstrap_spans, first),
+        ("later", look.lines.periodic_spans, later),
     )
     wrong: list[str] = []
     for kind, spans, expected in seen:
@@ -257,7 +277,7 @@ def _cache(look: Look) -> Evidence | None:
     if not blocks:
         blocks = look.facts.updates / look.responses if look.responses else 0.0
     asked = f"{hits:g} hits and {misses:g} misses"
-    if not look.claims_blocks or (look.logs and not look.facts.updates):
+    if not look.claims_blocks or (look.logs and not look.lines.updates):
         return look.says(CACHE, False, f"{asked}, and no block was encoded")
     if hits and size <= 0:
         return look.says(CACHE, False, f"{asked} of a cache that is configured to hold nothing")

@@ -5,16 +5,20 @@ the H2O switch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from statistics import median
 
+from pytest_h2o.evidence.alike import unlike
+from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
-from pytest_h2o.evidence.look import Look, looks_at, said_by, settle
+from pytest_h2o.evidence.look import EVERY_ROW, Look, looks_at, overlooked, said_by, settle
 from pytest_h2o.evidence.lossless import TIMED, decode_seconds
+from pytest_h2o.evidence.plausible import possible_gain, possible_speeds
 from pytest_h2o.evidence.settings import cells_echo, config_used, cores_used
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import Run, read_launches
+from pytest_h2o.runs.results import Run, read_launch
 from pytest_h2o.verdict import Evidence
 
 BUILD = "both sides are the same program and model"
@@ -32,18 +36,6 @@ NEEDS = {
     ANEW: "prefill and decode speeds",
     TIMED: "the wall time of the launches",
 }
-# Columns that describe a run, and are the same on both sides.
-DESCRIBED = (
-    "model",
-    "modelSize",
-    "backend",
-    "threads",
-    "precision",
-    "memory",
-    "mmap",
-    "attentionOption",
-    "dynamicOption",
-)
 CLOCK_SLACK = 1.02
 # Time outside the reported times is start-up; candidates that have this much more of it, all of
 # them, hide decoding.
@@ -63,11 +55,20 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
     if not pairs:
         return settle([], NEEDS)
     sides: list[Side] = []
-    for baseline, candidate in map(_looks, pairs):
-        if not baseline or not candidate:
-            return []
-        sides.append((baseline[0], candidate[0]))
     found: list[Evidence] = []
+    # Of launches of several rows, every row is a pair.
+    launches = {(before.stdout, after.stdout): (before, after) for before, after in pairs}
+    for baseline, candidate in launches.values():
+        one, other = _looks_of(baseline), _looks_of(candidate)
+        if not one or not other:
+            return []
+        matched = _side_by_side(one, other)
+        sides += matched
+        if not matched:
+            text = f"{candidate.name} and {baseline.name} printed no row of the same work"
+            found.append(Evidence(claim=EVERY_ROW, standing="not evidenced", text=text))
+    if not sides:
+        return settle(found, NEEDS)
     for side in sides:
         found += _each_pair(*side)
     looks = list(chain.from_iterable(sides))
@@ -82,36 +83,54 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
 
 def launches_evidence(runs: Iterable[Run]) -> list[Evidence]:
     """Whether repeated launches of one case were each measured, with all their repeats."""
-    looks = list(chain.from_iterable(map(looks_at, runs)))
-    if not looks:
-        return []
+    looks: list[Look] = []
     found: list[Evidence] = []
+    for run in runs:
+        seen = looks_at(run)
+        found += overlooked(run, seen)
+        looks += seen
+    if not looks and not found:
+        return []
     for look in looks:
         found += said_by((_repeats, _clock), look)
+        found += possible_speeds(look)
     found += _anew(looks)
     return settle(found, {ANEW: NEEDS[ANEW]})
 
 
-def _looks(pair: tuple[LaunchRecord, LaunchRecord]) -> tuple[list[Look], list[Look]]:
-    baseline, candidate = pair
-    return _looks_of(baseline), _looks_of(candidate)
-
-
 def _looks_of(record: LaunchRecord) -> list[Look]:
-    return looks_at(read_launches(record.spec.name, [record]))
+    """The rows of a launch, whichever it printed."""
+    rows, problems = read_launch(record, ())
+    return looks_at(Run(record.spec.name, (record,), tuple(rows), tuple(problems)))
+
+
+def _side_by_side(baseline: Sequence[Look], candidate: Sequence[Look]) -> list[Side]:
+    """The rows of two launches that are of the same length or prompt, the first with the first."""
+    beside: dict[str, list[Look]] = {}
+    for look in baseline:
+        beside.setdefault(look.row.label, []).append(look)
+    sides: list[Side] = []
+    for look in candidate:
+        if beside.get(look.row.label):
+            sides.append((beside[look.row.label].pop(0), look))
+    return sides
 
 
 def _each_pair(baseline: Look, candidate: Look) -> Iterator[Evidence]:
     yield from _same_build(baseline, candidate)
     yield _same_work(baseline, candidate)
+    yield from _same_bytes(baseline, candidate)
     yield from _plain(baseline)
     yield from _active(candidate)
+    yield from possible_gain(baseline, candidate)
 
 
 def _each_launch(look: Look) -> Iterator[Evidence]:
     yield from said_by((config_used, cells_echo, cores_used, _clock, _repeats), look)
     yield from said_by((_kv_of_tokens, _text_of_tokens, _no_more_than_asked), look)
     yield from leftovers(look)
+    yield from deviations(look)
+    yield from possible_speeds(look)
 
 
 def _same_build(baseline: Look, candidate: Look) -> Iterator[Evidence]:
@@ -128,22 +147,24 @@ def _same_build(baseline: Look, candidate: Look) -> Iterator[Evidence]:
 
 
 def _same_work(baseline: Look, candidate: Look) -> Evidence:
-    """Needs prompt tokens, and the columns that describe the run where there is a table."""
-    asked, answered = _described(baseline), _described(candidate)
-    differ: list[str] = []
-    for name, value in answered.items():
-        if value != asked[name]:
-            differ.append(f"{name} is {value}, {asked[name]} in the baseline")
+    """Needs prompt tokens; cells, options and configs where there are any."""
+    differ = unlike(baseline, candidate)
     same = f"{baseline.row.prompt_tokens} prompt tokens on both sides"
     return candidate.says(WORK, not differ, "; ".join(differ) or same)
 
 
-def _described(look: Look) -> dict[str, object]:
-    """What must be the same on both sides, None where it is not printed."""
-    described: dict[str, object] = {"prompt tokens": look.row.prompt_tokens}
-    for name in DESCRIBED:
-        described[name] = look.row.cells.get(name)
-    return described
+def _same_bytes(baseline: Look, candidate: Look) -> Iterator[Evidence]:
+    """Needs ``h2o_kv_peak_mb`` of both: a token has as many bytes of KV in the baseline as in the
+    candidate before it evicts any, or one of them quantises.
+    """
+    before, after = baseline.value("h2o_kv_peak_mb"), candidate.value("h2o_kv_peak_mb")
+    if not before or not after or not candidate.row.prompt_tokens or not baseline.tokens:
+        return
+    expected = before * candidate.row.prompt_tokens / baseline.tokens
+    blocks = candidate.number("h2o_lossless_raw_mb") + candidate.number("h2o_lossless_comp_mb")
+    most = before * candidate.tokens / baseline.tokens + blocks
+    text = f"at most {after:.4g} MiB of KV, {before:.4g} in the baseline, which evicts nothing"
+    yield candidate.says(WORK, 0.9 * expected <= after <= 1.1 * most + 0.01, text)
 
 
 def _plain(baseline: Look) -> Iterator[Evidence]:
@@ -153,10 +174,10 @@ def _plain(baseline: Look) -> Iterator[Evidence]:
         value = baseline.number(name, 1.0)
         if value != 1:
             on.append(f"{name} {value:g}")
-    if baseline.facts.plans:
-        on.append(f"{baseline.facts.plans} eviction plans")
-    if baseline.facts.updates:
-        on.append(f"{baseline.facts.updates} encoded blocks")
+    if baseline.lines.plans:
+        on.append(f"{baseline.lines.plans} eviction plans")
+    if baseline.lines.updates:
+        on.append(f"{baseline.lines.updates} encoded blocks")
     if on:
         yield baseline.says(PLAIN, False, f"the baseline shows {', '.join(on)}")
     elif baseline.value("h2o_lossy") is not None:
@@ -190,13 +211,24 @@ def _repeats(look: Look) -> Evidence | None:
 
 def _clock(look: Look) -> Evidence | None:
     """Needs the launch's wall time: what a program says it measured cannot have taken longer."""
-    wall, reported = look.record.seconds, _reported(look)
+    wall, reported = look.record.seconds, _reported_of_all(look)
     if wall is None or reported is None:
         return None
     holds = reported <= CLOCK_SLACK * wall + 0.02
     return look.says(
         TIMED, holds, f"reported times add up to {reported:.3g} s, the launch took {wall:.3g} s"
     )
+
+
+def _reported_of_all(look: Look) -> float | None:
+    """Seconds that all rows of the launch report; None where one does not say."""
+    seconds = 0.0
+    for row in look.rows or (look.row,):
+        reported = _reported(replace(look, row=row))
+        if reported is None:
+            return None
+        seconds += reported
+    return seconds
 
 
 def _reported(look: Look) -> float | None:
@@ -254,7 +286,8 @@ def _text_of_tokens(look: Look) -> Evidence | None:
 def _no_more_than_asked(look: Look) -> Evidence | None:
     """Needs the number of decoded tokens."""
     count, asked = look.row.decode_tokens or 0, look.spec.gen_tokens
-    if count <= asked + 1:
+    # A recording may not say how many were asked for; several rows have theirs in their labels.
+    if not asked or count <= asked + 1 or not look.alone:
         return None
     return look.says(PRODUCED, False, f"{count} decoded tokens, asked for {asked}")
 
@@ -279,7 +312,7 @@ def _anew(looks: Sequence[Look]) -> Iterator[Evidence]:
     Slow ones have few digits: where launches differ by 0.3 %, the hundredths of a speed agree by
     chance about once in as many launches as it is tokens/s.
     """
-    distinct = {look.spec.key: look for look in looks}
+    distinct = {(look.spec.key, look.row.line): look for look in looks}
     others = len(distinct) * (len(distinct) - 1) / 2
     seen: dict[tuple[float, float], Look] = {}
     for look in distinct.values():
@@ -365,6 +398,6 @@ def _outside(look: Look) -> list[float]:
     are known.
     """
     wall, reported = look.record.seconds, _reported(look)
-    if wall is None or reported is None:
+    if wall is None or reported is None or not look.alone:
         return []
     return [wall - reported]

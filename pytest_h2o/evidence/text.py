@@ -12,18 +12,29 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
 from pytest_h2o.evidence.look import settle
+from pytest_h2o.parsers.lines import printable
 from pytest_h2o.parsers.rows import ParseError
+from pytest_h2o.parsers.text_files import decoded
+from pytest_h2o.plan.prompts import OTHER, bucket_of
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run, read_launch
 from pytest_h2o.runtimes import find_program
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 SOUND = "the output is still text"
 NEEDS = {SOUND: "at least 400 characters that llm_demo wrote on either side"}
 LEAST_CHARS, LONG_ANSWER = 400, 100
+# Pieces of so many characters at most, so often at least, are one thing over and over.
+LONGEST_PIECE, PIECES, LEAST_REPEATED = 12, 4, 8
+# A text loops where so few of its stretches of six characters are new; it is no text at all where
+# next to none is.
+STRETCH, LOOPS, NO_TEXT = 6, 0.2, 0.05
+# What ends before this share of the baseline's answer was cut short.
+CUT_SHORT = 0.1
 # Honest candidates write other text than their baselines, in about as surprising letters and about
 # as varied.
 MORE_SURPRISE, LESS_VARIED = 1.5, 0.4
-PROMPT_CHARS = 1 << 14
+PROMPT_BYTES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,25 @@ class Answer:
     prompt: str
     baseline: str
     candidate: str
+    bucket: str = OTHER
+    evicted: bool | None = None
+
+    @property
+    def baseline_loops(self) -> bool:
+        """Whether the baseline's answer is long and says next to nothing new: it is no
+        reference.
+        """
+        long = len(self.baseline) >= LONG_ANSWER
+        return (long and novelty(self.baseline) < LOOPS) or is_one_thing(self.baseline)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there is a text that the candidate's can be held against; where both loop, it is
+        the model's way.
+        """
+        if not self.baseline_loops:
+            return True
+        return bool(self.prompt) and novelty(self.candidate) >= LOOPS
 
     @property
     def agreement(self) -> float:
@@ -55,9 +85,46 @@ def answers(pairs: Sequence[tuple[LaunchRecord, LaunchRecord]]) -> list[Answer]:
             except ParseError:
                 continue
             if before is not None and after is not None:
-                prompt = _prompt(baseline)
-                found[candidate.label] = Answer(candidate.label, prompt, before, after)
+                found[candidate.label] = Answer(
+                    label=candidate.label,
+                    prompt=_prompt(baseline),
+                    baseline=before,
+                    candidate=after,
+                    bucket=bucket_of(baseline.spec.prompt_file.name),
+                    evicted=_evicted(candidate),
+                )
     return list(found.values())
+
+
+def answers_beside(baseline: Run, candidate: Run) -> list[Answer]:
+    """The answers of two runs over the same prompts."""
+    beside = {record.label: record for record in baseline.launches}
+    both = [record for record in candidate.launches if record.label in beside]
+    return answers([(beside[record.label], record) for record in both])
+
+
+def _evicted(record: LaunchRecord) -> bool | None:
+    """Whether any KV of a launch was evicted; None where it does not say."""
+    counts: list[float] = []
+    for row in read_launch(record)[0]:
+        if sample := row.samples.get("h2o_total_evict_tokens"):
+            counts.append(sample.mean)
+    return max(counts) > 0 if counts else None
+
+
+def is_one_thing(text: str) -> bool:
+    """Whether a text is one short piece over and over."""
+    text = text.strip()
+    for period in range(1, LONGEST_PIECE + 1):
+        if len(text) >= max(LEAST_REPEATED, PIECES * period) and text[period:] == text[:-period]:
+            return True
+    return False
+
+
+def novelty(text: str) -> float:
+    """The share of stretches of :data:`STRETCH` characters that are different ones."""
+    count = max(1, len(text) - STRETCH + 1)
+    return len({text[at : at + STRETCH] for at in range(count)}) / count
 
 
 def _text(record: LaunchRecord) -> str | None:
@@ -66,25 +133,28 @@ def _text(record: LaunchRecord) -> str | None:
 
 def _prompt(record: LaunchRecord) -> str:
     try:
-        with open(record.spec.prompt_file or "", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            return file.read(PROMPT_CHARS)
+        with open(record.spec.prompt_file or "", "rb") as file:  # noqa: PTH123
+            return decoded(file.read(PROMPT_BYTES))
     except OSError:
         return ""
 
 
 def agreement(found: Sequence[Answer], missing: str = "", cause: str = "") -> Measured:
-    """How far candidate and baseline write the same, mean over the prompts; ``missing`` says why
-    that is not to be judged, ``cause`` what is at the root of it.
+    """How far candidate and baseline write the same: the mean over the prompts of the bucket where
+    it is least. Prompts that kept their KV say nothing of eviction, and count where none lost any.
+
+    ``missing`` says why that is not to be judged, ``cause`` what is at the root of it.
     """
+    judged = [answer for answer in found if answer.evicted is not False] or found
     rows: list[ShownRow] = []
-    shares: list[float] = []
-    for answer in found:
+    shares: dict[str, list[float]] = {}
+    for answer in judged:
         share = answer.agreement
-        shares.append(share)
+        shares.setdefault(answer.bucket, []).append(share)
         rows.append(ShownRow(answer.label, f"{share:.1%} of the characters", share))
     value = None
     if shares:
-        value = math.fsum(shares) / len(shares)
+        value = min(math.fsum(bucket) / len(bucket) for bucket in shares.values())
     else:
         missing = missing or "llm_demo wrote no text that can be compared"
     return Measured(
@@ -98,12 +168,47 @@ def agreement(found: Sequence[Answer], missing: str = "", cause: str = "") -> Me
 
 
 def text_evidence(found: Sequence[Answer]) -> list[Evidence]:
-    """Whether the candidate's text is as much text as the baseline's."""
-    baseline = [answer.baseline for answer in found]
-    candidate = [answer.candidate for answer in found]
-    if min(sum(map(len, baseline)), sum(map(len, candidate))) < LEAST_CHARS:
-        return settle((), NEEDS)
-    return settle(_observations(found, baseline, candidate), NEEDS)
+    """Whether the candidate's text is as much text as the baseline's, prompt by prompt and in
+    all.
+    """
+    seen: list[Evidence] = []
+    for answer in found:
+        seen += _each_answer(answer)
+    seen += _same_answer(found)
+    seen += _answer_of_another(found)
+    compared = [answer for answer in found if answer.comparable]
+    baseline = [_reference(answer) for answer in compared]
+    candidate = [answer.candidate for answer in compared]
+    if min(sum(map(len, baseline)), sum(map(len, candidate))) >= LEAST_CHARS:
+        seen += _observations(compared, baseline, candidate)
+    return settle(seen, NEEDS)
+
+
+def _reference(answer: Answer) -> str:
+    """The text that a candidate's is held against: the prompt's own where the baseline loops."""
+    return answer.prompt if answer.baseline_loops else answer.baseline
+
+
+def _each_answer(answer: Answer) -> Iterator[Evidence]:
+    """Needs the baseline's answer to the same prompt."""
+    before, after = answer.baseline, answer.candidate.strip()
+    if answer.baseline_loops:
+        text = f"{answer.label}: the baseline loops, {novelty(before):.0%} of its text is new"
+        yield Evidence(claim=SOUND, standing="doubtful", text=f"{text}; it is no reference")
+        return
+    wrote = f"where the baseline wrote {len(before)} characters"
+    if before.strip() and not after:
+        yield Evidence.of(SOUND, False, f"{answer.label}: nothing was written {wrote}")
+    elif len(before) >= LONG_ANSWER and len(after) < CUT_SHORT * len(before):
+        text = f"{answer.label}: {len(after)} characters were written {wrote}"
+        yield Evidence.of(SOUND, False, text)
+    elif is_one_thing(after) or (len(after) >= LONG_ANSWER and novelty(after) < NO_TEXT):
+        shown = printable(after[:STRETCH])
+        text = f"{answer.label}: the text repeats itself, {shown!r} over and over, {len(after)} characters"
+        yield Evidence.of(SOUND, False, f"{text} {wrote}")
+    elif len(after) >= LONG_ANSWER and novelty(after) < LOOPS:
+        text = f"{answer.label}: the text loops, {novelty(after):.0%} of it is new"
+        yield Evidence(claim=SOUND, standing="doubtful", text=text)
 
 
 def _observations(
@@ -120,8 +225,6 @@ def _observations(
     else:
         yield Evidence.of(SOUND, False, f"the text repeats itself: it {text}")
     yield from _prompt_by_prompt(found, letters, usual)
-    yield from _same_answer(found)
-    yield from _answer_of_another(found)
 
 
 def _prompt_by_prompt(
@@ -129,7 +232,7 @@ def _prompt_by_prompt(
 ) -> Iterator[Evidence]:
     """Garbage in one answer of many, which their mean hides."""
     for index, answer in enumerate(found):
-        before = letters.surprise_of_one(index, answer.baseline)
+        before = letters.surprise_of_one(index, _reference(answer))
         seen = letters.surprise_of_one(index, answer.candidate)
         if len(answer.candidate) >= LONG_ANSWER and seen > MORE_SURPRISE * max(usual, before) + 1:
             text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baselines"
@@ -160,19 +263,23 @@ def _answer_of_another(found: Sequence[Answer]) -> Iterator[Evidence]:
 
 
 class _Letters:
-    """Which characters follow which in the prompts and in each baseline answer."""
+    """Which characters follow which in the prompts and in each baseline answer that does not
+    loop.
+    """
 
     def __init__(self, found: Sequence[Answer]) -> None:
         self.own: list[tuple[Counter[tuple[str, str]], Counter[str]]] = []
         self.follows = Counter[tuple[str, str]]()
         self.before = Counter[str]()
         for answer in found:
-            pairs, characters = Counter(pairwise(answer.baseline)), Counter(answer.baseline)
+            reference = _reference(answer)
+            pairs, characters = Counter(pairwise(reference)), Counter(reference)
             self.own.append((pairs, characters))
-            self.follows.update(pairwise(answer.prompt))
             self.follows.update(pairs)
-            self.before.update(answer.prompt)
             self.before.update(characters)
+            if not answer.baseline_loops:
+                self.follows.update(pairwise(answer.prompt))
+                self.before.update(answer.prompt)
 
     def surprise_of_one(self, index: int, text: str) -> float:
         """Bits per character of ``text``, a text for the prompt number ``index``."""

@@ -1,53 +1,62 @@
 """Directories that something else left, read as recordings that can be judged without launching.
 
-Four layouts are known beside a run directory of this project: ``launches.json`` (a list) or
-``launch.json`` (one object), each with argv and exit codes; ``manifest.json`` as the original sweep
-writes it; and a folder of ``*.log`` files, here or in ``logs``. What a file does not say stays
-unknown: without argv no particular row is expected, without an exit code a launch ended well.
+A directory with launches of its own is one case. Any other may be a pack of the original kit, or a
+folder of such directories: each is a case by its own name, beside the offline results and the
+H2O-off launches that lie with it. Of a pack that broke off, what is not there is named.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-
-from pytest_h2o.kit.command_lines import bench_line, demo_line, is_demo
-from pytest_h2o.lab.recordings import Recorded, Recording, RecordingError
-from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
-from pytest_h2o.runs.ending import explain
-from pytest_h2o.runs.launcher import describe_exit
-from pytest_h2o.runs.records import LaunchRecord, RecordStatus
+from pytest_h2o.kit.demo_packs import SIDES, Sides, demo_sides_in, is_demo_pack
+from pytest_h2o.kit.layouts import (
+    TRANSCRIPT,
+    has_launches,
+    holds_launches,
+    launches_in,
+    loose_logs,
+)
+from pytest_h2o.kit.transcripts import is_transcript
+from pytest_h2o.lab.recordings import Part, Recorded, Recording, RecordingError
+from pytest_h2o.parsers.bench_table import read_tables
+from pytest_h2o.parsers.rows import ParseError
+from pytest_h2o.plan.cases import CANDIDATE
+from pytest_h2o.plan.knobs import KnobValue
+from pytest_h2o.plan.suites import CASE_PARTS, SUITES
+from pytest_h2o.report.text import clean
+from pytest_h2o.runs.records import standard_paths
 from pytest_h2o.runs.store import ReplayStore
-from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
 
-T = TypeVar("T")
-SIZE_LIMIT = 16 * 2**20
-MAX_ENTRIES = 10_000
+MAX_DIRECTORIES = 20_000
+# One launch of each length on either side: too few for a paired study.
+BESIDE: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "same_batch"}
+OUTPUTS = ("log.md", "stdout", "*.stdout", "logs/*.stdout", "logs/*.stdout.log")
+TAIL_BYTES = 16 * 1024
+BASELINES = ("baseline_batch",)
+# What belongs to the directory above.
+APART = {*BASELINES, "launches", "logs", "configs", "metrics", "kv_dump", ".locks", ".tmp"}
+JOINT_CASES = ("joint_full", "joint_store")
+RUNTIME = ("full_strict", "store_tuned", "full_coverage")
+JOINT = re.compile(r"(joint_full|joint_store)_run0*(\d+)")
+# What verdicts that are not about a recorded case are called.
+INTERNAL = {
+    CANDIDATE, "baseline", "none", "other", "offline", "quality", "relations", "memory", "k", "v",
+    "joint_full", "joint_store", *SUITES,
+}  # fmt: skip
 
 
-class LaunchEntry(BaseModel):
-    """One launch as ``launches.json`` or ``launch.json`` describe it."""
+@dataclass(frozen=True)
+class Place:
+    """A directory of a pack that holds launches; ``pack`` holds it."""
 
-    argv: Annotated[list[str], Field(max_length=1000)] = []
-    returncode: int | None = None
-    seconds: float | None = None
-    run_id: str = ""
-
-
-class SweepEntry(BaseModel):
-    """One combination as ``manifest.json`` describes it, as far as it is read; its other keys are
-    in its config.
-    """
-
-    run_id: str
-    prompt_len: int
-    gen_len: int
-    return_code: int | None = None
+    directory: Path
+    pack: Path
 
 
 def is_own(directory: Path, *, sweep: bool) -> bool:
@@ -57,205 +66,317 @@ def is_own(directory: Path, *, sweep: bool) -> bool:
     What ``pytest-h2o bench`` and ``sweep`` write has a manifest: a recording of one case unless a
     preset names it.
     """
-    return _has_launches(directory) and (sweep or not (directory / "manifest.json").is_file())
+    return has_launches(directory) and (sweep or not (directory / "manifest.json").is_file())
 
 
 def read_recording(directory: Path) -> Recording:
     """Everything that ``directory`` recorded; raises :class:`RecordingError`."""
     directory = directory.resolve()
-    launches = tuple(_launches(directory))
-    if not launches:
+    places = list(_places(directory))
+    parts: list[Part] = []
+    prompts: list[Part] = []
+    for place in places:
+        if is_demo_pack(place.directory):
+            prompts.append(_demo_part(place.directory, demo_sides_in(place.directory)))
+        parts += _parts_of(place)
+    parts += _absent(places)
+    prompts += [part for part in parts if part.work == "prompts"]
+    parts = _distinct([part for part in parts if part.work != "prompts"])
+    if not parts and not prompts:
         expected = "launches/, launches.json, launch.json, manifest.json or *.log"
         raise RecordingError(
             f"{directory} holds none of {expected}; give the directory of an earlier run"
         )
-    return Recording(directory, launches)
+    unread = _unread(directory, places, parts + prompts)
+    if prompts:
+        together = _together(prompts)
+        parts.append(together)
+        if together.launches:  # of several packs of prompts, one may not be there
+            unread += [part.trouble for part in prompts if not part.launches]
+    return Recording(directory, tuple(parts), tuple(unread))
 
 
-def _launches(directory: Path) -> Iterator[Recorded]:
-    """The launches of the first layout that the directory has."""
-    if _has_launches(directory):
-        for record in ReplayStore(directory).records():
-            yield Recorded(record, (record.label,))
-    elif (path := directory / "launches.json").is_file():
-        for entry in _read(path, list[LaunchEntry]):
-            yield _from_argv(directory, entry)
-    elif (path := directory / "launch.json").is_file():
-        yield _from_argv(directory, _read(path, LaunchEntry))
-    elif (path := directory / "manifest.json").is_file():
-        yield from _from_manifest(directory, path)
-    else:
-        for path in _logs(directory)[:MAX_ENTRIES]:
-            yield _from_log(directory, path)
+def _unread(root: Path, places: Sequence[Place], parts: Sequence[Part]) -> list[str]:
+    """What lies below a directory and was left by a launch of which nothing else is known."""
+    found: list[str] = []
+    for place in places:
+        if has_launches(place.directory):
+            found += ReplayStore(place.directory).unread()
+    launches = chain.from_iterable((*part.launches, *part.baseline) for part in parts)
+    records = [each.record for each in launches]
+    for path in dict.fromkeys(record.table for record in records):
+        found += _earlier(path)
+    read = {path.resolve() for record in records for path in record.files}
+    for directory in _directories(root):
+        if not has_launches(directory):
+            left = [path for path in _outputs(directory) if path.resolve() not in read]
+            found += [f"{path} is of no launch that is known" for path in left]
+    return found
 
 
-def _has_launches(directory: Path) -> bool:
-    return (directory / "launches").is_dir()
-
-
-def _read(path: Path, kind: type[T]) -> T:
+def _earlier(path: Path) -> list[str]:
+    """The tables above the one that counts, if they differ: programs append."""
     try:
-        with path.open("rb") as file:
-            content = TypeAdapter(kind).validate_json(file.read(SIZE_LIMIT))
-    except OSError as error:
-        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "file"
-        raise RecordingError(
-            f"{path}: {place}: {first['msg']}; give the directory of an earlier run"
-        ) from None
-    if isinstance(content, list) and len(content) > MAX_ENTRIES:
-        raise RecordingError(f"{path}: {len(content)} launches, at most {MAX_ENTRIES}")
-    return content
+        found = [[dict(row.cells) for row in table.rows] for table in read_tables(path)]
+    except ParseError:
+        return []  # the gates say so
+    earlier = [rows for rows in found[:-1] if rows != found[-1]]
+    if not earlier:
+        return []
+    text = f"{path} holds {len(found)} tables, and the last alone is judged; give each its own file"
+    return [text]
 
 
-def _logs(directory: Path) -> list[Path]:
-    inside = directory / "logs"
-    folder = inside if inside.is_dir() else directory
-    return sorted(folder.glob("*.log"))
+def _outputs(directory: Path) -> Iterator[Path]:
+    """What launches printed into a directory, by the usual names."""
+    for folder in (directory, *(directory / name for name in (*BASELINES, *SIDES))):
+        for pattern in OUTPUTS:
+            yield from sorted(folder.glob(pattern))
+    for path in sorted(directory.glob("*_stdout.log")):
+        owner = directory / path.name.removesuffix("_stdout.log")
+        if path.name != TRANSCRIPT and not owner.is_dir() and is_transcript(path):
+            yield path
 
 
-def _from_argv(directory: Path, entry: LaunchEntry) -> Recorded:
-    return _demo(directory, entry) if is_demo(entry.argv) else _bench(directory, entry)
+def _places(root: Path) -> Iterator[Place]:
+    """The directories that hold launches, in order; the root itself if there are none."""
+    found = False
+    for directory in _directories(root):
+        if is_demo_pack(directory) or holds_launches(directory):
+            found = True
+            yield Place(directory, directory if directory == root else directory.parent)
+    if not found:
+        yield Place(root, root)
 
 
-def _bench(directory: Path, entry: LaunchEntry) -> Recorded:
-    line = bench_line(entry.argv)
-    stems = [entry.run_id]
-    stems += [Path(path).stem for path in line.configs]
-    spec = LaunchSpec(
-        program=LLM_BENCH.name,
-        arm=directory.name,
-        replicate=1,
-        config=_config(directory, stems),
-        prompt_tokens=line.prompt_tokens,
-        gen_tokens=line.gen_tokens,
-        repeat=line.repeat,
-        threads=line.threads,
-        backend=line.backend,
-    )
-    stem = entry.run_id or "log"
-    stdout = _find(directory, f"{stem}.stdout", "stdout")
-    table = stdout if line.table is None else _find(directory, line.table)
-    record = _record(spec, directory, entry, table=table, stdout=stdout, stem=stem)
-    return Recorded(record, line.labels)
-
-
-def _demo(directory: Path, entry: LaunchEntry) -> Recorded:
-    line = demo_line(entry.argv)
-    spec = LaunchSpec(
-        program=LLM_DEMO.name,
-        arm=directory.name,
-        replicate=1,
-        config=_config(directory, ["config"]),
-        gen_tokens=line.gen_tokens,
-        prompt_file=line.prompt,
-    )
-    stem = line.prompt.stem
-    stdout = _find(directory, f"{stem}.stdout", "stdout")
-    names = [f"{stem}.metrics.jsonl"]
-    if line.metrics:
-        names.append(line.metrics)
-    record = _record(spec, directory, entry, table=stdout, stdout=stdout, stem=stem)
-    return Recorded(replace(record, metrics=_find(directory, *names)), (stem,))
-
-
-def _from_manifest(directory: Path, path: Path) -> Iterator[Recorded]:
-    entries = _read(path, list[SweepEntry])
-    planned = all(entry.return_code is None for entry in entries)
-    if planned and not _logs(directory):
-        raise RecordingError(f"{path} is a plan, nothing was launched; run it without --dry-run")
-    for entry in entries:
-        yield _combination(directory, entry)
-
-
-def _combination(directory: Path, entry: SweepEntry) -> Recorded:
-    spec = LaunchSpec(
-        program=LLM_BENCH.name,
-        arm=directory.name,
-        replicate=1,
-        config=_config(directory, [entry.run_id]),
-        prompt_tokens=entry.prompt_len,
-        gen_tokens=entry.gen_len,
-    )
-    name = Path(entry.run_id).name
-    table = _find(directory, f"{name}.log")
-    stdout = _find(directory, f"{name}.stdout")
-    ended = LaunchEntry(returncode=entry.return_code)
-    record = _record(spec, directory, ended, table=table, stdout=stdout, stem=entry.run_id)
-    return Recorded(record, (spec.label,))
-
-
-def _from_log(directory: Path, path: Path) -> Recorded:
-    """A log of unknown origin: it may hold a table alone, or all that a program printed."""
-    spec = LaunchSpec(
-        program=LLM_BENCH.name,
-        arm=directory.name,
-        replicate=1,
-        config=_config(directory, [path.stem]),
-        gen_tokens=0,
-    )
-    beside = path.with_suffix(".stdout")
-    stdout = beside if beside.is_file() else path
-    unknown = LaunchEntry()
-    record = _record(spec, directory, unknown, table=path, stdout=stdout, stem=path.stem)
-    return Recorded(record)
-
-
-def _record(  # noqa: PLR0913  the files of a launch
-    spec: LaunchSpec, directory: Path, entry: LaunchEntry, *, table: Path, stdout: Path, stem: str
-) -> LaunchRecord:
-    stderr = _find(directory, f"{stem}.stderr", "stderr")
-    ended: RecordStatus = "ok" if entry.returncode in (None, 0) else "failed"
-    ending = "" if entry.returncode is None else describe_exit(entry.returncode)
-    status, reason = explain(spec.program, ended, ending, stdout, stderr)
-    return LaunchRecord(
-        spec=spec,
-        status=status,
-        reason=reason,
-        directory=directory,
-        stdout=stdout,
-        stderr=stderr,
-        config_path=_find(directory, f"{stem}.json", "config.json"),
-        table=table,
-        metrics=_find(directory, f"{stem}.metrics.jsonl"),
-        argv=tuple(entry.argv),
-        returncode=entry.returncode,
-        seconds=entry.seconds,
-    )
-
-
-def _find(directory: Path, *names: str) -> Path:
-    """The first of ``names`` that is a file here, in ``logs`` or in ``configs``; else where it
-    would be.
+def _directories(root: Path) -> Iterator[Path]:
+    """The root and all below it, without what belongs to launches above; each once, whatever links
+    to it.
     """
-    for name in map(_base, names):
-        for folder in (directory, directory / "logs", directory / "configs"):
-            if (folder / name).is_file():
-                return folder / name
-    return directory / _base(names[0])
+    waiting = [root]
+    seen = {root}
+    while waiting:
+        directory = waiting.pop()
+        yield directory
+        if len(seen) > MAX_DIRECTORIES:
+            raise RecordingError(
+                f"{root} holds more than {MAX_DIRECTORIES} directories; give one nearer to the "
+                "launches"
+            )
+        below = []
+        for path in _children(directory):
+            real = path.resolve()
+            if real not in seen:
+                below.append(path)
+                seen.add(real)
+        waiting += reversed(below)
 
 
-def _base(name: str) -> str:
-    return Path(name).name or "unnamed"
-
-
-def _config(directory: Path, stems: Iterable[str]) -> Mapping[str, ConfigValue]:
-    """The ``kv_*`` keys of the first config that was kept under one of ``stems``."""
-    paths = [_find(directory, f"{stem}.json") for stem in stems if stem]
-    kept = [path for path in paths if path.is_file()]
-    if not kept or kept[0].stat().st_size > SIZE_LIMIT:
-        return {}
+def _children(directory: Path) -> list[Path]:
+    apart: set[str] = set()
+    if holds_launches(directory):
+        apart |= APART
+    if has_launches(directory):
+        apart.add("cases")
+    if is_demo_pack(directory):
+        apart |= {*SIDES, "configs"}
     try:
-        content = json.loads(kept[0].read_bytes())
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    values = (bool, int, float, str)
-    return {
-        key: value
-        for key, value in content.items()
-        if key.startswith("kv_") and isinstance(value, values)
-    }
+        paths = sorted(directory.iterdir())
+        folders = [path for path in paths if path.name not in apart and path.is_dir()]
+    except OSError as error:
+        raise RecordingError(
+            f"{directory} cannot be read: {error.strerror}; make it readable"
+        ) from None
+    # A link is met under the name of what it points to, if that is there.
+    return sorted(folders, key=lambda path: path.is_symlink())
+
+
+def _parts_of(place: Place) -> list[Part]:
+    """The case of prompt lengths, and the real prompts, that one directory holds."""
+    directory = place.directory
+    launches = launches_in(directory)
+    if not holds_launches(directory) and not is_demo_pack(directory):
+        launches = loose_logs(directory)
+    lengths = tuple(each for each in launches if each.record.spec.work == "lengths")
+    prompts = tuple(each for each in launches if each.record.spec.work == "prompts")
+    found = []
+    if lengths:
+        found.append(_with_baseline(_named(place, lengths), place.pack))
+    if prompts:
+        # Launches of a session of this project differ in arm or replicate.
+        apart = prompts if has_launches(directory) else _told_apart(prompts)
+        found.append(Part(name=CANDIDATE, directory=directory, launches=apart))
+    return found
+
+
+def _named(place: Place, launches: tuple[Recorded, ...]) -> Part:
+    """A case of prompt lengths by the name of its directory; those of the kit's suites by theirs."""
+    directory = place.directory
+    part = Part(name=case_name(directory), directory=directory, launches=launches)
+    if directory == place.pack:
+        return part
+    short = directory.name.removeprefix("runtime_")
+    if short in RUNTIME and short != directory.name:
+        return replace(part, name=short, suite="runtime")
+    if joint := JOINT.fullmatch(directory.name):
+        number = int(joint[2])
+        return replace(part, name=f"{joint[1]}-{number}", suite="m3", replicate=number)
+    if directory.name in CASE_PARTS.values():
+        return replace(part, name=directory.name, suite="all_in_one")
+    return part
+
+
+def case_name(directory: Path) -> str:
+    """The name of a directory as that of a case: printable, and none that stands for something
+    else here.
+    """
+    name = clean(directory.name) or "recording"
+    repeated = name.startswith(("joint_full-", "joint_store-"))
+    if name in INTERNAL or name.isdigit() or repeated:
+        return f"{name}_recorded"
+    return name
+
+
+def _with_baseline(part: Part, pack: Path) -> Part:
+    """The case with the H2O-off launches beside it and as it was compared with them, or with why
+    there are none.
+    """
+    directory = part.directory
+    for name in BASELINES:
+        if (directory / name).is_dir():
+            baseline = launches_in(directory / name, directory / f"{name}_stdout.log")
+            launches = part.launches + tuple(_not_run(part, baseline, name))
+            return replace(part, launches=launches, baseline=baseline, defaults=BESIDE)
+    if kept := _kept_speed(directory / "summary.md"):
+        fixed: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "fixed", "DECODE_BASELINE": kept}
+        return replace(part, defaults=fixed)
+    if (directory / "bench_stdout.log").is_file() and not (directory / "summary.md").is_file():
+        trouble = f"{directory.name} broke off{last_words(directory, pack)}"
+        return replace(part, trouble=trouble)
+    return part
+
+
+def _not_run(part: Part, baseline: Sequence[Recorded], name: str) -> Iterator[Recorded]:
+    """The launches of a case that only its baseline has; none where not all are known."""
+    has = {label for each in part.launches for label in each.labels}
+    if not all(each.labels for each in part.launches):
+        return
+    for each in baseline:
+        alone = [label for label in each.labels if label not in has]
+        if alone:
+            reason = f"{part.directory} has no launch of {', '.join(alone)}, which {name} has"
+            paths = standard_paths(part.directory)
+            record = replace(each.record, status="not_recorded", reason=reason, **paths)
+            yield Recorded(record, each.labels)
+
+
+def _kept_speed(path: Path) -> float | None:
+    """The baseline, given or kept of earlier sessions, that the original's summary names."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        text = file.read(TAIL_BYTES).decode(errors="replace")
+    found = re.search(r"^- decode_baseline: ([\d.]+)$", text, re.MULTILINE)
+    speed = float(found[1]) if found else 0.0
+    return speed if speed > 0 else None
+
+
+def _demo_part(directory: Path, sides: Sides) -> Part:
+    return Part(
+        name=CANDIDATE,
+        directory=directory,
+        launches=_told_apart(sides.candidate),
+        baseline=_told_apart(sides.baseline),
+        trouble=sides.trouble,
+        suite="llm_demo",
+        defaults=BESIDE,
+    )
+
+
+def _told_apart(launches: Sequence[Recorded]) -> tuple[Recorded, ...]:
+    """Launches of prompts with equal stems get labels of their own."""
+    seen: Counter[str] = Counter()
+    found = []
+    for each in launches:
+        stem = each.record.label
+        seen[stem] += 1
+        found.append(_tagged(each, str(seen[stem])) if seen[stem] > 1 else each)
+    return tuple(found)
+
+
+def _tagged(each: Recorded, tag: str) -> Recorded:
+    spec = replace(each.record.spec, tag=tag)
+    labels = (spec.label,) if each.labels else ()
+    return Recorded(replace(each.record, spec=spec), labels)
+
+
+def _together(parts: Sequence[Part]) -> Part:
+    """The real prompts of all directories as one case; equal names are told apart."""
+    if len(parts) == 1:
+        return parts[0]
+    launches = _told_apart(list(chain.from_iterable(part.launches for part in parts)))
+    baseline = _told_apart(list(chain.from_iterable(part.baseline for part in parts)))
+    troubles = [part.trouble for part in parts if part.trouble]
+    return replace(parts[0], launches=launches, baseline=baseline, trouble="; ".join(troubles))
+
+
+def _distinct(parts: Sequence[Part]) -> list[Part]:
+    """Parts of one name are told apart by the directory above, or by a number."""
+    taken: set[str] = set()
+    found: list[Part] = []
+    for part in parts:
+        name = part.name
+        if name in taken:
+            name = clean(f"{part.directory.parent.name}.{part.name}")
+        number = 2
+        while name in taken:
+            name = f"{part.name}~{number}"
+            number += 1
+        taken.add(name)
+        found.append(replace(part, name=name))
+    return found
+
+
+def _absent(places: Sequence[Place]) -> list[Part]:
+    """The parts that packs of the original kit must have and that are not there."""
+    found: list[Part] = []
+    for pack in dict.fromkeys(place.pack for place in places):
+        inside = [place.directory for place in places if place.directory.is_relative_to(pack)]
+        names = {path.name for path in inside}
+        beside = {place.directory.name for place in places if place.pack == pack != place.directory}
+        is_final = bool(beside & {f"runtime_{name}" for name in RUNTIME})
+        is_m3 = is_final or any(JOINT.fullmatch(name) for name in beside)
+        if is_final:
+            for name in RUNTIME:
+                found += _missing(pack, f"runtime_{name}", name, "runtime", names)
+        if is_m3:
+            for name in JOINT_CASES:
+                found += _missing(pack, f"{name}_run01", f"{name}-1", "m3", names)
+        if is_final and not any(map(is_demo_pack, inside)):
+            found += _missing(pack, "llm_demo", CANDIDATE, "llm_demo", set())
+    return found
+
+
+def _missing(pack: Path, folder: str, name: str, suite: str, there: Set[str]) -> list[Part]:
+    if folder in there:
+        return []
+    trouble = f"{folder} is missing from {pack}{last_words(pack / folder, pack)}"
+    return [Part(name=name, directory=pack / folder, launches=(), suite=suite, trouble=trouble)]
+
+
+def last_words(directory: Path, pack: Path) -> str:
+    """The last line of the console log of a case, else of its pack, as a clause; empty without
+    one.
+    """
+    consoles = [pack / f"{directory.name}.console.log", pack / "console.txt"]
+    consoles += sorted(pack.glob("*.console.log"))[-1:]
+    for path in consoles:
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            lines = file.read(TAIL_BYTES).decode(errors="replace").splitlines()
+        said = [line.strip() for line in lines if line.strip()]
+        if said:
+            return f"; the last line of {path.name} is: {clean(said[-1], 200)}"
+    return "; no console log tells why"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -12,26 +13,25 @@ from typing import TypeVar
 from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
 
 T = TypeVar("T")
-# The options of llm_bench that are read, by every spelling.
+# The options of llm_bench that are asked about here, by every spelling; others keep their own.
 OPTIONS = {
     "-m": "config", "--model": "config",
     "-a": "backend", "--backends": "backend",
-    "-c": "precision", "--precision": "precision",
     "-t": "threads", "--threads": "threads",
-    "--memory": "memory", "--power": "power",
-    "-dyo": "dynamic", "-mr": "ratio", "-scn": "cores",
-    "-qatten": "attention", "--quant-attention": "attention",
     "-p": "prompts", "--n-prompt": "prompts",
     "-n": "gens", "--n-gen": "gens",
+    "-pg": "pairs",
     "-rep": "repeat", "--n-repeat": "repeat",
     "-kv": "demo", "--kv-cache": "demo",
     "-fp": "table", "--file-print": "table",
+    "-j": "json", "--json": "json",
+    "-load": "loading", "--loading-time": "loading",
+    "-mmp": "mmap", "--mmap": "mmap",
 }  # fmt: skip
-# Each of these multiplies the rows by its number of values.
-VARIANTS = (
-    "config", "backend", "precision", "threads", "memory", "power", "dynamic", "ratio", "cores",
-    "attention",
-)  # fmt: skip
+# Lengths are combined, and these have one value; any other option multiplies the rows by its values.
+LENGTHS = {"prompts", "gens", "pairs"}
+SINGLE = {"repeat", "demo", "table", "json", "loading", "mmap"}
+_OPTION = re.compile(r"--?[A-Za-z][A-Za-z-]*")
 PROGRAMS = (LLM_BENCH.name, LLM_DEMO.name)
 
 
@@ -55,13 +55,14 @@ class BenchLine:
 
 @dataclass(frozen=True)
 class DemoLine:
-    """A command line of ``llm_demo``; ``metrics`` is the file for its record, empty if none is
-    named.
+    """A command line of ``llm_demo``; ``config`` is named as it names it, ``metrics`` is the file
+    for its record; either is empty if none is named.
     """
 
     prompt: Path
     gen_tokens: int
     metrics: str
+    config: str = ""
 
 
 def is_demo(argv: Sequence[str]) -> bool:
@@ -79,7 +80,7 @@ def bench_line(argv: Sequence[str]) -> BenchLine:
     backend = options.get("backend", ["cpu"])[0]
     return BenchLine(
         configs=tuple(options.get("config", [])),
-        backend=backend if backend in ("metal", "opencl") else "cpu",
+        backend=backend,
         threads=_first(_integers(options.get("threads", [])), 4),
         prompt_tokens=_first(prompts, None),
         gen_tokens=_first(gens, 0),
@@ -94,7 +95,8 @@ def demo_line(argv: Sequence[str]) -> DemoLine:
     words = _from_program(argv)
     prompt = words[2] if len(words) > 2 else "unnamed"
     budget = _first(_integers(words[3:4]), 0)
-    return DemoLine(Path(prompt), budget, _metrics(words[3:]))
+    config = words[1] if len(words) > 1 else ""
+    return DemoLine(Path(prompt), budget, _metrics(words[3:]), config)
 
 
 def _from_program(argv: Sequence[str]) -> Sequence[str]:
@@ -110,25 +112,28 @@ def _from_program(argv: Sequence[str]) -> Sequence[str]:
 def _labels(
     options: dict[str, list[str]], prompts: Sequence[int], gens: Sequence[int]
 ) -> tuple[str, ...]:
-    """One label per row of the table with prefill and decode; other tables have other rows."""
-    if options.get("demo", ["false"])[-1] != "true":
-        return ()
-    copies = prod(len(options.get(name, [""])) for name in VARIANTS)
-    return tuple(f"p{p}_g{g}" for p, g in product(prompts, gens)) * copies
+    """One label per row of the table; none where ``-kv true`` and ``-pg`` meet."""
+    copies = prod(len(values) for name, values in options.items() if name not in LENGTHS | SINGLE)
+    pairs = _integers(options.get("pairs", []))
+    if options.get("demo", ["false"])[-1] == "true":
+        if any(pairs):
+            return ()
+        return tuple(f"p{p}_g{g}" for p, g in product(prompts, gens)) * copies
+    labels = [f"pp{p}" for p in prompts] + [f"tg{g}" for g in gens]
+    labels += [f"pp{p}+tg{g}" for p, g in zip(pairs[::2], pairs[1::2], strict=False) if p and g]
+    return tuple(labels) * copies
 
 
 def _options(argv: Sequence[str]) -> dict[str, list[str]]:
-    """The values of the options that are known here; the program adds up lists that are given
-    twice.
-    """
+    """The values of all options; the program adds up lists that are given twice."""
     values: dict[str, list[str]] = {}
     for word, value in pairwise(argv):
         spelling = word.replace("_", "-") if word.startswith("--") else word
-        name = OPTIONS.get(spelling)
-        if name is None:
+        if not _OPTION.fullmatch(spelling) or _OPTION.fullmatch(value):
             continue
+        name = OPTIONS.get(spelling, spelling)
         parts = value.split(",")
-        if name in ("demo", "table"):
+        if name in ("demo", "table", "json"):
             parts = parts[:1]
         values.setdefault(name, []).extend(parts)
     return values

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_h2o.keys import H2O_PREFIX, KEYS, NONE
-from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 
 # The engine keys that have a column, in the original's order: those with a short name before the
 # switches of the launch, the others after them; last, where a launch sets them, this project's own.
@@ -40,3 +41,18 @@ def manifest_entry(
     entry["log"] = str(log) if log.is_file() else None
     entry["return_code"] = return_code
     return entry
+
+
+def settings_of(entry: Mapping[str, object]) -> dict[str, ConfigValue]:
+    """The engine keys of which an entry speaks; of a launch with H2O off its switches alone, since
+    that config has no others.
+    """
+    found: dict[str, ConfigValue] = {}
+    off = bool(entry.get("disable_h2o"))
+    for key in (*H2O_COLUMNS, *OTHER_COLUMNS, *OWN_COLUMNS):
+        value = entry.get(key.column)
+        if isinstance(value, bool | int | float | str) and not off:
+            found[key.name] = value
+    if isinstance(entry.get("disable_h2o"), bool):
+        found["kv_h2o_enable"] = not off
+    return found

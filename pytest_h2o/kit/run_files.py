@@ -26,7 +26,8 @@ from pytest_h2o.kit.suite_reports import (
 )
 from pytest_h2o.plan.suites import reported
 from pytest_h2o.report.judged import Judged
-from pytest_h2o.report.text import markdown_text
+from pytest_h2o.report.models import json_text
+from pytest_h2o.report.text import markdown_text, write_text
 from pytest_h2o.runs.records import LaunchRecord
 
 
@@ -49,14 +50,14 @@ def _write_case(folder: Path, case: CaseView, title: str) -> None:
     ``manifest.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "summary.md").write_text(summary_markdown(case, title))
+    write_text(folder / "summary.md", summary_markdown(case, title))
     lines = [{**row.cells, "log_file": str(row.source)} for row in case.run.rows]
     if lines:
         write_csv(lines, folder / "h2o_metrics.csv")
     # The config of a recording may be lost, and then nothing is known to list.
     with suppress(KeyError):
         entries = [_manifest_entry(record) for record in case.run.launches]
-        (folder / "manifest.json").write_text(json.dumps(entries, indent=2) + "\n")
+        write_text(folder / "manifest.json", json.dumps(entries, indent=2) + "\n")
 
 
 def _manifest_entry(record: LaunchRecord) -> dict[str, object]:
@@ -98,17 +99,17 @@ SUITE_WRITERS: Mapping[str, Callable[[Path, Judged], None]] = {
 
 
 def _write_json(path: Path, document: BaseModel) -> None:
-    path.write_text(document.model_dump_json(indent=2) + "\n")
+    write_text(path, json_text(document, indent=2) + "\n")
 
 
 def _write_lines(path: Path, documents: Iterable[BaseModel]) -> None:
-    path.write_text("".join(document.model_dump_json() + "\n" for document in documents))
+    write_text(path, "".join(json_text(document) + "\n" for document in documents))
 
 
 def _write_report(path: Path, document: BaseModel) -> None:
     """``path.json`` and its twin ``path.md``."""
     _write_json(path.with_suffix(".json"), document)
-    path.with_suffix(".md").write_text(report_markdown(path.name, document.model_dump()))
+    write_text(path.with_suffix(".md"), report_markdown(path.name, document.model_dump()))
 
 
 def report_markdown(name: str, values: Mapping[str, object]) -> str:

@@ -103,6 +103,11 @@ def _beside(lab: Lab, run: Run, bucket: str) -> Comparison:
     detail, speed = baseline.text, baseline.speed
     if knobs.on("REQUIRE_ALL_ROWS"):
         measured, detail, speed = by_row, "same_batch, row by row", _typical(before)
+    elif case.work == "lengths" and before and not knobs.on("DECODE_FASTEST_ROW"):
+        by_length = against_rows(_lengths(speeds), _lengths(before))
+        measured = replace(by_length, rows=by_row.rows)
+        speed = _typical(_lengths(before))
+        detail = _each_length(speed)
     found_pairs = list(row_pairs(other, run))
     return replace(
         _comparison(run, measured, detail, speed),
@@ -119,6 +124,23 @@ def _comparison(
     if measured.missing:
         return Comparison(measured)
     return Comparison(measured, detail, baseline=baseline)
+
+
+def _lengths(speeds: Mapping[str, float]) -> dict[str, float]:
+    """The median speed by length, of speeds by row: the first row of a length has its label, the
+    others a number behind it.
+    """
+    found: dict[str, list[float]] = {}
+    for label, speed in speeds.items():
+        found.setdefault(label.partition(" #")[0], []).append(speed)
+    return {label: median(values) for label, values in found.items()}
+
+
+def _each_length(speed: BaselineSpeed | None) -> str:
+    if speed is None:
+        return ""
+    lengths = "1 length" if speed.samples == 1 else f"{speed.samples} lengths"
+    return f"{speed.value:g} tok/s (same_batch, each of {lengths} on its own)"
 
 
 def _typical(speeds: Mapping[str, float]) -> BaselineSpeed | None:

@@ -68,6 +68,7 @@ class Lab:
             self.recording,
             programs=self.programs,
             reports=self.reports,
+            unseen_dir=self.root / "unseen_prompts",
         )
 
     @property
@@ -170,13 +171,24 @@ class Lab:
         return replace(run, problems=(work.nothing_to_run(),), cause=work.without_prompts)
 
     def _recorded_baseline(self, case: Case, bucket: str) -> Run:
-        if self.baseline is None:
-            return Run(case.name, (), (), (NO_BASELINE,))
-        run = self._part(self.baseline.run(case), bucket)
-        problems = list(run.problems)
-        if self.baseline.has_h2o:
-            problems.append(f"{self.baseline.directory} was run with H2O on")
-        return replace(run, problems=tuple(f"baseline: {problem}" for problem in problems))
+        run = self._beside(case)
+        if run is None:
+            trouble = self.recording.trouble(case) if self.recording else ""
+            return Run(
+                case.name, (), (), (f"{trouble}: {NO_BASELINE}" if trouble else NO_BASELINE,)
+            )
+        on = any(record.spec.config.get("kv_h2o_enable") for record in run.launches)
+        part = self._part(run, bucket)
+        problems = list(part.problems)
+        if on:
+            problems.append(f"{run.launches[0].directory} was run with H2O on")
+        return replace(part, problems=tuple(f"baseline: {problem}" for problem in problems))
+
+    def _beside(self, case: Case) -> Run | None:
+        """The recorded baseline that was named, else the one that lies beside the launches."""
+        if self.baseline:
+            return self.baseline.launches_of(case)
+        return self.recording.baseline_run(case) if self.recording else None
 
     def _recorded_study(self, case: Case, bucket: str) -> PairedStudy:
         """A study of the recorded rows: each beside the recorded baseline's row of the same

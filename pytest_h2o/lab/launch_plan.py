@@ -38,6 +38,8 @@ class LaunchPlan:
             add(work.dump_launches())
         if self.demand.quality:
             add(work.quality_launches())
+        for relation in self.demand.relations:
+            add(work.relation_launches(relation))
         for name in self.demand.cases:
             add(work.launches(cases[name]))
         for name in self.demand.baselines:

@@ -14,7 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.offline import OfflineError
-from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper_bound_options
+from pytest_h2o.offline.options import (
+    ROW_CODECS,
+    OfflineOptions,
+    online_sim_options,
+    upper_bound_options,
+)
 from pytest_h2o.plan.cases import FULL_EVAL, has_dump
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, located
@@ -71,16 +76,24 @@ class OfflineResult(BaseModel):
 @dataclass(frozen=True)
 class Evaluation:
     """An offline result, its file, and why there is none; ``values`` has the keys of the result
-    JSON, ``cause`` is the root of what is missing in words that others share.
+    JSON, ``cause`` is the root of what is missing in words that others share. ``others`` are those
+    of other cases, and the worst of all counts.
     """
 
     values: Mapping[str, Any]
     source: Path | None = None
     missing: str = ""
+    others: tuple[Evaluation, ...] = ()
     cause: str = ""
 
     def measure(self, metric: str, unit: str = "ratio") -> Measured:
-        """One number of the result."""
+        """One number of the result, or of the worst of several."""
+        found = [each.measure(metric, unit) for each in self.others]
+        found.append(self._own(metric, unit))
+        without = [each for each in found if each.value is None or each.missing]
+        return without[0] if without else min(found, key=lambda each: each.value or 0.0)
+
+    def _own(self, metric: str, unit: str) -> Measured:
         value = self.values.get(metric)
         shown = (
             "evaluated_entries",
@@ -103,10 +116,39 @@ class Evaluation:
             cause=self.cause,
         )
 
+    def ratio(self, codec: str = "compatible") -> Measured:
+        """The ratio of the compatible coding, or of another codec; the others are shown beside it."""
+        measured = self.measure("lossless_ratio")
+        rows, chosen = list(measured.rows), None
+        for each in self.values.get("codecs", ()):
+            if each["codec"] == codec:
+                chosen = each
+            if each["lossless_ratio"]:
+                name = f"lossless_ratio by {each['codec']}"
+                rows.append(ShownRow(name, f"{each['lossless_ratio']:.4f}", each["lossless_ratio"]))
+        if codec == "compatible" or self.missing:
+            return replace(measured, rows=tuple(rows))
+        compatible = measured.value or 0.0
+        rows.append(ShownRow("lossless_ratio, compatible", f"{compatible:.4f}", compatible))
+        if chosen is None:
+            missing = f"the result says nothing of the codec {codec}"
+            return replace(measured, value=None, rows=tuple(rows), missing=missing)
+        missing = ""
+        if chosen["error"]:
+            missing = f"{codec}: {chosen['error']}"
+        value = chosen["lossless_ratio"]
+        return replace(measured, value=value, rows=tuple(rows), missing=missing)
+
     def share(self) -> Measured:
         """The evaluated share of the dump, by entries or by bytes, whichever is less; skipped
         entries by reason.
         """
+        found = [each.share() for each in self.others]
+        found.append(self._own_share())
+        without = [each for each in found if each.value is None or each.missing]
+        return without[0] if without else min(found, key=lambda each: each.value or 0.0)
+
+    def _own_share(self) -> Measured:
         by = min(
             ("evaluated_share", "evaluated_byte_share"), key=lambda name: self.values.get(name, 0.0)
         )
@@ -114,13 +156,33 @@ class Evaluation:
             ShownRow(f"skipped, {reason}", str(n), float(n))
             for reason, n in self.values.get("skip_reasons", {}).items()
         )
-        return replace(self.measure(by, "share"), rows=reasons)
+        return replace(self._own(by, "share"), rows=reasons)
+
+    def unverified(self) -> list[str]:
+        """Why the result is not one that was decoded and compared; an evaluator that decodes
+        nothing does not claim it.
+        """
+        reasons: list[str] = []
+        for each in (self, *self.others):
+            if each.missing:
+                reasons.append(each.missing)
+            elif each.values:
+                words = ("verified", "lossless") if not each.foreign else ()
+                wrong = [word for word in words if not each.values.get(word)]
+                reasons += [f"the result is not {word}" for word in wrong]
+        return reasons
 
     @property
     def evidence(self) -> list[Evidence]:
         """What is known about the truth of the ratio; nothing needs to be said of a result of our
         own.
         """
+        found = self._own_evidence()
+        for each in self.others:
+            found += each.evidence
+        return list(dict.fromkeys(found))
+
+    def _own_evidence(self) -> list[Evidence]:
         if self.missing or not self.foreign:
             return []
         if failed := self.values["skip_reasons"].get("compression_failed"):
@@ -143,9 +205,7 @@ def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_boun
     """
     dump, reason, cause = kv_dump(lab)
     if dump is None:
-        return (read_results(lab.replay, kind) if lab.replay else None) or Evaluation(
-            {}, missing=reason, cause=cause
-        )
+        return _recorded_results(lab, kind) or Evaluation({}, missing=reason, cause=cause)
     from pytest_h2o.offline.evaluate import evaluate  # noqa: PLC0415  numpy and zstd: few sessions come here
 
     name = f"offline_lossless_{kind}.json"
@@ -162,9 +222,9 @@ def _once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     with FileLock(f"{path}.lock"):
         if not path.is_file():
             partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(compute(), indent=2) + "\n")
+            partial.write_text(json.dumps(compute(), indent=2) + "\n", "utf-8")
             partial.replace(path)
-    result: dict[str, Any] = json.loads(path.read_text())
+    result: dict[str, Any] = json.loads(path.read_bytes())
     return result
 
 
@@ -223,6 +283,30 @@ def absent_layers(lab: Lab, dump: Path, values: Mapping[str, Any]) -> str:
     )
 
 
+def _recorded_results(lab: Lab, kind: str) -> Evaluation | None:
+    """The offline result of a replayed directory; of several cases that have one each the worst,
+    and none if one of them lacks it.
+    """
+    if lab.recording is None:
+        return read_results(lab.replay, kind) if lab.replay else None
+    bench = [part for part in lab.recording.parts if part.work == "lengths"]
+    found = {part.name: read_results(part.directory, kind) for part in bench}
+    whole = read_results(lab.recording.directory, kind)
+    if whole or not any(found.values()):
+        return whole
+    missing = []
+    for part in bench:
+        result = found[part.name]
+        why = result.missing if result else "no offline result"
+        if why:
+            trouble = f" ({part.trouble})" if part.trouble else ""
+            missing.append(f"{part.name}: {why}{trouble}")
+    results = [result for result in found.values() if result]
+    if missing:
+        return replace(results[0], missing="; ".join(missing))
+    return replace(results[0], others=tuple(results[1:]))
+
+
 def read_results(directory: Path, kind: str) -> Evaluation | None:
     """The offline result of a kind that lies in a directory; None if there is none of any kind."""
     for name in FILES[kind]:
@@ -266,4 +350,7 @@ def _options(lab: Lab, kind: str) -> OfflineOptions:
         chunk_seq=knobs.integer("ONLINE_CHUNK_SEQ"),
         framing_bytes=knobs.integer("ONLINE_FRAMING_BYTES"),
         block_seq=knobs.integer("ADAPTIVE_BLOCK_SEQ"),
+        codecs=ROW_CODECS,
+        rope_base=knobs.number("ROPE_BASE"),
+        rope_layout=knobs.text("ROPE_LAYOUT"),
     )

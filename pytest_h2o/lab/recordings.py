@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from pytest_h2o.plan.cases import Case, candidate_case, recorded_case
-from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.cases import CANDIDATE, Case, candidate_case, recorded_case
+from pytest_h2o.plan.knobs import Knobs, KnobValue
 from pytest_h2o.plan.prompts import Prompt, PromptSelection, bucket_of
+from pytest_h2o.plan.specs import Work
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, launch_cause, read_launch
 
@@ -35,60 +36,131 @@ class Recorded:
         return Run(case, (self.record,), tuple(rows), tuple(problems), cause)
 
 
-@dataclass(frozen=True)
-class Recording:
-    """What a directory recorded."""
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One recorded case.
 
+    Attributes:
+        name: unique in the recording, and printable.
+        directory: where its launches, and its offline results, lie.
+        baseline: the same work with H2O off, if it lies beside the launches.
+        suite: the suite that it was run for; empty where that is not known.
+        trouble: why launches or files are missing, in words.
+        replicate: its number among repeated cases.
+        defaults: knobs as it was judged by what ran it.
+    """
+
+    name: str
     directory: Path
     launches: tuple[Recorded, ...]
+    baseline: tuple[Recorded, ...] = ()
+    suite: str = ""
+    trouble: str = ""
+    replicate: int = 1
+    defaults: Mapping[str, KnobValue] = field(default_factory=dict)
 
     @property
-    def name(self) -> str:
-        """The name of the directory, which is also that of the case without real prompts."""
-        return self.directory.name
+    def work(self) -> Work:
+        """What its launches are."""
+        return "prompts" if self.name == CANDIDATE else "lengths"
+
+    def case(self, knobs: Knobs) -> Case:
+        """The case that it is."""
+        launch = self.launches[0].record.spec if self.launches else None
+        return recorded_case(
+            self.name,
+            knobs,
+            launch,
+            suite=self.suite,
+            replicate=self.replicate,
+            defaults=self.defaults,
+        )
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a directory recorded; ``unread`` names what lies there and could not be read."""
+
+    directory: Path
+    parts: tuple[Part, ...]
+    unread: tuple[str, ...] = ()
 
     def cases(self, knobs: Knobs) -> dict[str, Case]:
-        """The recorded cases: one of the launches of prompt lengths, if there are any, and
-        the real prompts.
-        """
-        specs = [record.spec for record in self.records if record.spec.work == "lengths"]
-        cases = [recorded_case(self.name, knobs, specs[0])] if specs else []
-        cases.append(candidate_case(knobs))
+        """The recorded cases: those of prompt lengths, and the real prompts."""
+        cases = [part.case(knobs) for part in self.parts if part.work == "lengths"]
+        prompts = self._by_name.get(CANDIDATE)
+        cases.append(candidate_case(knobs, prompts.defaults if prompts else {}))
         return {case.name: case for case in cases}
 
     def run(self, case: Case) -> Run:
-        """The recorded launches of a case's kind of work."""
+        """The recorded launches of a case."""
         if case.name not in self._runs:
-            launches = [each for each in self.launches if each.record.spec.work == case.work]
-            self._runs[case.name] = _joined(case.name, launches, self.directory)
+            part = self._by_name.get(case.name)
+            missing = f"no such launch in {self.directory}"
+            if part and part.trouble and not part.launches:
+                missing = part.trouble
+            self._runs[case.name] = _joined(case.name, part.launches if part else (), missing)
         return self._runs[case.name]
+
+    def baseline_run(self, case: Case) -> Run | None:
+        """The launches with H2O off that lie beside those of a case; None without any."""
+        part = self._by_name.get(case.name)
+        return _joined(case.name, part.baseline, "") if part and part.baseline else None
+
+    def trouble(self, case: Case) -> str:
+        """What is missing of a case; empty where nothing is known to be."""
+        part = self._by_name.get(case.name)
+        return part.trouble if part else ""
+
+    def launches_of(self, case: Case) -> Run:
+        """The launches of a case of that name, else all of its kind of work."""
+        part = self._by_name.get(case.name)
+        if part:
+            return self.run(case)
+        alike = [part.launches for part in self.parts if part.work == case.work]
+        return _joined(case.name, list(chain.from_iterable(alike)), self._nothing)
 
     @cached_property
     def prompts(self) -> PromptSelection:
         """The recorded prompts; their texts are not at hand."""
-        files = [record.spec.prompt_file for record in self.records]
-        prompts = [Prompt(path, bucket_of(path.name), path.stem) for path in files if path]
+        prompts = []
+        for record in self.records:
+            path = record.spec.prompt_file
+            if path:
+                prompts.append(Prompt(path, bucket_of(path.name), record.label))
         return PromptSelection(tuple(prompts), ())
 
     @property
     def records(self) -> list[LaunchRecord]:
-        """The recorded launches."""
-        return [each.record for each in self.launches]
+        """The recorded launches, without those of baselines, in the order of their start where
+        that is known.
+        """
+        launches = chain.from_iterable(part.launches for part in self.parts)
+        records = [each.record for each in launches]
+        return sorted(records, key=lambda record: record.started_utc or "")
 
     @property
     def has_h2o(self) -> bool:
         """Whether any launch had H2O on."""
         return any(record.spec.config.get("kv_h2o_enable") for record in self.records)
 
+    @property
+    def _nothing(self) -> str:
+        return f"no such launch in {self.directory}"
+
+    @cached_property
+    def _by_name(self) -> dict[str, Part]:
+        return {part.name: part for part in self.parts}
+
     @cached_property
     def _runs(self) -> dict[str, Run]:
         return {}
 
 
-def _joined(case: str, launches: Sequence[Recorded], directory: Path) -> Run:
+def _joined(case: str, launches: Sequence[Recorded], missing: str) -> Run:
     """Several launches as one run; none at all is a problem of the run."""
     if not launches:
-        return Run(case, (), (), (f"no such launch in {directory}",))
+        return Run(case, (), (), (missing,))
     runs = [each.read(case) for each in launches]
     records = chain.from_iterable(run.launches for run in runs)
     rows = chain.from_iterable(run.rows for run in runs)

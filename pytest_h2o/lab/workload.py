@@ -10,11 +10,15 @@ from pathlib import Path
 from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.plan.cases import Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.plan.knobs import Knobs
-from pytest_h2o.plan.prompts import PromptSelection, select_prompts
+from pytest_h2o.plan.prompts import Prompt, PromptSelection, select_prompts
+from pytest_h2o.plan.relations import RELATIONS, SameText, same_text
 from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
 from pytest_h2o.runtimes.programs import BOTH
+
+# The file with all unseen prompts, a line each.
+LINES = "unseen_lines.txt"
 
 
 @dataclass
@@ -27,6 +31,7 @@ class Workload:
     recording: Recording | None = None
     programs: Mapping[Work, str] = field(default_factory=lambda: programs_by_work(BOTH))
     reports: Collection[Capability] = frozenset(CAPABILITIES)
+    unseen_dir: Path = Path("unseen_prompts")
     _specs: dict[tuple[str, int, int | None], list[LaunchSpec]] = field(default_factory=dict)
 
     @cached_property
@@ -103,6 +108,90 @@ class Workload:
         first = self.launches(self.cases["full_strict"], 1, 1)[0]
         return [replace(first, quality=True)]
 
+    def has(self, spec: LaunchSpec) -> bool:
+        """Whether a launch is one that a case or relation asks for, or its baseline, however often;
+        of another arm, whether it is over a length or prompt of those.
+        """
+        if spec.quality or spec.arm not in self._asked["arm"]:
+            return spec.quality or spec.label in self._asked["label"]
+        return _once(spec) in self._asked["work"]
+
+    @cached_property
+    def _asked(self) -> dict[str, set[str]]:
+        specs: list[LaunchSpec] = []
+        for case in self.cases.values():
+            specs += self.launches(case)
+        specs += [baseline_of(candidate) for candidate in specs]
+        for relation in RELATIONS:
+            specs += self.relation_launches(relation)
+        return {
+            "arm": {spec.arm for spec in specs},
+            "label": {spec.label for spec in specs},
+            "work": {_once(spec) for spec in specs},
+        }
+
+    def comparisons(self, relation: str) -> list[SameText]:
+        """The arms of a relation that must write the same text; none where it is off."""
+        if not self.relates(relation):
+            return []
+        tokens = self.knobs.integer("RELATION_TOKENS")
+        specs = {spec.label: spec for spec in self.launches(self.cases["candidate"])}
+        pairs: list[SameText] = []
+        for prompt in self.relation_prompts:
+            pairs += same_text(relation, specs[prompt.stem], tokens)
+        return pairs
+
+    def relation_launches(self, relation: str) -> list[LaunchSpec]:
+        """The launches of a relation, with those that are made anyway."""
+        if relation == "unseen":
+            unseen = self.unseen_launches(relation)
+            return unseen + [baseline_of(spec) for spec in unseen]
+        if relation == "strangers":
+            return self.unseen_launches(relation) + self.line_by_line()
+        specs: list[LaunchSpec] = []
+        for pair in self.comparisons(relation):
+            specs += pair.specs
+        return specs
+
+    def relates(self, relation: str) -> bool:
+        """Whether a relation is asked for; none is in a recording."""
+        return self.recording is None and self.knobs.on(RELATIONS[relation])
+
+    def unseen_launches(self, relation: str) -> list[LaunchSpec]:
+        """The candidate over prompts that are made for this session, longer ones first."""
+        if not self.relates(relation):
+            return []
+        launches: list[LaunchSpec] = []
+        for prompt in reversed(self.relation_prompts):
+            path = self.unseen_dir / f"unseen_{prompt.path.name}"
+            launches += [replace(self._short, prompt_file=path)]
+        return launches
+
+    def line_by_line(self) -> list[LaunchSpec]:
+        """The candidate over the same prompts, one after the other in one process."""
+        if not self.unseen_launches("strangers"):
+            return []
+        path = self.unseen_dir / LINES
+        return [replace(self._short, arm="line-by-line", prompt_file=path, line_by_line=True)]
+
+    @property
+    def _short(self) -> LaunchSpec:
+        """The candidate's launch for relations."""
+        first = self.launches(self.cases["candidate"])[0]
+        tokens = min(first.gen_tokens, self.knobs.integer("RELATION_TOKENS"))
+        return replace(first, gen_tokens=tokens)
+
+    @property
+    def relation_prompts(self) -> list[Prompt]:
+        """The first real prompts of each bucket in which something can be evicted or encoded."""
+        least = self.knobs.integer("H2O_TRIGGER_MIN") - self.knobs.integer("RELATION_TOKENS")
+        chosen: list[Prompt] = []
+        for bucket in self.buckets:
+            if not bucket.isdigit() or int(bucket) >= least:
+                prompts = [each for each in self.prompts.prompts if each.bucket == bucket]
+                chosen += prompts[: self.knobs.integer("RELATION_PROMPTS")]
+        return chosen or list(self.prompts.prompts[:1])
+
     def nothing_to_run(self, bucket: str = "") -> str:
         """Why there is no launch of real prompts: what was wrong with them, or with where they were
         looked for.
@@ -114,6 +203,13 @@ class Workload:
     def without_prompts(self) -> str:
         """What all gates on real prompts fail by where none can be run."""
         return self.prompts.describe_problems() or f"none was found in {self.prompt_dir}"
+
+
+def _once(spec: LaunchSpec) -> str:
+    """What a launch does, whichever of its repeats it is, and wherever its prompt lies."""
+    prompt = Path(spec.prompt_file.name) if spec.prompt_file else None
+    once = replace(spec, prompt_file=prompt, replicate=1, repeat=None, paired_with="")
+    return once.key
 
 
 def in_order(

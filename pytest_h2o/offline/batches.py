@@ -5,10 +5,11 @@ as fit a task.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from pytest_h2o.codec.payload import IntArray
 from pytest_h2o.codec.planes import Words
 from pytest_h2o.offline.dump import DumpEntry
 from pytest_h2o.offline.options import OfflineOptions
@@ -16,8 +17,15 @@ from pytest_h2o.offline.options import OfflineOptions
 # Of K and V: few calls do all the work, and in fast mode one choice of predictors serves many rows.
 _BATCH_BYTES = 1 << 22
 
-Piece: TypeAlias = tuple[DumpEntry, Words]  # rows of an entry, [2, rows, kv_heads, head_dim]
 Kind: TypeAlias = tuple[int, tuple[int, int]]
+
+
+class Piece(NamedTuple):
+    """Rows of an entry, ``words`` [2, rows, kv_heads, head_dim], and the position of the first."""
+
+    entry: DumpEntry
+    words: Words
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +37,25 @@ class Unit:
     @property
     def nbytes(self) -> int:
         """Bytes of K and V."""
-        return sum(words.nbytes for _, words in self.pieces)
+        return sum(piece.words.nbytes for piece in self.pieces)
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """Rows of each piece."""
-        return tuple(words.shape[1] for _, words in self.pieces)
+        return tuple(piece.words.shape[1] for piece in self.pieces)
+
+    @property
+    def positions(self) -> IntArray:
+        """The position of each row."""
+        runs = []
+        for piece in self.pieces:
+            runs.append(piece.position + np.arange(piece.words.shape[1]))
+        return np.concatenate(runs)
+
+    def tensor(self, name: str) -> Words:
+        """K or V, [seq, kv_heads, head_dim]."""
+        index = "kv".index(name)
+        return np.concatenate([piece.words[index] for piece in self.pieces])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +75,7 @@ class Batch:
         """The entries of all units; one that was cut occurs several times."""
         found: list[DumpEntry] = []
         for unit in self.units:
-            found.extend(entry for entry, _ in unit.pieces)
+            found.extend(piece.entry for piece in unit.pieces)
         return found
 
     def tensor(self, name: str) -> Words:
@@ -62,7 +83,7 @@ class Batch:
         index = "kv".index(name)
         tensors: list[Words] = []
         for unit in self.units:
-            tensors.extend(words[index] for _, words in unit.pieces)
+            tensors.extend(piece.words[index] for piece in unit.pieces)
         if len(tensors) == 1:
             return tensors[0]
         return np.concatenate(tensors)
@@ -121,11 +142,11 @@ def _pieces(
     for entry in group:
         words = read(entry)
         if words is not None:
-            yield entry, words
+            yield Piece(entry, words, entry.seq_start)
 
 
 def _kind(unit: Unit) -> Kind:
-    return _kind_of(unit.pieces[0][0])
+    return _kind_of(unit.pieces[0].entry)
 
 
 def _kind_of(entry: DumpEntry) -> Kind:
@@ -136,13 +157,14 @@ def _cut(pieces: Iterable[Piece], rows: int) -> Iterator[list[Piece]]:
     """``pieces`` in lists of ``rows`` rows (the last may have fewer); 0: all in one."""
     unit: list[Piece] = []
     free = rows
-    for entry, words in pieces:
-        rest = words
+    for whole in pieces:
+        entry, rest, position = whole
         while rest.size:
             piece = rest[:, :free] if rows else rest
-            unit.append((entry, piece))
+            unit.append(Piece(entry, piece, position))
             taken = piece.shape[1]
             rest = rest[:, taken:]
+            position += taken
             free -= taken
             if free == 0:
                 yield unit

@@ -1,7 +1,7 @@
 """Coding a batch: its containers, that they decode to their source, and the sums of their sizes."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -9,6 +9,8 @@ import numpy as np
 from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.planes import Plane, Words, histogram, split
 from pytest_h2o.codec.predictors import BY_MODE
+from pytest_h2o.codec.rope import Rope, Rotation
+from pytest_h2o.codec.row_frames import HEAD, decode_frames, encode_frame
 from pytest_h2o.codec.tensors import (
     EncodedPlane,
     EncodedTensor,
@@ -17,10 +19,11 @@ from pytest_h2o.codec.tensors import (
     encode_tensors,
 )
 from pytest_h2o.offline.batches import Batch, Unit
-from pytest_h2o.offline.dump import Skip
+from pytest_h2o.offline.dump import DumpEntry, Skip
 from pytest_h2o.offline.options import OfflineOptions
-from pytest_h2o.offline.result import HISTOGRAM_STEP, PlaneTally, TensorTally
+from pytest_h2o.offline.result import HISTOGRAM_STEP, PlaneTally, RowTally, TensorTally
 
+_FRAME_ROWS = 4096  # longer units take several frames
 _STREAM_HEADER_BYTES = 8  # the adaptive mode charges this per stream, and a byte per block
 
 Outcome: TypeAlias = TensorTally | Skip
@@ -47,7 +50,57 @@ def code(batch: Batch, tensor: str, options: OfflineOptions) -> Outcome:
     lo = _plane_tally([each.lo for each in encoded], words.size, low, options)
     meta = sum(_meta_bytes(unit, options) for unit in batch.units)
     compressed = hi.stream_bytes + lo.stream_bytes + meta
-    return TensorTally(words.nbytes, compressed, meta, sum(map(len, containers)), hi, lo)
+    rows = {name: _code_rows(batch, tensor, name, options) for name in options.codecs}
+    return TensorTally(words.nbytes, compressed, meta, sum(map(len, containers)), hi, lo, rows)
+
+
+def rope_of(entry: DumpEntry, options: OfflineOptions) -> Rope | None:
+    """The embedding that the keys of ``entry`` are derotated by, if any."""
+    if entry.rope or not options.rope_base:
+        return entry.rope
+    return Rope(options.rope_base, options.rope_layout)
+
+
+def _code_rows(batch: Batch, tensor: str, codec: str, options: OfflineOptions) -> RowTally:
+    """What frames of ``codec`` make of a tensor of all units."""
+    tally = RowTally()
+    alike: dict[Rope | None, list[tuple[bytes, Words]]] = {}
+    try:
+        for unit in batch.units:
+            rope = None
+            if tensor == "k":
+                rope = rope_of(unit.pieces[0].entry, options)
+            made = alike.setdefault(rope, [])
+            framing = max(0, _meta_bytes(unit, options) - HEAD.size)
+            for words, rotation in _frames(unit, tensor, rope):
+                made.append((encode_frame(words, codec, rotation), words))
+                framing += len(made[-1][0])
+                tally.derotated += rope is not None
+            tally.compressed_bytes += framing
+        for rope, made in alike.items():
+            if options.verify:
+                _verify_frames(made, rope)
+    except (CodecError, MemoryError) as error:
+        tally.error = str(error)[:500]
+    return tally
+
+
+def _frames(unit: Unit, tensor: str, rope: Rope | None) -> Iterator[tuple[Words, Rotation | None]]:
+    """The rows of a frame each, and how they are rotated."""
+    words, positions = unit.tensor(tensor), unit.positions
+    for begin in range(0, len(words), _FRAME_ROWS):
+        there = slice(begin, begin + _FRAME_ROWS)
+        rotation = None
+        if rope:
+            rotation = Rotation(rope, positions[there])
+        yield words[there], rotation
+
+
+def _verify_frames(made: Sequence[tuple[bytes, Words]], rope: Rope | None) -> None:
+    decoded = decode_frames([frame for frame, _ in made], rope)
+    for (_, words), again in zip(made, decoded, strict=True):
+        if not np.array_equal(words, again):
+            raise CodecError("a decoded frame differs from its source")
 
 
 def _parts(unit: Unit, options: OfflineOptions) -> tuple[int, ...]:

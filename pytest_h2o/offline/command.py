@@ -4,16 +4,18 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.options import (
     CODEC_MODES,
     ENTRY_MODES,
     PREDICTOR_OPTIONS,
+    ROPE_LAYOUTS,
+    ROW_CODECS,
     SCOPES,
     STAGES,
     OfflineOptions,
@@ -22,7 +24,15 @@ from pytest_h2o.offline.options import (
 if TYPE_CHECKING:
     from pytest_h2o.offline.result import DumpEvaluation
 
-_CHOICES = {"stage": STAGES, "scope": SCOPES, "entry_mode": ENTRY_MODES, "codec_mode": CODEC_MODES}
+    Page = Callable[[DumpEvaluation], str]
+
+_CHOICES = {
+    "stage": STAGES,
+    "scope": SCOPES,
+    "entry_mode": ENTRY_MODES,
+    "codec_mode": CODEC_MODES,
+    "rope_layout": ROPE_LAYOUTS,
+}
 _HELP = {
     "stage": "entries written while prefilling, decoding, or both",
     "scope": "how layers are selected",
@@ -40,10 +50,16 @@ _HELP = {
     "codec_mode": "legacy: fixed predictors; adaptive_v22: the best predictor of each block",
     "adaptive_block_seq": "tokens per predictor block",
     "bitshuffle": "transpose bit planes before compressing",
+    "codecs": f"measure these beside it, of {', '.join(ROW_CODECS)} (comma list)",
+    "rope_base": "RoPE base of keys whose meta file names none, 0: leave them rotated",
+    "rope_layout": "how channels pair: k with k + dim/2 (half), or 2k with 2k + 1",
     "fast": "rank predictors by an entropy estimate instead of compressing with each",
     "verify": "decode everything and compare it with its source",
     "threads": "coding threads, 0: one per CPU",
 }
+
+
+_FLAGS = {"codecs": "--codec"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,19 +77,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, default: object) -> None:
-    flag = "--" + name.replace("_", "-")
+    flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
     text = _HELP.get(name)
     if isinstance(default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
     elif isinstance(default, int):
         parser.add_argument(flag, type=int, default=default, help=text, metavar="N")
+    elif isinstance(default, float):
+        parser.add_argument(flag, type=float, default=default, help=text, metavar="X")
     elif isinstance(default, tuple):
         shown = ",".join(map(str, default))
         kind: Callable[[str], object] = _integers
-        if name in PREDICTOR_OPTIONS:
+        if name in PREDICTOR_OPTIONS or name == "codecs":
             kind = _names
         text = text or f"default {shown}"
-        parser.add_argument(flag, type=kind, default=default, help=text, metavar="LIST")
+        parser.add_argument(flag, dest=name, type=kind, default=default, help=text, metavar="LIST")
     else:
         parser.add_argument(flag, choices=_CHOICES[name], default=default, help=text)
 
@@ -90,15 +108,15 @@ def _integers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected integers, comma separated") from None
 
 
-def run(args: argparse.Namespace) -> int:
-    """Evaluate as the parsed ``args`` say; 0 when something was evaluated, 1 with a message on
-    stderr otherwise.
+def run(args: argparse.Namespace, page: "Page") -> int:
+    """Evaluate as the parsed ``args`` say, ``page`` makes the HTML; 0 when something was evaluated,
+    1 with a message on stderr otherwise.
     """
     try:
         _check_outputs(args)
         given = {field.name: getattr(args, field.name) for field in fields(OfflineOptions)}
         result = _evaluate(args.dump_dir, OfflineOptions(**given))
-        return _report(result, args)
+        return _report(result, args, page)
     except (OfflineError, OSError) as error:
         print(f"offline: {error}", file=sys.stderr)
         return 1
@@ -121,8 +139,7 @@ def _evaluate(dump_dir: Path, options: OfflineOptions) -> "DumpEvaluation":
         print(file=sys.stderr)
 
 
-def _report(result: "DumpEvaluation", args: argparse.Namespace) -> int:
-    from pytest_h2o.offline.plots import to_html  # noqa: PLC0415
+def _report(result: "DumpEvaluation", args: argparse.Namespace, page: "Page") -> int:
     from pytest_h2o.offline.tables import to_markdown  # noqa: PLC0415
 
     markdown = to_markdown(result)
@@ -131,10 +148,12 @@ def _report(result: "DumpEvaluation", args: argparse.Namespace) -> int:
     if args.out_md:
         args.out_md.write_text(markdown, "utf-8", errors="backslashreplace")
     if args.out_html:
-        args.out_html.write_text(to_html(result), "utf-8", errors="xmlcharrefreplace")
-    print(markdown if args.verbose else _summary(result))
+        args.out_html.write_text(page(result), "utf-8", errors="xmlcharrefreplace")
     if not result.tensors:
-        raise OfflineError(f"nothing could be evaluated: {result.to_json()['skip_reasons']}")
+        skipped = next(iter(result.skipped.values()), None)
+        first = f", {skipped.detail}" if skipped and skipped.detail else ""
+        raise OfflineError(f"nothing could be evaluated: {result.to_json()['skip_reasons']}{first}")
+    print(markdown if args.verbose else _summary(result))
     return 0
 
 
@@ -145,13 +164,22 @@ def _summary(result: "DumpEvaluation") -> str:
         checked = "decoded and compared"
     cast = ""
     if not result.lossless:
-        cast = "; fp32 values were rounded to fp16"
+        cast = "; values were rounded to fp16"
     return (
         f"lossless ratio {values['lossless_ratio']:.4f} (K {values['k_lossless_ratio']:.4f}, "
         f"V {values['v_lossless_ratio']:.4f}, containers {values['container_ratio'] or 0:.4f}): "
         f"{values['evaluated_entries']} entries, {values['raw_bytes']} bytes, {checked}; "
-        f"{values['skipped_entries']} skipped{cast}"
+        f"{values['skipped_entries']} skipped{cast}{_row_ratios(values)}"
     )
+
+
+def _row_ratios(values: Mapping[str, Any]) -> str:
+    """What each row codec reached, or why it did not."""
+    text = ""
+    for each in values["codecs"]:
+        reached = each["error"] or f"{each['lossless_ratio']:.4f}"
+        text += f"; {each['codec']} {reached}"
+    return text
 
 
 class Bar:

@@ -13,29 +13,41 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 
 from pytest_h2o.codec.planes import Words
+from pytest_h2o.codec.rope import Rope
 from pytest_h2o.codec.tensors import MAX_ROWS, MAX_WIDTH
+from pytest_h2o.offline.containers import SUFFIXES, ContainerError, Tensor, layers_of, words_of
 from pytest_h2o.offline.options import OfflineOptions
 
 _MAX_META_BYTES = 1 << 20
 _EXPONENT = 0x7C00  # all ones in an fp16 NaN or infinity
+_NPY = b"\x93NUMPY"
+# What writers call the elements that are read, and their bytes.
+_DTYPES = {
+    "float16": 2, "fp16": 2, "half": 2, "f16": 2, "f2": 2,
+    "bfloat16": 2, "bf16": 2,
+    "float32": 4, "fp32": 4, "float": 4, "f32": 4, "f4": 4,
+}  # fmt: skip
+_BFLOAT16 = ("bfloat16", "bf16")
 _NUMBERS = ("layer_id", "seq_start", "seq_len", "kv_heads", "head_dim", "bytes_per_elem")
 
 
-FileId: TypeAlias = tuple[int, int]  # device and inode
+FileId: TypeAlias = tuple[int | str, ...]  # device and inode, and a tensor's name
 
 
 class Binary(NamedTuple):
-    """A file with K or V: its path, its bytes when the dump was scanned, and what it is the only
-    name of.
+    """A file with K or V: its path, its bytes when the dump was scanned, what it is the only name
+    of, and which tensor of it counts if it holds several.
     """
 
     path: str
     nbytes: int
     file_id: FileId
+    tensor: Tensor | None = None
 
 
 class DumpEntry(NamedTuple):
@@ -55,6 +67,8 @@ class DumpEntry(NamedTuple):
     bytes_per_elem: int
     k: Binary
     v: Binary
+    rope: Rope | None = None
+    bfloat16: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,8 +103,8 @@ class Scan:
 
 
 def scan(root: Path, options: OfflineOptions) -> Scan:
-    """Read every ``meta_*.json`` below ``root`` (symlinked directories are not entered) and select
-    entries.
+    """Read every ``meta_*.json`` and every file of tensors below ``root`` (symlinked directories are
+    not entered) and select entries.
     """
     entries: list[DumpEntry] = []
     skipped: dict[str, Skip] = {}
@@ -105,7 +119,83 @@ def scan(root: Path, options: OfflineOptions) -> Scan:
             continue
         if entry is not None:
             entries.append(entry)
-    return Scan(entries, skipped, len(metas))
+    scanned = len(metas)
+    for file in sorted(root.rglob("*")):
+        if file.suffix in SUFFIXES and file.is_file():
+            scanned += _select_layers(file, root, options, entries, skipped)
+    return Scan(entries, skipped, scanned)
+
+
+def _select_layers(
+    file: Path,
+    root: Path,
+    options: OfflineOptions,
+    entries: list[DumpEntry],
+    skipped: dict[str, Skip],
+) -> int:
+    """Add the layers of a file of tensors to what is wanted or skipped; how many it has."""
+    name = str(file.relative_to(root))
+    try:
+        layers = layers_of(file)
+    except (OSError, ContainerError) as error:
+        skipped[name] = Skip("container_read_error", error)
+        return 1
+    if not layers:
+        skipped[name] = Skip("no_k_or_v", "no tensor is called k, key, v or value")
+        return 1
+    for layer, tensors in sorted(layers.items()):
+        try:
+            entry = _layer_entry(f"{name}:{layer}", file, layer, tensors, options)
+        except Skip as skip:
+            skipped[f"{name}:{layer}"] = skip
+            continue
+        if entry is not None:
+            entries.append(entry)
+    return len(layers)
+
+
+def _layer_entry(
+    name: str, file: Path, layer: int, tensors: dict[str, Tensor], options: OfflineOptions
+) -> DumpEntry | None:
+    stages = [stage for stage in ("prefill", "decode") if stage in file.name.lower()]
+    stage = stages[0] if stages else "unknown"
+    if options.stage not in ("both", stage) or not options.in_scope(layer):
+        return None
+    if len(tensors) < 2:
+        raise Skip("missing_k_or_v_binary", f"only {next(iter(tensors.values())).name} is there")
+    k, v = tensors["k"], tensors["v"]
+    shape = k.rows
+    if len(shape) != 3 or (v.rows, v.dtype) != (shape, k.dtype):
+        raise Skip("invalid_shape", f"K is {k.dtype} {k.shape}, V is {v.dtype} {v.shape}")
+    if min(shape) <= 0 or shape[0] > MAX_ROWS or max(shape[1:]) > MAX_WIDTH:
+        raise Skip("invalid_shape", f"[seq, kv_heads, head_dim] = {list(shape)}")
+    if not k.bytes_per_elem:
+        raise Skip("unsupported_dtype", f"dtype {k.dtype[:40]!r}", 4 * prod(shape))
+    if not options.wants_length(shape[0]):
+        return None
+    found = file.stat()
+    size = prod(shape) * k.bytes_per_elem
+    first, second = (
+        Binary(str(file), size, (found.st_dev, found.st_ino, tensor.name), tensor)
+        for tensor in (k, v)
+    )
+    entry = DumpEntry(
+        name,
+        dump=str(file),
+        run_id="",
+        stage=stage,
+        layer_id=layer,
+        seq_start=0,
+        seq_len=shape[0],
+        kv_heads=shape[1],
+        head_dim=shape[2],
+        bytes_per_elem=k.bytes_per_elem,
+        k=first,
+        v=second,
+        bfloat16=k.dtype == "BF16",
+    )
+    _check_element(entry, options)
+    return entry
 
 
 def _meta_files(root: str, skipped: dict[str, Skip]) -> Iterator[str]:
@@ -136,21 +226,46 @@ def _select(
     shape = numbers["seq_len"], numbers["kv_heads"], numbers["head_dim"]
     if min(shape) <= 0 or shape[0] > MAX_ROWS or max(shape[1:]) > MAX_WIDTH:
         raise Skip("invalid_shape", f"[seq, kv_heads, head_dim] = {list(shape)}")
+    for flag in ("quant_key", "quant_value"):
+        # What was quantised before it was dumped is not the model's KV, and compresses better.
+        if meta.get(flag):
+            raise Skip("quantised_kv", f"{flag} is {meta[flag]!r}")
     if not options.wants_length(shape[0]):
         return None
     folder = path.rpartition(os.sep)[0]
     run_id = str(meta.get("run_id") or "")
     k = _binary(folder, meta.get("k_file"), 4 * prod(shape))
     v = _binary(folder, meta.get("v_file"), 4 * prod(shape))
-    entry = DumpEntry(name, run_id or folder, run_id, stage, **numbers, k=k, v=v)
+    entry = DumpEntry(
+        name,
+        run_id or folder,
+        run_id,
+        stage,
+        **numbers,
+        k=k,
+        v=v,
+        rope=_rope(meta),
+        bfloat16=_dtype(meta, numbers["bytes_per_elem"], 4 * prod(shape)) in _BFLOAT16,
+    )
     _check_element(entry, options)
     _claim(entry, binaries)
     return entry
 
 
+def _rope(meta: dict[str, Any]) -> Rope | None:
+    """The embedding of the keys, if the meta file names its base (``rope_theta``) sensibly."""
+    base, layout = meta.get("rope_theta"), meta.get("rope_layout", "half")
+    if isinstance(base, bool) or not isinstance(base, int | float) or not isinstance(layout, str):
+        return None
+    try:
+        return Rope(float(base), layout)
+    except (ValueError, OverflowError):
+        return None
+
+
 def _read_meta(path: str) -> dict[str, Any]:
     try:
-        meta = json.loads(_read_small(path).decode())
+        meta = json.loads(_read_small(path))
     except (OSError, ValueError, RecursionError) as error:
         raise Skip("meta_parse_error", error) from error
     if not isinstance(meta, dict):
@@ -173,13 +288,35 @@ def _read_small(path: str) -> bytes:
 
 def _numbers(meta: dict[str, Any]) -> dict[str, int]:
     try:
-        numbers = {name: int(meta[name]) for name in _NUMBERS}
+        numbers = {name: _whole(meta[name]) for name in _NUMBERS}
         largest = max(map(abs, numbers.values()))
         if largest >= 1 << 63:
             raise OverflowError("beyond 64 bits")
         return numbers
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Skip("meta_invalid_numeric_fields", repr(error)) from error
+
+
+def _whole(value: Any) -> int:
+    """A whole number, as JSON writers print it: 256.0 is one, 8.7 and true are none."""
+    number = int(value)
+    if isinstance(value, bool) or (isinstance(value, float) and value != number):
+        raise ValueError(f"{value!r} is no whole number")
+    return number
+
+
+def _dtype(meta: dict[str, Any], bytes_per_elem: int, raw_bytes: int) -> str:
+    """The element type that a meta file names, in lower case; empty if it names none."""
+    named = meta.get("dtype")
+    if named is None:
+        return ""
+    text = str(named).lower().rpartition(".")[2].strip("<>=|")
+    if text not in _DTYPES:
+        raise Skip("unsupported_dtype", f"dtype {str(named)[:40]!r}", raw_bytes)
+    if _DTYPES[text] != bytes_per_elem:
+        detail = f"dtype {text} has {_DTYPES[text]} bytes, bytes_per_elem is {bytes_per_elem}"
+        raise Skip("dtype_mismatch", detail, raw_bytes)
+    return text
 
 
 def _binary(folder: str, name: object, raw_bytes: int) -> Binary:
@@ -232,7 +369,9 @@ def load(entry: DumpEntry) -> Loaded:
     """
     words = _read_words(entry)
     changed = 0
-    if entry.bytes_per_elem == 4:
+    if entry.bfloat16:
+        words = words.astype("<u4") << np.uint32(16)
+    if entry.bfloat16 or entry.bytes_per_elem == 4:
         words, changed = _to_fp16(words)
     _check_content(words[0], entry.k, entry)
     _check_content(words[1], entry.v, entry)
@@ -244,8 +383,13 @@ def _read_words(entry: DumpEntry) -> Words:
     """The words of both binaries, [2, seq * kv_heads * head_dim]; nothing is allocated that the
     files do not hold.
     """
+    if entry.k.tensor and entry.v.tensor:
+        return _words_of_tensors(entry, entry.k.tensor, entry.v.tensor)
     size = prod(entry.shape) * entry.bytes_per_elem
-    for path, nbytes, _ in (entry.k, entry.v):
+    for path, nbytes, *_ in (entry.k, entry.v):
+        if _has_npy_header(path):
+            detail = f"{path} begins with the header of a .npy file; write the array's bytes alone"
+            raise Skip("npy_header", detail, entry.raw_bytes)
         if nbytes != size:
             raise Skip("size_mismatch", f"{path}: {nbytes} bytes, expected {size}", entry.raw_bytes)
     try:
@@ -256,6 +400,23 @@ def _read_words(entry: DumpEntry) -> Words:
     except (OSError, MemoryError) as error:
         raise Skip("binary_read_error", error, entry.raw_bytes) from error
     return words
+
+
+def _words_of_tensors(entry: DumpEntry, k: Tensor, v: Tensor) -> Words:
+    path = Path(entry.k.path)
+    try:
+        words: Words = np.stack([words_of(path, tensor) for tensor in (k, v)])
+    except (OSError, ValueError, KeyError, MemoryError, BadZipFile) as error:
+        raise Skip("binary_read_error", error, entry.raw_bytes) from error
+    return words
+
+
+def _has_npy_header(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read(len(_NPY)) == _NPY
+    except OSError:
+        return False
 
 
 def _fill(buffer: memoryview, path: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_h2o.offline import OfflineError
 
@@ -9,12 +10,20 @@ STAGES = ("prefill", "decode", "both")
 SCOPES = ("front_n", "layer_range", "layer_ids")
 ENTRY_MODES = ("per_meta", "aggregate", "chunked", "chunked_grouped")
 CODEC_MODES = ("legacy", "adaptive_v22")
+ROW_CODECS = ("rope_row", "row_reference")
 K_PREDICTORS = ("raw", "delta_seq", "xor_seq", "pair_delta", "pair_delta_delta_seq")
 V_PREDICTORS = ("raw", "delta_seq", "xor_seq")
 PREDICTOR_OPTIONS = ("k_hi_predictors", "k_lo_predictors", "v_hi_predictors", "v_lo_predictors")
 
 _LEGACY_PREDICTORS = {"hi": ("delta_seq",), "lo": ("raw",)}
-_CHOICES = {"stage": STAGES, "scope": SCOPES, "entry_mode": ENTRY_MODES, "codec_mode": CODEC_MODES}
+ROPE_LAYOUTS = ("half", "interleaved")
+_CHOICES = {
+    "stage": STAGES,
+    "scope": SCOPES,
+    "entry_mode": ENTRY_MODES,
+    "codec_mode": CODEC_MODES,
+    "rope_layout": ROPE_LAYOUTS,
+}
 _NOT_NEGATIVE = ("layer_start", "min_seq_len", "max_seq_len", "online_framing_bytes", "threads")
 
 
@@ -26,6 +35,10 @@ class OfflineOptions:
     ``layer_end`` -1 leaves the range open; ``max_seq_len`` 0 sets no limit; ``online_chunk_seq`` <=
     0 makes one chunk; ``threads`` 0 uses every CPU the process may run on. ``fast`` ranks
     predictors by an entropy estimate instead of compressing with each, so sizes may differ slightly. ``verify`` decodes everything and compares.
+
+    ``codecs`` are measured beside the compatible coding. Keys are derotated by the RoPE base and
+    layout of an entry's meta file; where it names none, by ``rope_base`` (0: not) and
+    ``rope_layout``.
     """
 
     stage: str = "both"
@@ -49,6 +62,9 @@ class OfflineOptions:
     k_lo_predictors: tuple[str, ...] = K_PREDICTORS
     v_hi_predictors: tuple[str, ...] = V_PREDICTORS
     v_lo_predictors: tuple[str, ...] = V_PREDICTORS
+    codecs: tuple[str, ...] = ()
+    rope_base: float = 0.0
+    rope_layout: str = "half"
     fast: bool = False
     verify: bool = True
     threads: int = 0
@@ -69,6 +85,11 @@ class OfflineOptions:
         rows = self.adaptive_block_seq
         _require(0 < rows < 1 << 31, "adaptive_block_seq", "1 to 2^31-1", rows)
         _require(1 <= self.zstd_level <= 22, "zstd_level", "1 to 22", self.zstd_level)
+        for name in self.codecs:
+            _require(name in ROW_CODECS, "codec", f"of {', '.join(ROW_CODECS)}", name)
+        object.__setattr__(self, "codecs", tuple(dict.fromkeys(self.codecs)))
+        base = self.rope_base
+        _require(base == 0 or 1 < base < 1e30, "rope_base", "0 or above 1", base)
         for name in PREDICTOR_OPTIONS:
             object.__setattr__(self, name, _distinct_predictors(name, getattr(self, name)))
 
@@ -107,15 +128,22 @@ class OfflineOptions:
 
 
 def online_sim_options(
-    front_n: int, chunk_seq: int = 192, framing_bytes: int = 8, block_seq: int = 64
+    front_n: int,
+    chunk_seq: int = 192,
+    framing_bytes: int = 8,
+    block_seq: int = 64,
+    **codecs: Any,
 ) -> OfflineOptions:
-    """What a runtime that encodes ``chunk_seq`` tokens at a time could reach: the gated number."""
+    """What a runtime that encodes ``chunk_seq`` tokens at a time could reach: the gated number;
+    ``codecs`` are the options of those to measure beside it.
+    """
     return OfflineOptions(
         front_n=front_n,
         entry_mode="chunked_grouped",
         online_chunk_seq=chunk_seq,
         online_framing_bytes=framing_bytes,
         adaptive_block_seq=block_seq,
+        **codecs,
     )
 
 

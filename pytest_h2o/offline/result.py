@@ -63,6 +63,21 @@ class PlaneTally:
 
 
 @dataclass(slots=True)
+class RowTally:
+    """Bytes of the frames of a row codec, how many of them were derotated, and why it failed."""
+
+    compressed_bytes: int = 0
+    derotated: int = 0
+    error: str = ""
+
+    def add(self, other: "RowTally") -> None:
+        """Add ``other`` to this."""
+        self.compressed_bytes += other.compressed_bytes
+        self.derotated += other.derotated
+        self.error = self.error or other.error
+
+
+@dataclass(slots=True)
 class TensorTally:
     """Sums over K or V of a layer. ``meta_bytes`` are part of ``compressed_bytes``, the compatible
     accounting; ``container_bytes`` is what the decodable containers take.
@@ -74,6 +89,7 @@ class TensorTally:
     container_bytes: int = 0
     hi: PlaneTally = field(default_factory=PlaneTally)
     lo: PlaneTally = field(default_factory=PlaneTally)
+    rows: dict[str, RowTally] = field(default_factory=dict)
 
     def add(self, other: "TensorTally") -> None:
         """Add ``other`` to this."""
@@ -83,6 +99,8 @@ class TensorTally:
         self.container_bytes += other.container_bytes
         self.hi.add(other.hi)
         self.lo.add(other.lo)
+        for codec, tally in other.rows.items():
+            self.rows.setdefault(codec, RowTally()).add(tally)
 
     @property
     def ratio(self) -> float | None:
@@ -98,8 +116,21 @@ class TensorTally:
             return None
         return self.raw_bytes / self.container_bytes
 
+    def row_ratio(self, codec: str) -> float | None:
+        """Raw bytes over those of the frames of ``codec``; None where it coded nothing or failed."""
+        tally = self.rows.get(codec)
+        if tally is None or tally.error or not tally.compressed_bytes:
+            return None
+        return self.raw_bytes / tally.compressed_bytes
+
     def to_json(self) -> dict[str, Any]:
         """Bytes and ratios of the tensor and of its planes."""
+        values = self._sizes()
+        if self.rows:
+            values["codecs"] = {codec: self.row_ratio(codec) for codec in self.rows}
+        return values
+
+    def _sizes(self) -> dict[str, Any]:
         return {
             "raw_bytes": self.raw_bytes,
             "compressed_bytes": self.compressed_bytes,
@@ -272,7 +303,21 @@ class DumpEvaluation:
         extras |= asdict(self.continuity)
         extras["skipped"] = self._listed_skips()
         extras["layers"] = self._layers()
+        extras["codecs"] = [self._codec(name) for name in self.options.codecs]
         return extras
+
+    def _codec(self, name: str) -> dict[str, Any]:
+        both, keys = self.tally(), self.tally("k")
+        rows = keys.rows.get(name, RowTally())
+        return {
+            "codec": name,
+            "lossless_ratio": both.row_ratio(name),
+            "k_lossless_ratio": keys.row_ratio(name),
+            "v_lossless_ratio": self.tally("v").row_ratio(name),
+            "compressed_bytes": both.rows.get(name, RowTally()).compressed_bytes,
+            "derotated": rows.derotated > 0,
+            "error": both.rows.get(name, RowTally()).error,
+        }
 
     def _listed_skips(self) -> list[dict[str, str]]:
         listed = []

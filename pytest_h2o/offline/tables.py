@@ -43,8 +43,25 @@ def _ratios(result: DumpEvaluation) -> str:
     rows = []
     for name, tensors in _TENSORS.items():
         tally = result.tally(tensors)
-        rows.append((name, _ratio(tally.ratio), _ratio(tally.container_ratio)))
-    return _table(("Tensor", "Ratio", "Ratio of the containers"), rows)
+        codecs = [_ratio(tally.row_ratio(codec)) for codec in result.options.codecs]
+        rows.append((name, _ratio(tally.ratio), _ratio(tally.container_ratio), *codecs))
+    header = ("Tensor", "Ratio", "Ratio of the containers", *result.options.codecs)
+    return _table(header, rows) + _codec_notes(result)
+
+
+def _codec_notes(result: DumpEvaluation) -> str:
+    """What must be known to read the columns of row codecs."""
+    notes = ""
+    keys = result.tally("k").rows
+    if keys and not any(tally.derotated for tally in keys.values()):
+        notes += (
+            "\n\nKeys were coded without derotation: the dump names no RoPE base; give "
+            "--rope-base and --rope-layout."
+        )
+    for codec, tally in result.tally().rows.items():
+        if tally.error:
+            notes += f"\n\n{codec} failed: {tally.error}"
+    return notes
 
 
 def _bytes(result: DumpEvaluation) -> str:
@@ -67,9 +84,10 @@ def _layers(result: DumpEvaluation) -> str:
     for (layer, tensor), tally in sorted(result.tensors.items()):
         ratio, containers = _ratio(tally.ratio), _ratio(tally.container_ratio)
         size = tally.compressed_bytes
-        rows.append((layer, tensor.upper(), tally.raw_bytes, size, ratio, containers))
+        codecs = [_ratio(tally.row_ratio(codec)) for codec in result.options.codecs]
+        rows.append((layer, tensor.upper(), tally.raw_bytes, size, ratio, containers, *codecs))
     header = ("Layer", "Tensor", "Raw", "Compressed", "Ratio", "Ratio of the containers")
-    return _table(header, rows)
+    return _table(header + result.options.codecs, rows)
 
 
 def _planes(result: DumpEvaluation) -> str:

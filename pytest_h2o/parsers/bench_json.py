@@ -9,12 +9,14 @@ from pytest_h2o.metrics import BY_BENCH, BY_DEMO, Sample
 from pytest_h2o.parsers.json_text import NumberText, loads
 from pytest_h2o.parsers.numbers import parse_count, parse_number
 from pytest_h2o.parsers.rows import ParseError, Row
+from pytest_h2o.parsers.text_files import decoded
 
 MAX_BYTES = 16 << 20
 
 
 def read_bench_json(path: Path, n: int | None = None) -> tuple[Row, ...]:
-    """One row per result; ``cells`` are the result's keys, ``line`` is 1.
+    """One row per result; ``cells`` are the settings at the head of the file and the result's keys,
+    ``line`` is 1.
 
     ``n`` is the number of measured repeats. Raises :class:`ParseError` naming file and offset if
     the file cannot be read or is not the program's JSON, e.g. because a number was NaN, which its
@@ -27,10 +29,12 @@ def read_bench_json(path: Path, n: int | None = None) -> tuple[Row, ...]:
         raise ParseError(
             f"{path}: not the JSON of llm_bench: {error}; read its table instead"
         ) from error
-    results = document.get("results") if isinstance(document, dict) else None
+    head: dict[str, object] = dict(document) if isinstance(document, dict) else {}
+    results = head.pop("results", None)
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
         raise ParseError(f"{path}: no list of results at offset 0; was it written by llm_bench -j?")
-    return tuple(_row(result, path, n) for result in results)
+    settings = {key: str(value) for key, value in head.items() if not isinstance(value, list)}
+    return tuple(_row(result, settings, path, n) for result in results)
 
 
 def _read(path: Path) -> str:
@@ -47,11 +51,13 @@ def _read(path: Path) -> str:
         raise ParseError(
             f"{path}: empty at offset 0; it is written at a normal exit, see how the launch ended"
         )
-    return data.decode(errors="replace")
+    return decoded(data)
 
 
-def _row(result: Mapping[str, object], path: Path, n: int | None) -> Row:
-    cells = {key: str(value) for key, value in result.items()}
+def _row(
+    result: Mapping[str, object], settings: Mapping[str, str], path: Path, n: int | None
+) -> Row:
+    cells = {**settings, **{key: str(value) for key, value in result.items()}}
     prompt = parse_count(cells.get("prompt_len", ""))
     decode = parse_count(cells.get("generate_len", ""))
     samples: dict[str, Sample] = {}

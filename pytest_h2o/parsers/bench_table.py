@@ -35,6 +35,11 @@ MAX_PROBLEMS = 64
 _DEMO = re.compile(r"prompt=([0-9]+)<br>decode=([0-9]+)")
 _TEST = re.compile(r"(?:pp([0-9]+))?\+?(?:tg([0-9]+))?")
 _SEPARATOR = re.compile(r"[-:]+")
+# What becomes of the plus-minus sign between two numbers in other encodings than the file's.
+_PLUS_MINUS = re.compile(r"(?<=[0-9nf]) [^\x00-\x7f]{1,3} (?=[-0-9ni])")
+_SIZE = re.compile(r"([0-9.]+) GiB")
+# No model is larger. A program that found no weight file prints 2^64 bytes, and a full table.
+MAX_MODEL_GIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ def tables(pieces: Iterable[Piece], source: Path, n: int | None = None) -> Itera
 def _table_lines(pieces: Iterable[Piece]) -> Iterator[_Line]:
     for piece in pieces:
         # What a progress display overwrote with a carriage return is not part of the line.
-        text = piece.text.strip().rpartition("\r")[2]
+        text = _PLUS_MINUS.sub(" ± ", piece.text.strip().rpartition("\r")[2])
         before, bar, rest = text.partition("|")
         if bar and piece.whole:
             closed = rest.endswith("|")
@@ -181,6 +186,9 @@ def _row(columns: Sequence[str], line: _Line, source: Path, n: int | None) -> Ro
     problems: list[str] = []
     if not label:
         problems.append(f"line {line.number}: neither llm_demo nor test says what was run")
+    if (size := _SIZE.fullmatch(cells.get("modelSize", ""))) and float(size[1]) > MAX_MODEL_GIB:
+        shown = printable(cells["modelSize"][:40])
+        problems.append(f"line {line.number}: modelSize is {shown}: no weight file was read")
     for name, column, text in _metric_cells(cells, prompt, decode):
         sample = parse_sample(text, n)
         if sample:
@@ -227,11 +235,22 @@ def _metric_cells(
 ) -> Iterator[tuple[str, str, str]]:
     """Metric name, column and text of every measurement in a row."""
     for column, cell in cells.items():
-        if column == SPEEDS:
-            prefill, _, rest = cell.partition("<br>")
+        prefill, both, rest = cell.partition("<br>")
+        # A run of one kind has one number, beside rows that have two.
+        alone = not both and (prompt is None) != (decode is None)
+        if column == SPEEDS and not alone:
             yield "prefill_tps", column, prefill
             yield "decode_tps", column, rest
-        elif column == "t/s":
+        elif column in ("t/s", SPEEDS):
             yield _speed_of(prompt, decode), column, cell
         elif column in BY_BENCH:
             yield BY_BENCH[column].name, column, cell
+        elif column not in HEADERS and parse_sample(cell) and _looks_measured(column, cell):
+            yield column, column, cell
+
+
+def _looks_measured(column: str, cell: str) -> bool:
+    """Whether a number that nobody knows is a measurement: it has a spread, or a unit in its
+    header.
+    """
+    return "±" in cell or column.endswith(")")

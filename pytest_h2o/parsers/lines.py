@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pytest_h2o.parsers.rows import ParseError
+from pytest_h2o.parsers.text_files import text_stream
 
 PIECE_CHARS = 16_384
 # Terminal escape sequences. Possessive, so that an unfinished sequence costs no second look.
@@ -47,7 +48,7 @@ def read_pieces(source: Path | str) -> Iterator[Piece]:
     around a line.
 
     A NUL within a line stands for bytes that were lost, so it is replaced: ``1\\x002`` is not 12.
-    Bytes are decoded as UTF-8 with replacement. Raises :class:`ParseError` if the file cannot be
+    Bytes are decoded as UTF-8, or as UTF-16 where they are that, with replacement. Raises :class:`ParseError` if the file cannot be
     read.
     """
     if isinstance(source, str):
@@ -65,7 +66,7 @@ def read_pieces(source: Path | str) -> Iterator[Piece]:
 
 
 def _pieces(stream: BinaryIO) -> Iterator[Piece]:
-    with io.TextIOWrapper(stream, "utf-8", "replace", newline="\n") as lines:
+    with text_stream(stream) as lines:
         number, starts, text = 1, True, lines.readline(PIECE_CHARS)
         while text:
             following = lines.readline(PIECE_CHARS)

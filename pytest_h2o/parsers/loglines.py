@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from pytest_h2o.parsers.errno_texts import errno_texts
 from pytest_h2o.parsers.lines import Piece, printable, read_pieces
+from pytest_h2o.parsers.repeats import Block, Plan, Repeats
 from pytest_h2o.parsers.rows import ParseError
 
 H2O, LOSSLESS = "[H2O] ", "[H2O-LOSSLESS] "
@@ -125,6 +127,7 @@ class LogFacts:
         fallbacks: updates whose block failed; ``backpressure``: those that were skipped for a full
             queue.
         max_queue: largest ``queue=`` of any update.
+        repeats: plans and blocks one by one.
     """
 
     layers: dict[int, LayerFacts] = field(default_factory=dict)
@@ -143,6 +146,7 @@ class LogFacts:
     fallbacks: int = 0
     backpressure: int = 0
     max_queue: int = 0
+    repeats: Repeats = field(default_factory=Repeats)
 
     @property
     def plans(self) -> int:
@@ -190,6 +194,7 @@ class LogFacts:
         if layer is None or kv is None or evict is None:
             return False
         layer.plan(kv, evict)
+        self.repeats.plan(Plan(_int(fields, "layer") or 0, kv, evict))
         self._see_kv(fields)
         self.unprotected += _unprotected(fields, kv)
         for key in _ECHOED:
@@ -215,6 +220,7 @@ class LogFacts:
             return False
         first = fields.get("updates") == "1"
         layer.update(_int(fields, "decomp_us") or 0, first=first)
+        self._count_block(fields, tokens, raw)
         self.updates += 1
         self.raw_bytes += raw
         self.comp_bytes += comp
@@ -228,6 +234,12 @@ class LogFacts:
         self._see_kv(fields)
         _see(self.modes, fields, "mode")
         return True
+
+    def _count_block(self, fields: dict[str, str], tokens: int, raw: int) -> None:
+        layer, start, comp = (_int(fields, key) for key in ("layer", "start", "attempt_comp"))
+        if start is not None and comp is not None:
+            block = Block(layer or 0, start, tokens, raw, comp, _int(fields, "updates"))
+            self.repeats.block(block, _int(fields, "async_wait_us") or 0)
 
     def _stale_plan(self, text: str) -> bool:
         layer = self._layer(_fields(text))
@@ -263,14 +275,23 @@ def _unprotected(fields: dict[str, str], kv: int) -> bool:
     return min((float(fields["floor"]) + 0.0005) * kv, kept) < min(kv, sink + recent)
 
 
-def read_log_facts(source: Path | str) -> LogFacts:
-    """The facts in a launch's stdout; raises :class:`ParseError` if the file cannot be read."""
+def read_log_facts(*sources: Path | str) -> LogFacts:
+    """The facts in what a launch printed; raises :class:`ParseError` if a file cannot be read."""
     facts = LogFacts()
-    marked = (piece for piece in read_pieces(source) if not piece.whole or _MARK.search(piece.text))
-    for segment in segments(marked):
-        if segment.mark:
-            facts.add(segment.mark, segment.text)
+    for source in sources:
+        for segment in segments(filter(_may_hold_marks, read_pieces(source))):
+            if segment.mark:
+                facts.add(segment.mark, segment.text)
     return facts
+
+
+def _may_hold_marks(piece: Piece) -> bool:
+    return not piece.whole or is_log_line(piece.text)
+
+
+def is_log_line(text: str) -> bool:
+    """Whether there is a line of the engine's in it, which is read as such."""
+    return _MARK.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,60 +360,79 @@ def _see(values: set[int], fields: dict[str, str], key: str) -> None:
         values.add(value)
 
 
-_CAUSES = (
-    "unable to open",
-    "invalid parameter",
-    "llm init error",
-    "file not exist",
-    "no such file",
-    "invalid model config",
-    "error while loading shared",
-    "permission denied",
-    "out of memory",
-    "bad_alloc",
-    "terminate called",
-    "segmentation fault",
-    "traceback",
-    "error for ",
-    "error: ",
-    "fatal: ",
+# What names a cause, by its shape.
+_CAUSES = re.compile(
+    "unable to open|invalid parameter|llm init error|file not exist|no such file"
+    "|invalid model config|error while loading shared|out of memory|bad_alloc"
+    r"|terminate called|what\(\):|segmentation fault|core dumped|\bkilled\b|illegal instruction"
+    r"|\bassert(?:ion)?\b.*\bfail|\bsig(?:segv|abrt|ill|bus|kill|fpe)\b|traceback"
+    r"|error for |error: |fatal: |\[error\]|\berrno\b|" + "|".join(map(re.escape, errno_texts()))
 )
-_SUSPECTS = (
-    "error",
-    "fail",
-    "fatal",
-    "abort",
-    "exception",
-    "cannot",
-    "invalid",
-    "not found",
-    "not support",
+# What looks like one; the words for an error in languages that systems are set to.
+_SUSPECTS = re.compile(
+    r"error|fail|fatal|abort|exception|can't|can\u2019t|cannot|could(?: not|n't)|unable|invalid|illegal"
+    r"|not (?:be )?(?:exist|found|enough|support|available|allowed|implemented|compatible)"
+    r"|(?:do|does)(?: not|n't) (?:exist|support|match|fit)|unsupported|mismatch|missing|refused"
+    r"|denied|exceed|overflow|corrupt|truncated|terminat|\bsignal\b|assert|unrecogni[sz]ed|panic"
+    r"|错误|失败|无法|不存在|找不到|不足|エラー|失敗|오류|실패|erreur|fehler|fehlgeschlagen"
+    r"|ошибка|не удалось"
 )
+_HARMLESS = re.compile(
+    r"\b(?:0|no) (?:errors?|failures?|warnings?)\b|\b(?:errors?|failed|failures?)\s*[:=]\s*0+\b"
+)
+# What programs say at every start, whatever becomes of it.
+_STARTING = re.compile(r"the device supports|prepare for |.*\bcost time\b|load(?:ing)? tokenizer")
 TELLING = 8
 
 
-def telling_lines(*sources: Path | str) -> list[str]:
+def telling_lines(*sources: Path | str, or_last: bool = True) -> list[str]:
     """The few lines of a failed launch's output that say most about the cause, safe to print; files
     or texts.
 
     Lines that name a cause come first, then those that look like an error; without any, the last
-    lines that are not empty. Bytes that are no text tell nothing, and a file that cannot be read is
+    lines that are not empty and not said at every start, unless ``or_last`` is off. Bytes that are no text tell nothing, and a file that cannot be read is
     left out.
     """
     causes: dict[str, None] = {}
     suspects: dict[str, None] = {}
     last: deque[str] = deque(maxlen=TELLING // 2)
+    starting: deque[str] = deque(maxlen=TELLING // 2)
     for piece in _readable(sources):
         if not piece.text.strip():
             continue
-        lowered = piece.text.lower()
-        if (at := _first(_CAUSES, lowered)) >= 0:
-            _keep(causes, piece.text, at)
-        elif (at := _first(_SUSPECTS, lowered)) >= 0 and not _MARK.search(piece.text):
-            _keep(suspects, piece.text, at)
+        # What stands beside it in a line of the engine's may be a cause, its own words are none.
+        lowered = _HARMLESS.sub("", piece.text.lower())
+        if found := _CAUSES.search(lowered):
+            _keep(causes, piece.text, found.start())
+        elif not _MARK.search(piece.text) and (found := _SUSPECTS.search(lowered)):
+            _keep(suspects, piece.text, found.start())
         if _is_text(piece.text[:TELLING_CHARS]):
-            last.append(piece.text[:TELLING_CHARS])
-    return list(causes | suspects)[:TELLING] or [printable(text.rstrip()) for text in last]
+            kept = starting if _STARTING.match(lowered) else last
+            kept.append(printable(piece.text[:TELLING_CHARS].rstrip()))
+    told = list(causes | suspects)[:TELLING]
+    return told if told or not or_last else list(last or starting)
+
+
+# What libraries and runtimes say when something broke; settings that merely did not suit are not
+# among them.
+_BROKEN = re.compile(
+    r"assertion .*failed|assert(?:ion)?(?:error| failed)|terminate called|segmentation fault"
+    r"|core dumped|\bbad_alloc\b|out of memory|traceback \(most recent|sanitizer:|\bpanicked\b"
+    r"|(?:double free|corrupted|invalid pointer|stack smashing)\b"
+    r"|\b(?:unhandled|uncaught)\b.*\b(?:exception|error)"
+    r"|\b(?:exception|error)\b.*\b(?:swallowed|ignored)\b"
+    r"|(?:worker|thread).*\b(?:exception|error|failed|aborted|died|crashed)\b",
+    re.IGNORECASE,
+)
+
+
+def broken_lines(*sources: Path | str) -> list[str]:
+    """The lines of an output that say that something broke, safe to print; at most eight."""
+    found: list[str] = []
+    for piece in _readable(sources):
+        if len(found) < TELLING and _BROKEN.search(piece.text):
+            found.append(printable(piece.text.strip()[:TELLING_CHARS]))
+    return found
 
 
 def _is_text(text: str) -> bool:
@@ -406,11 +446,6 @@ def _readable(sources: Iterable[Path | str]) -> Iterator[Piece]:
             yield from read_pieces(source)
         except ParseError:
             continue
-
-
-def _first(words: Iterable[str], text: str) -> int:
-    """The first offset of any of the words, or -1."""
-    return min([text.find(word) for word in words if word in text], default=-1)
 
 
 def _keep(lines: dict[str, None], text: str, at: int) -> None:

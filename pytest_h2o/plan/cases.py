@@ -13,6 +13,7 @@ from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.plan.suites import CASE_PARTS
 
 BASELINE = "baseline"
+CANDIDATE = "candidate"
 # The knob that limits the decode drop.
 DROP_KNOBS: Mapping[Work, str] = {
     "lengths": "DECODE_DROP_TARGET",
@@ -102,11 +103,13 @@ def all_cases(
     return {case.name: replace(case, program=launched.get(case.work, "")) for case in cases}
 
 
-def candidate_case(knobs: Knobs) -> Case:
+def candidate_case(knobs: Knobs, defaults: Mapping[str, KnobValue] | None = None) -> Case:
     """Real prompts; a knob that also judges bench cases counts for them only where no bench case is
     judged.
     """
-    case = Case(name="candidate", suite="llm_demo", arm="candidate", work="prompts")
+    case = Case(
+        name=CANDIDATE, suite="llm_demo", arm=CANDIDATE, work="prompts", defaults=defaults or {}
+    )
     case = case.scoped(knobs, *LLM_DEMO)
     fixed = dict(case.fixed)
     for name in SHARED:
@@ -169,19 +172,37 @@ def _sweep(combinations: Iterable[LaunchSpec]) -> Iterator[Case]:
         yield Case(name=spec.arm, suite="sweep", arm=launch.arm, launch=launch)
 
 
-def recorded_case(name: str, knobs: Knobs, launch: LaunchSpec) -> Case:
+def recorded_case(  # noqa: PLR0913  what is known of a recording
+    name: str,
+    knobs: Knobs,
+    launch: LaunchSpec | None,
+    *,
+    suite: str = "",
+    replicate: int = 1,
+    defaults: Mapping[str, KnobValue] | None = None,
+) -> Case:
     """The case of launches that something else recorded, with the decompression budget of the way
-    they were run.
+    they were run; without a ``suite`` it is one of its own.
     """
-    store = launch.config.get("kv_lossless_runtime_mode") == "store"
-    all_layers = launch.config.get("kv_lossless_kept_sample_layers") == 0
+    config = launch.config if launch else {}
+    store = config.get("kv_lossless_runtime_mode") == "store"
+    all_layers = config.get("kv_lossless_kept_sample_layers") == 0
     prefix = "FULL"
-    if store:
+    if suite == "m3":
+        prefix = "M3"
+    elif store:
         prefix = "STORE"
     elif all_layers:
         prefix = "COVERAGE"
-    suite = "full_eval" if knobs.suite == "full_eval" else "runtime"
-    case = Case(name=name, suite=suite, arm=name, program=launch.program)
+    own = "full_eval" if knobs.suite == "full_eval" else "runtime"
+    case = Case(
+        name=name,
+        suite=suite or own,
+        arm=name,
+        program=launch.program if launch else "",
+        replicate=replicate,
+        defaults=defaults or {},
+    )
     return case.scoped(knobs, f"{prefix}_DECOMP_BUDGET_US")
 
 

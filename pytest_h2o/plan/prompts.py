@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pytest_h2o.parsers.lines import is_endless
+from pytest_h2o.parsers.text_files import text_stream, why_not_utf8
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.user_files import Schema
 from pytest_h2o.plan.user_files import problems as schema_problems
@@ -225,17 +226,17 @@ def _unusable(path: Path) -> str:
     try:
         if is_endless(path):
             return "is no regular file"
-        with path.open("rb") as stream:
-            start = stream.read(1)
-            while start and not start.strip():
-                if not (more := stream.read(MAX_LINE)):
-                    return "is empty"
-                start = more if more.strip() else start
+        if encoding := why_not_utf8(path):
+            return encoding
+        with path.open(encoding="utf-8") as stream:
+            start = text = stream.read(MAX_LINE)
+            while text and not text.strip("\ufeff \t\r\n\f\v\u3000\xa0"):
+                text = stream.read(MAX_LINE)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    if not start:
+    if not text:
         return "is empty"
-    return "begins with '#', the program ignores such a prompt" if start == b"#" else ""
+    return "begins with '#', the program ignores such a prompt" if start[0] == "#" else ""
 
 
 def _is_file(path: Path) -> bool:
@@ -248,7 +249,7 @@ def _is_file(path: Path) -> bool:
 def _entries(manifest: Path, problems: list[PromptProblem]) -> Iterator[str]:
     """The paths in a manifest: one per line, plain or as a JSON object."""
     try:
-        with manifest.open(encoding="utf-8", errors="replace") as stream:
+        with manifest.open("rb") as file, text_stream(file) as stream:
             number = 0
             while line := stream.readline(MAX_LINE):
                 number += 1

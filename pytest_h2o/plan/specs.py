@@ -30,8 +30,10 @@ class LaunchSpec:
         prompt_file: the prompt of a launch that is given a file.
         timeout_s: seconds after which the launch is ended; 0 for :attr:`deadline_s` by its work.
         quality: the launch measures how well a held-out text is predicted, instead of speed.
+        line_by_line: each line of the prompt file is a prompt, all answered by one process.
         paired_with: the arm that a baseline launch is compared with, if it is not shared by all
             arms.
+        tag: tells launches over prompts of one name apart.
         env: extra environment of the process; ``{directory}`` in a value stands for the directory
             of the launch.
     """
@@ -51,6 +53,8 @@ class LaunchSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     paired_with: str = ""
     quality: bool = False
+    tag: str = ""
+    line_by_line: bool = False
 
     @property
     def work(self) -> Work:
@@ -63,7 +67,8 @@ class LaunchSpec:
         if self.quality:
             return "quality"
         if self.prompt_file:
-            return self.prompt_file.stem
+            stem = self.prompt_file.stem
+            return f"{stem}~{self.tag}" if self.tag else stem
         return f"p{self.prompt_tokens}_g{self.gen_tokens}"
 
     @property
@@ -113,4 +118,8 @@ class LaunchSpec:
         ]
         if self.quality:
             content.append("quality")
+        if self.tag:
+            content.append(f"tag {self.tag}")
+        if self.line_by_line:
+            content.append("line by line")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

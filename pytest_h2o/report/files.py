@@ -13,20 +13,32 @@ from pydantic import JsonValue
 
 from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue
 from pytest_h2o.plan.suites import named
+from pytest_h2o.report.background import Background
 from pytest_h2o.report.frames import metric_frame, metric_means
-from pytest_h2o.report.html import outcome, to_html
 from pytest_h2o.report.judged import Gates, Judged
-from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary
-from pytest_h2o.report.text import LONG, markdown_row, markdown_text, summary_rows
+from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary, json_text
+from pytest_h2o.report.page import outcome, to_html
+from pytest_h2o.report.text import (
+    LONG,
+    markdown_row,
+    markdown_text,
+    summary_rows,
+    write_text,
+)
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Verdict
 
 
-def write_reports(root: Path, document: Summary, records: Sequence[LaunchRecord]) -> None:
+def write_reports(
+    root: Path,
+    document: Summary,
+    records: Sequence[LaunchRecord],
+    background: Background | None = None,
+) -> None:
     """Write the session's record into ``root``."""
-    (root / "summary.json").write_text(document.model_dump_json(indent=2) + "\n", "utf-8")
-    (root / "summary.md").write_text(markdown(document))
-    (root / "report.html").write_text(to_html(document))
+    write_text(root / "summary.json", json_text(document, indent=2) + "\n")
+    write_text(root / "summary.md", markdown(document))
+    write_text(root / "report.html", to_html(document, records, background))
     write_metrics(root / "metrics.csv", records)
 
 
@@ -41,7 +53,7 @@ def judged_summary(  # noqa: PLR0913  the parts of a record
 ) -> Summary:
     """The record of a session; ``expression`` is the marker expression that it selects gates by."""
     asked = named(expression)
-    left = judged.not_judged(asked)
+    left = [*judged.not_judged(asked), *judged.launches_left]
     knobs, verdicts = judged.lab.knobs, judged.verdicts
     document = summary(
         title, knobs, verdicts, records, kit=kit, root=root, suite=asked, not_judged=left
@@ -118,4 +130,6 @@ def write_metrics(path: Path, records: Sequence[LaunchRecord]) -> None:
     """One line per row that a launch printed, at least one per launch: how it ended, and the mean
     of every metric.
     """
-    metric_means(metric_frame(records)).to_csv(path, index=False)
+    metric_means(metric_frame(records)).to_csv(
+        path, index=False, encoding="utf-8", errors="backslashreplace"
+    )

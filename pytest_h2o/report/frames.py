@@ -203,16 +203,24 @@ def pair_frame(
     if baseline_records:
         pairs = row_pairs(_run_of(baseline_records), _run_of(records))
         return _frame([_pair_values(pair) for pair in pairs], [*PAIR_COLUMNS])
-    by_key = {record.spec.key: record for record in records}
     lines = []
+    for baseline, candidate in beside(records):
+        pair, problems = read_pair(baseline, candidate)
+        values = _pair_values(pair) if pair else {}
+        names = _pair_names(baseline, candidate)
+        lines.append(values | names | {"problem": clean("; ".join(problems))})
+    return _frame(lines, [*PAIR_COLUMNS])
+
+
+def beside(records: Sequence[LaunchRecord]) -> list[tuple[LaunchRecord, LaunchRecord]]:
+    """Each launch with H2O on, after the one with H2O off that it is compared with."""
+    by_key = {record.spec.key: record for record in records}
+    found = []
     for candidate in records:
         baseline = _beside(candidate, by_key)
         if baseline:
-            pair, problems = read_pair(baseline, candidate)
-            values = _pair_values(pair) if pair else {}
-            names = _pair_names(baseline, candidate)
-            lines.append(values | names | {"problem": clean("; ".join(problems))})
-    return _frame(lines, [*PAIR_COLUMNS])
+            found.append((baseline, candidate))
+    return found
 
 
 def launch_frame(records: Iterable[LaunchRecord]) -> pd.DataFrame:

@@ -6,9 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.recordings import Recording
+from pytest_h2o.plan.cases import CANDIDATE
+from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
+from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.verdict import Verdict
 
 
@@ -75,6 +80,43 @@ class Judged:
         left = [nodeid for nodeid in self.collected if nodeid not in self.verdicts]
         return [nodeid for nodeid in left if not suite or suite in self._suites_of(nodeid)]
 
+    @cached_property
+    def launches_left(self) -> list[str]:
+        """The recorded launches that no gate judged, and what could not be read beside them."""
+        if self.lab.recording:
+            return self._recorded_left(self.lab.recording)
+        return self._own_left(ReplayStore(self.lab.replay)) if self.lab.replay else []
+
+    def _recorded_left(self, recording: Recording) -> list[str]:
+        looked_at = self._looked_at()
+        left = list(recording.unread)
+        for part in recording.parts:
+            if part.name not in looked_at:
+                left += [_launch_left(each.record, part.name) for each in part.launches]
+        return left
+
+    def _own_left(self, store: ReplayStore) -> list[str]:
+        """What a session of this project launched and no case looks at: other lengths, prompts or
+        settings. Of work that no selected gate asks for, nothing is expected.
+        """
+        cases = self.lab.cases
+        works = {cases[name].work for name in self._looked_at() if name in cases}
+        left = list(store.unread())
+        for record in store.records():
+            if record.spec.work in works and not self.lab.workload.has(record.spec):
+                left.append(_launch_left(record, record.spec.arm))
+        return left
+
+    def _looked_at(self) -> set[str]:
+        """The cases that gates with a verdict looked at; one that is off looked at nothing."""
+        on = [verdict for verdict in self.verdicts.values() if verdict.outcome != "skipped"]
+        found = {verdict.case for verdict in on}
+        if on:
+            found.update(self.lab.demand.cases)
+        if any("llm_demo" in verdict.suite_names for verdict in on):
+            found.add(CANDIDATE)
+        return found
+
     def not_judged_of(self, case: str, suite: str) -> list[str]:
         """The gates of a case that have no verdict: its own, and the offline ones of its suite."""
         return [
@@ -93,12 +135,13 @@ class Judged:
         }
 
     def accepted(self, suite: str) -> bool:
-        """Whether every gate of a suite was judged and passed."""
+        """Whether every gate of a suite was judged and passed, and no launch was left."""
         return (
             self.suite(suite).all_passed
             and self.complete
             and self.whole
             and not self.not_judged(suite)
+            and not self.launches_left
         )
 
     def cases_of(self, suite: str) -> list[str]:
@@ -123,3 +166,7 @@ class Judged:
 
     def _gates(self, verdicts: Iterable[Verdict]) -> Gates:
         return Gates(list(verdicts), self.tolerated)
+
+
+def _launch_left(record: LaunchRecord, case: str) -> str:
+    return f"launch {record.label} of {case} in {record.directory}"

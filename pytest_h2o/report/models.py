@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, StrictBool, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from pytest_h2o.plan.user_files import problems
+from pytest_h2o.report.text import escaped
 from pytest_h2o.verdict import Verdict
 
 
@@ -84,6 +86,25 @@ class Summary(Document):
             is_text = isinstance(knob.value, str)
             found[f"h2o.knob.{name}"] = str(knob.value) if is_text else json.dumps(knob.value)
         return found
+
+
+def json_text(document: BaseModel, indent: int | None = None) -> str:
+    """A document as one JSON text that UTF-8 can hold."""
+    try:
+        return document.model_dump_json(indent=indent)
+    except PydanticSerializationError:
+        return json.dumps(_escaped(document.model_dump(mode="python")), indent=indent, default=str)
+
+
+def _escaped(value: Any) -> Any:
+    """The same value with every text in it escaped."""
+    if isinstance(value, str):
+        return escaped(value)
+    if isinstance(value, dict):
+        return {_escaped(key): _escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value
 
 
 VERSION = 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from pytest_h2o.metrics import quantity
 from pytest_h2o.verdict import Verdict
@@ -16,9 +17,22 @@ HEADER = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
 NOTE, LONG = 60, 2000  # characters of a note on a screen, and of any text
 
 
+def escaped(text: str) -> str:
+    """Text that UTF-8 can hold: bytes of a path that are none, and lone surrogates, as ``\\xff``."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a report in UTF-8, whatever the locale is."""
+    path.write_text(escaped(text), "utf-8")
+
+
 def clean(text: object, limit: int = LONG) -> str:
     """One line without control characters, cut to ``limit`` characters."""
-    line = str(text)
+    line = escaped(str(text))
     line = line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_h2o.parsers.loglines import telling_lines
+from pytest_h2o.parsers.loglines import broken_lines, telling_lines
+from pytest_h2o.parsers.text_files import encoding_of
 from pytest_h2o.runs.records import RecordStatus
 from pytest_h2o.runtimes import find_program
 
@@ -26,9 +27,15 @@ def explain(
     return status, "\n".join([reason, *what_it_said(stdout, stderr)])
 
 
-def what_it_said(stdout: Path, stderr: Path) -> list[str]:
-    """The telling lines of an output, indented."""
-    return [f"  {line}" for line in telling_lines(_excerpt(stderr), _excerpt(stdout))]
+def what_it_said(stdout: Path, stderr: Path, *, or_last: bool = True) -> list[str]:
+    """The telling lines of an output, indented; without any the last ones."""
+    lines = telling_lines(_excerpt(stderr), _excerpt(stdout), or_last=or_last)
+    return [f"  {line}" for line in lines]
+
+
+def troubled_lines(*outputs: Path) -> list[str]:
+    """The lines of output files that say that something broke."""
+    return broken_lines(*(_excerpt(path) for path in outputs))
 
 
 def _excerpt(path: Path) -> str:
@@ -38,7 +45,16 @@ def _excerpt(path: Path) -> str:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-        file.seek(max(HEAD_BYTES, size - TAIL_BYTES))
-        tail = file.read(TAIL_BYTES)
-    between = b"\n" if size > HEAD_BYTES + TAIL_BYTES else b""
-    return (head + between + tail).decode(errors="replace")
+        if size <= HEAD_BYTES + TAIL_BYTES:
+            head += file.read(TAIL_BYTES)
+            return head.decode(encoding_of(head), errors="replace")
+        # Whole characters of UTF-16 and UTF-32.
+        file.seek((size - TAIL_BYTES) // 4 * 4)
+        tail = file.read(TAIL_BYTES + 3)
+    encoding = encoding_of(head)
+    # The tail has no mark to tell the byte order by.
+    mark = head[:4] if encoding == "utf-32" else head[:2]
+    if encoding not in ("utf-16", "utf-32"):
+        mark = b""
+    texts = [part.decode(encoding, errors="replace") for part in (head, mark + tail)]
+    return "\n".join(texts)

@@ -12,17 +12,19 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pytest_h2o.runs.guard import GRACE_S, MARK, signal_launch, this_guard
+from pytest_h2o.runs.usage import Usage, UsageMeter
 from pytest_h2o.runtimes.base import Command
 
 Status = Literal["ok", "failed", "timeout", "not_started"]
 
 POLL_S = 0.25
+FIRST_POLL_S = 0.02
 TICK_S = 5.0
 KILLED_S = 10.0
 
@@ -46,6 +48,7 @@ class Ended:
         seconds: wall time from start to exit, on a monotonic clock.
         cpu_seconds: user and system time of the process and the children it waited for.
         started_utc: ISO 8601, to the millisecond.
+        usage: memory and bytes moved; of a program on another host nothing is known.
     """
 
     status: Status
@@ -54,6 +57,7 @@ class Ended:
     returncode: int | None = None
     seconds: float | None = None
     cpu_seconds: float | None = None
+    usage: Usage = field(default_factory=Usage)
 
 
 def launch(
@@ -113,6 +117,7 @@ def launch(
     return Ended(
         status=status, reason=reason, started_utc=started_utc,
         returncode=child.returncode, seconds=child.ended - started, cpu_seconds=child.cpu_seconds,
+        usage=Usage() if command.watched else child.meter.usage,
     )  # fmt: skip
 
 
@@ -125,6 +130,7 @@ class _Child:
         self.started = self.ended = started
         self.returncode: int | None = None
         self.cpu_seconds: float | None = None
+        self.meter = UsageMeter(process.pid, started)
         self._exited = threading.Event()
         threading.Thread(target=self._await_exit, daemon=True).start()
         if process.stdin:
@@ -144,7 +150,9 @@ class _Child:
     ) -> Literal["deadline", "output"] | None:
         """Wait for the exit; the cause why it must not be waited for any longer."""
         deadline, tick = self.started + timeout_s, self.started + TICK_S
-        while not self._exited.wait(min(POLL_S, max(0.0, deadline - time.monotonic()))):
+        now = time.monotonic()
+        while not self._exited.wait(min(self._pause(now), max(0.0, deadline - now))):
+            self.meter.look()
             now = time.monotonic()
             if now >= deadline:
                 return "deadline"
@@ -154,6 +162,10 @@ class _Child:
                 on_tick(now - self.started)
                 tick += TICK_S
         return "output" if too_much() else None
+
+    def _pause(self, now: float) -> float:
+        """Seconds until the next look: short launches are looked at as often as long ones."""
+        return min(POLL_S, max(FIRST_POLL_S, (now - self.started) / 16))
 
     def end(self, grace_s: float) -> None:
         """End whatever is left of the launch and collect the exit code and the CPU time."""
@@ -171,11 +183,13 @@ class _Child:
             self._collect()
 
     def _collect(self) -> None:
+        traffic = self.meter.traffic()
         with suppress(ChildProcessError):
             pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
             if pid:
                 self.returncode = self.process.returncode = os.waitstatus_to_exitcode(status)
                 self.cpu_seconds = usage.ru_utime + usage.ru_stime
+                self.meter.close(usage.ru_maxrss, self.ended - self.started, traffic)
 
 
 def describe_exit(returncode: int | None) -> str:

@@ -38,6 +38,7 @@ class LaunchRecord:
         reason: how it ended, in words; after a failure followed by the most telling lines of its
             output.
         seconds: wall time; cpu_seconds: user and system time. None if it was not started.
+        peak_mb, final_mb, peaks_mb, read_mb, written_mb: see :class:`pytest_h2o.runs.usage.Usage`.
         table: where ``llm_bench`` writes its table; metrics: where ``llm_demo`` writes its JSONL
             record.
         overridden: values of the user's base config that the launch replaced.
@@ -61,6 +62,11 @@ class LaunchRecord:
     returncode: int | None = None
     seconds: float | None = None
     cpu_seconds: float | None = None
+    peak_mb: float | None = None
+    final_mb: float | None = None
+    peaks_mb: tuple[float, ...] = ()
+    read_mb: float | None = None
+    written_mb: float | None = None
     overridden: Mapping[str, object] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -200,7 +206,7 @@ def load_record(path: Path) -> LaunchRecord:
 def write_atomically(path: Path, text: str) -> None:
     """Replace ``path`` by a file that is complete or absent, whatever interrupts."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
+    partial.write_text(text, "utf-8")
     partial.replace(path)
 
 

@@ -21,6 +21,7 @@ from pytest_h2o.verdict import Measured, ShownRow, root_of
 MAX_RATIO = 1e6
 SHOWN = 3
 ROUNDING = 1e-3  # of shares that are printed with four decimals, and means of several
+NO_H2O = "the program has no H2O: kv_h2o_* keys were ignored; suite kv_quant judges what it can do"
 UNITS = {metric.name: metric.unit for metric in METRICS}
 
 
@@ -92,7 +93,7 @@ class RunRows:
         printed = {metric for row in self.rows for metric in row.samples}
         if any(metric.startswith("h2o_") for metric in printed):
             return "the binary looks older than these columns"
-        return "the binary looks like a build without H2O"
+        return NO_H2O
 
 
 class RunNumbers(RunRows):
@@ -228,16 +229,18 @@ class Run(RunNumbers):
         return self.rows[0].source if self.rows else None
 
     def launch_of(self, row: Row) -> LaunchRecord | None:
-        """The launch that printed ``row``, if it printed no other."""
-        printed = [each for each in self.rows if each.source == row.source]
+        """The launch that printed ``row``; None where several have written to its file."""
         found = [record for record in self.launches if row.source in record.files]
-        return found[0] if len(found) == len(printed) == 1 else None
+        return found[0] if len(found) == 1 else None
 
     @cached_property
     def facts(self) -> tuple[LogFacts, ...]:
         """What the log lines of each launch say, in launch order."""
         return tuple(
-            _read_facts(record.stdout, _version(record.stdout)) for record in self.launches
+            _read_facts(
+                record.stdout, record.stderr, _version(record.stdout), _version(record.stderr)
+            )
+            for record in self.launches
         )
 
 
@@ -281,7 +284,8 @@ def read_launch(
     try:
         rows, problem = _checked(record, labels)
     except (ParseError, RuntimeSetupError) as error:
-        return [], [f"{error} ({record.spec.name})"]
+        said = what_it_said(record.stdout, record.stderr, or_last=False)
+        return [], ["\n".join([f"{error} ({record.spec.name})", *said])]
     except Exception as error:  # a program of somebody else may raise anything at odd output
         return [], [located(_unreadable(record, error), record.directory, record.spec.name)]
     if not problem:
@@ -314,10 +318,27 @@ def _checked(record: LaunchRecord, labels: Sequence[str] | None) -> tuple[list[R
     problems = list(told)
     for row in rows:
         problems += row.problems
+        problems += _no_numbers(row)
     if rows or not problems:
         planned = [record.spec.label] if labels is None else labels
         problems += _unplanned([row.label for row in rows], planned)
-    return list(rows), "; ".join(problems)
+    text = "; ".join(problems)
+    broken = not rows or any(row.problems or _no_numbers(row) for row in rows)
+    if broken and text and "\n" not in text:
+        # Whatever its exit code was, the cause may be in what it said.
+        said = what_it_said(record.stdout, record.stderr, or_last=False)
+        text = "\n".join([text, *said])
+    return list(rows), text
+
+
+def _no_numbers(row: Row) -> list[str]:
+    """Speeds that are no numbers: what was timed did not run."""
+    found: list[str] = []
+    for metric in ("prefill_tps", "decode_tps"):
+        sample = row.samples.get(metric)
+        if sample and not math.isfinite(sample.mean):
+            found.append(f"{metric} is {_show(sample)} in {row.label}, not a number")
+    return found
 
 
 def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
@@ -396,9 +417,10 @@ def _read_rows(
 
 
 @lru_cache(maxsize=1024)
-def _read_facts(stdout: Path, _: tuple[int, int]) -> LogFacts:
+def _read_facts(stdout: Path, stderr: Path, *_: tuple[int, int]) -> LogFacts:
     """What the log lines of a launch say; as the rows, they are read once and looked at often."""
-    return read_log_facts(stdout) if stdout.is_file() else LogFacts()
+    printed = [path for path in dict.fromkeys((stdout, stderr)) if path.is_file()]
+    return read_log_facts(*printed)
 
 
 def _wrong(metric: str, row: Row, sample: Sample) -> str:

@@ -34,6 +34,8 @@ __all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
 
 Event = Literal["start", "tick", "end", "wait", "reuse"]
 OnEvent = Callable[[Event, LaunchSpec, float], None]
+# Stands in the name of a directory that an interrupted launch left, once it was launched again.
+INTERRUPTED = ".interrupted-"
 
 
 class RunStore:
@@ -133,7 +135,7 @@ class RunStore:
         directory = self._reserve(spec)
         try:
             command = self.runtime.command(spec, directory)
-            command.config_path.write_text(config_text(command.config))
+            command.config_path.write_text(config_text(command.config), "utf-8")
             with hold(
                 self._machine_lock, lambda seconds: self.on_event("wait", spec, seconds), fair=True
             ):
@@ -148,7 +150,7 @@ class RunStore:
             self._record(
                 spec, directory, status=status, reason=reason, argv=command.argv, started_utc=ended.started_utc,
                 returncode=ended.returncode, seconds=ended.seconds, cpu_seconds=ended.cpu_seconds,
-                overridden=command.overridden,
+                overridden=command.overridden, **vars(ended.usage),
             ).sealed()
         )  # fmt: skip
 
@@ -226,8 +228,9 @@ class ReplayStore:
             f"no such launch in {self.root}, and a replay launches nothing; run the gates without "
             f"replay"
         )
-        if self._unread:
-            reason = f"{self._unread}; {reason}"
+        unread = self.unread()
+        if unread:
+            reason = f"{unread[0]}; {reason}"
         paths = standard_paths(self.root)
         return LaunchRecord(spec=spec, status="not_recorded", reason=reason, **paths)
 
@@ -239,15 +242,34 @@ class ReplayStore:
         """All records, in the order of their start."""
         return list(self._by_key.values())
 
+    def unread(self) -> list[str]:
+        """Why each launch that is not among the records is not: its record cannot be read, was
+        never written, or is that of another launch once more.
+        """
+        return self._unread
+
     @cached_property
-    def _unread(self) -> str:
-        """Why the first record that cannot be read cannot be; empty if all can."""
-        for path in sorted((self.root / "launches").glob(f"*/{RECORD_FILE}")):
-            try:
-                load_record(path)
-            except RecordError as error:
-                return str(error)
-        return ""
+    def _unread(self) -> list[str]:
+        launches = self.root / "launches"
+        directories = sorted(launches.iterdir()) if launches.is_dir() else []
+        found = []
+        for directory in directories:
+            if directory.is_dir() and INTERRUPTED not in directory.name:
+                found += self._why_unread(directory)
+        return found
+
+    def _why_unread(self, directory: Path) -> list[str]:
+        path = directory / RECORD_FILE
+        if not path.is_file():
+            return [f"{directory} holds no {RECORD_FILE}: the launch was interrupted"]
+        try:
+            record = load_record(path)
+        except RecordError as error:
+            return [str(error)]
+        kept = self._by_key[record.spec.key].directory
+        if kept.resolve() == record.directory.resolve():
+            return []
+        return [f"{directory} holds the same launch as {kept}; take one of them out"]
 
     @cached_property
     def _by_key(self) -> dict[str, LaunchRecord]:
@@ -283,5 +305,5 @@ def _file_name(name: str) -> str:
 
 
 def _free_name(directory: Path) -> Path:
-    names = (directory.with_name(f"{directory.name}.interrupted-{number}") for number in count(1))
+    names = (directory.with_name(f"{directory.name}{INTERRUPTED}{number}") for number in count(1))
     return next(name for name in names if not name.exists())

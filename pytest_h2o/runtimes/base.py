@@ -82,6 +82,10 @@ class Output(Protocol):
         """The directory of the launch."""
 
     @property
+    def argv(self) -> tuple[str, ...]:
+        """How it was started, empty where that is unknown."""
+
+    @property
     def stdout(self) -> Path:
         """What it printed."""
 

@@ -62,14 +62,15 @@ class EmbeddedRuntime(ConfiguredRuntime):
 
     def environment(self) -> dict[str, str]:
         """A checkout that is not installed must be importable from the launch's directory as
-        well.
+        well, and what is printed is UTF-8 whatever the locale.
         """
+        utf8 = {"PYTHONUTF8": "1"}
         if PACKAGE.parent.name in ("site-packages", "dist-packages"):
-            return {}
+            return utf8
         folders = [str(PACKAGE.parent)]
         if inherited := os.environ.get("PYTHONPATH"):
             folders.append(inherited)
-        return {"PYTHONPATH": os.pathsep.join(folders)}
+        return utf8 | {"PYTHONPATH": os.pathsep.join(folders)}
 
     def fingerprint(self) -> dict[str, str]:
         """Hashes of the engine's sources, the Python version, the model config and the model

@@ -70,7 +70,7 @@ def read_profile(path: Path) -> Profile:
     try:
         if path.stat().st_size > SIZE_LIMIT:
             raise RuntimeSetupError(f"profile {path} is larger than 1 MiB; give a profile")
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise RuntimeSetupError(
             f"profile {path} cannot be read: {error.strerror}; correct --h2o-profile"

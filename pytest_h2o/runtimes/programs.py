@@ -22,6 +22,26 @@ from pytest_h2o.runtimes.base import (
     Rows,
 )
 
+# What stock builds print before they go on as if nothing had happened.
+_NO_MODEL = re.compile(
+    r"(?m)^\[Error\]: (?:LLM in error state|tokenizer file not found)[^\n]{0,200}"
+)
+_OTHER_BACKEND = re.compile(
+    r"(?m)^.{0,80}(?:Can't Find type=\d+ backend, use \d+ instead|Turn back to cpu)"
+)
+
+
+def ran_something_else(printed: str) -> str:
+    """Why what a program measured is not what was asked for, by what it said before; empty if it is
+    not known to be anything else.
+    """
+    said, _, _ = printed.partition("\nprompt file is ")  # the model's words follow
+    if found := _NO_MODEL.search(said):
+        return f"the model could not be loaded, and the numbers are of nothing ({found[0].strip()})"
+    if found := _OTHER_BACKEND.search(said):
+        return f"another backend than the one asked for ran ({found[0].strip()})"
+    return ""
+
 
 class LlmBench(Program):
     """``llm_bench``: prompts of a given length, a warm-up and measured repeats, a Markdown
@@ -67,6 +87,10 @@ class LlmBench(Program):
             problems.append(f"{len(found)} tables that differ, where one program was launched")
         return last.rows, problems
 
+    def failure(self, printed: str) -> str:
+        """Stock builds exit with 0 and a full table although nothing, or something else, ran."""
+        return ran_something_else(printed)
+
     def responses(self, spec: LaunchSpec) -> int | None:
         """One more than it measures."""
         return None if spec.repeat is None else spec.repeat + 1
@@ -80,17 +104,17 @@ class LlmDemo(Program):
     files = (METRICS_FILE,)
 
     def arguments(self, spec: LaunchSpec, directory: Path) -> tuple[str, ...]:
-        """One prompt, the whole file."""
+        """One prompt, the whole file, unless each line is one."""
         if spec.prompt_file is None:
             raise ValueError(f"{spec.name}: {self.name} needs prompt_file")
-        return (
+        words = (
             str(directory / CONFIG_FILE),
             str(spec.prompt_file.absolute()),
             str(spec.gen_tokens),
             "--metrics-jsonl",
             str(directory / METRICS_FILE),
-            "--prompt-file-mode=whole",
         )
+        return words if spec.line_by_line else (*words, "--prompt-file-mode=whole")
 
     def config(self, spec: LaunchSpec) -> dict[str, object]:
         """The launch's keys, and those that ``llm_bench`` takes as arguments."""
@@ -105,15 +129,21 @@ class LlmDemo(Program):
         return {"LLM_DEMO_METRICS_JSONL": str(directory / METRICS_FILE)}
 
     def read(self, output: Output, *, fresh: bool) -> Rows:
-        """The row of its one prompt."""
-        return [read_demo(output.stdout, output.metrics, output.spec.label)], []
+        """The row of its one prompt; of several, what they come to together."""
+        metrics: Path | None = output.metrics
+        asked = any(word.startswith("--metrics") for word in output.argv)
+        if output.argv and not asked and not output.metrics.is_file():
+            metrics = None  # stock builds have no record
+        if output.spec.line_by_line:
+            metrics = None
+        return [read_demo(output.stdout, metrics, output.spec.label)], []
 
     def failure(self, printed: str) -> str:
         """Older builds exit with 0 after this line; where a model wrote it, a summary follows."""
         failed = re.search(r"(?m)^LLM init error", printed)
         if failed and "prompt tokens num" not in printed:
             return "the model could not be loaded (LLM init error)"
-        return ""
+        return ran_something_else(printed)
 
     def text(self, output: Output) -> str:
         """What it printed without messages, log lines and summary."""

@@ -19,7 +19,7 @@ from pytest_h2o.plan.knobs import KNOBS, misspelt
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.text import aligned, clean
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import read_launch
+from pytest_h2o.runs.results import NO_H2O, read_launch
 from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError, programs_by_work, runtime_kind
 from pytest_h2o.session.places import session_root
@@ -115,7 +115,7 @@ def _prompts(lab: Lab, settings: Settings) -> Finding:
 def _launches(lab: Lab, root: Path, runtime: Runtime) -> Iterator[Finding]:
     store = RunStore(root, runtime, on_event=_say_waiting)
     prompt = root / "prompt.txt"
-    prompt.write_text(PROMPT)
+    prompt.write_text(PROMPT, "utf-8")
     bench = launches(lab.cases["full_strict"], lab.knobs, [])[0]
     demo = launches(lab.cases["candidate"], lab.knobs, [prompt])[0]
     specs = [
@@ -149,18 +149,22 @@ def _launch(spec: LaunchSpec, record: LaunchRecord, *, strict: bool) -> Finding:
         f"ended well after {record.seconds:.1f} s" if record.seconds is not None else "ended well"
     )
     if spec.work == "prompts":
-        return Finding(spec.program, True, f"{printed}, record and summary agree")
+        agreed = "record and summary agree"
+        if "decode_us" not in rows[0].samples:
+            agreed = (
+                "no record: judged by its summary, where each line of a prompt file is a prompt "
+                "and counts and times are sums"
+            )
+        return Finding(spec.program, True, f"{printed}, {agreed}")
     missing = [name for name in H2O_COLUMNS if name not in rows[0].samples]
+    if len(missing) == len(H2O_COLUMNS):
+        return Finding(spec.program, True, f"{printed}; {NO_H2O}")
     if missing:
-        older = (
-            "the binary is older than these columns"
-            if len(missing) < len(H2O_COLUMNS)
-            else "it is built without H2O"
-        )
         return Finding(
             spec.program,
             not strict,
-            f"{printed}, but its table lacks {', '.join(missing)}: {older}",
+            f"{printed}, but its table lacks {', '.join(missing)}: the binary is older than these "
+            f"columns",
         )
     return Finding(spec.program, True, f"{printed}, all {len(H2O_COLUMNS)} H2O columns are there")
 

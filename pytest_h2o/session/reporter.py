@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from pytest_h2o.decode.history import Entry, read_history
 from pytest_h2o.kit.run_files import write_kit_reports
 from pytest_h2o.kit.versions import Kit, composed
-from pytest_h2o.lab.decode import keep_history
+from pytest_h2o.lab.decode import history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.needs import is_gate
 from pytest_h2o.plan.presets import distinct
 from pytest_h2o.pytest_private import add_junit_property
+from pytest_h2o.report.background import Background, gate_meanings, offline_layers
 from pytest_h2o.report.files import judged_summary, write_reports
 from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.pareto import LEGEND, comparison
@@ -28,6 +31,7 @@ from pytest_h2o.session.schedule import DONE
 from pytest_h2o.verdict import Verdict
 
 COLLECTED = "h2o_collected"
+SHOWN_LEFT = 10
 
 
 class Reporter:
@@ -44,6 +48,7 @@ class Reporter:
         self.kit: Kit = config.getoption("h2o_kit")
         self.is_worker = hasattr(config, "workerinput")
         self.unwritten = ""
+        self.left: list[str] = []
         self.failed: set[str] = set()
         self.verdicts: dict[str, Verdict] = {}
         self.collected: dict[str, tuple[str, str]] = {}
@@ -81,13 +86,24 @@ class Reporter:
         if self.is_worker:
             self.config.workeroutput[COLLECTED] = list(self.collected.items())  # type: ignore[attr-defined]
             return
+        # Whatever goes wrong here, the JUnit file, the verdicts on the screen and the exit status
+        # are still to come. A user's filter that makes errors of warnings is for tests.
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._finish(complete=session.exitstatus in DONE)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            if isinstance(error, OSError) and error.strerror:
+                why = error.strerror
+            self.unwritten = clean(f"NOT ALL REPORTS ARE WRITTEN: {why}", LONG)
+        if self.unwritten or self.left:
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def _finish(self, *, complete: bool) -> None:
         if self.verdicts:
             broken = (self.failed & self.collected.keys()) - self.verdicts.keys()
-            try:
-                self._write(complete=not broken and session.exitstatus in DONE)
-            except OSError as error:
-                self.unwritten = f"NOT ALL REPORTS ARE WRITTEN: {error.strerror}"
-                session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+            self._write(complete=complete and not broken)
         # A replay holds no launches: the last session that does stays the one to judge again, or to
         # go on with.
         launched = self.root.is_dir() and not self.lab.replay
@@ -108,6 +124,14 @@ class Reporter:
             for line in aligned(comparison(rows)):
                 terminalreporter.write_line(line)
             terminalreporter.write_line(LEGEND)
+        for text in self.left[:SHOWN_LEFT]:
+            terminalreporter.write_line(clean(f"NOT JUDGED: {text}", LONG), red=True)
+        if self.left:
+            terminalreporter.write_line(
+                f"{len(self.left)} recorded launches or files that no gate judged: nothing is "
+                "accepted; select their suites too, or replay their directory alone",
+                red=True,
+            )
         if self.unwritten:
             terminalreporter.write_line(self.unwritten, red=True)
         terminalreporter.write_line(f"run directory: {clean(self.root)}")
@@ -119,6 +143,7 @@ class Reporter:
         whole = not self._parts_collected()
         lab = self.lab.reading(store.get)
         judged = Judged(self.verdicts, self.collected, lab, tolerated, complete, whole)
+        self.left = judged.launches_left
         records = lab.recording.records if lab.recording else store.records()
         expression = self.config.getoption("markexpr")
         document = judged_summary(
@@ -126,10 +151,26 @@ class Reporter:
         )
         for name, text in document.properties().items():
             add_junit_property(self.config, name, text)
-        write_reports(self.root, document, records)
+        is_new = complete and whole and not lab.replay
+        own: list[Entry] = []
+        if is_new:
+            own = history_entries(lab, self.verdicts.values(), self.root, judged.unfinished)
+        write_reports(self.root, document, records, self._background(own))
         write_kit_reports(self.root, judged, expression, document.title)
-        if complete and whole and not lab.replay:
+        if is_new:
             keep_history(lab, self.verdicts.values(), self.root, judged.unfinished)
+
+    def _background(self, own: Sequence[Entry]) -> Background:
+        """What the page says beyond the verdicts; ``own`` are this session's speeds."""
+        kept = self.lab.history
+        history = [*read_history(kept), *own] if kept else []
+        cases = {verdict.case for verdict in self.verdicts.values()}
+        return Background(
+            history=[entry for entry in history if entry.case in cases],
+            window=self.lab.knobs.integer("DECODE_BASELINE_ROLLING_WINDOW"),
+            offline=offline_layers(self.verdicts.values()),
+            meanings=gate_meanings(self.config.rootpath, self.verdicts),
+        )
 
     def _parts_collected(self) -> bool:
         """Whether gates of a suite were collected from less than whole directories, so that others

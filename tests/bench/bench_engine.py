@@ -227,6 +227,31 @@ def compression(setting: Setting) -> Iterator[str]:
         )
 
 
+def codecs(setting: Setting) -> Iterator[str]:
+    """What each block codec costs in both modes, where the front layers are encoded too."""
+    configs: dict[str, dict[str, object]] = {"off": {}}
+    for mode in ("full", "store"):
+        for codec in ("fp16_gear_predictive_v3", "rope_row", "row_reference"):
+            chosen = {
+                "kv_lossless_runtime_mode": mode,
+                "kv_lossless_store_disable_front": False,
+                "kv_lossless_codec_runtime": codec,
+            }
+            configs[f"{mode}, {codec}"] = LOSSLESS | chosen
+    variants = []
+    for name, settings in configs.items():
+        path = setting.config(name.replace(", ", "_"), settings)
+        variants.append(Variant(name, partial(bench, setting, path, 1024)))
+    setting.measure(variants)
+    yield from compare(f"Decode tok/s from KV 1024 on, {setting.threads} threads", variants)
+    yield "\n| variant | ratio of the encoded blocks | encode ms | decode ms |"
+    yield "| --- | ---: | ---: | ---: |"
+    for variant in variants[1:]:
+        keys = ("h2o_lossless_ratio", "h2o_lossless_comp_us", "h2o_lossless_decomp_us")
+        ratio, encode, decode = [median(variant.column(key)) for key in keys]
+        yield f"| {variant.name} | {ratio:.3f} | {encode / 1e3:.1f} | {decode / 1e3:.1f} |"
+
+
 def overlap(setting: Setting) -> Iterator[str]:
     """Encoding beside decoding with 0, 1 and 2 workers, where every layer encodes a block every 16
     tokens.
@@ -309,6 +334,7 @@ def startup(setting: Setting) -> Iterator[str]:
 SECTIONS = {
     "torch": against_torch,
     "compression": compression,
+    "codecs": codecs,
     "overlap": overlap,
     "startup": startup,
 }

@@ -2,8 +2,10 @@
 their oracle.
 
     python tests/bench/bench_offline.py [DUMP_DIR] [--rounds N]
+    python tests/bench/bench_offline.py --codecs [DUMP_DIR] [--rounds N] [--chart FILE.svg]
 
-Without a dump it makes one in a temporary directory. All variants run interleaved in one process,
+``--codecs`` compares codecs instead (``codec_tables.py``), on the recorded dump of the tests and one
+of the embedded runtime. Without a dump it makes one in a temporary directory. All variants run interleaved in one process,
 each round in another order; the speed-up is taken within a round, so that slow phases of the
 machine meet all of them. What else runs on the
 machine is accounted for twice: "own" compares what remains of the time without that in which
@@ -29,6 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
+from codec_tables import report_codecs
 from offline_dumps import naive_sizes, write_entry
 
 from pytest_h2o.offline import evaluate as evaluator
@@ -201,7 +204,13 @@ def main() -> None:
         "dump", type=Path, nargs="?", metavar="DUMP_DIR", help="an undamaged fp16 dump"
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--codecs", action="store_true", help="compare codecs")
+    parser.add_argument("--chart", type=Path, help="with --codecs: write an SVG of the last dump")
     arguments = parser.parse_args()
+    if arguments.codecs:
+        dumps = [arguments.dump] if arguments.dump else []
+        report_codecs(dumps, arguments.rounds, arguments.chart)
+        return
     if arguments.dump:
         report(arguments.dump, str(arguments.dump), arguments.rounds)
     for title, decoded in {} if arguments.dump else DUMPS.items():

@@ -108,7 +108,12 @@ SABOTEURS = [
     bench(defects.lossless_ratio_invented, "lossless_active", "ratio 4 of"),
     bench(defects.blocks_without_trace, "lossless_active", "no [H2O-LOSSLESS] line was printed"),
     bench(defects.restore_not_timed, "decode_drop", "outside the times it reports"),
-    bench(defects.restore_longer_than_decode, "lossless_active", "restoring took 0.045 s", STORE),
+    bench(
+        defects.restore_longer_than_decode,
+        "lossless_active",
+        "restoring and waiting took 0.045 s",
+        STORE,
+    ),
     bench(defects.slower_clock, "settings", "reported times add up to"),
     demo(defects.tokens_requested, "decode_drop", "bytes of text for 512 decoded tokens"),
     demo(defects.stops_early, "decode_drop", "stopped early"),

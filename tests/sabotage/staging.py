@@ -37,6 +37,12 @@ sys.path.insert(0, {here!r})
 import spoiled
 spoiled.main({defect!r})
 """
+FAULTY = """#!{python}
+import sys
+sys.path.insert(0, {here!r})
+import faults
+faults.main({program!r}, {defect!r})
+"""
 
 
 @dataclass(frozen=True)
@@ -104,11 +110,23 @@ class Stage:
             str(SHIPPED / "h2o.json"),
         ]
 
-    def _program(self, name: str, text: str, defect: str) -> str:
+    def faulty(self, fault: str, settings: tuple[str, ...]) -> list[str]:
+        """The options of a session with the embedded engine that has ``fault``."""
+        words = [*OPTIONS, *_set(settings), "--model-config", str(SHIPPED / "h2o.json")]
+        for program in ("llm_bench", "llm_demo"):
+            path = self._program(f"{program}_{fault}", FAULTY, fault, program)
+            words += [f"--{program.replace('_', '-')}", path]
+        return words
+
+    def _program(self, name: str, text: str, defect: str, program: str = "") -> str:
         path = self.directory / name
         path.write_text(
             text.format(
-                python=sys.executable, here=str(HERE), templates=str(TEMPLATES), defect=defect
+                python=sys.executable,
+                here=str(HERE),
+                templates=str(TEMPLATES),
+                defect=defect,
+                program=program,
             )
         )
         path.chmod(0o755)

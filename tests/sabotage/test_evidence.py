@@ -190,7 +190,7 @@ def test_repeats_without_a_spread(speed: str, standing: str, tmp_path: Path) -> 
     ("words", "backend", "rows"),
     [
         ("llm_bench -kv true -fp log.md -a opencl", "opencl", 1),
-        ("llm_bench -kv true -fp log.md -a vulkan", "cpu", 1),  # unknown words run on the CPU
+        ("llm_bench -kv true -fp log.md -a vulkan", "vulkan", 1),
         ("taskset -c 0,1 nice -n 5 /opt/mnn/llm_bench -kv true -fp log.md", "cpu", 1),
         ("llm_bench -kv true -fp log.md -m a.json,b.json", "cpu", 2),
         ("llm_bench -kv true,false -fp log.md,other.md", "cpu", 1),

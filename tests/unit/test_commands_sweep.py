@@ -8,6 +8,7 @@ import csv
 import json
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,9 @@ def test_failed_launches(
     for text in (out, err):
         assert reason in text
         assert all(c.isprintable() or c == "\n" for c in text)
+    page = (kit.out / "sweep.html").read_text("utf-8")
+    assert reason in unescape(page)
+    assert 'id="chart-compression"' in page
 
 
 def test_dry_run(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,7 +326,7 @@ def test_without_h2o_only_lengths_count(kit: Kit) -> None:
             "Empty sweep dimension: prompts, h2o_ema_alphas",
         ),
         (["--threads", "0"], {}, "THREADS='0': expected an integer at least 1"),
-        (["--backend", "abacus"], {}, "BACKEND='abacus': expected one of cpu"),
+        (["--attention-option", "3"], {}, "ATTENTION_OPTION='3': expected an integer at least 0"),
         (["--llm-bench", "nowhere"], {}, "nowhere does not exist"),
         (["--model-config", "nowhere.json", "--dry-run"], {}, "nowhere.json does not exist"),
         (["--resume", "nowhere"], {}, "nowhere: holds no launches"),

@@ -215,13 +215,32 @@ def test_prompts_agree(prompts: list[tuple[float, float, int]]) -> None:
 def test_same_batch_agrees(
     candidate: list[dict[str, float]], baseline: list[dict[str, float]], target: float
 ) -> None:
-    """The fastest row against the fastest of the same rows in the baseline; without a speed there
-    it is none.
+    """With its knob, the fastest row against the fastest of the same rows in the baseline; without
+    a speed there it is none.
     """
-    knobs = resolve(["DECODE_BASELINE_MODE=same_batch", f"DECODE_DROP_TARGET={target}"])
+    words = ("DECODE_BASELINE_MODE=same_batch", "DECODE_FASTEST_ROW=1")
+    knobs = resolve([*words, f"DECODE_DROP_TARGET={target}"])
     study = held_against(StubLab(knobs, make_run(candidate), make_run(baseline)), "full_strict")  # type: ignore[arg-type]
     verdict = judge(RUNTIME.test_decode_drop, knobs, decode_study=study)
     matched = baseline[: len(candidate)]
     best, before = (max(row["decode_tps"] for row in rows) for rows in (candidate, matched))
     within = before > 0 and (before - best) / before <= target
     assert (verdict.outcome == "pass") == (within and len(matched) == len(candidate))
+
+
+@settings(max_examples=30)
+@given(TABLE, TABLE, st.floats(0, 0.9))
+def test_same_batch_judges_each_length(
+    candidate: list[dict[str, float]], baseline: list[dict[str, float]], target: float
+) -> None:
+    """Every row must keep its own baseline's speed, and a row without one fails."""
+    knobs = resolve(["DECODE_BASELINE_MODE=same_batch", f"DECODE_DROP_TARGET={target}"])
+    study = held_against(StubLab(knobs, make_run(candidate), make_run(baseline)), "full_strict")  # type: ignore[arg-type]
+    verdict = judge(RUNTIME.test_decode_drop, knobs, decode_study=study)
+    speeds = [row["decode_tps"] for row in candidate]
+    before = [row["decode_tps"] for row in baseline] + [0.0] * len(candidate)
+    kept = [
+        old > 0 and new >= old * (1 - target) * (1 - 1e-12)
+        for new, old in zip(speeds, before, strict=False)
+    ]
+    assert (verdict.outcome == "pass") == all(kept)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from gate_functions import DEMO, OFFLINE, QUALITY, RUNTIME, judge, make_run
+from gate_functions import DEMO, MEMORY, OFFLINE, QUALITY, RUNTIME, judge, make_run
 from test_lab import FakeStore, Speed, by_arm
 
 from pytest_h2o.data import bundled
@@ -23,9 +24,11 @@ from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.offline import Evaluation, _options
+from pytest_h2o.lab.unseen import write_prompts
 from pytest_h2o.plan.cases import all_cases, launches
 from pytest_h2o.plan.knobs import KNOBS, Knob, Knobs, resolve
 from pytest_h2o.plan.needs import Demand
+from pytest_h2o.plan.relations import RELATIONS
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runs.results import Run
@@ -65,7 +68,7 @@ def plan(settings: Sequence[str], tmp_path: Path) -> object:
     """Everything that a session of all gates would launch."""
     lab, _ = make_lab(settings, tmp_path)
     names = frozenset(lab.cases)
-    lab.demand = Demand(names, names, dump=True, quality=True)
+    lab.demand = Demand(names, names, dump=True, quality=True, relations=RELATIONS)
     return [lab.cases.keys(), lab.plan.planned()]
 
 
@@ -114,6 +117,29 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
     return judge(
         DEMO.test_greedy_agreement, knobs, "candidate", demo=runs[1], demo_baseline=runs[0]
     ).outcome
+
+
+def memory(settings: Sequence[str], tmp_path: Path) -> object:
+    """What the memory gates decide where peaks are a fifth above what they may be."""
+    knobs = resolve(settings, suite="final")
+    high = Measured(metric="memory", value=0.2, unit="share")
+    patched = {"memory_increase": lambda _: high, "memory_growth": lambda _: high}
+    with patch.multiple(MEMORY, **patched):
+        peak = judge(
+            MEMORY.test_memory_peak,
+            knobs,
+            decode_study=PairedStudy((), None, (), None),
+            lab=SimpleNamespace(recording=None),
+        )
+        growth = judge(MEMORY.test_memory_growth, knobs, run=Run("full_strict", (), (), ()))
+    return peak.outcome, growth.outcome
+
+
+def unseen_texts(settings: Sequence[str], tmp_path: Path) -> object:
+    """The prompts that are made for a session."""
+    lab, _ = make_lab(settings, tmp_path)
+    write_prompts(lab)
+    return [path.read_text() for path in sorted(lab.workload.unseen_dir.glob("*.txt"))]
 
 
 def quality(settings: Sequence[str], tmp_path: Path) -> object:
@@ -207,6 +233,18 @@ def fixed(settings: Sequence[str], tmp_path: Path) -> object:
     return comparison.measured.value
 
 
+def beside(settings: Sequence[str], tmp_path: Path) -> object:
+    """The drop against launches of the session where a long prompt loses more."""
+
+    def speed(spec: LaunchSpec) -> float:
+        length = spec.prompt_tokens or 0
+        return 100.0 if spec.arm == "baseline" else 100.0 - length / 100
+
+    comparison = held_against(make_lab(settings, tmp_path, speed=speed)[0], "full_strict")
+    assert isinstance(comparison, Comparison)
+    return comparison.measured.value
+
+
 def pairs(settings: Sequence[str], tmp_path: Path) -> object:
     """After how many pairs a study that decides nothing ends."""
 
@@ -273,7 +311,8 @@ EFFECTS: Mapping[str, Turned] = {
         "RUN_RUNTIME_FIXED": "0", "RUN_RUNTIME_SAME_BATCH": "0", "RUN_RUNTIME_ROLLING": "0",
         "PROMPT_PATTERN": "prompt_128_*.txt", "PROMPT_BUCKET_LIST": "2048,512", "PROMPT_SAMPLE_MODE": "sequential",
         "PROMPT_MANIFEST": "none.txt", "MAX_PROMPTS": "2", "MAX_PROMPTS_PER_BUCKET": "1",
-        "DECODE_BASELINE_MODE": "fixed",
+        "DECODE_BASELINE_MODE": "fixed", "RELATION_PROMPTS": "2", "RELATION_TOKENS": "8", "RELATION_LOSSLESS": "0",
+        "RELATION_UNEVICTED": "0", "RELATION_GREEDY": "0", "RELATION_STRANGERS": "0", "RELATION_UNSEEN": "0",
     }.items()},
     "RUN_FINAL": Turned(parts, "0"),
     # These suites are part of final too.
@@ -296,11 +335,24 @@ EFFECTS: Mapping[str, Turned] = {
     "ONLINE_CHUNK_SEQ": Turned(offline_options, "7"),
     "ONLINE_FRAMING_BYTES": Turned(offline_options, "7"),
     "ADAPTIVE_BLOCK_SEQ": Turned(offline_options, "7"),
+    "ROPE_BASE": Turned(offline_options, "10000"),
+    "ROPE_LAYOUT": Turned(offline_options, "interleaved"),
+    "LOSSLESS_CODEC": Turned(
+        offline(
+            OFFLINE.test_online_sim_lossless,
+            lossless_ratio=1.25,
+            codecs=[{"codec": "row_reference", "lossless_ratio": 1.6, "error": ""}],
+        ),
+        "row_reference",
+    ),
     "DECODE_DROP_TARGET": Turned(compared("full_strict", 0.06), "0.1"),
     "LLM_DEMO_DECODE_DROP_TARGET": Turned(compared("candidate", 0.09, gate=DEMO.test_decode_drop), "0.1"),
     "REQUIRE_BUCKET_DECODE_PASS": Turned(compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"),
     "LLM_DEMO_REQUIRE_BUCKET_DECODE_PASS": Turned(compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"),
     "DECODE_BASELINE": Turned(fixed, "50"),
+    "DECODE_FASTEST_ROW": Turned(
+        beside, "1", ("DECODE_BASELINE_MODE=same_batch", "PROMPTS=64,128")
+    ),
     "DECODE_BASELINE_ROLLING_WINDOW": Turned(rolling, "2"),
     "DECODE_BASELINE_ROLLING_MIN_SAMPLES": Turned(rolling, "4"),
     "DECODE_BASELINE_KEY": Turned(rolling, "mine"),
@@ -330,6 +382,9 @@ EFFECTS: Mapping[str, Turned] = {
     "LLM_DEMO_REQUIRE_DECODE_CACHE_HIT": Turned(verdict(DEMO.test_decode_cache_hit, "candidate"), "1"),
     "REQUIRE_QUALITY": Turned(plan, "1"),
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
+    "MAX_MEMORY_INCREASE": Turned(memory, "0.3"),
+    "MAX_MEMORY_GROWTH": Turned(memory, "0.3"),
+    "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
 }  # fmt: skip

@@ -58,6 +58,8 @@ def test_fields(tmp_path: Path) -> None:
         ({"seq_len": float("inf")}, "meta_invalid_numeric_fields"),
         ({"kv_heads": 10**40}, "meta_invalid_numeric_fields"),
         ({"seq_len": 0}, "invalid_shape"),
+        ({"quant_key": True}, "quantised_kv"),
+        ({"quant_value": 1}, "quantised_kv"),
         ({"kv_heads": -2}, "invalid_shape"),
         ({"head_dim": 1 << 20}, "invalid_shape"),
         ({"seq_len": 1 << 40}, "invalid_shape"),
@@ -252,3 +254,69 @@ def test_fp32_casts_are_counted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.words[0, 1:], values[0, 1:].astype("<f2").view("<u2"))
     strict = scan(tmp_path, OfflineOptions(strict_fp16=True))
     assert reasons(strict) == {meta.name: "skip_fp32_strict"}
+
+
+def _first_skip(root: Path) -> tuple[str, str]:
+    found = scan(root, OfflineOptions())
+    if found.skipped:
+        [skip] = found.skipped.values()
+        return skip.reason, skip.detail
+    try:
+        load(found.entries[0])
+    except Skip as skip:
+        return skip.reason, skip.detail
+    return "", ""
+
+
+@pytest.mark.parametrize("number", [8.7, True, "8.5", 1e400])
+def test_numbers_that_are_not_whole(tmp_path: Path, number: object) -> None:
+    """A length of 8.7 is none; a writer's 8.0 is 8."""
+    write_entry(tmp_path, kv(8), seq_len=number)
+    assert _first_skip(tmp_path)[0] == "meta_invalid_numeric_fields"
+
+
+def test_whole_numbers_with_a_point(tmp_path: Path) -> None:
+    """Some writers know floating-point numbers only."""
+    write_entry(tmp_path, kv(8), seq_len=8.0, dtype="torch.float16")
+    assert _first_skip(tmp_path) == ("", "")
+
+
+def test_bfloat16_is_read_as_such(tmp_path: Path) -> None:
+    """Its values, not its bits, become fp16; those that do not fit are counted as changed."""
+    values = kv(8, kind="<f4")
+    values.view("<u4")[...] &= 0xFFFF0000
+    values[0, 0, 0, 0] = 1e20
+    halves = (values.view("<u4") >> 16).astype("<u2")
+    write_entry(tmp_path, halves, dtype="bfloat16")
+    [entry] = scan(tmp_path, OfflineOptions()).entries
+    with np.errstate(over="ignore"):
+        expected = values.astype("<f2")
+    loaded = load(entry)
+    assert np.array_equal(loaded.words, expected.view("<u2"))
+    assert loaded.changed == np.count_nonzero(expected.astype("<f4") != values) > 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "reason"),
+    [
+        ("int8", "unsupported_dtype"),
+        ("float8_e4m3fn", "unsupported_dtype"),
+        ("float32", "dtype_mismatch"),
+    ],
+)
+def test_other_dtypes_are_refused(tmp_path: Path, dtype: str, reason: str) -> None:
+    """Bits that mean something else would give a ratio of nothing."""
+    write_entry(tmp_path, kv(8), dtype=dtype)
+    assert _first_skip(tmp_path)[0] == reason
+
+
+def test_npy_headers_are_named(tmp_path: Path) -> None:
+    """Also where a meta file counts the header as data."""
+    values = kv(8)
+    meta = write_entry(tmp_path, values)
+    for name, tensor in zip("kv", values, strict=True):
+        with (meta.parent / f"{name}_t0_8.bin").open("wb") as file:
+            np.save(file, tensor)
+    reason, detail = _first_skip(tmp_path)
+    assert reason == "npy_header"
+    assert "write the array's bytes alone" in detail

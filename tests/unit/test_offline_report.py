@@ -7,18 +7,18 @@ import io
 import json
 import re
 from pathlib import Path
-from xml.etree import ElementTree
 
 import jsonschema
 import pytest
 from offline_dumps import kv, write_entry
 
-from pytest_h2o.offline.command import Bar, add_arguments, run
+from pytest_h2o.commands.offline import run
+from pytest_h2o.offline.command import Bar, add_arguments
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions
-from pytest_h2o.offline.plots import to_html
 from pytest_h2o.offline.result import result_schema
 from pytest_h2o.offline.tables import to_markdown
+from pytest_h2o.report.offline_page import offline_html
 
 ORIGINAL_KEYS = """
     schema_version dump_dir stage scope front_n layer_start layer_end layer_ids selected_layers selected_entries
@@ -129,18 +129,21 @@ def test_markdown_planes(dump: Path) -> None:
 
 
 def test_html(dump: Path) -> None:
-    """The page is well formed, holds three plots and every table, and refers to nothing outside."""
+    """The page holds the numbers of three charts and every table, and refers to nothing outside."""
     result = evaluate(dump, OfflineOptions())
-    page = to_html(result)
-    root = ElementTree.fromstring(
-        page.removeprefix("<!DOCTYPE html>").replace('<meta charset="utf-8">', "")
-    )
-    figures = root.findall("body/svg")
-    assert [len(figure.findall("rect")) for figure in figures] == [2 * 2, 8 * 2, 4 * 5]
-    shown = [text.text for text in figures[0].findall("text")]
-    assert shown[:2] == ["layer 0", f"{result.tensors[0, 'k'].ratio:.3f}"]
-    assert len(root.findall("body/table")) == to_markdown(result).count("| --- |\n")
-    assert not {"src=", "href=", "url(", "http"} & set(re.findall(r"src=|href=|url\(|http", page))
+    page = offline_html(result)
+    specs = re.findall(r'<script type="application/json" class="spec">(.*?)</script>', page)
+    charts = [json.loads(spec) for spec in specs]
+    assert [len(chart["data"]["values"]) for chart in charts] == [2 * 2, 8 * 2, 4 * 5]
+    first = charts[0]["data"]["values"][0]
+    assert first == {
+        "layer": "layer 0", "tensor": "K", "ratio": round(result.tensors[0, "k"].ratio, 4)
+    }  # fmt: skip
+    tables = to_markdown(result).count("| --- |\n")
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert own.count("<table") == len(charts) + tables
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not set(re.findall(r" src=|url\(|https?:", own))
 
 
 def test_html_of_hostile_names(tmp_path: Path) -> None:
@@ -148,10 +151,10 @@ def test_html_of_hostile_names(tmp_path: Path) -> None:
     root = tmp_path / "<script>|x"
     write_entry(root, kv(3))
     write_entry(root, kv(1), run="<b>&", start=9, bytes_per_elem=1)
-    page = to_html(evaluate(root, OfflineOptions()))
-    assert "<script>" not in page
-    assert "<b>" not in page
-    assert f"<td>dump_dir</td><td>{tmp_path}/&lt;script&gt;|x</td>" in page
+    page = offline_html(evaluate(root, OfflineOptions()))
+    assert "<script>|x" not in page
+    assert "<b>&" not in page
+    assert f">{tmp_path}/&lt;script&gt;|x</td>" in page
     assert "&lt;b&gt;&amp;/layer_0/meta_t9_10.json" in page
 
 
@@ -191,7 +194,7 @@ def test_command_writes_its_files(
     expected = evaluate(dump, options)
     assert json.loads(outputs[0].read_text()) == expected.to_json()
     assert outputs[1].read_text() == to_markdown(expected)
-    assert outputs[2].read_text() == to_html(expected)
+    assert outputs[2].read_text() == offline_html(expected)
     out = capsys.readouterr().out
     assert out.startswith(f"lossless ratio {expected.to_json()['lossless_ratio']:.4f} ")
     assert "decoded and compared; 1 skipped" in out

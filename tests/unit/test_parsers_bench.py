@@ -502,3 +502,17 @@ def test_a_file_of_endless_tables_is_refused(tmp_path: Path) -> None:
     path.write_text("|model|threads|\n|a|b|\n" * MAX_FILE_ROWS)
     with pytest.raises(ParseError, match=r"log\.md: more than 65536 rows and headers"):
         read_tables(path)
+
+
+def test_numbers_that_nobody_knows(tmp_path: Path) -> None:
+    """A measurement of tomorrow is kept under its own name, a setting is none."""
+    path = tmp_path / "log.md"
+    path.write_text(
+        "| model | cores | heat | peak(MB) | word ± | test | t/s |\n| - | - | - | - | - | - | - |\n"
+        "| m | 4 | 1.5 ± 0.5 | 77 | a ± b | pp8 | 9.00 ± 1.00 |\n"
+    )
+    [row] = read_tables(path)[0].rows
+    assert {name: sample.mean for name, sample in row.samples.items()} == {
+        "heat": 1.5, "peak(MB)": 77, "prefill_tps": 9,
+    }  # fmt: skip
+    assert row.problems == ()

@@ -14,7 +14,7 @@ import pytest
 from pytest_h2o.metrics import H2O_COLUMNS
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
-from pytest_h2o.runs.results import Run, read_launch, read_launches
+from pytest_h2o.runs.results import NO_H2O, Run, read_launch, read_launches
 
 DATA = Path(__file__).parents[1] / "data" / "runs"
 TABLE = (DATA / "bench_full" / "logs" / "run_0001_p512_g128.log").read_text()
@@ -158,7 +158,7 @@ def test_columns_of_an_older_binary(tmp_path: Path) -> None:
     upstream = "\n".join(line(cells(each)[:7]) for each in TABLE.splitlines()) + "\n"
     [reason] = run(tmp_path, upstream).missing_columns(H2O_COLUMNS)
     assert reason.startswith("no value for h2o_keep, h2o_lossy, ")
-    assert reason.endswith("the binary looks like a build without H2O")
+    assert reason.endswith(NO_H2O)
     [reason] = run(tmp_path, replaced("inf ± 0")).missing_columns(H2O_COLUMNS)
     assert "h2o_lossy is inf" in reason
     [reason] = run(tmp_path, "").missing_columns(H2O_COLUMNS)

@@ -1,0 +1,92 @@
+"""What compression may cost in memory, as the operating system sees it: no program can print it
+away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from pytest_h2o.decode.pairs import PairedStudy
+from pytest_h2o.evidence.memory import (
+    growth_evidence,
+    memory_growth,
+    memory_increase,
+    peak_evidence,
+    store_evidence,
+)
+from pytest_h2o.lab.decode import Comparison
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.plan.needs import needs
+from pytest_h2o.runs.results import Run
+from pytest_h2o.session.gate import Gate
+from pytest_h2o.verdict import Evidence, Measured
+
+
+def test_memory_peak(lab: Lab, decode_study: PairedStudy | Comparison, gate: Gate) -> None:
+    """The candidate's peak memory must not be above the baseline's: its purpose is to need less.
+
+    KV that is copied to be compressed, blocks that are kept beside the raw values and evicted bytes
+    that are never given back all show here, whatever the columns say.
+    """
+    _judge_peak(lab, decode_study, gate)
+
+
+def test_memory_growth(run: Run, gate: Gate) -> None:
+    """Later repeats must not need more memory than the first: a request leaves nothing behind.
+
+    A leak of a few blocks a request fills any device in a day.
+    """
+    _judge(gate, memory_growth(run), "MAX_MEMORY_GROWTH", run.problems, growth_evidence(run))
+
+
+@pytest.mark.runtime
+@needs("full_strict", "store_tuned")
+def test_store_memory(lab: Lab, gate: Gate) -> None:
+    """Store mode must not need more memory than full mode, and less where what it drops is large.
+
+    It exists to hold blocks in place of raw values; where it holds both, it only costs time.
+    """
+    gate.needs("MAX_MEMORY_INCREASE")
+    names = [name for name in ("full_strict", "store_tuned") if name in lab.cases]
+    runs = [lab.run(name) for name in names]
+    problems = [problem for run in runs for problem in run.problems]
+    evidence: list[Evidence] = []
+    if len(runs) == 2:
+        evidence = store_evidence(*runs)
+    gate.holds("store_memory", problems, evidence=evidence)
+
+
+@pytest.mark.llm_demo
+def test_prompt_memory(lab: Lab, demo_study: PairedStudy | Comparison, gate: Gate) -> None:
+    """On real prompts as well the candidate's peak memory must not be above the baseline's."""
+    _judge_peak(lab, demo_study, gate)
+
+
+def _judge_peak(lab: Lab, study: PairedStudy | Comparison, gate: Gate) -> None:
+    if isinstance(study, Comparison):
+        problems = [study.measured.missing] if study.measured.missing else []
+    else:
+        problems = list(study.problems)
+    if lab.recording:
+        # Nobody saw the memory of what something else launched, beside a baseline or not.
+        problems = []
+    increase = memory_increase(study.records)
+    evidence = peak_evidence(increase, study.records)
+    _judge(gate, increase, "MAX_MEMORY_INCREASE", problems, evidence)
+
+
+def _judge(
+    gate: Gate,
+    measured: Measured,
+    knob: str,
+    problems: Sequence[str],
+    evidence: Sequence[Evidence],
+) -> None:
+    """Hold what was seen against a knob; what nobody could see is said to be without evidence."""
+    gate.needs(knob)
+    if problems or measured.value is None:
+        gate.holds(measured.metric, problems, source=measured.source, evidence=evidence)
+    else:
+        gate.at_most(measured, knob, evidence=evidence)

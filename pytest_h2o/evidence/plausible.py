@@ -1,0 +1,90 @@
+"""Can speeds be what they are said to be? Against prefill, memory and the baseline, with the
+arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from pytest_h2o.evidence.look import Look
+from pytest_h2o.verdict import Evidence
+
+POSSIBLE = "the speeds are possible"
+# From so many tokens on a prompt is read in bulk, which no decode of single tokens outruns.
+BULK_TOKENS = 64
+FASTER_THAN_PREFILL, FAR_FASTER_THAN_PREFILL = 1.5, 4.0
+# Bytes a second that weights can be read with; more than any memory of its kind has.
+BANDWIDTH = {"cpu": 1e12}
+BANDWIDTH_OF_OTHERS = 2e13
+# Mixtures of experts read a part of their weights for each token, at least this one.
+LEAST_READ = 1 / 32
+# How often faster than the baseline, over what the smaller cache explains.
+FASTER, FAR_FASTER = 1.5, 2.0
+_SIZE = re.compile(r"([0-9.]+) *([KMGT]?)i?B")
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def possible_speeds(look: Look) -> Iterator[Evidence]:
+    """Needs both speeds, or a decode speed and ``modelSize``."""
+    prefill, decode = look.value("prefill_tps"), look.value("decode_tps")
+    if decode is None or not math.isfinite(decode):
+        return
+    if prefill and prefill > 0 and (look.row.prompt_tokens or 0) >= BULK_TOKENS:
+        yield _against_prefill(look, prefill, decode)
+    size = _bytes(look.row.cells.get("modelSize", ""))
+    if size:
+        limit = BANDWIDTH.get(look.spec.backend, BANDWIDTH_OF_OTHERS)
+        text = (
+            f"{decode:.4g} tok/s that each read weights of {size:.3g} bytes are "
+            f"{decode * size:.2g} bytes/s"
+        )
+        beyond = f"{text}, more than the {limit:.0e} of any memory"
+        if decode * size * LEAST_READ > limit:
+            yield look.says(POSSIBLE, False, beyond)
+        elif decode * size > limit:
+            yield look.doubts(POSSIBLE, f"{beyond}, unless few of them are read")
+        else:
+            yield look.says(POSSIBLE, True, text)
+
+
+def _against_prefill(look: Look, prefill: float, decode: float) -> Evidence:
+    text = (
+        f"decode of {decode:.4g} tok/s is {decode / prefill:.2g} times the prefill of "
+        f"{prefill:.4g} tok/s, which reads {look.row.prompt_tokens} tokens at once"
+    )
+    if decode > FAR_FASTER_THAN_PREFILL * prefill:
+        return look.says(POSSIBLE, False, text)
+    if decode > FASTER_THAN_PREFILL * prefill:
+        return look.doubts(POSSIBLE, text)
+    return look.says(POSSIBLE, True, text)
+
+
+def possible_gain(baseline: Look, candidate: Look) -> Iterator[Evidence]:
+    """Needs both decode speeds: a token costs its weights as well as its cache, so it cannot be
+    faster by more than the cache got smaller.
+    """
+    before, after = baseline.value("decode_tps"), candidate.value("decode_tps")
+    if not before or before <= 0 or after is None:
+        return
+    ratio = max(1.0, candidate.number("h2o_lossy", 1.0))
+    if candidate.value("h2o_lossy") is None:
+        ratio = max(ratio, float(candidate.setting("kv_h2o_target_lossy_ratio", 1)))
+    gain = after / before
+    text = (
+        f"decode of {after:.4g} tok/s is {gain:.2g} times the baseline's {before:.4g}, and the "
+        f"cache is 1/{ratio:.3g}"
+    )
+    if gain > FAR_FASTER * ratio:
+        yield candidate.says(POSSIBLE, False, text)
+    elif gain > FASTER * ratio:
+        yield candidate.doubts(POSSIBLE, text)
+
+
+def _bytes(cell: str) -> float | None:
+    """Bytes of a size such as ``6.94 MiB``."""
+    found = _SIZE.fullmatch(cell.strip())
+    if not found or found[1].count(".") > 1 or found[1] == ".":
+        return None
+    return float(found[1]) * float(1024 ** _POWERS[found[2]])

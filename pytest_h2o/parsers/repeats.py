@@ -1,0 +1,62 @@
+"""Which plans and blocks of log lines come again and again, within bounds whatever a log holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+MOST = 1 << 16
+
+
+class Plan(NamedTuple):
+    """An eviction plan of a layer: its KV length, and how many tokens of it are dropped."""
+
+    layer: int
+    kv: int
+    evict: int
+
+
+class Block(NamedTuple):
+    """An encoded block; ``comp`` is its encoded size in bytes, ``number`` counts a layer's updates
+    within a response, None where the line does not say.
+    """
+
+    layer: int
+    start: int
+    tokens: int
+    raw: int
+    comp: int
+    number: int | None
+
+
+@dataclass
+class Repeats:
+    """The plans in the order of their lines, how often each block was encoded, and how long the
+    lines say that was waited for encode workers.
+
+    Of plans, and of different blocks, only the first :data:`MOST` are kept; ``cut`` says that there
+    were more.
+    """
+
+    plans: list[Plan] = field(default_factory=list)
+    blocks: Counter[Block] = field(default_factory=Counter)
+    wait_us: int = 0
+    cut: bool = False
+    _waited: int = 0
+
+    def plan(self, plan: Plan) -> None:
+        """Keep a plan."""
+        if len(self.plans) < MOST:
+            self.plans.append(plan)
+        else:
+            self.cut = True
+
+    def block(self, block: Block, waited_us: int) -> None:
+        """Count a block; ``waited_us`` is a running sum that begins again with every response."""
+        self.wait_us += waited_us - self._waited if waited_us >= self._waited else waited_us
+        self._waited = waited_us
+        if block in self.blocks or len(self.blocks) < MOST:
+            self.blocks[block] += 1
+        else:
+            self.cut = True

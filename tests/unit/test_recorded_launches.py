@@ -1,0 +1,263 @@
+"""Wherever a launch lies below a directory, it is read, or it is named as not read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from pytest_h2o.kit.archives import read_recording
+from pytest_h2o.lab.recordings import RecordingError
+from pytest_h2o.plan.knobs import resolve
+
+DATA = Path(__file__).parents[1] / "data"
+BENCH = DATA / "runs" / "bench_full"
+DEMO_RUN = DATA / "runs" / "demo_full"
+SWEEP = DATA / "archives" / "runtime"
+DEMO = DATA / "archives" / "llm_demo"
+SESSION = DATA / "session" / "launches"
+OWN = "bench-p512_g48-full-r1"
+LOG = "run_0002_p1024_g128.log"
+DEEP = "/".join("abcdefghijklmnop")
+SWEPT = "run_0002_p1024_g128_k0.3_b32_lr3.2"
+
+
+def tree(source: Path, target: Path) -> Path:
+    return Path(shutil.copytree(source, target, dirs_exist_ok=True))
+
+
+def file(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def entries(path: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(path.read_text())
+    return found
+
+
+def keep_first(path: Path) -> None:
+    path.write_text(json.dumps(entries(path)[:1]))
+
+
+def beside_a_demo_pack(root: Path) -> None:
+    tree(DEMO, root)
+    tree(BENCH, root / "extra")
+
+
+def in_a_demo_pack(root: Path) -> None:
+    tree(DEMO, root)
+    tree(BENCH, root)
+
+
+def below_a_sweep(root: Path) -> None:
+    tree(SWEEP, root)
+    tree(BENCH, root / "again" / "and" / "again")
+
+
+def deep(root: Path) -> None:
+    tree(SWEEP, root)
+    tree(BENCH, root / DEEP)
+
+
+def called_like_a_part(root: Path) -> None:
+    for name in ("logs", "metrics", "configs", "baseline_batch"):
+        tree(BENCH, root / name / "extra")
+    tree(BENCH, root / "baseline_batch")
+
+
+def hidden(root: Path) -> None:
+    tree(SWEEP, root)
+    tree(BENCH, root / ".old")
+
+
+def only_logs(root: Path) -> None:
+    tree(SWEEP, root / "sweep")
+    file(BENCH / "logs" / LOG, root / "extra" / "logs" / LOG)
+
+
+def a_table_alone(root: Path) -> None:
+    tree(SWEEP, root / "sweep")
+    file(BENCH / "logs" / LOG, root / "extra" / LOG)
+
+
+def a_table_beside_a_list(root: Path) -> None:
+    tree(BENCH, root)
+    keep_first(root / "launches.json")
+    (root / "logs" / LOG).rename(root / LOG)
+
+
+def a_table_that_a_list_lacks(root: Path) -> None:
+    tree(BENCH, root)
+    keep_first(root / "launches.json")
+
+
+def two_lists(root: Path) -> None:
+    tree(BENCH, root)
+    first, second = entries(root / "launches.json")
+    (root / "launches.json").write_text(json.dumps([first]))
+    (root / "launch.json").write_text(json.dumps(second))
+
+
+def a_manifest_beside_a_list(root: Path) -> None:
+    tree(SWEEP, root)
+    first, _ = entries(root / "manifest.json")
+    named = [{"run_id": first["run_id"], "returncode": 0}]
+    (root / "launches.json").write_text(json.dumps(named))
+    (root / "bench_stdout.log").unlink()
+
+
+def a_transcript_alone(root: Path) -> None:
+    tree(SWEEP, root)
+    (root / "manifest.json").unlink()
+    shutil.rmtree(root / "logs")
+
+
+def printed_of_no_launch(root: Path) -> None:
+    tree(DEMO_RUN, root)
+    keep_first(root / "launches.json")
+
+
+def without_launch_json(root: Path) -> None:
+    tree(SWEEP, root)
+    file(BENCH / "logs" / LOG, root / "extra" / "log.md")
+
+
+def a_transcript_of_no_directory(root: Path) -> None:
+    tree(SWEEP, root)
+    shutil.rmtree(root / "baseline_batch")
+
+
+def metrics_alone(root: Path) -> None:
+    tree(DEMO, root)
+    candidate = root / "candidate"
+    (candidate / "candidate_runs.jsonl").unlink()
+    (candidate / "logs" / "candidate_prompt_2048_1.stdout.log").unlink()
+
+
+def cut_off(root: Path) -> None:
+    tree(SESSION / OWN, root / "launches" / OWN)
+    tree(SESSION / OWN, root / "launches" / "broken")
+    (root / "launches" / "broken" / "launch.json").unlink()
+
+
+def unreadable(root: Path) -> None:
+    tree(SESSION / OWN, root / "launches" / OWN)
+    file(SESSION / OWN / "stdout", root / "launches" / "broken" / "launch.json")
+
+
+def twice(root: Path) -> None:
+    tree(SESSION / OWN, root / "launches" / OWN)
+    tree(SESSION / OWN, root / "launches" / "z")
+
+
+def appended(root: Path) -> None:
+    tree(BENCH, root)
+    path = root / "logs" / LOG
+    path.write_text(path.read_text().replace("±", "± 1") + path.read_text())
+
+
+def below_a_pack(root: Path) -> None:
+    cut_off(root / "inner")
+    tree(SWEEP, root / "sweep")
+
+
+LAUNCHES: dict[Callable[[Path], None], str] = {
+    beside_a_demo_pack: f"extra/logs/{LOG}",
+    in_a_demo_pack: f"logs/{LOG}",
+    below_a_sweep: f"again/and/again/logs/{LOG}",
+    deep: f"{DEEP}/logs/{LOG}",
+    called_like_a_part: f"metrics/extra/logs/{LOG}",
+    hidden: f".old/logs/{LOG}",
+    only_logs: f"extra/logs/{LOG}",
+    a_table_alone: f"extra/{LOG}",
+    a_table_beside_a_list: LOG,
+    a_table_that_a_list_lacks: f"logs/{LOG}",
+    two_lists: f"logs/{LOG}",
+    a_manifest_beside_a_list: f"logs/{SWEPT}.log",
+    a_transcript_alone: f"configs/{SWEPT}.json",
+    metrics_alone: "candidate/metrics/candidate_prompt_2048_1.jsonl",
+    printed_of_no_launch: "prompt_2048_1.stdout",
+    without_launch_json: "extra/log.md",
+    a_transcript_of_no_directory: "baseline_batch_stdout.log",
+    cut_off: "launches/broken",
+    unreadable: "launches/broken",
+    twice: "launches/z",
+    appended: f"logs/{LOG} holds 2 tables",
+    below_a_pack: "inner/launches/broken",
+}
+
+
+@pytest.mark.parametrize("make", LAUNCHES, ids=lambda make: make.__name__)
+def test_a_launch_is_read_or_named(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """One of its files is read, or stands in what could not be."""
+    root = tmp_path / "archive"
+    make(root)
+    recording = read_recording(root)
+    launches = chain.from_iterable((*part.launches, *part.baseline) for part in recording.parts)
+    files = [path for each in launches for path in (*each.record.files, each.record.config_path)]
+    wanted = root / LAUNCHES[make]
+    named = [text for text in recording.unread if str(wanted) in text]
+    assert wanted in files or named
+    assert make not in (cut_off, twice, printed_of_no_launch) or len(named) == 1
+
+
+@pytest.mark.parametrize("source", [BENCH, DEMO_RUN, SWEEP, DEMO, SESSION.parent])
+def test_nothing_is_named_in_vain(source: Path) -> None:
+    """Of a recording that is whole, nothing is left over."""
+    assert read_recording(source).unread == ()
+
+
+def test_links(tmp_path: Path) -> None:
+    """What is linked from elsewhere is read, and a link that leads back is not followed."""
+    sweep = tree(SWEEP, tmp_path / "elsewhere" / "sweep")
+    root = tmp_path / "archive"
+    tree(BENCH, root / "real")
+    (root / "linked").symlink_to(sweep)
+    (root / "a-link").symlink_to(root / "real")
+    (root / "back").symlink_to(root)
+    assert [part.name for part in read_recording(root).parts] == ["real", "linked"]
+
+
+def test_a_launch_that_was_made_again(tmp_path: Path) -> None:
+    """What its first launch printed is looked at too."""
+    root = tree(SWEEP, tmp_path / "archive")
+    path = root / "bench_stdout.log"
+    _, first, second = path.read_text().split("Running: ")
+    path.write_text(f"Running: {first}Running: {second}Running: {second}")
+    [part] = read_recording(root).parts
+    printed = [each.record.stdout.read_text() for each in part.launches]
+    assert sorted(printed) == sorted(text.split("\n", 1)[1] for text in (first, second, second))
+
+
+def test_a_launch_that_only_the_baseline_has(tmp_path: Path) -> None:
+    """The case lacks it, and says so."""
+    root = tree(SWEEP, tmp_path / "archive")
+    keep_first(root / "manifest.json")
+    text = (root / "bench_stdout.log").read_text()
+    (root / "bench_stdout.log").write_text("Running: " + text.split("Running: ")[1])
+    (root / "logs" / f"{SWEPT}.log").unlink()
+    recording = read_recording(root)
+    [case] = [case for case in recording.cases(resolve()).values() if case.work == "lengths"]
+    [problem] = recording.run(case).problems
+    assert "no launch of p1024_g128, which baseline_batch has" in problem
+
+
+def test_a_directory_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named; its launches are not left out."""
+    root = tree(SWEEP, tmp_path / "archive")
+    (root / "extra").mkdir()
+    listed = Path.iterdir
+
+    def iterdir(path: Path) -> object:
+        if path.name == "extra":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(RecordingError, match="extra cannot be read: Permission denied"):
+        read_recording(root)
