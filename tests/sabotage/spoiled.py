@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_h2o.engine import bench, bench_options, demo, evictor, policy_quality
+from pytest_h2o.engine import bench, bench_options, demo, evictor, policy_quality, sampler
 from pytest_h2o.engine.config import H2OSettings
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
@@ -123,27 +123,28 @@ def renumbered_positions() -> None:
 
 
 def remembered_requests() -> None:
-    """Reads the end of the request before as part of the prompt."""
+    """Keeps what earlier requests asked and got in front of the prompt."""
     respond = Engine.respond
     last: list[int] = []
 
     def respond_on(self: Engine, prompt: Sequence[int], *arguments: Any, **more: Any) -> Response:
-        whole = [*last, *prompt]
-        last[:] = prompt[-100:]
-        return respond(self, whole, *arguments, **more)
+        last.extend(prompt)
+        response = respond(self, list(last), *arguments, **more)
+        last.extend(response.tokens)
+        return response
 
     Engine.respond = respond_on  # type: ignore[method-assign]
 
 
-def unseeded_scores() -> None:
-    """Lets scores start from whatever was in memory."""
-    update = heavy_hitters.update
+def drawn_tokens() -> None:
+    """Draws among likely tokens, whatever the sampler of the config is."""
+    choose = sampler.Greedy.choose
 
-    def update_noise(scores: Floats, attention: Any, alpha: float) -> None:
-        update(scores, attention, alpha)
-        scores *= np.random.default_rng().uniform(0.0, 1.0, scores.shape).astype(scores.dtype)
+    def draw(self: sampler.Greedy, logits: Floats) -> int:
+        noise = np.random.default_rng().gumbel(size=logits.shape).astype(logits.dtype)
+        return choose(self, logits + noise)
 
-    heavy_hitters.update = update_noise
+    sampler.Greedy.choose = draw  # type: ignore[method-assign]
 
 
 def main(defect: str) -> None:
