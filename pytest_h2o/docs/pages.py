@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 PAGES = Path(__file__).parent
@@ -26,6 +27,7 @@ class Explanation:
     text: str
 
 
+@cache
 def entries() -> list[Explanation]:
     """Everything that the pages explain."""
     found: list[Explanation] = []

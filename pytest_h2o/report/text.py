@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_h2o.docs.pages import explain
 from pytest_h2o.metrics import quantity
 from pytest_h2o.verdict import Verdict
 
@@ -76,9 +77,16 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
         "warning": verdict.warning,
         "open": verdict.source,
         "rerun": verdict.rerun,
+        "explain": explained(verdict.gate),
     }
     lines += [(name, clean(text)) for name, text in texts.items() if text]
     return lines
+
+
+def explained(gate: str) -> str:
+    """The command that explains a gate; empty for one that the pages do not know."""
+    known = any(entry.kind == "gate" for entry in explain(gate))
+    return f"pytest-h2o explain {gate}" if known else ""
 
 
 def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: int) -> str:
