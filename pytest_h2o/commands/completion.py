@@ -6,7 +6,7 @@ import argparse
 
 EXAMPLES = """examples:
   pytest-h2o completion bash      into ~/.local/share/bash-completion/completions/pytest-h2o
-  pytest-h2o completion zsh       into _pytest-h2o in a directory of fpath
+  pytest-h2o completion zsh       into a directory of fpath, as _pytest-h2o
 """
 
 
