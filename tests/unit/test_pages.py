@@ -27,7 +27,7 @@ from pytest_h2o.data import bundled
 from pytest_h2o.docs.gate_facts import shipped_gates
 from pytest_h2o.docs.generated import NOT_WRITTEN, refreshed
 from pytest_h2o.docs.pages import entries, explain, nearest
-from pytest_h2o.engine import bench
+from pytest_h2o.engine import bench, bench_options
 from pytest_h2o.metrics import METRICS
 from pytest_h2o.plan.knobs import KNOBS
 from pytest_h2o.plan.suites import SUITES
@@ -183,7 +183,8 @@ def test_commands(page: Path, line: str, place: Path) -> None:
         if words[0] == "gates":
             understood(words[1:])
     elif command == "h2o-llm-bench":
-        assert bench.main(words) == 0
+        assert bench_options.parse(words)
+        assert "--quality" in words or bench.main(words) == 0
     elif command == "pytest-h2o":
         name, *rest = words
         if name in (*GATE_SUITES, "doctor"):
@@ -193,7 +194,9 @@ def test_commands(page: Path, line: str, place: Path) -> None:
         else:
             known_options(name, rest)
     else:
-        assert command in {"git", "pip", "pre-commit", "uv", "python"}, line
+        assert command in {"pip", "pre-commit", "uv", "python"}, line
+        scripts = [word for word in words if word.endswith(".py")]
+        assert all((place / script).is_file() for script in scripts)
 
 
 def understood(words: list[str]) -> None:
