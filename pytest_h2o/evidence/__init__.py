@@ -8,11 +8,11 @@ from pytest_h2o.evidence.eviction import eviction_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
 from pytest_h2o.evidence.settings import settings_evidence, spans_evidence
 from pytest_h2o.evidence.speed import decode_evidence, launches_evidence
-from pytest_h2o.evidence.text import agreement, answers, text_evidence
+from pytest_h2o.evidence.text import agreement, answers_of, text_evidence
 
 __all__ = [
     "agreement",
-    "answers",
+    "answers_of",
     "decode_evidence",
     "eviction_evidence",
     "launches_evidence",

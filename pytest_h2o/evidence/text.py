@@ -14,6 +14,7 @@ from itertools import pairwise, takewhile
 from pytest_h2o.evidence.look import settle
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes import find_program
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
@@ -58,6 +59,16 @@ def answers(pairs: Sequence[tuple[LaunchRecord, LaunchRecord]]) -> list[Answer]:
                 prompt = _prompt(baseline)
                 found[candidate.label] = Answer(candidate.label, prompt, before, after)
     return list(found.values())
+
+
+def answers_of(baseline: Run, candidate: Run) -> list[Answer]:
+    """The answers to the prompts that both runs were launched with."""
+    beside = {record.label: record for record in baseline.launches}
+    pairs: list[tuple[LaunchRecord, LaunchRecord]] = []
+    for record in candidate.launches:
+        if record.label in beside:
+            pairs.append((beside[record.label], record))
+    return answers(pairs)
 
 
 def _text(record: LaunchRecord) -> str | None:

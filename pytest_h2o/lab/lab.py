@@ -137,6 +137,11 @@ class Lab:
         records = [self.get(spec) for spec in self.workload.quality_launches()]
         return records[0] if records else None
 
+    def texts(self, name: str) -> tuple[LaunchRecord, LaunchRecord]:
+        """The launches that predict a held-out text: with plain KV, and as a case has it."""
+        baseline, candidate = self.workload.text_launches(self.cases[name])
+        return self.get(baseline), self.get(candidate)
+
     def reading(self, get: Store) -> Lab:
         """This laboratory over a store that launches nothing."""
         return replace(self, get=get, _runs={}, _studies={})

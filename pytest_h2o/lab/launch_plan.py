@@ -38,6 +38,8 @@ class LaunchPlan:
             add(work.dump_launches())
         if self.demand.quality:
             add(work.quality_launches())
+        for name in self.demand.texts:
+            add(work.text_launches(cases[name]))
         for name in self.demand.cases:
             add(work.launches(cases[name]))
         for name in self.demand.baselines:

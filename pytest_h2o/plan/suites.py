@@ -10,6 +10,7 @@ SUITES = {
     "llm_demo": "real prompts, baseline against candidate",
     "offline": "the lossless codec on dumped KV",
     "full_eval": "one llm_bench case and the offline evaluation in chunks of 128 tokens",
+    "kv_quant": "quantised KV against plain KV: bytes, decode speed, held-out text, real prompts",
     "sweep": "every combination of the preset that --h2o-preset names",
     "final": "the whole acceptance: runtime, m3 and llm_demo",
     "all_in_one": "runtime with fixed, same_batch and rolling baselines, m3, llm_demo and final",

@@ -16,12 +16,11 @@ from pytest_h2o.runs.ending import what_it_said
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes import RuntimeSetupError, find_program
 from pytest_h2o.runtimes.base import NothingPrintedError
-from pytest_h2o.verdict import Measured, ShownRow, root_of
+from pytest_h2o.verdict import NO_H2O, Measured, ShownRow, root_of
 
 MAX_RATIO = 1e6
 SHOWN = 3
 ROUNDING = 1e-3  # of shares that are printed with four decimals, and means of several
-NO_H2O = "the program has no H2O: kv_h2o_* keys were ignored; suite kv_quant judges what it can do"
 UNITS = {metric.name: metric.unit for metric in METRICS}
 
 
@@ -117,10 +116,7 @@ class Run:
             return "; ".join(self.problems)
         absent = [row for row in self.rows if metric not in row.samples]
         if absent:
-            return (
-                f"no value for {metric} in {_labels(absent)}; the binary may be older than "
-                f"this metric"
-            )
+            return self._why_absent(metric, absent)
         for row, sample in self.samples(metric):
             # The programs compute a deviation of equal values by rounding errors, and print the
             # root of -1e-12 as nan.
@@ -132,6 +128,11 @@ class Run:
                 return f"{metric} is {_show(sample)} in {row.label}, which cannot be negative"
         return "" if self.rows else "no rows were measured"
 
+    def _why_absent(self, metric: str, rows: Sequence[Row]) -> str:
+        if metric.startswith("h2o_") and not self.has_h2o:
+            return NO_H2O
+        return f"no value for {metric} in {_labels(rows)}; the binary may be older than this metric"
+
     def missing_columns(self, metrics: Sequence[str]) -> list[str]:
         """Why not all of ``metrics`` can be judged; those that the program does not print are named
         together.
@@ -142,6 +143,8 @@ class Run:
         others = [self.missing(metric) for metric in metrics if metric not in absent]
         reasons = list(dict.fromkeys(reason for reason in others if reason))
         if absent:
+            if not self.has_h2o:
+                return [NO_H2O]
             what = f"no value for {', '.join(absent)} in {_labels(self.rows)}"
             reasons.insert(0, f"{what}: {self._kind_of_program()}")
         return reasons
@@ -161,10 +164,13 @@ class Run:
 
     def _kind_of_program(self) -> str:
         """What columns that are absent say about the program."""
+        return "the binary looks older than these columns" if self.has_h2o else NO_H2O
+
+    @cached_property
+    def has_h2o(self) -> bool:
+        """Whether any row shows a number of H2O."""
         printed = {metric for row in self.rows for metric in row.samples}
-        if any(metric.startswith("h2o_") for metric in printed):
-            return "the binary looks older than these columns"
-        return NO_H2O
+        return any(metric.startswith("h2o_") for metric in printed)
 
     def launch_of(self, row: Row) -> LaunchRecord | None:
         """The launch that printed ``row``, if it printed no other."""

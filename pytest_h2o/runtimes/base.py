@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self
 
+from pytest_h2o.parsers.held_out import HeldOut
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.knobs import KnobValue
 from pytest_h2o.plan.specs import LaunchSpec, Work
@@ -18,7 +19,7 @@ TABLE_FILE = "log.md"
 METRICS_FILE = "metrics.jsonl"
 QUALITY_FILE = "quality.json"
 
-Capability = Literal["h2o_columns", "record", "kv_dump", "yardstick", "quality"]
+Capability = Literal["h2o_columns", "record", "kv_dump", "yardstick", "quality", "kv_quant"]
 # What a runtime can report, in words.
 CAPABILITIES: Mapping[Capability, str] = {
     "h2o_columns": "H2O columns of each measured row",
@@ -26,6 +27,7 @@ CAPABILITIES: Mapping[Capability, str] = {
     "kv_dump": "the KV of a prompt, in files",
     "yardstick": "decode cost against other work on the same cores",
     "quality": "how well a held-out text is predicted",
+    "kv_quant": "what quantised KV costs and saves",
 }
 Rows = tuple[Sequence[Row], Sequence[str]]
 
@@ -55,6 +57,7 @@ class Command:
         table: file into which ``llm_bench`` writes its table.
         metrics: file into which ``llm_demo`` writes its JSONL record.
         files: other files that the program writes its results into.
+        texts: what must be written before the start beside ``config``, by path.
         overridden: values of the user's base config that the launch replaces, by key.
         watched: a shell elsewhere ends the program when standard input ends, so it is held open,
             with a line in it.
@@ -68,6 +71,7 @@ class Command:
     table: Path | None = None
     metrics: Path | None = None
     files: tuple[Path, ...] = ()
+    texts: Mapping[Path, str] = field(default_factory=dict)
     overridden: Mapping[str, object] = field(default_factory=dict)
     watched: bool = False
 
@@ -137,6 +141,10 @@ class Program(ABC):
         """Variables that every launch in ``directory`` needs."""
         return {}
 
+    def texts(self, spec: LaunchSpec) -> dict[str, str]:
+        """What it reads from files in the directory of a launch, by their names."""
+        return {}
+
     def responses(self, spec: LaunchSpec) -> int | None:
         """How often the model answers in one launch, warm-up included; None if unknown."""
         return 1
@@ -149,6 +157,12 @@ class Program(ABC):
 
     def text(self, output: Output) -> str | None:
         """What the model wrote, None where the program does not print it; raises ParseError."""
+        return None
+
+    def held_out(self, output: Output) -> HeldOut | None:
+        """What a launch with ``quality`` showed with quantised KV, None where the program cannot
+        tell; raises ParseError.
+        """
         return None
 
 
