@@ -206,6 +206,13 @@ class Workload:
                 chosen += prompts[: self.knobs.integer("RELATION_PROMPTS")]
         return chosen or list(self.prompts.prompts[:1])
 
+    def text_launches(self, case: Case) -> tuple[LaunchSpec, LaunchSpec]:
+        """The launches that predict a held-out text: with plain KV, and as ``case`` has it."""
+        first = self.launches(case, 1, 1)[0]
+        program = self.programs.get("text", first.program)
+        candidate = replace(first, program=program, quality=True)
+        return baseline_of(candidate), candidate
+
     def nothing_to_run(self, bucket: str = "") -> str:
         """Why there is no launch of real prompts: what was wrong with them, or with where they were
         looked for.
