@@ -151,7 +151,7 @@ class Workload:
         launches: list[LaunchSpec] = []
         for prompt in reversed(self.relation_prompts):
             path = self.unseen_dir / f"unseen_{prompt.path.name}"
-            launches += [replace(self._short, prompt_file=path)]
+            launches.append(replace(self._for_unseen, prompt_file=path))
         return launches
 
     def line_by_line(self) -> list[LaunchSpec]:
@@ -159,13 +159,13 @@ class Workload:
         if not self.unseen_launches("strangers"):
             return []
         path = self.unseen_dir / LINES
-        return [replace(self._short, arm="line-by-line", prompt_file=path, line_by_line=True)]
+        return [replace(self._for_unseen, arm="line-by-line", prompt_file=path, line_by_line=True)]
 
     @property
-    def _short(self) -> LaunchSpec:
-        """The candidate's launch for relations."""
+    def _for_unseen(self) -> LaunchSpec:
+        """The candidate's launch, with text enough to tell whether it is text."""
         first = self.launches(self.cases["candidate"])[0]
-        tokens = min(first.gen_tokens, self.knobs.integer("RELATION_TOKENS"))
+        tokens = min(first.gen_tokens, 2 * self.knobs.integer("RELATION_TOKENS"))
         return replace(first, gen_tokens=tokens)
 
     @property

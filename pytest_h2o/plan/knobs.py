@@ -243,7 +243,8 @@ _JUDGING = (
          "real prompts of each bucket that relations between launches are tried on",
          low=1, high=100, unit="prompts", kit="own"),
     Knob("RELATION_TOKENS", "int", 64,
-         "tokens decoded, at most, in launches that are made for a relation alone",
+         "tokens decoded, at most, in launches that are made for a relation alone; twice as many "
+         "of unseen prompts",
          low=1, unit="tokens", kit="own"),
     Knob("RELATION_LOSSLESS", "bool", True,
          "lossless off, full and store, encode workers, decode cache, block size and codec write "
