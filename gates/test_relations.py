@@ -44,7 +44,7 @@ def test_nothing_evicted_nothing_changes(unevicted_texts: TextRelation, gate: Ga
     _same(unevicted_texts, "RELATION_UNEVICTED", gate)
 
 
-def test_greedy_is_greedy(repeated_texts: TextRelation, gate: Gate) -> None:
+def test_repeated_launches_agree(repeated_texts: TextRelation, gate: Gate) -> None:
     """Candidate and baseline must write the same text when they are launched again.
 
     Greedy decoding draws nothing at random, so texts that differ come from memory that was not set,

@@ -16,7 +16,7 @@ RELATIONS = "test_relations.py"
         ("rounded_blocks", "lossless_is_lossless", 1, "store"),
         ("renumbered_positions", "more_eviction_keeps_less", 1, "mild_agreement"),
         ("remembered_requests", "requests_are_strangers", 2, "alone"),
-        ("drawn_tokens", "greedy_is_greedy", 1, "candidate-again beside candidate"),
+        ("drawn_tokens", "repeated_launches_agree", 1, "candidate-again beside candidate"),
     ],
 )
 def test_spoiled_writer_is_caught(  # noqa: PLR0913, PLR0917  a fixture each
