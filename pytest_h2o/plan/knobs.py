@@ -267,7 +267,7 @@ _JUDGING = (
          kit="own"),
     Knob("MIN_MILD_AGREEMENT", "float", 0.15,
          "least share of an answer that stays the baseline's at a target ratio of 1.25, best of "
-         "the prompts",
+         "three prompts or more",
          low=0, high=1, unit="share", kit="own"),
     Knob("UNSEEN_SEED", "int", 0,
          "seed of the prompts that are made for a session; 0: another one each time",

@@ -19,6 +19,7 @@ from pytest_h2o.data import bundled
 from pytest_h2o.decode.history import append_history
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.decode.study import Study
+from pytest_h2o.evidence.order import little_evidence
 from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
@@ -116,6 +117,12 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
     return judge(
         DEMO.test_greedy_agreement, knobs, "candidate", demo=runs[1], demo_baseline=runs[0]
     ).outcome
+
+
+def little(settings: Sequence[str], _: Path) -> object:
+    """What is said of three answers of which a tenth stays."""
+    least = resolve(settings).number("MIN_MILD_AGREEMENT")
+    return little_evidence(dict.fromkeys("abc", 0.1), least).standing
 
 
 def unseen_texts(settings: Sequence[str], tmp_path: Path) -> object:
@@ -340,6 +347,7 @@ EFFECTS: Mapping[str, Turned] = {
     "LLM_DEMO_REQUIRE_DECODE_CACHE_HIT": Turned(verdict(DEMO.test_decode_cache_hit, "candidate"), "1"),
     "REQUIRE_QUALITY": Turned(plan, "1"),
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
+    "MIN_MILD_AGREEMENT": Turned(little, "0.1"),
     "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
