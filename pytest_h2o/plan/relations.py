@@ -145,6 +145,12 @@ def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
     }
 
 
+def mild_only(arms: dict[float, Arm]) -> dict[float, Arm]:
+    """Of the launches at several target ratios that with a little eviction."""
+    mild = sorted(arms)[:2][-1]
+    return {mild: arms[mild]}
+
+
 def target_ratio(spec: LaunchSpec) -> float:
     """The lossy ratio that a launch asks for."""
     if spec.config.get("kv_h2o_target_mode") == "static":

@@ -21,6 +21,7 @@ from pytest_h2o.data import bundled
 from pytest_h2o.decode.history import append_history
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.decode.study import Study
+from pytest_h2o.evidence.order import little_evidence
 from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
@@ -134,6 +135,12 @@ def memory(settings: Sequence[str], tmp_path: Path) -> object:
         )
         growth = judge(MEMORY.test_memory_growth, knobs, run=Run("full_strict", (), (), ()))
     return peak.outcome, growth.outcome
+
+
+def little(settings: Sequence[str], _: Path) -> object:
+    """What is said of three answers of which a tenth stays."""
+    least = resolve(settings).number("MIN_MILD_AGREEMENT")
+    return little_evidence(dict.fromkeys("abc", 0.1), least).standing
 
 
 def unseen_texts(settings: Sequence[str], tmp_path: Path) -> object:
@@ -403,6 +410,7 @@ EFFECTS: Mapping[str, Turned] = {
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
     "MAX_MEMORY_INCREASE": Turned(memory, "0.3"),
     "MAX_MEMORY_GROWTH": Turned(memory, "0.3"),
+    "MIN_MILD_AGREEMENT": Turned(little, "0.1"),
     "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
