@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_h2o.lab.decode import Comparison
     from pytest_h2o.lab.lab import Lab
     from pytest_h2o.lab.offline import Evaluation
+    from pytest_h2o.lab.relations import TextRelation
     from pytest_h2o.runs.records import LaunchRecord
     from pytest_h2o.runs.results import Run
     from pytest_h2o.session.gate import Gate
@@ -117,6 +118,27 @@ def quality(lab: Lab) -> LaunchRecord | None:
 
 
 @pytest.fixture
+@needs(relation="lossless")
+def lossless_texts(lab: Lab) -> TextRelation:
+    """What is written with lossless coding off, and with it in several ways."""
+    return _text_relation(lab, "lossless")
+
+
+@pytest.fixture
+@needs(relation="unevicted")
+def unevicted_texts(lab: Lab) -> TextRelation:
+    """What is written where nothing is evicted, beside what the baseline writes."""
+    return _text_relation(lab, "unevicted")
+
+
+@pytest.fixture
+@needs(relation="greedy")
+def repeated_texts(lab: Lab) -> TextRelation:
+    """What candidate and baseline write when they are launched again."""
+    return _text_relation(lab, "greedy")
+
+
+@pytest.fixture
 @needs(dump=True)
 def online_sim(lab: Lab) -> Evaluation:
     """The offline evaluation of a KV dump in the chunks that a runtime would code."""
@@ -147,6 +169,12 @@ def _held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Compar
     from pytest_h2o.lab.decode import held_against  # noqa: PLC0415
 
     return held_against(lab, name, bucket)
+
+
+def _text_relation(lab: Lab, name: str) -> TextRelation:
+    from pytest_h2o.lab.relations import text_relation  # noqa: PLC0415
+
+    return text_relation(lab, name)
 
 
 def parametrize(metafunc: pytest.Metafunc, lab: Lab) -> None:

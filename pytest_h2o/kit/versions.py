@@ -11,7 +11,7 @@ from pytest_h2o.plan.suites import SUITE_PARTS
 Kit = Literal["v5", "v6"]
 ACCEPTANCE: Mapping[Kit, Set[str]] = {
     "v5": frozenset({"runtime", "m3"}),
-    "v6": frozenset({"runtime", "m3", "llm_demo"}),
+    "v6": frozenset({"runtime", "m3", "llm_demo", "relations"}),
 }
 # Binaries of v5 do not print the columns that these read.
 DEFAULTS: Mapping[Kit, dict[str, KnobValue]] = {

@@ -38,6 +38,9 @@ class LaunchPlan:
             add(work.dump_launches())
         if self.demand.quality:
             add(work.quality_launches())
+        for relation in self.demand.relations:
+            for arms in work.comparisons(relation):
+                add(arms.specs)
         for name in self.demand.cases:
             add(work.launches(cases[name]))
         for name in self.demand.baselines:

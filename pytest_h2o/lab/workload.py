@@ -10,7 +10,8 @@ from pathlib import Path
 from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.plan.cases import Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.plan.knobs import Knobs
-from pytest_h2o.plan.prompts import PromptSelection, select_prompts
+from pytest_h2o.plan.prompts import Prompt, PromptSelection, select_prompts
+from pytest_h2o.plan.relations import RELATIONS, SameText, same_text
 from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.programs import BOTH
@@ -97,6 +98,30 @@ class Workload:
             return []
         first = self.launches(self.cases["full_strict"], 1, 1)[0]
         return [replace(first, quality=True)]
+
+    def comparisons(self, relation: str) -> list[SameText]:
+        """The arms of a relation that must write the same text; none in a recording, or where it is
+        off.
+        """
+        if self.recording or not self.knobs.on(RELATIONS[relation]):
+            return []
+        tokens = self.knobs.integer("RELATION_TOKENS")
+        specs = {spec.label: spec for spec in self.launches(self.cases["candidate"])}
+        pairs: list[SameText] = []
+        for prompt in self.relation_prompts:
+            pairs += same_text(relation, specs[prompt.stem], tokens)
+        return pairs
+
+    @property
+    def relation_prompts(self) -> list[Prompt]:
+        """The first real prompts of each bucket in which something can be evicted or encoded."""
+        least = self.knobs.integer("H2O_TRIGGER_MIN") - self.knobs.integer("RELATION_TOKENS")
+        chosen: list[Prompt] = []
+        for bucket in self.buckets:
+            if not bucket.isdigit() or int(bucket) >= least:
+                prompts = [each for each in self.prompts.prompts if each.bucket == bucket]
+                chosen += prompts[: self.knobs.integer("RELATION_PROMPTS")]
+        return chosen or list(self.prompts.prompts[:1])
 
     def nothing_to_run(self, bucket: str = "") -> str:
         """Why there is no launch of real prompts: what was wrong with them, or with where they were

@@ -245,6 +245,22 @@ _JUDGING = (
          "real prompts: least share of characters alike in candidate and baseline before they "
          "differ, mean over the prompts",
          low=0, high=1, unit="share", kit="own"),
+    Knob("RELATION_PROMPTS", "int", 1,
+         "real prompts of each bucket that relations between launches are tried on",
+         low=1, high=100, unit="prompts", kit="own"),
+    Knob("RELATION_TOKENS", "int", 64,
+         "tokens decoded, at most, in launches that are made for a relation alone",
+         low=1, unit="tokens", kit="own"),
+    Knob("RELATION_LOSSLESS", "bool", True,
+         "lossless off, full and store, encode workers, decode cache, block size and codec write "
+         "the same text",
+         kit="own"),
+    Knob("RELATION_UNEVICTED", "bool", True,
+         "where nothing is evicted the baseline's text is written",
+         kit="own"),
+    Knob("RELATION_GREEDY", "bool", True,
+         "a launch writes the same text when it is repeated",
+         kit="own"),
     Knob("DECODE_BASELINE_HISTORY", "str", "",
          "file with the decode speeds of earlier sessions; empty: "
          "decode_baseline_history.jsonl beside the run directories",

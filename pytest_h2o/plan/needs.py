@@ -29,6 +29,7 @@ class Need:
         baseline: the launches of the same work with H2O off are looked at.
         dump: a KV dump is evaluated.
         quality: a held-out text is predicted.
+        relation: a relation between launches that are made for it.
     """
 
     cases: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class Need:
     baseline: bool = False
     dump: bool = False
     quality: bool = False
+    relation: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Demand:
     """What all selected gates need together.
 
     ``cases``, ``studies`` and ``baselines`` name the cases whose launches, decode speed and
-    baseline are asked for.
+    baseline are asked for, ``relations`` those between launches.
     """
 
     cases: Collection[str] = ()
@@ -52,22 +54,24 @@ class Demand:
     baselines: Collection[str] = ()
     dump: bool = False
     quality: bool = False
+    relations: Collection[str] = ()
 
 
-def needs(
+def needs(  # noqa: PLR0913  one argument for each kind of need
     *cases: str,
     parameter: str = "",
     study: bool = False,
     baseline: bool = False,
     dump: bool = False,
     quality: bool = False,
+    relation: str = "",
 ) -> Callable[[Function], Function]:
     """Declare what a fixture function, or a test, needs launched; see :class:`Need`.
 
     It stands below ``@pytest.fixture``. A fixture or a test that asks for fixtures which declare
     their needs has those as well, and needs to declare only what it asks ``lab`` for itself.
     """
-    need = Need(cases, parameter, study, baseline, dump, quality)
+    need = Need(cases, parameter, study, baseline, dump, quality, relation)
 
     def declare(function: Function) -> Function:
         if not isfunction(function):
@@ -125,6 +129,7 @@ def demand_of(items: Collection[pytest.Item], cases: Collection[str]) -> Demand:
     looked_at: set[str] = set()
     studied: set[str] = set()
     compared: set[str] = set()
+    relations: set[str] = set()
     dump = quality = False
     for item in items:
         found = declared(item)
@@ -137,6 +142,12 @@ def demand_of(items: Collection[pytest.Item], cases: Collection[str]) -> Demand:
                 compared.update(names)
         dump = dump or any(need.dump for need in found)
         quality = quality or any(need.quality for need in found)
+        relations.update(need.relation for need in found if need.relation)
     return Demand(
-        frozenset(looked_at), frozenset(studied), frozenset(compared), dump=dump, quality=quality
+        frozenset(looked_at),
+        frozenset(studied),
+        frozenset(compared),
+        dump=dump,
+        quality=quality,
+        relations=frozenset(relations),
     )

@@ -8,10 +8,11 @@ SUITES = {
     "decode study",
     "m3": "repeated launches: joint_full and joint_store",
     "llm_demo": "real prompts, baseline against candidate",
+    "relations": "what must hold between launches of real prompts, whatever they claim",
     "offline": "the lossless codec on dumped KV",
     "full_eval": "one llm_bench case and the offline evaluation in chunks of 128 tokens",
     "sweep": "every combination of the preset that --h2o-preset names",
-    "final": "the whole acceptance: runtime, m3 and llm_demo",
+    "final": "the whole acceptance: runtime, m3, llm_demo and relations",
     "all_in_one": "runtime with fixed, same_batch and rolling baselines, m3, llm_demo and final",
 }
 # The parts of all_in_one by the knob that turns each one off: bench cases of its own, or other

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from pytest_h2o.decode.history import FILE
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.recordings import RecordingError
-from pytest_h2o.plan.knobs import KnobError, misspelt
+from pytest_h2o.plan.knobs import KnobError, Knobs, misspelt
 from pytest_h2o.plan.needs import names_of, parameters
 from pytest_h2o.plan.presets import PresetError
+from pytest_h2o.plan.relations import RELATIONS
 from pytest_h2o.runs.directory import check_room
 from pytest_h2o.runtimes import RuntimeSetupError
 from pytest_h2o.session.gate import Gate
@@ -33,6 +35,8 @@ class Session:
         self.is_worker = hasattr(config, "workerinput")
         self.root = session_root(config, self.knobs.text("OUT"))
         subject = read_subject(config, settings)
+        if subject.recording:
+            self.knobs = without_relations(self.knobs)
         history = self.knobs.text("DECODE_BASELINE_HISTORY") or runs_directory(config) / FILE
         self.schedule = Schedule(
             config, self.runtime, self.root, subject.replay, lambda: len(self.planner.planned)
@@ -109,6 +113,12 @@ class Session:
         name = getattr(item, "originalname", item.name).removeprefix("test_")
         required = self.config.getoption("h2o_require_evidence")
         return Gate(name, label_of(item), knobs, item, rerun_command(self.config, item), required)
+
+
+def without_relations(knobs: Knobs) -> Knobs:
+    """The knobs for launches that something else recorded, which made none for relations."""
+    off = dict.fromkeys(RELATIONS.values(), (False, "a recording has none"))
+    return replace(knobs, defaults={**knobs.defaults, **off})
 
 
 def label_of(item: pytest.Item) -> str:

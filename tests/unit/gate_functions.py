@@ -34,8 +34,15 @@ def module(name: str) -> ModuleType:
     return found
 
 
-NAMES = ("test_runtime", "test_llm_demo", "test_offline", "test_quality", "test_memory")
-RUNTIME, DEMO, OFFLINE, QUALITY, MEMORY = (module(name) for name in NAMES)
+NAMES = (
+    "test_runtime",
+    "test_llm_demo",
+    "test_offline",
+    "test_quality",
+    "test_memory",
+    "test_relations",
+)
+RUNTIME, DEMO, OFFLINE, QUALITY, MEMORY, RELATIONS = (module(name) for name in NAMES)
 
 
 def make_run(table: Table, case: str = "full_strict") -> Run:

@@ -27,6 +27,7 @@ from pytest_h2o.lab.offline import Evaluation, _options
 from pytest_h2o.plan.cases import all_cases, launches
 from pytest_h2o.plan.knobs import KNOBS, Knob, Knobs, resolve
 from pytest_h2o.plan.needs import Demand
+from pytest_h2o.plan.relations import RELATIONS
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runs.results import Run
@@ -66,7 +67,7 @@ def plan(settings: Sequence[str], tmp_path: Path) -> object:
     """Everything that a session of all gates would launch."""
     lab, _ = make_lab(settings, tmp_path)
     names = frozenset(lab.cases)
-    lab.demand = Demand(names, names, dump=True, quality=True)
+    lab.demand = Demand(names, names, dump=True, quality=True, relations=RELATIONS)
     return [lab.cases.keys(), lab.plan.planned()]
 
 
@@ -290,7 +291,8 @@ EFFECTS: Mapping[str, Turned] = {
         "RUN_RUNTIME_FIXED": "0", "RUN_RUNTIME_SAME_BATCH": "0", "RUN_RUNTIME_ROLLING": "0",
         "PROMPT_PATTERN": "prompt_128_*.txt", "PROMPT_BUCKET_LIST": "2048,512", "PROMPT_SAMPLE_MODE": "sequential",
         "PROMPT_MANIFEST": "none.txt", "MAX_PROMPTS": "2", "MAX_PROMPTS_PER_BUCKET": "1",
-        "DECODE_BASELINE_MODE": "fixed",
+        "DECODE_BASELINE_MODE": "fixed", "RELATION_PROMPTS": "2", "RELATION_TOKENS": "8", "RELATION_LOSSLESS": "0",
+        "RELATION_UNEVICTED": "0", "RELATION_GREEDY": "0",
     }.items()},
     "RUN_FINAL": Turned(parts, "0"),
     # These suites are part of final too.

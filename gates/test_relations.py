@@ -1,0 +1,48 @@
+"""What must hold between launches over the same real prompts, whatever the programs say of
+themselves.
+
+The right answer is known beforehand: it is what another launch wrote. A program that reports the
+right numbers and computes something else is found here.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_h2o.lab.relations import TextRelation
+from pytest_h2o.session.gate import Gate
+
+pytestmark = pytest.mark.relations
+
+
+def test_lossless_is_lossless(lossless_texts: TextRelation, gate: Gate) -> None:
+    """Lossless coding off and on must give the same greedy text, letter for letter, with H2O off
+    and on.
+
+    So must ``full`` and ``store``, encode workers, decode caches, block sizes and codecs: a stage
+    that changes what the model writes is not lossless, whatever ratio it reports.
+    """
+    _same(lossless_texts, "RELATION_LOSSLESS", gate)
+
+
+def test_nothing_evicted_nothing_changes(unevicted_texts: TextRelation, gate: Gate) -> None:
+    """With a target ratio of 1 the candidate must write what the baseline writes.
+
+    A baseline that is quantised or otherwise another program shows here, and so does a candidate
+    that leaves something out.
+    """
+    _same(unevicted_texts, "RELATION_UNEVICTED", gate)
+
+
+def test_greedy_is_greedy(repeated_texts: TextRelation, gate: Gate) -> None:
+    """Candidate and baseline must write the same text when they are launched again.
+
+    Greedy decoding draws nothing at random, so texts that differ come from memory that was not set,
+    or from threads that race.
+    """
+    _same(repeated_texts, "RELATION_GREEDY", gate)
+
+
+def _same(relation: TextRelation, knob: str, gate: Gate) -> None:
+    gate.needs(knob)
+    gate.holds("same_text", relation.problems, evidence=relation.evidence)

@@ -1,0 +1,163 @@
+"""Relations between launches over the same real prompt: which settings may not change its answer.
+
+What the right outcome of a relation is, is known beforehand, whatever a program claims about
+itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from pytest_h2o.plan.cases import baseline_of
+from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
+
+Config = Mapping[str, ConfigValue]
+Changes = Mapping[str, Config]
+# The knob that turns each relation off.
+RELATIONS: Mapping[str, str] = {
+    "lossless": "RELATION_LOSSLESS",
+    "unevicted": "RELATION_UNEVICTED",
+    "greedy": "RELATION_GREEDY",
+}
+MODE = "kv_lossless_runtime_mode"
+CODEC = "kv_lossless_codec_runtime"
+BLOCKS = "kv_lossless_block_tokens"
+H2O_OFF: Config = {"kv_h2o_enable": False}
+LOSSLESS_OFF: Config = {"kv_lossless_enable": False, "kv_lossless_runtime_enable": False}
+KEEP_ALL: Config = {"kv_h2o_target_lossy_ratio": 1.0, "kv_h2o_target_keep_ratio": 1.0}
+# Kernels may add up a block at a time, and then round otherwise in blocks of another length.
+LAYOUT = frozenset({BLOCKS})
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A launch with settings changed, by what the changes are called.
+
+    Without any it is ``base`` itself. Those of ``always`` are no suspects when texts differ.
+    """
+
+    base: LaunchSpec
+    changes: Changes = field(default_factory=dict)
+    always: Changes = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The arm in words."""
+        return ", ".join({**self.always, **self.changes}) or self.base.arm
+
+    @property
+    def spec(self) -> LaunchSpec:
+        """The launch."""
+        config = dict(self.base.config)
+        for change in (*self.always.values(), *self.changes.values()):
+            config.update(change)
+        if config == self.base.config:
+            return self.base
+        return replace(self.base, arm=_slug(self.title), config=config)
+
+    @property
+    def alone(self) -> list[Arm]:
+        """One arm for each of several changes."""
+        if len(self.changes) < 2:
+            return []
+        return [Arm(self.base, {name: each}, self.always) for name, each in self.changes.items()]
+
+    @property
+    def layout_only(self) -> bool:
+        """Whether all that changes is how KV is laid out."""
+        keys = {key for change in self.changes.values() for key in change}
+        return bool(keys) and keys <= LAYOUT
+
+
+@dataclass(frozen=True)
+class SameText:
+    """Two arms that must write the same text."""
+
+    expected: Arm
+    other: Arm
+
+    @property
+    def specs(self) -> list[LaunchSpec]:
+        """Both launches."""
+        return [self.expected.spec, self.other.spec]
+
+
+def same_text(relation: str, candidate: LaunchSpec, tokens: int) -> list[SameText]:
+    """The arms of a relation for one real prompt; those of its own decode at most ``tokens``.
+
+    Candidate and baseline are launched anyway, so an arm may write less than they do.
+    """
+    short = replace(candidate, gen_tokens=min(tokens, candidate.gen_tokens))
+    return list(_SAME_TEXT[relation](candidate, short))
+
+
+def _lossless(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
+    """Several settings change at once, which costs one launch; the culprit is found when texts
+    differ.
+    """
+    plain = Arm(short, {"lossless off": LOSSLESS_OFF})
+    inline = other_mode(short) | {
+        "0 encode workers": {"kv_lossless_async_threads": 0},
+        "no decode cache": {"kv_lossless_decode_cache_blocks": 0},
+    }
+    store = {"store": {MODE: "store"}}
+    workers: dict[str, Config] = {
+        "4 encode workers": {"kv_lossless_async_threads": 4},
+        **other_codec(short),
+        **other_blocks(short),
+    }
+    yield SameText(plain, Arm(candidate))
+    yield SameText(plain, Arm(short, inline))
+    yield SameText(plain, Arm(short, workers, always=store))
+    baseline = Arm(baseline_of(candidate))
+    yield SameText(baseline, Arm(short, always={"H2O off": H2O_OFF}))
+    yield SameText(baseline, Arm(short, inline, always={"H2O off": H2O_OFF}))
+
+
+def _unevicted(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
+    yield SameText(Arm(baseline_of(candidate)), Arm(short, {"target ratio 1": KEEP_ALL}))
+
+
+def _greedy(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
+    for whole, part in ((candidate, short), (baseline_of(candidate), baseline_of(short))):
+        yield SameText(Arm(whole), repeated(Arm(part)))
+
+
+_SAME_TEXT = {"lossless": _lossless, "unevicted": _unevicted, "greedy": _greedy}
+
+
+def other_mode(spec: LaunchSpec) -> dict[str, Config]:
+    """``store`` where the launch is not in that mode, else ``full``."""
+    mode = "full" if spec.config.get(MODE) == "store" else "store"
+    return {mode: {MODE: mode}}
+
+
+def other_codec(spec: LaunchSpec) -> dict[str, Config]:
+    """The other payload codec."""
+    codec = "fp16_gear_seq_v1"
+    if spec.config.get(CODEC) == codec:
+        codec = "fp16_gear_predictive_v3"
+    return {f"codec {codec}": {CODEC: codec}}
+
+
+def other_blocks(spec: LaunchSpec) -> dict[str, Config]:
+    """Lossless blocks of half the length."""
+    tokens = max(1, int(spec.config.get(BLOCKS, 128)) // 2)
+    return {f"blocks of {tokens}": {BLOCKS: tokens}}
+
+
+def repeated(arm: Arm) -> Arm:
+    """The same launch once more."""
+    spec = arm.spec
+    return Arm(replace(spec, arm=f"{spec.arm}-again", replicate=spec.replicate + 1))
+
+
+def on_threads(arm: Arm, threads: int) -> Arm:
+    """The same launch on another number of threads."""
+    spec = arm.spec
+    return Arm(replace(spec, arm=f"{spec.arm}-on-{threads}-threads", threads=threads))
+
+
+def _slug(text: str) -> str:
+    return text.replace(",", "").replace(" ", "-")

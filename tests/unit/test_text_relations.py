@@ -1,0 +1,291 @@
+"""Relations between launches: honest programs keep them, and each kind of fault breaks its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from gate_functions import RELATIONS, judge
+
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.relations import TextRelation, text_relation
+from pytest_h2o.parsers.demo import generated_text
+from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.runs.records import LaunchRecord, standard_paths
+from pytest_h2o.verdict import Verdict
+
+# What an honest program writes to each prompt: 8 characters a token.
+STORY = {
+    name: f"{name} said that " + "the quick brown fox jumps over the lazy dog; " * 60
+    for name in ("prompt_512_1", "prompt_2048_1")
+}
+EVICTED = "and under eviction the story ends in another way, as it may"
+Text = Callable[[LaunchSpec], str]
+SUMMARY = """
+#################################
+prompt tokens num = 500
+decode tokens num = {gen}
+prefill time = 0.10 s
+ decode time = 1.00 s
+ sample time = 0.01 s
+prefill speed = 5000.00 tok/s
+ decode speed = {gen}.00 tok/s
+##################################
+"""
+
+
+def evicts(spec: LaunchSpec) -> bool:
+    return bool(spec.config["kv_h2o_enable"]) and spec.config["kv_h2o_target_lossy_ratio"] != 1
+
+
+def lossless(spec: LaunchSpec) -> bool:
+    return bool(spec.config["kv_lossless_enable"])
+
+
+def stores(spec: LaunchSpec) -> bool:
+    return lossless(spec) and spec.config["kv_lossless_runtime_mode"] == "store"
+
+
+def honest(spec: LaunchSpec) -> str:
+    text = STORY[spec.label]
+    if evicts(spec):
+        text = text[:90] + EVICTED + text
+    return text[: 8 * spec.gen_tokens]
+
+
+@dataclass
+class Pen:
+    """A store of launches whose text is what ``write`` gives for each spec."""
+
+    root: Path
+    write: Text
+    launched: list[str] = field(default_factory=list)
+    config: dict[str, object] = field(default_factory=dict)
+    broken: str = ""
+
+    def get(self, spec: LaunchSpec) -> LaunchRecord:
+        directory = self.root / spec.key
+        record = LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(directory))  # type: ignore[arg-type]
+        if not directory.exists():
+            self.launched.append(spec.name)
+            directory.mkdir(parents=True)
+            self._leave(record)
+        if self.broken and self.broken in spec.name:
+            return LaunchRecord(
+                spec=spec,
+                status="failed",
+                reason="ended by signal 11",
+                **standard_paths(directory),  # type: ignore[arg-type]
+            )
+        return record
+
+    def _leave(self, record: LaunchRecord) -> None:
+        spec = record.spec
+        times = {"prefill_us": 100_000, "decode_us": 1_000_000, "sample_us": 10_000}
+        text = self.write(spec)
+        tokens = max(1, -(-len(text) // 8))
+        row = {"prompt_index": 0, "prompt_tokens": 500, "decode_tokens": tokens, **times}
+        record.metrics.write_text(json.dumps(row) + "\n")
+        record.config_path.write_text(json.dumps(self.config))
+        summary = SUMMARY.format(gen=tokens)
+        record.stdout.write_text(f"\nprompt file is p\n{text}{summary}")
+
+
+def relate(
+    name: str,
+    tmp_path: Path,
+    write: Text = honest,
+    *settings: str,
+    stems: Sequence[str] = tuple(STORY),
+    **more: object,
+) -> tuple[TextRelation, Pen]:
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    for stem in ("prompt_128_1", *stems):
+        (prompts / f"{stem}.txt").write_text("a prompt")
+    pen = Pen(tmp_path / "launches", write, **more)  # type: ignore[arg-type]
+    lab = Lab(tmp_path, resolve(settings, suite="final"), pen.get, prompts)
+    return text_relation(lab, name), pen
+
+
+GATES = {
+    "lossless": (RELATIONS.test_lossless_is_lossless, "lossless_texts"),
+    "unevicted": (RELATIONS.test_nothing_evicted_nothing_changes, "unevicted_texts"),
+    "greedy": (RELATIONS.test_greedy_is_greedy, "repeated_texts"),
+}
+
+
+def judged(name: str, relation: TextRelation, *settings: str) -> Verdict:
+    gate, fixture = GATES[name]
+    return judge(gate, resolve(settings, suite="final"), **{fixture: relation})
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_honest_programs_keep_every_relation(name: str, tmp_path: Path) -> None:
+    """They write the same text in all arms, and nothing else is launched to find that out."""
+    relation, pen = relate(name, tmp_path)
+    verdict = judged(name, relation)
+    assert (verdict.outcome, verdict.standing) == ("pass", "supported")
+    planned = {spec.key for pair in relation.lab.workload.comparisons(name) for spec in pair.specs}
+    assert len(pen.launched) == len(planned)
+
+
+def twisted(spec: LaunchSpec, at: int = 100) -> str:
+    text = honest(spec)
+    return text[:at] + "XY" + text[at + 2 :]
+
+
+def lossy_codec(spec: LaunchSpec) -> str:
+    return twisted(spec) if stores(spec) else honest(spec)
+
+
+def lossy_codec_without_eviction(spec: LaunchSpec) -> str:
+    return twisted(spec) if stores(spec) and not evicts(spec) else honest(spec)
+
+
+def stale_cache(spec: LaunchSpec) -> str:
+    cached = lossless(spec) and spec.config["kv_lossless_decode_cache_blocks"] != 0
+    return twisted(spec) if cached and evicts(spec) else honest(spec)
+
+
+def lost_errors_of_workers(spec: LaunchSpec) -> str:
+    broken = lossless(spec) and spec.config["kv_lossless_async_threads"] == 4
+    return twisted(spec) if broken else honest(spec)
+
+
+def other_codec(spec: LaunchSpec) -> str:
+    broken = stores(spec) and spec.config["kv_lossless_codec_runtime"] == "fp16_gear_seq_v1"
+    return twisted(spec) if broken else honest(spec)
+
+
+def quantised_baseline(spec: LaunchSpec) -> str:
+    return twisted(spec) if len(spec.config) == 3 else honest(spec)
+
+
+def ends_early(spec: LaunchSpec) -> str:
+    return honest(spec)[:40] if evicts(spec) or len(spec.config) > 3 else honest(spec)
+
+
+def random_text(spec: LaunchSpec) -> str:
+    return twisted(spec, 20 * spec.replicate) if evicts(spec) else honest(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "words"),
+    [
+        ("lossless", lossy_codec, "alone: store"),
+        ("lossless", lossy_codec_without_eviction, "beside baseline"),
+        ("lossless", stale_cache, "candidate beside lossless off"),
+        ("lossless", lost_errors_of_workers, "alone: store, 4 encode workers"),
+        ("lossless", other_codec, "alone: store, codec fp16_gear_seq_v1"),
+        ("unevicted", quantised_baseline, "target ratio 1 beside baseline: from character 101"),
+        ("unevicted", ends_early, "nothing instead of"),
+        ("greedy", random_text, "candidate-again beside candidate"),
+    ],
+)
+def test_faults_are_refused(name: str, write: Text, words: str, tmp_path: Path) -> None:
+    """A fault shows in the text, and the reason names the settings that it comes with."""
+    relation, _ = relate(name, tmp_path, write)
+    verdict = judged(name, relation)
+    assert verdict.outcome == "fail"
+    assert words in verdict.reason
+
+
+def rounds_by_threads(spec: LaunchSpec) -> str:
+    odd = spec.threads == 1 or (stores(spec) and evicts(spec))
+    return twisted(spec, 200) if odd else honest(spec)
+
+
+def rounds_by_block(spec: LaunchSpec) -> str:
+    blocks = spec.config.get("kv_lossless_block_tokens", 128)
+    return twisted(spec, 200) if lossless(spec) and blocks == 64 else honest(spec)
+
+
+def races(spec: LaunchSpec) -> str:
+    return twisted(spec, 20 * spec.replicate) if spec.threads > 1 else honest(spec)
+
+
+def draws(spec: LaunchSpec) -> str:
+    return twisted(spec, len(spec.key) + int(spec.key, 16) % 97)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "settings", "config", "words"),
+    [
+        ("lossless", rounds_by_threads, (), {}, "on 1 threads too"),
+        ("lossless", rounds_by_block, (), {}, "block by block"),
+        ("greedy", races, (), {}, "on one thread it repeats its text"),
+        ("lossless", draws, (), {}, "does not even repeat its own text"),
+        ("greedy", draws, (), {"sampler_type": "temperature"}, "draws at random"),
+        ("unevicted", draws, ("BACKEND=opencl",), {}, "kernels of opencl"),
+    ],
+)
+def test_what_honest_programs_may_do_is_a_doubt(  # noqa: PLR0913, PLR0917  a parameter each
+    name: str, write: Text, settings: tuple[str, ...], config: dict[str, object], words: str, tmp_path: Path
+) -> None:  # fmt: skip
+    """Kernels that round by how work is split, or samplers that draw, are told of and not refused."""
+    relation, _ = relate(name, tmp_path, write, *settings, config=config)
+    verdict = judged(name, relation)
+    assert (verdict.outcome, verdict.standing) == ("pass", "doubtful")
+    assert words in verdict.warning
+
+
+RECORDED = Path(__file__).parents[1] / "data" / "relations"
+
+
+def recorded(spec: LaunchSpec) -> str:
+    """What a real build wrote under these settings."""
+    arm = "off"
+    if spec.config["kv_h2o_enable"]:
+        arm = "h2o_store" if stores(spec) else "h2o_full"
+        if not lossless(spec):
+            arm = "h2o_lossless_off"
+        elif not evicts(spec):
+            arm = "h2o_ratio_1"
+    elif lossless(spec):
+        arm = "store_h2o_off" if stores(spec) else "full_h2o_off"
+    if spec.replicate > 1 and arm in ("off", "h2o_full"):
+        arm += "_again"
+    return generated_text(RECORDED / spec.label / f"{arm}.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"), [("lossless", "fail"), ("unevicted", "pass"), ("greedy", "pass")]
+)
+def test_a_real_build_whose_lossless_stage_is_none(name: str, outcome: str, tmp_path: Path) -> None:
+    """With H2O on, switching lossless coding on changes what this build writes; all else holds."""
+    settings = ("DECODE_TOKENS=128", "RELATION_TOKENS=128")
+    stems = [path.name for path in RECORDED.iterdir()]
+    relation, _ = relate(name, tmp_path, recorded, *settings, stems=stems)
+    verdict = judged(name, relation)
+    assert verdict.outcome == outcome
+    for label, mode in (("2048_2", "candidate"), ("2048_2", "store"), ("512_3", "store")):
+        words = f"prompt_{label}: {mode}"
+        assert (words in verdict.reason) == (name == "lossless")
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_what_cannot_be_compared_fails(name: str, tmp_path: Path) -> None:
+    """A launch that crashed, or a program that prints no text, is not accepted."""
+    (tmp_path / "crashed").mkdir()
+    crashed, _ = relate(name, tmp_path / "crashed", broken="demo-prompt_512_1")
+    verdict = judged(name, crashed)
+    assert verdict.outcome == "fail"
+    assert "ended by signal 11" in verdict.reason
+    (tmp_path / "silent").mkdir()
+    silent, _ = relate(name, tmp_path / "silent", lambda _: "")
+    assert "no text" in judged(name, silent).reason
+
+
+@pytest.mark.parametrize(("name", "knob"), [(name, f"RELATION_{name.upper()}") for name in GATES])
+def test_a_relation_that_is_turned_off_launches_nothing(
+    name: str, knob: str, tmp_path: Path
+) -> None:
+    """Its gate is skipped, and says which knob did it."""
+    relation, pen = relate(name, tmp_path, honest, f"{knob}=0")
+    assert pen.launched == []
+    assert judged(name, relation, f"{knob}=0").reason == f"turned off by {knob}=0"
