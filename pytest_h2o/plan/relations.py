@@ -26,6 +26,11 @@ BLOCKS = "kv_lossless_block_tokens"
 H2O_OFF: Config = {"kv_h2o_enable": False}
 LOSSLESS_OFF: Config = {"kv_lossless_enable": False, "kv_lossless_runtime_enable": False}
 KEEP_ALL: Config = {"kv_h2o_target_lossy_ratio": 1.0, "kv_h2o_target_keep_ratio": 1.0}
+# As much of the cache as a layer may encode goes through the codec at every token.
+WHOLE: Config = {
+    "kv_lossless_store_bootstrap_tokens": 2048,
+    "kv_lossless_hot_recent_tokens": 32,
+}
 # Kernels may add up a block at a time, and then round otherwise in blocks of another length.
 LAYOUT = frozenset({BLOCKS})
 
@@ -101,7 +106,7 @@ def _lossless(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
         "0 encode workers": {"kv_lossless_async_threads": 0},
         "no decode cache": {"kv_lossless_decode_cache_blocks": 0},
     }
-    store = {"store": {MODE: "store"}}
+    store = {"store": {MODE: "store", **WHOLE}}
     workers: dict[str, Config] = {
         "4 encode workers": {"kv_lossless_async_threads": 4},
         **other_codec(short),
@@ -130,6 +135,8 @@ _SAME_TEXT = {"lossless": _lossless, "unevicted": _unevicted, "greedy": _greedy}
 def other_mode(spec: LaunchSpec) -> dict[str, Config]:
     """``store`` where the launch is not in that mode, else ``full``."""
     mode = "full" if spec.config.get(MODE) == "store" else "store"
+    if mode == "store":
+        return {mode: {MODE: mode, **WHOLE}}
     return {mode: {MODE: mode}}
 
 

@@ -86,22 +86,12 @@ def drops_bits_of_values() -> None:
 
 
 def block_of_before_the_eviction() -> None:
-    """The decode cache finds blocks by where they begin, and an eviction has moved the tokens."""
-    kept: dict[tuple[int, int], Floats] = {}
-    copy, restore = LayerCache.copy, LayerCache.restore
-
-    def remember(self: LayerCache, begin: int, count: int) -> Floats:
-        values = copy(self, begin, count)
-        return kept.setdefault((id(self), begin, count), values)
-
-    def serve(self: LayerCache, begin: int, values: Floats) -> None:
-        restore(self, begin, kept.get((id(self), begin, values.shape[2]), values))
-
-    LayerCache.copy, LayerCache.restore = remember, serve
+    """An eviction moves the tokens, and blocks are restored to where they were."""
+    LosslessStore._forget = lambda *_: None
 
 
 def block_of_another_request() -> None:
-    """The decode cache outlives its request and finds blocks by layer and size."""
+    """The decode cache finds blocks by their size, and serves the values of others."""
     _restored(lambda values: np.copyto(values[1], np.roll(values[1], 1, axis=1)))
 
 

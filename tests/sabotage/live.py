@@ -41,7 +41,6 @@ LONG = ("PROMPTS=1024", "GENS=96", *BENCH[2:])
 FORGED = (
     "its lines and columns are those of one that evicts; answers like the baseline's are a doubt"
 )
-NEVER_READ = "in full mode nothing reads a block; equal sizes in all layers are a doubt"
 
 HONEST = (
     Fault("honest", "honest", WITH_BASELINE),
@@ -76,8 +75,32 @@ FAULTS = (
     Fault("responses left out", "evicts_the_first_response_only"),
     Fault("responses left out", "plans_every_other_response"),
     Fault("blocks of other values", "encodes_zeros"),
-    Fault("blocks of other values", "encodes_one_layer_for_all", COVERAGE, unseen=NEVER_READ),
 )
+TEXTS = (
+    "DECODE_TOKENS=48",
+    "RELATION_TOKENS=48",
+    "THREADS=1",
+)
+LOSSLESS, GREEDY = "lossless_is_lossless", "greedy_is_greedy"
+UNEVICTED = "nothing_evicted_nothing_changes"
+TEXT_FAULTS = (
+    Fault("lossless drops a bit", "drops_bits_of_values", LOSSLESS, TEXTS),
+    Fault("a stale decode cache", "block_of_another_request", LOSSLESS, TEXTS),
+    Fault("greedy text that differs", "draws_at_random", GREEDY, TEXTS),
+    Fault("a quantised baseline", "baseline_of_three_bits", UNEVICTED, TEXTS),
+)
+# Variants of the same that cost a CI more than they tell it.
+MORE_TEXT_FAULTS = (
+    Fault("lossless drops a bit", "drops_a_bit_of_keys", LOSSLESS, TEXTS),
+    Fault("a stale decode cache", "block_of_before_the_eviction", LOSSLESS, TEXTS),
+    Fault("blocks of other values", "encodes_one_layer_for_all", LOSSLESS, TEXTS),
+    Fault("greedy text that differs", "reads_memory_that_was_not_set", GREEDY, TEXTS),
+    Fault("a quantised baseline", "baseline_of_four_bits", UNEVICTED, TEXTS),
+)
+PENDING: tuple[Fault, ...] = ()
+HONEST_TEXTS = (Fault("honest", "honest", f"{GREEDY} or {UNEVICTED}", TEXTS),)
+EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS)
+EVERY_HONEST = (*HONEST, Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS))
 
 
 def plain(session: Path, target: Path) -> Path:

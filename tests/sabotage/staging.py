@@ -24,6 +24,7 @@ WITHOUT = (
 )
 OPTIONS = ("--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist")
 SHIPPED = ROOT / "pytest_h2o" / "engine" / "weights"
+ONE_PROMPT = "prompt_512_1.txt"
 FILES = ("llm.mnn", "llm.mnn.weight", "llm_config.json", "tokenizer.txt", "embeddings_bf16.bin")
 PROGRAM = """#!{python} -SE
 import pathlib, sys
@@ -113,10 +114,17 @@ class Stage:
     def faulty(self, fault: str, settings: tuple[str, ...]) -> list[str]:
         """The options of a session with the embedded engine that has ``fault``."""
         words = [*OPTIONS, *_set(settings), "--model-config", str(SHIPPED / "h2o.json")]
+        words += ["--prompt-dir", str(self._one_prompt())]
         for program in ("llm_bench", "llm_demo"):
             path = self._program(f"{program}_{fault}", FAULTY, fault, program)
             words += [f"--{program.replace('_', '-')}", path]
         return words
+
+    def _one_prompt(self) -> Path:
+        folder = self.directory / "one"
+        folder.mkdir(exist_ok=True)
+        (folder / ONE_PROMPT).write_bytes((ROOT / "prompts" / ONE_PROMPT).read_bytes())
+        return folder
 
     def _program(self, name: str, text: str, defect: str, program: str = "") -> str:
         path = self.directory / name
