@@ -7,7 +7,7 @@ import pytest
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.evidence import (
     agreement,
-    answers,
+    answers_beside,
     decode_evidence,
     eviction_evidence,
     launches_evidence,
@@ -95,10 +95,7 @@ def test_greedy_agreement(demo: Run, demo_baseline: Run, gate: Gate) -> None:
     """Under eviction the model must still write text, and as far like the baseline as
     MIN_GREEDY_AGREEMENT asks.
     """
-    beside = {record.label: record for record in demo_baseline.launches}
-    found = answers(
-        [(beside[record.label], record) for record in demo.launches if record.label in beside]
-    )
+    found = answers_beside(demo_baseline, demo)
     problems = "; ".join((*demo.problems, *demo_baseline.problems))
     measured = agreement(found, problems, demo.cause_of() or demo_baseline.cause_of())
     gate.at_least(measured, "MIN_GREEDY_AGREEMENT", evidence=text_evidence(found))

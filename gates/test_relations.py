@@ -9,7 +9,16 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_h2o.evidence import (
+    answers_beside,
+    evicted_labels,
+    eviction_evidence,
+    table_evidence,
+    text_evidence,
+)
 from pytest_h2o.lab.relations import TextRelation
+from pytest_h2o.lab.unseen import Unseen
+from pytest_h2o.runs.results import Run
 from pytest_h2o.session.gate import Gate
 
 pytestmark = pytest.mark.relations
@@ -41,6 +50,35 @@ def test_greedy_is_greedy(repeated_texts: TextRelation, gate: Gate) -> None:
     or from threads that race.
     """
     _same(repeated_texts, "RELATION_GREEDY", gate)
+
+
+def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> None:
+    """Prompts that one process answers one after the other must get the answers that they get alone.
+
+    A cache, scores or blocks that outlive a response belong to somebody else's request.
+    """
+    _same(answers_in_a_row, "RELATION_STRANGERS", gate)
+
+
+def test_unseen_prompts(unseen_prompts: Unseen, demo: Run, demo_baseline: Run, gate: Gate) -> None:
+    """Prompts that were made for this session alone must be answered, and evicted, like the others.
+
+    Answers that are good for known prompts only come from a table, not from a model.
+    """
+    gate.needs("RELATION_UNSEEN")
+    candidate, baseline = unseen_prompts.candidate, unseen_prompts.baseline
+    known = answers_beside(demo_baseline, demo)
+    gate.holds(
+        "unseen_prompts",
+        [*candidate.problems, *baseline.problems],
+        source=candidate.source,
+        cause=candidate.cause_of() or baseline.cause_of(),
+        evidence=[
+            *text_evidence(unseen_prompts.answers),
+            *eviction_evidence(candidate),
+            *table_evidence(known, unseen_prompts.answers, evicted_labels(demo)),
+        ],
+    )
 
 
 def _same(relation: TextRelation, knob: str, gate: Gate) -> None:

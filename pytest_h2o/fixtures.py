@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_h2o.lab.lab import Lab
     from pytest_h2o.lab.offline import Evaluation
     from pytest_h2o.lab.relations import TextRelation
+    from pytest_h2o.lab.unseen import Unseen
     from pytest_h2o.runs.records import LaunchRecord
     from pytest_h2o.runs.results import Run
     from pytest_h2o.session.gate import Gate
@@ -136,6 +137,24 @@ def unevicted_texts(lab: Lab) -> TextRelation:
 def repeated_texts(lab: Lab) -> TextRelation:
     """What candidate and baseline write when they are launched again."""
     return _text_relation(lab, "greedy")
+
+
+@pytest.fixture
+@needs(relation="strangers")
+def answers_in_a_row(lab: Lab) -> TextRelation:
+    """What prompts give one after the other in one process, and each alone."""
+    from pytest_h2o.lab.unseen import strangers  # noqa: PLC0415
+
+    return strangers(lab)
+
+
+@pytest.fixture
+@needs(relation="unseen")
+def unseen_prompts(lab: Lab) -> Unseen:
+    """Candidate and baseline over prompts that were made for this session."""
+    from pytest_h2o.lab.unseen import unseen  # noqa: PLC0415
+
+    return unseen(lab)
 
 
 @pytest.fixture

@@ -130,7 +130,12 @@ def _load(setup: Setup, times: int) -> tuple[Engine, list[float]]:
     seconds = []
     for _ in range(times):
         started = perf_counter()
-        config = override(load_config(path), precision=precision, quantised=setup.quantised)
+        config = override(
+            load_config(path),
+            precision=precision,
+            quantised=setup.quantised,
+            sampler_type="greedy",
+        )
         engine = Engine(config, threads=setup.threads)
         seconds.append(perf_counter() - started)
     return engine, seconds

@@ -84,7 +84,11 @@ class EngineSettings:
     tokenizer_file: str = "tokenizer.model"
     thread_num: int = row(Key(4, "threads", low=1))
     precision: str = row(Key("low", "of the weights", choices=("low", "normal", "high")))
-    sampler_type: str = row(Key("greedy", "how tokens are chosen", choices=("greedy",)))
+    sampler_type: str = row(Key("greedy", "how tokens are chosen", choices=("greedy", "penalty")))
+    penalty: float = row(Key(1.1, "what a token that was said loses by", low=1, high=100))
+    ngram: int = row(Key(8, "tokens that are not to be repeated together", low=2, high=64))
+    ngram_factor: float = row(Key(1.0, "further loss for each token repeated", low=1, high=10))
+    max_penalty: float = row(Key(10.0, "what a token loses by at most", low=1, high=1000))
     max_new_tokens: int = row(Key(512, "where a response ends", low=0))
     reuse_kv: bool = False
     quantised: int = 0  # set by the bench's -qatten: 1 int8 keys, 2 int8 keys and values

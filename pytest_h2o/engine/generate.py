@@ -18,6 +18,7 @@ from pytest_h2o.engine.kv_dump import DecodeDump, KVDump
 from pytest_h2o.engine.lossless_store import LosslessStore
 from pytest_h2o.engine.model import PREFILL_CHUNK, Hook, Model
 from pytest_h2o.engine.response import Metrics, Response
+from pytest_h2o.engine.sampler import sampler_for
 from pytest_h2o.engine.threads import available_cores, single_threaded_blas
 from pytest_h2o.engine.yardstick import EVERY, ReadyWait, Yardstick
 
@@ -60,7 +61,7 @@ class Engine:
         emit: Callable[[int], None] | None = None,
         measured: bool = True,
     ) -> Response:
-        """Answer ``prompt`` with up to ``budget`` greedy tokens, fewer when one of ``stop`` is
+        """Answer ``prompt`` with up to ``budget`` tokens, fewer when one of ``stop`` is
         sampled.
 
         ``emit`` sees every token; its time counts as decoding, sampling is timed apart. Unless
@@ -72,13 +73,14 @@ class Engine:
         clock, metrics = _Clock(), Metrics()
         tokens: list[int] = []
         hooks = self._hooks(metrics, len(prompt) + budget)
+        sampler = sampler_for(self.config.engine, prompt, budget)
         with clock.running("prefill"):
             logits = self.model.prefill(prompt, self.cache, self._threads, hooks)
         if self._dump:
             self._dump.write_prompt(self.cache)
         while len(tokens) < budget and not stop.intersection(tokens[-1:]):
             with clock.running("sample"):
-                token = greedy(logits)
+                token = sampler.choose(logits)
             tokens.append(token)
             with clock.running("decode"):
                 if emit:
@@ -219,8 +221,3 @@ def _make_pool(settings: LosslessSettings) -> EncodePool:
     if settings.runtime_mode == "probe":
         return EncodePool(0, settings.max_queue)
     return EncodePool(settings.async_threads, settings.max_queue)
-
-
-def greedy(logits: Floats) -> int:
-    """The most likely token."""
-    return int(logits.argmax())

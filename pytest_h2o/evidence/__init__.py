@@ -5,19 +5,22 @@ evidenced*.
 """
 
 from pytest_h2o.evidence.eviction import eviction_evidence
+from pytest_h2o.evidence.known import evicted_labels, table_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
 from pytest_h2o.evidence.settings import settings_evidence, spans_evidence
 from pytest_h2o.evidence.speed import decode_evidence, launches_evidence
-from pytest_h2o.evidence.text import agreement, answers, text_evidence
+from pytest_h2o.evidence.text import agreement, answers_beside, text_evidence
 
 __all__ = [
     "agreement",
-    "answers",
+    "answers_beside",
     "decode_evidence",
+    "evicted_labels",
     "eviction_evidence",
     "launches_evidence",
     "lossless_evidence",
     "settings_evidence",
     "spans_evidence",
+    "table_evidence",
     "text_evidence",
 ]

@@ -14,6 +14,7 @@ from itertools import pairwise, takewhile
 from pytest_h2o.evidence.look import settle
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes import find_program
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
@@ -58,6 +59,13 @@ def answers(pairs: Sequence[tuple[LaunchRecord, LaunchRecord]]) -> list[Answer]:
                 prompt = _prompt(baseline)
                 found[candidate.label] = Answer(candidate.label, prompt, before, after)
     return list(found.values())
+
+
+def answers_beside(baseline: Run, candidate: Run) -> list[Answer]:
+    """The answers of two runs over the same prompts."""
+    beside = {record.label: record for record in baseline.launches}
+    both = [record for record in candidate.launches if record.label in beside]
+    return answers([(beside[record.label], record) for record in both])
 
 
 def _text(record: LaunchRecord) -> str | None:

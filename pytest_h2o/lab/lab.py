@@ -67,6 +67,7 @@ class Lab:
             self.recording,
             programs=self.programs,
             writes_dumps="kv_dump" in self.reports,
+            unseen_dir=self.root / "unseen_prompts",
         )
 
     @property

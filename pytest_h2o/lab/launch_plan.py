@@ -39,8 +39,7 @@ class LaunchPlan:
         if self.demand.quality:
             add(work.quality_launches())
         for relation in self.demand.relations:
-            for arms in work.comparisons(relation):
-                add(arms.specs)
+            add(work.relation_launches(relation))
         for name in self.demand.cases:
             add(work.launches(cases[name]))
         for name in self.demand.baselines:

@@ -16,6 +16,9 @@ from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.programs import BOTH
 
+# The file with all unseen prompts, a line each.
+LINES = "unseen_lines.txt"
+
 
 @dataclass
 class Workload:
@@ -27,6 +30,7 @@ class Workload:
     recording: Recording | None = None
     programs: Mapping[Work, str] = field(default_factory=lambda: programs_by_work(BOTH))
     writes_dumps: bool = True
+    unseen_dir: Path = Path("unseen_prompts")
     _specs: dict[tuple[str, int, int | None], list[LaunchSpec]] = field(default_factory=dict)
 
     @cached_property
@@ -100,10 +104,8 @@ class Workload:
         return [replace(first, quality=True)]
 
     def comparisons(self, relation: str) -> list[SameText]:
-        """The arms of a relation that must write the same text; none in a recording, or where it is
-        off.
-        """
-        if self.recording or not self.knobs.on(RELATIONS[relation]):
+        """The arms of a relation that must write the same text; none where it is off."""
+        if not self.relates(relation):
             return []
         tokens = self.knobs.integer("RELATION_TOKENS")
         specs = {spec.label: spec for spec in self.launches(self.cases["candidate"])}
@@ -111,6 +113,46 @@ class Workload:
         for prompt in self.relation_prompts:
             pairs += same_text(relation, specs[prompt.stem], tokens)
         return pairs
+
+    def relation_launches(self, relation: str) -> list[LaunchSpec]:
+        """The launches of a relation, with those that are made anyway."""
+        if relation == "unseen":
+            unseen = self.unseen_launches(relation)
+            return unseen + [baseline_of(spec) for spec in unseen]
+        if relation == "strangers":
+            return self.unseen_launches(relation) + self.line_by_line()
+        specs: list[LaunchSpec] = []
+        for pair in self.comparisons(relation):
+            specs += pair.specs
+        return specs
+
+    def relates(self, relation: str) -> bool:
+        """Whether a relation is asked for; none is in a recording."""
+        return self.recording is None and self.knobs.on(RELATIONS[relation])
+
+    def unseen_launches(self, relation: str) -> list[LaunchSpec]:
+        """The candidate over prompts that are made for this session, longer ones first."""
+        if not self.relates(relation):
+            return []
+        launches: list[LaunchSpec] = []
+        for prompt in reversed(self.relation_prompts):
+            path = self.unseen_dir / f"unseen_{prompt.path.name}"
+            launches += [replace(self._short, prompt_file=path)]
+        return launches
+
+    def line_by_line(self) -> list[LaunchSpec]:
+        """The candidate over the same prompts, one after the other in one process."""
+        if not self.unseen_launches("strangers"):
+            return []
+        path = self.unseen_dir / LINES
+        return [replace(self._short, arm="line-by-line", prompt_file=path, line_by_line=True)]
+
+    @property
+    def _short(self) -> LaunchSpec:
+        """The candidate's launch for relations."""
+        first = self.launches(self.cases["candidate"])[0]
+        tokens = min(first.gen_tokens, self.knobs.integer("RELATION_TOKENS"))
+        return replace(first, gen_tokens=tokens)
 
     @property
     def relation_prompts(self) -> list[Prompt]:

@@ -30,6 +30,7 @@ class LaunchSpec:
         prompt_file: the prompt of a launch that is given a file.
         timeout_s: seconds after which the launch is ended; 0 for :attr:`deadline_s` by its work.
         quality: the launch measures how well a held-out text is predicted, instead of speed.
+        line_by_line: each line of the prompt file is a prompt, all answered by one process.
         paired_with: the arm that a baseline launch is compared with, if it is not shared by all
             arms.
         env: extra environment of the process; ``{directory}`` in a value stands for the directory
@@ -51,6 +52,7 @@ class LaunchSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     paired_with: str = ""
     quality: bool = False
+    line_by_line: bool = False
 
     @property
     def work(self) -> Work:
@@ -113,4 +115,6 @@ class LaunchSpec:
         ]
         if self.quality:
             content.append("quality")
+        if self.line_by_line:
+            content.append("line by line")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

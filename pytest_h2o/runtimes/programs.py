@@ -80,17 +80,17 @@ class LlmDemo(Program):
     files = (METRICS_FILE,)
 
     def arguments(self, spec: LaunchSpec, directory: Path) -> tuple[str, ...]:
-        """One prompt, the whole file."""
+        """One prompt, the whole file, unless each line is one."""
         if spec.prompt_file is None:
             raise ValueError(f"{spec.name}: {self.name} needs prompt_file")
-        return (
+        words = (
             str(directory / CONFIG_FILE),
             str(spec.prompt_file.absolute()),
             str(spec.gen_tokens),
             "--metrics-jsonl",
             str(directory / METRICS_FILE),
-            "--prompt-file-mode=whole",
         )
+        return words if spec.line_by_line else (*words, "--prompt-file-mode=whole")
 
     def config(self, spec: LaunchSpec) -> dict[str, object]:
         """The launch's keys, and those that ``llm_bench`` takes as arguments."""
@@ -105,8 +105,9 @@ class LlmDemo(Program):
         return {"LLM_DEMO_METRICS_JSONL": str(directory / METRICS_FILE)}
 
     def read(self, output: Output, *, fresh: bool) -> Rows:
-        """The row of its one prompt."""
-        return [read_demo(output.stdout, output.metrics, output.spec.label)], []
+        """The row of its one prompt; of several, what they come to together."""
+        metrics = None if output.spec.line_by_line else output.metrics
+        return [read_demo(output.stdout, metrics, output.spec.label)], []
 
     def failure(self, printed: str) -> str:
         """Older builds exit with 0 after this line; where a model wrote it, a summary follows."""

@@ -54,7 +54,7 @@ Write = Callable[..., Path]
         ({"layer_nums": 32}, "layer_nums: 32 contradicts num_hidden_layers 4"),
         ({"reuse_kv": True}, "reuse_kv: True is not supported"),
         ({"precision": "int4"}, "precision: 'int4' is unknown"),
-        ({"sampler_type": "penalty"}, "sampler_type: 'penalty' is unknown"),
+        ({"sampler_type": "temperature"}, "sampler_type: 'temperature' is unknown"),
         ({"llm_config": "nowhere.json"}, "Unable to open config file: .*nowhere.json"),
     ],
 )

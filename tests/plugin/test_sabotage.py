@@ -25,6 +25,8 @@ SETTINGS = {
     "RELATION_LOSSLESS": "0",
     "RELATION_UNEVICTED": "0",
     "RELATION_GREEDY": "0",
+    "RELATION_STRANGERS": "0",
+    "RELATION_UNSEEN": "0",
     "PROMPT_PATTERN": "prompt_512_*.txt",
     "DECODE_TOKENS": "64",
     "KV_DUMP_PROMPTS": "1",

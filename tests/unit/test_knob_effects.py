@@ -24,6 +24,7 @@ from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.offline import Evaluation, _options
+from pytest_h2o.lab.unseen import write_prompts
 from pytest_h2o.plan.cases import all_cases, launches
 from pytest_h2o.plan.knobs import KNOBS, Knob, Knobs, resolve
 from pytest_h2o.plan.needs import Demand
@@ -132,6 +133,13 @@ def memory(settings: Sequence[str], tmp_path: Path) -> object:
         )
         growth = judge(MEMORY.test_memory_growth, knobs, run=Run("full_strict", (), (), ()))
     return peak.outcome, growth.outcome
+
+
+def unseen_texts(settings: Sequence[str], tmp_path: Path) -> object:
+    """The prompts that are made for a session."""
+    lab, _ = make_lab(settings, tmp_path)
+    write_prompts(lab)
+    return [path.read_text() for path in sorted(lab.workload.unseen_dir.glob("*.txt"))]
 
 
 def quality(settings: Sequence[str], tmp_path: Path) -> object:
@@ -292,7 +300,7 @@ EFFECTS: Mapping[str, Turned] = {
         "PROMPT_PATTERN": "prompt_128_*.txt", "PROMPT_BUCKET_LIST": "2048,512", "PROMPT_SAMPLE_MODE": "sequential",
         "PROMPT_MANIFEST": "none.txt", "MAX_PROMPTS": "2", "MAX_PROMPTS_PER_BUCKET": "1",
         "DECODE_BASELINE_MODE": "fixed", "RELATION_PROMPTS": "2", "RELATION_TOKENS": "8", "RELATION_LOSSLESS": "0",
-        "RELATION_UNEVICTED": "0", "RELATION_GREEDY": "0",
+        "RELATION_UNEVICTED": "0", "RELATION_GREEDY": "0", "RELATION_STRANGERS": "0", "RELATION_UNSEEN": "0",
     }.items()},
     "RUN_FINAL": Turned(parts, "0"),
     # These suites are part of final too.
@@ -351,6 +359,7 @@ EFFECTS: Mapping[str, Turned] = {
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
     "MAX_MEMORY_INCREASE": Turned(memory, "0.3"),
     "MAX_MEMORY_GROWTH": Turned(memory, "0.3"),
+    "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
 }  # fmt: skip

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gate_functions import RELATIONS, judge
 
+from pytest_h2o.evidence.known import table_evidence
+from pytest_h2o.evidence.text import Answer
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.relations import TextRelation, text_relation
+from pytest_h2o.lab.unseen import strangers, unseen
 from pytest_h2o.parsers.demo import generated_text
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.unseen import made_anew
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.verdict import Verdict
 
@@ -95,23 +101,29 @@ class Pen:
         record.stdout.write_text(f"\nprompt file is p\n{text}{summary}")
 
 
-def relate(
-    name: str,
+def make_lab(
     tmp_path: Path,
     write: Text = honest,
     *settings: str,
     stems: Sequence[str] = tuple(STORY),
     **more: object,
-) -> tuple[TextRelation, Pen]:
+) -> tuple[Lab, Pen]:
     prompts = tmp_path / "prompts"
     prompts.mkdir()
     for stem in ("prompt_128_1", *stems):
         (prompts / f"{stem}.txt").write_text("a prompt")
     pen = Pen(tmp_path / "launches", write, **more)  # type: ignore[arg-type]
-    lab = Lab(tmp_path, resolve(settings, suite="final"), pen.get, prompts)
+    return Lab(tmp_path, resolve(settings, suite="final"), pen.get, prompts), pen
+
+
+def relate(
+    name: str, tmp_path: Path, write: Text = honest, *settings: str, **more: Any
+) -> tuple[TextRelation, Pen]:
+    lab, pen = make_lab(tmp_path, write, *settings, **more)
     return text_relation(lab, name), pen
 
 
+STRANGERS = (RELATIONS.test_requests_are_strangers, "answers_in_a_row")
 GATES = {
     "lossless": (RELATIONS.test_lossless_is_lossless, "lossless_texts"),
     "unevicted": (RELATIONS.test_nothing_evicted_nothing_changes, "unevicted_texts"),
@@ -120,7 +132,7 @@ GATES = {
 
 
 def judged(name: str, relation: TextRelation, *settings: str) -> Verdict:
-    gate, fixture = GATES[name]
+    gate, fixture = STRANGERS if name == "strangers" else GATES[name]
     return judge(gate, resolve(settings, suite="final"), **{fixture: relation})
 
 
@@ -289,3 +301,96 @@ def test_a_relation_that_is_turned_off_launches_nothing(
     relation, pen = relate(name, tmp_path, honest, f"{knob}=0")
     assert pen.launched == []
     assert judged(name, relation, f"{knob}=0").reason == f"turned off by {knob}=0"
+
+
+def answer(prompt: str, spec: LaunchSpec) -> str:
+    """What an honest program answers: the prompt's beginning, over and over."""
+    return (f"about {prompt[:60]}: " * 40)[: 8 * spec.gen_tokens]
+
+
+def honest_server(spec: LaunchSpec) -> str:
+    assert spec.prompt_file
+    lines = spec.prompt_file.read_text().splitlines()
+    return "\n".join(answer(line, spec) for line in lines)
+
+
+def keeps_kv(spec: LaunchSpec) -> str:
+    """The second answer knows what the first prompt was."""
+    text = honest_server(spec)
+    return text.replace("\nabout", "\nabove, and about") if spec.line_by_line else text
+
+
+def answers_once(spec: LaunchSpec) -> str:
+    return honest_server(spec).partition("\n")[0]
+
+
+def says_more(spec: LaunchSpec) -> str:
+    text = honest_server(spec)
+    return f"{text}\nand what the one before you asked" if spec.line_by_line else text
+
+
+@pytest.mark.parametrize(
+    ("write", "outcome", "words"),
+    [
+        (honest_server, "pass", ""),
+        (keeps_kv, "fail", "answer 2 is not the one that its prompt gives alone"),
+        (answers_once, "fail", "answer 2 is not the one"),
+        (says_more, "fail", "more was written than the prompts give alone"),
+    ],
+)
+def test_requests_are_strangers(write: Text, outcome: str, words: str, tmp_path: Path) -> None:
+    """One launch with all prompts, longest first, writes what one launch for each wrote."""
+    lab, pen = make_lab(tmp_path, write)
+    verdict = judged("strangers", strangers(lab))
+    assert (verdict.outcome, words in verdict.reason) == (outcome, True)
+    assert len(pen.launched) == 3 if outcome == "pass" else len(pen.launched) > 3
+
+
+TEXT = """# Notes of 12 March 2024
+Anna paid 350 euros. Ben paid 99 euros! Who paid more?
+
+The list: apples, 4 of them; pears, 5 of them. 你好。再见。
+"""
+
+
+def test_prompts_are_made_anew() -> None:
+    """Each seed gives one line with the same words in another order, and other numbers."""
+    made = {made_anew(TEXT, seed) for seed in range(20)}
+    assert len(made) == 20
+    for text in made:
+        assert len(text.splitlines()) == 1
+        assert not text.startswith("#")
+        letters = [word for word in re.sub(r"\d", "0", text).split() if word != "#"]
+        assert sorted(letters) == sorted(
+            re.sub(r"\d", "0", TEXT).replace("。再", "。 再").split()[1:]
+        )
+    assert made_anew(TEXT, 5) == made_anew(TEXT, 5)
+
+
+def test_prompts_are_made_once_a_session(tmp_path: Path) -> None:
+    """Every process finds the same files; another session has others, unless a seed is given."""
+    lab, pen = make_lab(tmp_path, honest_server)
+    (tmp_path / "prompts" / "prompt_512_1.txt").write_text(TEXT[2:] * 3)
+    found = [each.prompt for each in unseen(lab).answers]
+    assert [each.prompt for each in unseen(lab).answers] == found
+    assert len(pen.launched) == 4
+    assert any("euros" in prompt for prompt in found)
+
+
+def answered(label: str, baseline: str, candidate: str) -> Answer:
+    return Answer(label, "a prompt", baseline, candidate)
+
+
+@pytest.mark.parametrize(
+    ("known", "unseen_alike", "standing"),
+    [(12, 0, "contradicted"), (12, 2, "doubtful"), (11, 0, "doubtful"), (5, 0, "supported")],
+)
+def test_answers_from_a_table(known: int, unseen_alike: int, standing: str) -> None:
+    """Heavy eviction that changes no known answer, and every new one, was none."""
+    long, other = "a long answer " * 20, "a long answer, but another one " * 10
+    shipped = [answered(f"p{n}", long, long if n < known else other) for n in range(12)]
+    new = [answered(f"n{n}", long, long if n < unseen_alike else other) for n in range(2)]
+    [evidence] = table_evidence(shipped, new, {f"p{n}" for n in range(12)})
+    assert evidence.standing == standing
+    [unknown] = table_evidence(shipped, new, set())
+    assert unknown.standing == "not evidenced"

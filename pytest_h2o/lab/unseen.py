@@ -1,0 +1,115 @@
+"""Prompts made for this session alone: each answered on its own, and one after the other."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from pytest_h2o.evidence.relations import Written
+from pytest_h2o.evidence.text import Answer, answers
+from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.relations import NO_TEXT, TextRelation
+from pytest_h2o.lab.workload import LINES
+from pytest_h2o.plan.cases import baseline_of
+from pytest_h2o.plan.relations import Arm
+from pytest_h2o.plan.unseen import made_anew
+from pytest_h2o.runs.results import Run, read_launches
+
+SLACK = 8  # line breaks that a program may print between two answers
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """The launches over unseen prompts, and the answers of both sides."""
+
+    candidate: Run
+    baseline: Run
+    answers: tuple[Answer, ...]
+
+
+def unseen(lab: Lab) -> Unseen:
+    """Candidate and baseline over the prompts that are made for this session."""
+    write_prompts(lab)
+    specs = lab.workload.unseen_launches("unseen")
+    pairs = [(lab.get(baseline_of(spec)), lab.get(spec)) for spec in specs]
+    before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    runs = [read_launches("candidate", records) for records in (after, before)]
+    return Unseen(runs[0], runs[1], tuple(answers(pairs)))
+
+
+def strangers(lab: Lab) -> TextRelation:
+    """The same prompts one after the other in one process, beside each in a process of its own."""
+    write_prompts(lab)
+    relation = TextRelation(lab, "strangers")
+    together = lab.workload.line_by_line()
+    if not together:
+        relation.problems.append(lab.workload.nothing_to_run())
+        return relation
+    alone = [Arm(spec) for spec in lab.workload.unseen_launches("strangers")]
+    beside = Arm(together[0])
+    texts = [relation.texts.of(arm) for arm in alone]
+    whole = relation.texts.of(beside)
+    if relation.usable([*texts, whole]):
+        _compare(relation, alone, texts, beside)
+    return relation
+
+
+def _compare(relation: TextRelation, alone: list[Arm], texts: list[Written], beside: Arm) -> None:
+    """Whether the answers of one process are those of several, in order."""
+    expected = [each.text.strip() for each in texts]
+    if not any(expected):
+        relation.problems.append(NO_TEXT)
+        return
+    whole = relation.texts.of(beside).text
+    labels = " after ".join(reversed([each.record.label for each in texts]))
+    differs = _out_of_order(whole.strip(), expected)
+    if not differs:
+        relation.observe(True, f"{labels}: the text that each gives alone")
+        return
+    doubts = (relation.texts.doubt(arm, beside) for arm in alone)
+    doubt = next((each for each in doubts if each), "")
+    relation.observe(False, f"{labels} in one process: {differs}", doubt)
+
+
+def _out_of_order(whole: str, expected: list[str]) -> str:
+    """How a text is not several others in order, with no more than line breaks between them."""
+    rest = whole
+    for number, text in enumerate(expected, 1):
+        found = rest.find(text)
+        if not 0 <= found <= SLACK or rest[:found].strip():
+            return f"answer {number} is not the one that its prompt gives alone"
+        rest = rest[found + len(text) :]
+    if len(rest) > SLACK:
+        return "more was written than the prompts give alone"
+    return ""
+
+
+def write_prompts(lab: Lab) -> None:
+    """Write the prompts once a session, whichever process comes first; a replay has its own."""
+    folder = lab.workload.unseen_dir
+    prompts = lab.workload.relation_prompts
+    if lab.replay or not prompts:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = folder / LINES
+    with FileLock(f"{lines}.lock"):
+        if lines.is_file():
+            return
+        seed = lab.knobs.integer("UNSEEN_SEED") or secrets.randbelow(1 << 31)
+        made: list[str] = []
+        for prompt in reversed(prompts):
+            text = made_anew(prompt.path.read_text("utf-8", "replace"), seed)
+            made.append(text)
+            (folder / f"unseen_{prompt.path.name}").write_text(text, "utf-8")
+        (folder / "seed.txt").write_text(f"{seed}\n")
+        _write(lines, "\n".join(made) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)

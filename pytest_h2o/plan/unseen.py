@@ -1,0 +1,33 @@
+"""Prompts that nobody has seen: shipped or own texts with other numbers and in another order."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+_PIECES = re.compile(r".+?(?:[.!?;:](?=\s)|[。！？；]|$)", re.DOTALL)
+_DIGITS = re.compile(r"\d")
+LINE_BREAKS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
+
+
+def made_anew(text: str, seed: int) -> str:
+    """``text`` as one line, its sentences in another order and each digit another one.
+
+    Its words stay, so that its length in tokens nearly does. One line can be a prompt among others
+    in a file.
+    """
+    draw = random.Random(seed)
+    digits = {digit: str(draw.randrange(1, 10)) for digit in "123456789"}
+    pieces = list(_sentences(text))
+    draw.shuffle(pieces)
+    joined = " ".join(pieces).lstrip("# ")
+    return _DIGITS.sub(lambda found: digits.get(found[0], found[0]), joined)
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """The sentences of a text, each in one line."""
+    for line in LINE_BREAKS.split(text.strip()):
+        for found in _PIECES.finditer(line):
+            if piece := found[0].strip():
+                yield piece
