@@ -22,7 +22,7 @@ class Fault:
     """One fault: ``name`` is its function, ``kind`` what it is a variant of, ``select`` the gates
     that judge it.
 
-    ``unseen`` is why nobody can tell from the columns and lines of a real build, if that is so.
+    ``prompts`` is how many real ones there are. ``unseen`` is why nobody can tell from the columns and lines of a real build, if that is so.
     """
 
     kind: str
@@ -30,6 +30,7 @@ class Fault:
     select: str = f"full_strict and {ALONE}"
     settings: tuple[str, ...] = BENCH
     unseen: str = ""
+    prompts: int = 1
 
 
 STORE = f"store_tuned and {ALONE}"
@@ -97,9 +98,21 @@ MORE_TEXT_FAULTS = (
     Fault("greedy text that differs", "reads_memory_that_was_not_set", GREEDY, TEXTS),
     Fault("a quantised baseline", "baseline_of_four_bits", UNEVICTED, TEXTS),
 )
-PENDING: tuple[Fault, ...] = ()
+UNSEEN = "unseen_prompts"
+TABLES = (
+    Fault("a table of known prompts", "knows_the_prompts", UNSEEN, TEXTS, prompts=8),
+    Fault("a table of known prompts", "knows_first_sentences", UNSEEN, TEXTS, prompts=8),
+)
+WITHOUT_PERPLEXITY = "no relation asks yet where a token is"
+NO_SPEED = "no relation asks yet how fast the baseline could be"
+PENDING = (
+    Fault("positions renumbered", "renumbers_positions", unseen=WITHOUT_PERPLEXITY),
+    Fault("positions renumbered", "shifts_positions", unseen=WITHOUT_PERPLEXITY),
+    Fault("a slow baseline", "baseline_sleeps", unseen=NO_SPEED),
+    Fault("a slow baseline", "baseline_spins", unseen=NO_SPEED),
+)
 HONEST_TEXTS = (Fault("honest", "honest", f"{GREEDY} or {UNEVICTED}", TEXTS),)
-EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS)
+EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS, *TABLES)
 EVERY_HONEST = (*HONEST, Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS))
 
 

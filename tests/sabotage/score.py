@@ -40,7 +40,7 @@ def main(names: Sequence[str]) -> None:
 
 def both(fault: Fault, stage: Stage, directory: Path) -> tuple[list[str], list[str]]:
     """The gates that refuse a fault, with all columns and without the engine's own."""
-    arguments = stage.faulty(fault.name, fault.settings)
+    arguments = stage.faulty(fault.name, fault.settings, fault.prompts)
     columns, session = judged(arguments, fault, directory / "columns")
     copy = plain(session, directory / "copy")
     lines, _ = judged([*arguments, "--h2o-replay", str(copy)], fault, directory / "lines")

@@ -24,7 +24,6 @@ WITHOUT = (
 )
 OPTIONS = ("--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist")
 SHIPPED = ROOT / "pytest_h2o" / "engine" / "weights"
-ONE_PROMPT = "prompt_512_1.txt"
 FILES = ("llm.mnn", "llm.mnn.weight", "llm_config.json", "tokenizer.txt", "embeddings_bf16.bin")
 PROGRAM = """#!{python} -SE
 import pathlib, sys
@@ -111,19 +110,25 @@ class Stage:
             str(SHIPPED / "h2o.json"),
         ]
 
-    def faulty(self, fault: str, settings: tuple[str, ...]) -> list[str]:
-        """The options of a session with the embedded engine that has ``fault``."""
+    def faulty(self, fault: str, settings: tuple[str, ...], prompts: int) -> list[str]:
+        """The options of a session with the embedded engine that has ``fault``, on so many real
+        prompts.
+        """
         words = [*OPTIONS, *_set(settings), "--model-config", str(SHIPPED / "h2o.json")]
-        words += ["--prompt-dir", str(self._one_prompt())]
+        words += ["--prompt-dir", str(self._prompts(prompts))]
         for program in ("llm_bench", "llm_demo"):
             path = self._program(f"{program}_{fault}", FAULTY, fault, program)
             words += [f"--{program.replace('_', '-')}", path]
         return words
 
-    def _one_prompt(self) -> Path:
-        folder = self.directory / "one"
+    def _prompts(self, count: int) -> Path:
+        """A directory of so many real prompts of a length that triggers evictions."""
+        folder = self.directory / f"prompts_{count}"
         folder.mkdir(exist_ok=True)
-        (folder / ONE_PROMPT).write_bytes((ROOT / "prompts" / ONE_PROMPT).read_bytes())
+        shipped = ROOT / "prompts"
+        long = [*sorted(shipped.glob("prompt_512_*.txt")), *sorted(shipped.glob("prompt_2048_*"))]
+        for path in long[:count]:
+            (folder / path.name).write_bytes(path.read_bytes())
         return folder
 
     def _program(self, name: str, text: str, defect: str, program: str = "") -> str:

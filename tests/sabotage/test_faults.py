@@ -15,7 +15,7 @@ def refused(fault: Fault, stage: Stage, judge: Judge, target: Path) -> dict[str,
     """The gates that fail, with their reasons: of the launches as they are, and of what is left of
     them where only the columns of a real build are printed.
     """
-    arguments = stage.faulty(fault.name, fault.settings)
+    arguments = stage.faulty(fault.name, fault.settings, fault.prompts)
     columns = judge(arguments, fault.select)
     session = plain(columns.directory, target)
     lines = judge([*arguments, "--h2o-replay", str(session)], fault.select)
