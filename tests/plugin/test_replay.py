@@ -23,8 +23,16 @@ GOLDEN = ROOT / "tests" / "data" / "runs"
 PRELOADED = (np, pd, session)
 ACTIVE = ["lossy", "keep_feasible", "lossless_active", "lossless_accounted", "decompression_active"]
 LIMITS = ["decompression_budget", "queue_peak", "fallback"]
-EVERY = [*ACTIVE, *LIMITS, "metric_columns", "settings", "block_spans"]
-PROMPT_GATES = ["settings", "launches", "eviction_active", "decompression_active", "fallback"]
+MEMORY = ["memory_peak", "memory_growth"]
+EVERY = [*ACTIVE, *LIMITS, *MEMORY, "metric_columns", "settings", "block_spans"]
+PROMPT_GATES = [
+    "settings",
+    "launches",
+    "eviction_active",
+    "decompression_active",
+    "fallback",
+    "prompt_memory",
+]
 IGNORED = "0 prompt tokens*prompt_128_1*"
 
 
@@ -70,7 +78,12 @@ def test_golden_bench_runs(
     recording.
     """
     found = verdicts(
-        pytester, GOLDEN / run, "-m", "runtime", "-k", "not decode_drop and not offline"
+        pytester,
+        GOLDEN / run,
+        "-m",
+        "runtime",
+        "-k",
+        "not decode_drop and not offline and not store_memory",
     )
     assert {gate for gate, verdict in found.items() if verdict["outcome"] == "fail"} == set(failing)
     assert set(found) == set(EVERY)

@@ -100,8 +100,8 @@ MORE_TEXT_FAULTS = (
 )
 UNSEEN = "unseen_prompts"
 TABLES = (
-    Fault("a table of known prompts", "knows_the_prompts", UNSEEN, TEXTS, prompts=8),
-    Fault("a table of known prompts", "knows_first_sentences", UNSEEN, TEXTS, prompts=8),
+    Fault("a table of known prompts", "knows_the_prompts", UNSEEN, TEXTS, prompts=12),
+    Fault("a table of known prompts", "knows_first_sentences", UNSEEN, TEXTS, prompts=12),
 )
 WITHOUT_PERPLEXITY = "no relation asks yet where a token is"
 NO_SPEED = "no relation asks yet how fast the baseline could be"

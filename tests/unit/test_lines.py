@@ -196,4 +196,10 @@ def test_repeats_are_bounded() -> None:
         repeats.plan(Plan(0, number, 1))
         repeats.block(Block(0, number, 1, 2, 1, 1), number)
     assert (len(repeats.plans), len(repeats.blocks), repeats.cut) == (MOST, MOST, True)
-    assert repeats.wait_us == MOST
+    assert repeats.least_wait_us(1) == MOST
+
+
+def test_only_the_warm_up_waited(tmp_path: Path) -> None:
+    """What one response waited for may be in no column: it was not measured."""
+    text = block(wait=20_000) + block(1, wait=22_000) + block() + block(1)
+    assert waited(look(tmp_path, text, h2o_lossless_async_wait_us=0.0)) is None
