@@ -29,11 +29,12 @@ def main(names: Sequence[str]) -> None:
         caught = [both(fault, stage, directory / f"f{n}") for n, fault in enumerate(chosen)]
         for n, fault in enumerate(() if names else EVERY_HONEST):
             both(fault, stage, directory / f"h{n}")
+    pending = () if names else PENDING
     for side, title in enumerate(("(a) with all columns", "(b) with what a real build prints")):
         count = sum(bool(each[side]) for each in caught)
-        share = count / max(1, len(caught))
-        print(f"{title}: {count} of {len(caught)} refused, {share:.0%}")
-    for fault in (*chosen, *PENDING):
+        total = max(1, len(caught) + len(pending))
+        print(f"{title}: {count} of {total} refused, {count / total:.0%}")
+    for fault in (*chosen, *pending):
         if fault.unseen:
             print(f"not seen from outside: {fault.kind}, {fault.name}: {fault.unseen}")
 
