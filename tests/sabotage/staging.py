@@ -131,6 +131,20 @@ class Stage:
             (folder / path.name).write_bytes(path.read_bytes())
         return folder
 
+    def spoiled_writer(self, defect: str) -> list[str]:
+        """The same over real prompts; ``demo_`` tells the program which of the two it is."""
+        options = self.spoiled(defect)
+        program = self._program(f"demo_{defect}", SPOILED, defect)
+        settings = ("PROMPT_PATTERN=prompt_512_[1-3].txt", "DECODE_TOKENS=24", "RELATION_TOKENS=24")
+        return [
+            *options,
+            *_set(settings),
+            "--llm-demo",
+            program,
+            "--prompt-dir",
+            str(ROOT / "prompts"),
+        ]
+
     def _program(self, name: str, text: str, defect: str, program: str = "") -> str:
         path = self.directory / name
         path.write_text(

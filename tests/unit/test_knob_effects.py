@@ -20,6 +20,7 @@ from pytest_h2o.data import bundled
 from pytest_h2o.decode.history import append_history
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.decode.study import Study
+from pytest_h2o.evidence.order import little_evidence
 from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
@@ -134,6 +135,12 @@ def memory(settings: Sequence[str], tmp_path: Path) -> object:
         )
         growth = judge(MEMORY.test_memory_growth, knobs, run=Run("full_strict", (), (), ()))
     return peak.outcome, growth.outcome
+
+
+def little(settings: Sequence[str], _: Path) -> object:
+    """What is said of three answers of which a tenth stays."""
+    least = resolve(settings).number("MIN_MILD_AGREEMENT")
+    return little_evidence(dict.fromkeys("abc", 0.1), least).standing
 
 
 def unseen_texts(settings: Sequence[str], tmp_path: Path) -> object:
@@ -301,7 +308,7 @@ EFFECTS: Mapping[str, Turned] = {
         "PROMPT_PATTERN": "prompt_128_*.txt", "PROMPT_BUCKET_LIST": "2048,512", "PROMPT_SAMPLE_MODE": "sequential",
         "PROMPT_MANIFEST": "none.txt", "MAX_PROMPTS": "2", "MAX_PROMPTS_PER_BUCKET": "1",
         "DECODE_BASELINE_MODE": "fixed", "RELATION_PROMPTS": "2", "RELATION_TOKENS": "8", "RELATION_LOSSLESS": "0",
-        "RELATION_UNEVICTED": "0", "RELATION_GREEDY": "0", "RELATION_STRANGERS": "0", "RELATION_UNSEEN": "0",
+        "RELATION_UNEVICTED": "0", "RELATION_GREEDY": "0", "RELATION_STRANGERS": "0", "RELATION_UNSEEN": "0", "RELATION_ORDER": "0",
     }.items()},
     "RUN_FINAL": Turned(parts, "0"),
     # These suites are part of final too.
@@ -360,6 +367,7 @@ EFFECTS: Mapping[str, Turned] = {
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
     "MAX_MEMORY_INCREASE": Turned(memory, "0.3"),
     "MAX_MEMORY_GROWTH": Turned(memory, "0.3"),
+    "MIN_MILD_AGREEMENT": Turned(little, "0.1"),
     "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
