@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from pytest_h2o.codec.blocks import EncodedBlock
-from pytest_h2o.engine import bench, demo, generate, lossless_store
+from pytest_h2o.engine import bench, demo, lossless_store
 from pytest_h2o.engine.evictor import Evictor
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
 from pytest_h2o.engine.lossless_store import Encoded, LosslessStore, total_time
 from pytest_h2o.engine.model import Model
 from pytest_h2o.engine.response import Metrics, Response
+from pytest_h2o.engine.sampler import Greedy, Penalty
 
 PROMPTS = Path(__file__).parents[2] / "prompts"
 HOARD: list[bytearray] = []
@@ -204,7 +205,8 @@ def shifts_positions() -> None:
 
 def _sampling(pick: Callable[[Floats, int], int]) -> None:
     count = iter(range(1 << 30))
-    generate.greedy = lambda logits: pick(logits, next(count))
+    for kind in (Greedy, Penalty):
+        kind.choose = lambda self, logits: pick(logits, next(count))
 
 
 def draws_at_random() -> None:
