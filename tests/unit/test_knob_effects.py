@@ -132,6 +132,7 @@ def memory(settings: Sequence[str], tmp_path: Path) -> object:
             knobs,
             decode_study=PairedStudy((), None, (), None),
             lab=SimpleNamespace(recording=None),
+            run=Run("full_strict", (), (), ()),
         )
         growth = judge(MEMORY.test_memory_growth, knobs, run=Run("full_strict", (), (), ()))
     return peak.outcome, growth.outcome
