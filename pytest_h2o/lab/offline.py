@@ -18,7 +18,7 @@ from pytest_h2o.offline.options import OfflineOptions, online_sim_options, upper
 from pytest_h2o.plan.cases import FULL_EVAL, has_dump
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import located
-from pytest_h2o.verdict import Evidence, Measured, ShownRow
+from pytest_h2o.verdict import NO_H2O, Evidence, Measured, ShownRow
 
 LOSSLESS = "the blocks decode to what they encode"
 ONLINE_FILES = ("online_sim", "online_grouped", "online")
@@ -177,7 +177,7 @@ def kv_dump(lab: Lab) -> tuple[Path | None, str]:
     if not lab.prompts.prompts:
         return None, lab.workload.nothing_to_run()
     if "kv_dump" not in lab.reports:
-        return None, "the runtime writes no KV dump; give DUMP_DIR"
+        return None, _writes_none(lab)
     records = [lab.get(spec) for spec in lab.workload.dump_launches()]
     without: dict[str, list[LaunchRecord]] = {}
     for record in records:
@@ -188,6 +188,12 @@ def kv_dump(lab: Lab) -> tuple[Path | None, str]:
         names = [record.name for record in alike]
         reasons.append(located(why, alike[0].directory, *names))
     return (None, "; ".join(reasons)) if reasons else (records[0].directory.parent, "")
+
+
+def _writes_none(lab: Lab) -> str:
+    if "h2o_columns" not in lab.reports:
+        return NO_H2O
+    return "the runtime writes no KV dump; give DUMP_DIR"
 
 
 def _no_dump(record: LaunchRecord) -> str:
