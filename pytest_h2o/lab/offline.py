@@ -23,7 +23,7 @@ from pytest_h2o.offline.options import (
 from pytest_h2o.plan.cases import FULL_EVAL, has_dump
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, located
-from pytest_h2o.verdict import Evidence, Measured, ShownRow
+from pytest_h2o.verdict import NO_H2O, Evidence, Measured, ShownRow
 
 LOSSLESS = "the blocks decode to what they encode"
 ONLINE_FILES = ("online_sim", "online_grouped", "online")
@@ -241,6 +241,8 @@ def kv_dump(lab: Lab) -> tuple[Path | None, str, str]:
     if not lab.prompts.prompts:
         return None, lab.workload.nothing_to_run(), lab.workload.without_prompts
     if lacking := lab.lacks("kv_dump"):
+        if lab.lacks("h2o_columns"):
+            return None, NO_H2O, NO_H2O
         return None, f"{lacking}; give DUMP_DIR", ""
     return _launched_dump(lab)
 

@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 import pytest
 from gate_functions import DEMO, MEMORY, OFFLINE, QUALITY, RUNTIME, judge, make_run
-from test_kv_quant import GATES, texts_of
 from test_lab import FakeStore, Speed, by_arm
+from test_quantised_kv import GATES, texts_of
 
 from pytest_h2o.data import bundled
 from pytest_h2o.decode.history import append_history

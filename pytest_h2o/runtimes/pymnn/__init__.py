@@ -27,7 +27,6 @@ class PymnnRuntime(ConfiguredRuntime):
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"kv_quant"})
     defaults = {  # noqa: RUF012  declared as a class variable in the base
         "THREADS": 1,
-        "REPEAT": 3,
         "DECODE_BASELINE_MODE": "paired",
         "DECODE_BUDGET_S": 600.0,
     }

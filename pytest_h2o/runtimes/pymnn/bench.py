@@ -10,7 +10,7 @@ from time import perf_counter
 
 from pytest_h2o.engine import bench_options as command_line
 from pytest_h2o.engine import bench_rows as rows
-from pytest_h2o.engine.bench_options import ArgumentsError, Instance, Options, EngineSetup
+from pytest_h2o.engine.bench_options import ArgumentsError, EngineSetup, Instance, Options
 from pytest_h2o.engine.response import Response
 from pytest_h2o.runtimes.pymnn import quality
 from pytest_h2o.runtimes.pymnn.wheel import PRECISION, ModelError, Wheel, peak_mib, quiet

@@ -28,7 +28,9 @@ PROMPT_TOKENS, SCORED_TOKENS, WINDOWS = 768, 64, 6
 LENGTHS, CHUNK = (768, 3072), 32
 
 
-def measure(load: Callable[[EngineSetup], Wheel], setup: EngineSetup, text: str) -> dict[str, object]:
+def measure(
+    load: Callable[[EngineSetup], Wheel], setup: EngineSetup, text: str
+) -> dict[str, object]:
     """The report of a launch: ``kv_bytes_per_token`` by process memory, None where the system does
     not tell, and rows ``full`` and, if the setup quantises, ``quantised``.
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from gate_functions import judge, make_run, module
@@ -18,9 +20,12 @@ from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.plan.cases import all_cases, baseline_of, launches
 from pytest_h2o.plan.knobs import baseline_config, resolve
 from pytest_h2o.plan.kv_quant import OPTIONS
+from pytest_h2o.report.text import summary_rows
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runtimes import MnnRuntime, RuntimeSetupError, programs_by_work
 from pytest_h2o.runtimes.programs import PPL_EVAL
+from pytest_h2o.session.reporter import Reporter
+from pytest_h2o.verdict import NO_H2O, Verdict
 
 GATES = module("test_kv_quant")
 STOCK = Path(__file__).parents[1] / "data" / "upstream"
@@ -131,6 +136,37 @@ def test_a_report_about_eviction_alone(tmp_path: Path) -> None:
         "fail",
         "llm_bench cannot report what quantised KV costs",
     )
+
+
+def test_a_program_without_h2o_is_said_once_a_suite() -> None:
+    """In the table, and among the failures: the first at length, the others counted; each fails."""
+    found: list[Verdict] = []
+    reports: list[pytest.TestReport] = []
+    for number, suites in enumerate(("runtime", "runtime", "m3")):
+        verdict = Verdict(gate=f"g{number}", outcome="fail", cause=NO_H2O, suites=suites)
+        found.append(verdict)
+        properties = verdict.properties()
+        where = ("gates.py", 1, "g")
+        reports.append(
+            pytest.TestReport(
+                str(number), where, {}, "failed", "", "call", user_properties=properties
+            )
+        )
+    rows = summary_rows(found, note=200)[1:]
+    assert [(row[0], row[1], row[2], row[-1]) for row in rows] == [
+        ("FAIL", "2 gates", "runtime", NO_H2O),
+        ("FAIL", "1 gate", "m3", NO_H2O),
+    ]
+    reporter: Any = SimpleNamespace(without_h2o={})
+    shown = [Reporter.pytest_report_teststatus(reporter, report) for report in reports]
+    assert shown == [None, ("without H2O", "F", "FAILED"), None]
+
+
+def test_rows_without_h2o_have_one_reason() -> None:
+    """Whatever number of H2O is asked for; a binary that prints some of them is only older."""
+    assert make_run([{"decode_tps": 10.0}]).highest("h2o_lossy").missing == NO_H2O
+    older = make_run([{"decode_tps": 10.0, "h2o_lossy": 3.0}])
+    assert "older" in older.highest("h2o_lossless").missing
 
 
 def test_ppl_eval_stands_in_for_stock_binaries(tmp_path: Path) -> None:
