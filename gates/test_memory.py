@@ -24,13 +24,15 @@ from pytest_h2o.session.gate import Gate
 from pytest_h2o.verdict import Evidence, Measured
 
 
-def test_memory_peak(lab: Lab, decode_study: PairedStudy | Comparison, gate: Gate) -> None:
+def test_memory_peak(
+    lab: Lab, run: Run, decode_study: PairedStudy | Comparison, gate: Gate
+) -> None:
     """The candidate's peak memory must not be above the baseline's: its purpose is to need less.
 
     KV that is copied to be compressed, blocks that are kept beside the raw values and evicted bytes
     that are never given back all show here, whatever the columns say.
     """
-    _judge_peak(lab, decode_study, gate)
+    _judge_peak(lab, run, decode_study, gate)
 
 
 def test_memory_growth(run: Run, gate: Gate) -> None:
@@ -59,19 +61,21 @@ def test_store_memory(lab: Lab, gate: Gate) -> None:
 
 
 @pytest.mark.llm_demo
-def test_prompt_memory(lab: Lab, demo_study: PairedStudy | Comparison, gate: Gate) -> None:
+def test_prompt_memory(
+    lab: Lab, demo: Run, demo_study: PairedStudy | Comparison, gate: Gate
+) -> None:
     """On real prompts as well the candidate's peak memory must not be above the baseline's."""
-    _judge_peak(lab, demo_study, gate)
+    _judge_peak(lab, demo, demo_study, gate)
 
 
-def _judge_peak(lab: Lab, study: PairedStudy | Comparison, gate: Gate) -> None:
-    if isinstance(study, Comparison):
+def _judge_peak(lab: Lab, run: Run, study: PairedStudy | Comparison, gate: Gate) -> None:
+    if lab.recording:
+        # Nobody saw the memory of what something else launched, beside a baseline or not.
+        problems = list(run.problems)
+    elif isinstance(study, Comparison):
         problems = [study.measured.missing] if study.measured.missing else []
     else:
         problems = list(study.problems)
-    if lab.recording:
-        # Nobody saw the memory of what something else launched, beside a baseline or not.
-        problems = []
     increase = memory_increase(study.records)
     evidence = peak_evidence(increase, study.records)
     _judge(gate, increase, "MAX_MEMORY_INCREASE", problems, evidence)

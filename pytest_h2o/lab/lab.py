@@ -146,6 +146,11 @@ class Lab:
         what = CAPABILITIES[capability]
         return f"the runtime {self.runtime} does not report {what}, which this gate needs"
 
+    def texts(self, name: str) -> tuple[LaunchRecord, LaunchRecord]:
+        """The launches that predict a held-out text: with plain KV, and as a case has it."""
+        baseline, candidate = self.workload.text_launches(self.cases[name])
+        return self.get(baseline), self.get(candidate)
+
     def reading(self, get: Store) -> Lab:
         """This laboratory over a store that launches nothing."""
         return replace(self, get=get, _runs={}, _studies={})

@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pytest_h2o.evidence.look import settle
-from pytest_h2o.evidence.order import NEEDS, kept_evidence
+from pytest_h2o.evidence.order import NEEDS, kept_evidence, little_evidence
 from pytest_h2o.evidence.relations import Written, same_share
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.relations import NO_TEXT
 from pytest_h2o.lab.texts import Texts
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import baseline_of
-from pytest_h2o.plan.relations import Arm
-from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.relations import Arm, mild_only
 from pytest_h2o.runs.results import read_launches
-from pytest_h2o.verdict import Evidence, Measured, ShownRow
+from pytest_h2o.verdict import Evidence, ShownRow
 
 
 @dataclass(frozen=True)
 class TargetRatios:
-    """How far answers stay the baseline's under a little eviction, best of the prompts, and whether
-    more eviction keeps less.
+    """What could not be compared, what each answer has in common with the baseline's, and what the
+    launches showed.
     """
 
-    agreement: Measured
-    evidence: list[Evidence]
+    problems: list[str]
+    rows: tuple[ShownRow, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 def target_ratios(lab: Lab) -> TargetRatios:
     """Launch the prompts of the relation at each ratio and compare."""
-    agreement = Measured(metric="mild_agreement", value=None, unit="share")
-    found: list[Evidence] = []
-    rows: list[ShownRow] = []
     work = lab.workload.ratios()
     if not work:
-        missing = lab.workload.nothing_to_run()
-        return TargetRatios(replace(agreement, missing=missing), [])
+        return TargetRatios([lab.workload.nothing_to_run()])
+    found: list[Evidence] = []
+    rows: list[ShownRow] = []
+    little: dict[str, float] = {}
     for candidate, arms in work:
         texts = {ratio: Texts(lab).of(arm) for ratio, arm in arms.items()}
         baseline = Texts(lab).of(Arm(baseline_of(candidate)))
         if problem := _problem([baseline, *texts.values()]):
-            return TargetRatios(replace(agreement, missing=problem), [])
+            return TargetRatios([problem])
         found += kept_evidence(candidate.label, _rows(texts))
-        rows.append(_shown(candidate, baseline, texts))
-    values = [row.value for row in rows if row.value is not None]
-    best = replace(agreement, value=max(values), rows=tuple(rows))
-    return TargetRatios(best, settle(found, NEEDS))
+        shares = {ratio: same_share(baseline, texts[ratio]) for ratio in sorted(texts)}
+        mild = shares[next(iter(mild_only(arms)))]
+        if baseline.text.strip():
+            little[candidate.label] = mild
+        text = ", ".join(f"{share:.1%} at {ratio:g}" for ratio, share in shares.items())
+        rows.append(ShownRow(candidate.label, text, mild))
+    if not little:
+        return TargetRatios([NO_TEXT])
+    found.append(little_evidence(little, lab.knobs.number("MIN_MILD_AGREEMENT")))
+    return TargetRatios([], tuple(rows), tuple(settle(found, NEEDS)))
 
 
 def _problem(texts: list[Written]) -> str:
@@ -54,7 +59,7 @@ def _problem(texts: list[Written]) -> str:
     for each in texts:
         if each.problem:
             return each.problem
-    return "" if any(each.text.strip() for each in texts) else NO_TEXT
+    return ""
 
 
 def _rows(texts: dict[float, Written]) -> dict[float, Row]:
@@ -63,11 +68,3 @@ def _rows(texts: dict[float, Written]) -> dict[float, Row]:
     for ratio, each in texts.items():
         rows[ratio] = read_launches(each.record.name, [each.record]).rows[0]
     return rows
-
-
-def _shown(candidate: LaunchSpec, baseline: Written, texts: dict[float, Written]) -> ShownRow:
-    """The share of an answer that stays as it was, at each ratio; that of the second one counts."""
-    shares = {ratio: same_share(baseline, texts[ratio]) for ratio in sorted(texts)}
-    text = ", ".join(f"{share:.1%} at {ratio:g}" for ratio, share in shares.items())
-    second = sorted(shares)[:2][-1]
-    return ShownRow(candidate.label, text, shares[second])

@@ -25,7 +25,14 @@ ACTIVE = ["lossy", "keep_feasible", "lossless_active", "lossless_accounted", "de
 LIMITS = ["decompression_budget", "queue_peak", "fallback"]
 MEMORY = ["memory_peak", "memory_growth", "store_memory"]
 EVERY = [*ACTIVE, *LIMITS, *MEMORY, "metric_columns", "settings", "block_spans"]
-PROMPT_GATES = ["settings", "launches", "eviction_active", "decompression_active", "fallback"]
+PROMPT_GATES = [
+    "settings",
+    "launches",
+    "eviction_active",
+    "decompression_active",
+    "fallback",
+    "prompt_memory",
+]
 # What a result meets whose evaluator decodes nothing: that is not evidenced.
 RATIO = {"online_sim_lossless", "offline_complete", "offline_verified"}
 IGNORED = "0 prompt tokens*prompt_128_1*"
@@ -73,7 +80,12 @@ def test_golden_bench_runs(
     recording.
     """
     found = verdicts(
-        pytester, GOLDEN / run, "-m", "runtime", "-k", "not decode_drop and not offline"
+        pytester,
+        GOLDEN / run,
+        "-m",
+        "runtime",
+        "-k",
+        "not decode_drop and not offline and not store_memory",
     )
     assert {gate for gate, verdict in found.items() if verdict["outcome"] == "fail"} == set(failing)
     assert set(found) == set(EVERY)
