@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 
 PAGES = Path(__file__).parent
-# Each of these explains names: under headings, or in the rows of its tables.
-HEADED = {"gate": "gates.md", "word": "words.md"}
+# Each of these explains names: under its headings of one level, or in the rows of its tables.
+HEADED = {"gate": ("gates.md", "###"), "word": ("words.md", "##")}
 TABLES = {"suite": "suites.md", "knob": "knobs.md", "metric": "metrics.md"}
-HEADING = re.compile(r"^#{2,4} `?(.+?)`?$")
+HEADING = re.compile(r"^(#{2,4}) (.+)$")
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 
 
@@ -31,8 +31,8 @@ class Explanation:
 def entries() -> list[Explanation]:
     """Everything that the pages explain."""
     found: list[Explanation] = []
-    for kind, page in HEADED.items():
-        found += _sections(kind, page, read_page(page))
+    for kind, (page, level) in HEADED.items():
+        found += _sections(kind, page, level)
     for kind, page in TABLES.items():
         found += _rows(kind, page, read_page(page))
     return found
@@ -88,19 +88,19 @@ def plain_name(name: str) -> str:
     return name.removeprefix("test_")
 
 
-def _sections(kind: str, page: str, text: str) -> Iterator[Explanation]:
-    """A section for each heading below the title, up to the next heading."""
+def _sections(kind: str, page: str, level: str) -> Iterator[Explanation]:
+    """A section for each heading of a level, up to the next heading."""
     name = ""
     lines: list[str] = []
-    for line in [*text.splitlines(), "## end"]:
+    for line in [*read_page(page).splitlines(), "## end"]:
         heading = HEADING.match(line)
         if heading is None:
             lines.append(line)
             continue
-        body = "\n".join(lines).strip()
-        if name and body:
-            yield Explanation(name, kind, page, body)
-        name, lines = heading[1], []
+        if name:
+            yield Explanation(name, kind, page, "\n".join(lines).strip())
+        name = heading[2] if heading[1] == level else ""
+        lines = []
 
 
 def _rows(kind: str, page: str, text: str) -> Iterator[Explanation]:
