@@ -14,8 +14,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from sessions import running, start, wait_until
 from stand_in import ROOT, install, launches
-from test_everywhere import running, start, wait_until
 
 GATES = str(ROOT / "gates")
 SELECT = ["-k", "full_strict and (fallback or queue_peak)", "--h2o-set", "PROMPTS=512"]
