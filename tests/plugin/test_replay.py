@@ -23,7 +23,7 @@ GOLDEN = ROOT / "tests" / "data" / "runs"
 PRELOADED = (np, pd, session)
 ACTIVE = ["lossy", "keep_feasible", "lossless_active", "lossless_accounted", "decompression_active"]
 LIMITS = ["decompression_budget", "queue_peak", "fallback"]
-MEMORY = ["memory_peak", "memory_growth", "store_memory"]
+MEMORY = ["memory_peak", "memory_growth"]
 EVERY = [*ACTIVE, *LIMITS, *MEMORY, "metric_columns", "settings", "block_spans"]
 PROMPT_GATES = [
     "settings",
