@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         near = ", ".join(nearest(name)) or "pytest-h2o explain lists all names"
         return fail(f"nothing is said about {clean(name, 100)}; the nearest: {near}")
     for entry in found:
-        title = f"# {entry.kind} {entry.name}"
+        title = f"## {entry.kind} {entry.name}"
         text = PLACE.sub(r"`\1`", entry.text)
         render(f"{title}\n\n{text}\n\nFrom `{PAGES / entry.page}`")
     return 0
@@ -48,7 +48,7 @@ def list_names(named: list[tuple[str, str]]) -> int:
     """Print all names by what they are of."""
     for kind in dict.fromkeys(kind for kind, _ in named):
         names = ", ".join(f"`{name}`" for other, name in named if other == kind)
-        render(f"# {kind}\n\n{names}")
+        render(f"## {kind}\n\n{names}")
     return 0
 
 

@@ -84,10 +84,10 @@ def test_names_as_they_are_met(name: str, capsys: pytest.CaptureFixture[str]) ->
 
 def test_unknown_names(capsys: pytest.CaptureFixture[str]) -> None:
     """The nearest names are told."""
-    assert main(["explain", "LOSSI_TARGET"]) == 1
+    assert main(["explain", "LOSSI_TARGET"]) > 0
     assert "LOSSY_TARGET" in capsys.readouterr().err
     assert nearest("decode_dorp")[0] == "decode_drop"
-    assert main(["explain", "\x1b[31m"]) == 1
+    assert main(["explain", "\x1b[31m"]) > 0
     assert "\x1b" not in capsys.readouterr().err
 
 
