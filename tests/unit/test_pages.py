@@ -16,6 +16,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -269,8 +270,6 @@ def test_python(page: Path, place: Path) -> None:
 
 def test_data_blocks() -> None:
     """What pages show in JSON and TOML can be read."""
-    import tomllib  # noqa: PLC0415
-
     for block in blocks("json"):
         json.loads(block.text)
     for block in blocks("toml"):
@@ -281,3 +280,11 @@ def test_pages_ship() -> None:
     """Pages lie in the package, and gates are found from them."""
     assert DOCS.parent.name == "pytest_h2o"
     assert bundled("gates").is_dir()
+
+
+def test_changelog() -> None:
+    """The version of the package has a section, below what is not released."""
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    versions = re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert versions[:2] == ["Unreleased", project["version"]]
