@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from pytest_h2o.docs.gate_facts import GateFacts, shipped_gates
 from pytest_h2o.docs.pages import PAGES
@@ -38,6 +39,7 @@ def refreshed(page: str, text: str) -> str:
     return BLOCK.sub(made, text)
 
 
+@cache
 def all_blocks() -> dict[str, str]:
     """Everything that is generated, by name."""
     gates: dict[str, list[GateFacts]] = defaultdict(list)
