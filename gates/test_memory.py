@@ -40,7 +40,8 @@ def test_memory_growth(run: Run, gate: Gate) -> None:
 
     A leak of a few blocks a request fills any device in a day.
     """
-    _judge(gate, memory_growth(run), "MAX_MEMORY_GROWTH", run.problems, growth_evidence(run))
+    evidence = growth_evidence(run)
+    _judge(gate, memory_growth(run), "MAX_MEMORY_GROWTH", run.problems, evidence, run.cause_of())
 
 
 @pytest.mark.runtime
@@ -57,7 +58,8 @@ def test_store_memory(lab: Lab, gate: Gate) -> None:
     evidence: list[Evidence] = []
     if len(runs) == 2:
         evidence = store_evidence(*runs)
-    gate.holds("store_memory", problems, evidence=evidence)
+    causes = [run.cause_of() for run in runs if run.problems]
+    gate.holds("store_memory", problems, cause="".join(causes[:1]), evidence=evidence)
 
 
 @pytest.mark.llm_demo
@@ -78,19 +80,22 @@ def _judge_peak(lab: Lab, run: Run, study: PairedStudy | Comparison, gate: Gate)
         problems = list(study.problems)
     increase = memory_increase(study.records)
     evidence = peak_evidence(increase, study.records)
-    _judge(gate, increase, "MAX_MEMORY_INCREASE", problems, evidence)
+    _judge(gate, increase, "MAX_MEMORY_INCREASE", problems, evidence, run.cause_of())
 
 
-def _judge(
+def _judge(  # noqa: PLR0913  what a verdict is made of
     gate: Gate,
     measured: Measured,
     knob: str,
     problems: Sequence[str],
     evidence: Sequence[Evidence],
+    cause: str,
 ) -> None:
     """Hold what was seen against a knob; what nobody could see is said to be without evidence."""
     gate.needs(knob)
     if problems or measured.value is None:
-        gate.holds(measured.metric, problems, source=measured.source, evidence=evidence)
+        gate.holds(
+            measured.metric, problems, source=measured.source, cause=cause, evidence=evidence
+        )
     else:
         gate.at_most(measured, knob, evidence=evidence)

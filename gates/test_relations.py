@@ -16,8 +16,8 @@ from pytest_h2o.evidence import (
     table_evidence,
     text_evidence,
 )
-from pytest_h2o.lab.order import TargetRatios
 from pytest_h2o.lab.relations import TextRelation
+from pytest_h2o.lab.target_ratios import TargetRatios
 from pytest_h2o.lab.unseen import Unseen
 from pytest_h2o.runs.results import Run
 from pytest_h2o.session.gate import Gate
@@ -69,7 +69,12 @@ def test_more_eviction_keeps_less(target_ratios: TargetRatios, gate: Gate) -> No
     are mixed up, spoil an answer at once, however little is evicted.
     """
     gate.needs("RELATION_ORDER")
-    gate.holds("kept", target_ratios.problems, evidence=target_ratios.evidence)
+    gate.holds(
+        "kept",
+        target_ratios.problems,
+        cause=target_ratios.cause,
+        evidence=target_ratios.evidence,
+    )
 
 
 def test_unseen_prompts(unseen_prompts: Unseen, demo: Run, demo_baseline: Run, gate: Gate) -> None:
@@ -95,4 +100,4 @@ def test_unseen_prompts(unseen_prompts: Unseen, demo: Run, demo_baseline: Run, g
 
 def _same(relation: TextRelation, knob: str, gate: Gate) -> None:
     gate.needs(knob)
-    gate.holds("same_text", relation.problems, evidence=relation.evidence)
+    gate.holds("same_text", relation.problems, cause=relation.cause, evidence=relation.evidence)

@@ -24,6 +24,7 @@ from pytest_h2o.runs.results import Run, read_launches
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
 from pytest_h2o.runtimes.programs import BOTH
+from pytest_h2o.verdict import NO_H2O
 
 NO_BASELINE = (
     "a recording has no baseline beside its launches; name one with --h2o-replay-baseline DIR"
@@ -143,6 +144,8 @@ class Lab:
         """Why a gate cannot be judged that needs ``capability``; empty where launches report it."""
         if capability in self.reports:
             return ""
+        if "kv_quant" in self.reports and "h2o_columns" not in self.reports:
+            return NO_H2O
         what = CAPABILITIES[capability]
         return f"the runtime {self.runtime} does not report {what}, which this gate needs"
 

@@ -23,7 +23,7 @@ from pytest_h2o.offline.options import (
 from pytest_h2o.plan.cases import FULL_EVAL, has_dump
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, located
-from pytest_h2o.verdict import NO_H2O, Evidence, Measured, ShownRow
+from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 LOSSLESS = "the blocks decode to what they encode"
 ONLINE_FILES = ("online_sim", "online_grouped", "online")
@@ -245,9 +245,7 @@ def kv_dump(lab: Lab) -> tuple[Path | None, str, str]:
 
 def _launched_dump(lab: Lab) -> tuple[Path | None, str, str]:
     if lacking := lab.lacks("kv_dump"):
-        if lab.lacks("h2o_columns"):
-            return None, NO_H2O, NO_H2O
-        return None, f"{lacking}; give DUMP_DIR", ""
+        return None, f"{lacking}; give DUMP_DIR", lacking
     records = [lab.get(spec) for spec in lab.workload.dump_launches()]
     without: dict[str, list[LaunchRecord]] = {}
     for record in records:

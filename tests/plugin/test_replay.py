@@ -65,7 +65,11 @@ def verdicts(
         ("bench_never_triggered", ACTIVE, "*is not >*"),
         ("bench_stdout_table", ACTIVE, "*is not >*"),
         ("bench_columns_varied", ACTIVE, "*is not >*"),
-        ("bench_prefill_decode_table", [*ACTIVE, *LIMITS, "metric_columns"], "no value for *"),
+        (
+            "bench_prefill_decode_table",
+            [*ACTIVE, *LIMITS, "metric_columns"],
+            "the program has no H2O*",
+        ),
         ("fail_bad_flag", EVERY, "*exit code 255*--no-such-flag*"),
         ("fail_missing_config", EVERY, "*signal 11 (SIGSEGV)*Unable to open config*"),
         ("fail_missing_weights", EVERY, "*signal 11 (SIGSEGV)*"),

@@ -137,6 +137,8 @@ def plain(session: Path, target: Path) -> Path:
 def _without_own(lines: list[str]) -> Iterator[str]:
     """A table without the columns of :data:`OWN`."""
     rows = [line.strip("| ").split(" |") for line in lines]
+    if not rows:
+        return  # a launch that broke off
     keep = [index for index, cell in enumerate(rows[0]) if cell.strip() not in OWN]
     for row in rows:
         cells = [row[index].strip() for index in keep]

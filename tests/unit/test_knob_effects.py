@@ -165,7 +165,7 @@ def quality(settings: Sequence[str], tmp_path: Path) -> object:
     keys = ("policy", "target", "perplexity", "divergence", "recall_perplexity")
     report = [dict(zip(keys, row, strict=True), effective_ratio=2.7) for row in rows]
     (tmp_path / "quality.json").write_text(json.dumps({"quality": report}))
-    return judge(QUALITY.test_quality_under_eviction, knobs, quality=record).outcome
+    return judge(QUALITY.test_quality_under_eviction, knobs, lab=lab, quality=record).outcome
 
 
 def compared(

@@ -15,8 +15,8 @@ from gate_functions import RELATIONS, judge
 from pytest_h2o.evidence.known import table_evidence
 from pytest_h2o.evidence.text import Answer
 from pytest_h2o.lab.lab import Lab
-from pytest_h2o.lab.order import target_ratios
 from pytest_h2o.lab.relations import TextRelation, text_relation
+from pytest_h2o.lab.target_ratios import target_ratios
 from pytest_h2o.lab.unseen import strangers, unseen
 from pytest_h2o.parsers.demo import generated_text
 from pytest_h2o.plan.knobs import resolve

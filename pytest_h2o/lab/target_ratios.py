@@ -13,17 +13,18 @@ from pytest_h2o.lab.texts import Texts
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import baseline_of
 from pytest_h2o.plan.relations import Arm, mild_only
-from pytest_h2o.runs.results import read_launches
+from pytest_h2o.runs.results import launch_cause, read_launches
 from pytest_h2o.verdict import Evidence, ShownRow
 
 
 @dataclass(frozen=True)
 class TargetRatios:
-    """What could not be compared, what each answer has in common with the baseline's, and what the
-    launches showed.
+    """What could not be compared and why in words that others share, what each answer has in common
+    with the baseline's, and what the launches showed.
     """
 
     problems: list[str]
+    cause: str = ""
     rows: tuple[ShownRow, ...] = ()
     evidence: tuple[Evidence, ...] = ()
 
@@ -32,15 +33,15 @@ def target_ratios(lab: Lab) -> TargetRatios:
     """Launch the prompts of the relation at each ratio and compare."""
     work = lab.workload.ratios()
     if not work:
-        return TargetRatios([lab.workload.nothing_to_run()])
+        return TargetRatios([lab.workload.nothing_to_run()], lab.workload.without_prompts)
     found: list[Evidence] = []
     rows: list[ShownRow] = []
     little: dict[str, float] = {}
     for candidate, arms in work:
         texts = {ratio: Texts(lab).of(arm) for ratio, arm in arms.items()}
         baseline = Texts(lab).of(Arm(baseline_of(candidate)))
-        if problem := _problem([baseline, *texts.values()]):
-            return TargetRatios([problem])
+        if broken := _broken([baseline, *texts.values()]):
+            return TargetRatios([broken.problem], launch_cause(broken.record))
         found += kept_evidence(candidate.label, _rows(texts))
         shares = {ratio: same_share(baseline, texts[ratio]) for ratio in sorted(texts)}
         mild = shares[next(iter(mild_only(arms)))]
@@ -51,15 +52,15 @@ def target_ratios(lab: Lab) -> TargetRatios:
     if not little:
         return TargetRatios([NO_TEXT])
     found.append(little_evidence(little, lab.knobs.number("MIN_MILD_AGREEMENT")))
-    return TargetRatios([], tuple(rows), tuple(settle(found, NEEDS)))
+    return TargetRatios([], rows=tuple(rows), evidence=tuple(settle(found, NEEDS)))
 
 
-def _problem(texts: list[Written]) -> str:
-    """Why some launches cannot be compared."""
+def _broken(texts: list[Written]) -> Written | None:
+    """The first launch that cannot be compared."""
     for each in texts:
         if each.problem:
-            return each.problem
-    return ""
+            return each
+    return None
 
 
 def _rows(texts: dict[float, Written]) -> dict[float, Row]:
