@@ -41,13 +41,13 @@ def failure_table(verdict: Verdict) -> str:
     """What was measured, what was required, by how much it missed, the log to open and the command
     to rerun.
     """
-    lines = [("gate", f"{verdict.gate} [{verdict.case}]"), *details(verdict)]
-    width = max(len(name) for name, _ in lines)
     # The first line is all that pytest's short summary, and many a viewer of JUnit files, shows
-    # beside the test's name.
-    reason = (
-        clean(verdict.reason.partition("\n")[0], NOTE * 2) or f"{verdict.gate} [{verdict.case}]"
-    )
+    # beside the test's name: the conclusion, whole.
+    first = verdict.reason.partition("\n")[0]
+    reason = clean(first) or f"{verdict.gate} [{verdict.case}]"
+    said = [line for line in details(verdict) if line != ("reason", reason)]
+    lines = [("gate", f"{verdict.gate} [{verdict.case}]"), *said]
+    width = max(len(name) for name, _ in lines)
     head = reason if verdict.outcome == "fail" else f"{WORDS[verdict.outcome]}: {reason}"
     return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in lines)])
 
@@ -74,6 +74,7 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
         "evidence": verdict.evidence,
         "not evidenced": verdict.not_evidenced,
         "warning": verdict.warning,
+        "try": verdict.hint,
         "open": verdict.source,
         "rerun": verdict.rerun,
     }
