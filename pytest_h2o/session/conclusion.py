@@ -47,7 +47,9 @@ class Conclusion:
         document, root = self.reporter.document, self.reporter.root
         accepted = bool(document and document.overall_pass and not self.reporter.unwritten)
         text = outcome(document) if document else "Not accepted: there is no record of it"
-        terminal.write_line(text, bold=True, green=accepted, red=not accepted)
+        failed = any(each.outcome in BAD for each in self.reporter.verdicts.values())
+        color = "green" if accepted else "red" if failed or not document else "yellow"
+        terminal.write_line(text, bold=True, **{color: True})
         report = root / "report.html"
         terminal.write_line(f"report {clean(report if report.is_file() else root)}")
         terminal.write_line(f"rerun {clean(self._rerun())}")

@@ -65,14 +65,18 @@ def earlier_seconds(runs: Path, own: Path, runtime: str, names: Iterable[str]) -
     """The seconds of launches by name in the latest run directories below ``runs``, of the same
     runtime, programs and model on the same machine.
     """
-    roots = sorted(runs.glob("*/launches"), reverse=True) if runs.is_dir() else []
-    latest = [root for root in roots if not root.parent.is_symlink() and root.parent != own]
     found: dict[str, float] = {}
-    for root in latest[:SESSIONS]:
-        for name in names:
+    for root in latest_launches(runs):
+        for name in names if root.parent != own else ():
             if name not in found and (seconds := _seconds(root / file_name(name), runtime)):
                 found[name] = seconds
     return found
+
+
+def latest_launches(runs: Path) -> list[Path]:
+    """Where the latest sessions kept their launches, the last one first."""
+    roots = sorted(runs.glob("*/launches"), reverse=True) if runs.is_dir() else []
+    return [root for root in roots if not root.parent.is_symlink()][:SESSIONS]
 
 
 def _seconds(directory: Path, runtime: str) -> float | None:
