@@ -96,6 +96,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="list the launches that the selected gates need, with time and disk; launch nothing",
     )
+    parser.addini(
+        "h2o_junit_properties",
+        type="bool",
+        default=False,
+        help="give each test its properties in the JUnit file, which its public schema lacks",
+    )
     parser.addini("h2o_profile", help="the profile to use without --h2o-profile")
     parser.addini("h2o_set", type="linelist", help="knobs, one NAME=VALUE per line")
 

@@ -15,6 +15,7 @@ from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue
 from pytest_h2o.plan.suites import named
 from pytest_h2o.report.background import Background
 from pytest_h2o.report.frames import metric_frame, metric_means
+from pytest_h2o.report.github import badge
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary, json_text
 from pytest_h2o.report.page import outcome, to_html
@@ -38,6 +39,7 @@ def write_reports(
     """Write the session's record into ``root``."""
     write_text(root / "summary.json", json_text(document, indent=2) + "\n")
     write_text(root / "summary.md", markdown(document))
+    write_text(root / "badge.json", badge(document))
     write_text(root / "report.html", to_html(document, records, background))
     write_metrics(root / "metrics.csv", records)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from pytest_h2o.report.github import failure_commands, step_summary
 from pytest_h2o.report.groups import BAD
+from pytest_h2o.report.junit import settle
 from pytest_h2o.report.page import outcome
-from pytest_h2o.report.text import LONG, clean
+from pytest_h2o.report.text import LONG, clean, escaped
 from pytest_h2o.session.reporter import Reporter
 
 SHOWN_LEFT = 10
@@ -21,6 +25,34 @@ class Conclusion:
     def __init__(self, config: pytest.Config, reporter: Reporter) -> None:
         self.config = config
         self.reporter = reporter
+
+    # After pytest has written the JUnit file, and before it speaks.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Iterator[None]:
+        yield
+        if self.reporter.is_worker or not self.reporter.verdicts:
+            return
+        try:
+            self._settle_junit()
+            self._tell_github()
+        except Exception as error:  # the file of pytest's own is there, and the verdicts stand
+            self.reporter.unwritten = clean(f"NOT ALL REPORTS ARE WRITTEN: {error}", LONG)
+
+    def _settle_junit(self) -> None:
+        given = self.config.getoption("xmlpath", None)
+        if not given:
+            return
+        named = Path(os.path.expandvars(given)).expanduser()
+        path = self.config.invocation_params.dir / named
+        if path.is_file():
+            settle(path, keep_properties=self.config.getini("h2o_junit_properties"))
+
+    def _tell_github(self) -> None:
+        document = self.reporter.document
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if document and summary:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(escaped(step_summary(document)))
 
     # Around pytest's own, so that the outcome comes below everything else.
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -50,6 +82,9 @@ class Conclusion:
         failed = any(each.outcome in BAD for each in self.reporter.verdicts.values())
         color = "green" if accepted else "red" if failed or not document else "yellow"
         terminal.write_line(text, bold=True, **{color: True})
+        if document and os.environ.get("GITHUB_ACTIONS") == "true":
+            for line in failure_commands(document):
+                terminal.write_line(line)
         report = root / "report.html"
         terminal.write_line(f"report {clean(report if report.is_file() else root)}")
         terminal.write_line(f"rerun {clean(self._rerun())}")
