@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
-from pytest_h2o.commands import fail, in_session, table
+from pytest_h2o.commands import fail, in_session
 from pytest_h2o.keys import KEYS
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.markdown:
         print(markdown())
     elif not arguments.json:
-        rows = [(knob.name, default_text(knob), knob.accepts, knob.doc) for knob in KNOBS.values()]
-        print(table([("knob", "default", "accepts", "meaning"), *rows]))
+        width = get_terminal_size().columns
+        for knob in KNOBS.values():
+            print("\n".join(listed(knob, width)))
     else:
         import pytest  # noqa: PLC0415
 
@@ -63,6 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
             return fail(error)
         print(json.dumps([described(knob, knobs) for knob in KNOBS.values()], indent=2))
     return 0
+
+
+def listed(knob: Knob, width: int) -> list[str]:
+    """A knob on a screen: name and default, and below them what it accepts and means."""
+    from pytest_h2o.report.text import clean, wrapped  # noqa: PLC0415
+
+    lines = wrapped(f"{knob.name} = {clean(default_text(knob))}", width)
+    return [*lines, *wrapped(f"{clean(knob.accepts)}: {clean(knob.doc)}", width, "    ")]
 
 
 def in_force(arguments: argparse.Namespace) -> Knobs:

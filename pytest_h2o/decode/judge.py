@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pytest_h2o.decode.study import ALPHA, LOOKS, Study
+from pytest_h2o.decode.study import ALPHA, Study
 from pytest_h2o.verdict import Interval, Verdict, margin_of
 
 LEVEL = 1 - 2 * ALPHA
@@ -26,7 +26,7 @@ def judge_study(
         shown = f"against the yardstick: {shown}; bare speeds: {_in_words(plain)}"
     reason = ""
     if study.decision != "pass":
-        reason = f"{shown}: {_why_no_pass(study, target, plain)}"
+        reason = f"{_why_no_pass(study, target, plain)}; {shown}"
     return Verdict(
         metric="decode_drop",
         outcome=study.decision,
@@ -57,19 +57,17 @@ def _in_words(study: Study) -> str:
 
 
 def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:
+    """The conclusion, which the numbers follow."""
     at = f" at {study.slow_at}" if study.slow_at else ""
     if study.decision == "fail":
         return f"more than {target:.1%} slower than the baseline{at}"
+    after = f"undecided after {study.pairs} pairs"
     if at:
-        return (
-            f"probably more than {target:.1%} slower than the baseline{at}, which is not "
-            f"decided; {_advice(study)}"
-        )
+        return f"probably more than {target:.1%} slower than the baseline{at}: {after}"
     if plain and plain.decision == "fail":
-        return "the two contradict each other; see what slows the whole process while H2O is on"
-    return f"{target:.1%} lies inside, so nothing is decided; {_advice(study)}"
-
-
-def _advice(study: Study) -> str:
-    more = "raise DECODE_MAX_PAIRS or DECODE_BUDGET_S, or " if study.pairs < LOOKS[-1] else ""
-    return f"{more}measure on a quieter machine, or longer (GENS, DECODE_REPEAT)"
+        return (
+            "speeds against the yardstick and bare speeds contradict each other; see what slows "
+            "the whole process while H2O is on"
+        )
+    bounds = f"{study.drop_low:+.1%} to {study.drop_high:+.1%}"
+    return f"{target:.1%} lies inside {bounds}: {after}"

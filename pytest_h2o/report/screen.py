@@ -5,14 +5,13 @@ rich is imported when the first table is made.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
 from pytest_h2o.metrics import quantity
 from pytest_h2o.report.groups import BAD, ORDER, by_cause, by_gate, tightest
-from pytest_h2o.report.text import WORDS, clean, verdict_row
+from pytest_h2o.report.text import WORDS, clean, verdict_row, wrapped
 from pytest_h2o.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -96,15 +95,6 @@ def _some(cases: Sequence[str]) -> str:
     return ", ".join(cases[:SHOWN_CASES]) + more
 
 
-def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
-    """Lines of whole words: a path that is wider than the screen is left whole."""
-    found = textwrap.wrap(
-        text, max(columns, 20), initial_indent=indent, subsequent_indent=f"{indent}  ",
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-    return found or [""]
-
-
 def _table(groups: Sequence[Sequence[Verdict]], chosen: Sequence[str]) -> Table:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -138,11 +128,7 @@ def _rows(group: Sequence[Verdict]) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _cells(verdict: Verdict) -> dict[str, str]:
     names = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
-    cells = dict(zip(names, verdict_row(verdict), strict=True))
-    if verdict.outcome == "fail" and (verdict.margin or 0) >= 0:
-        # What failed has nothing to spare, whatever the number is.
-        cells["margin"] = "-"
-    return cells
+    return dict(zip(names, verdict_row(verdict), strict=True))
 
 
 def _doubts(verdicts: Iterable[Verdict]) -> Iterator[str]:

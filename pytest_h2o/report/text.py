@@ -5,6 +5,7 @@ neutralised.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,6 +128,9 @@ def verdict_row(verdict: Verdict) -> tuple[str, ...]:
     value, target, margin = (
         quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
     )
+    if verdict.outcome == "fail" and (verdict.margin or 0) >= 0:
+        # What failed has nothing to spare, whatever the number is.
+        margin = "-"
     required = f"{verdict.operator} {target}" if verdict.target is not None else "-"
     evidence = (
         "claimed, not evidenced" if verdict.standing == "not evidenced" else verdict.standing or "-"
@@ -153,12 +157,13 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def fitted(rows: Sequence[tuple[str, ...]], columns: int) -> list[str]:
-    """:func:`aligned` lines, the last cell cut at the edge of a wide screen, and to ``NOTE``
-    characters on others.
-    """
-    used = max(len(line) for line in aligned([(*cells, "|") for *cells, _ in rows])) - 1
-    return aligned([(*cells, clean(last, max(NOTE, columns - used))) for *cells, last in rows])
+def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
+    """Lines of whole words: a path that is wider than the screen is left whole."""
+    found = textwrap.wrap(
+        text, max(columns, 20), initial_indent=indent, subsequent_indent=f"{indent}  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return found or [""]
 
 
 def markdown_text(text: object) -> str:
