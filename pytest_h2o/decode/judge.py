@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pytest_h2o.decode.study import ALPHA, Study
+from pytest_h2o.decode.study import ALPHA, LOOKS, Study
 from pytest_h2o.verdict import Interval, Verdict, margin_of
 
 LEVEL = 1 - 2 * ALPHA
@@ -24,7 +24,9 @@ def judge_study(
     shown = f"{_in_words(study)} ({pairs})"
     if plain:
         shown = f"against the yardstick: {shown}; bare speeds: {_in_words(plain)}"
-    reason = ""
+    reason = hint = ""
+    if study.decision == "inconclusive":
+        hint = _advice(study)
     if study.decision != "pass":
         reason = f"{_why_no_pass(study, target, plain)}; {shown}"
     return Verdict(
@@ -36,6 +38,7 @@ def judge_study(
         margin=margin_of(study.drop, "<=", target),
         unit="share",
         reason=reason,
+        hint=hint,
         evidence=shown,
         interval=interval_of(study),
     )
@@ -71,3 +74,8 @@ def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:
         )
     bounds = f"{study.drop_low:+.1%} to {study.drop_high:+.1%}"
     return f"{target:.1%} lies inside {bounds}: {after}"
+
+
+def _advice(study: Study) -> str:
+    more = "raise DECODE_MAX_PAIRS or DECODE_BUDGET_S, or " if study.pairs < LOOKS[-1] else ""
+    return f"{more}measure on a quieter machine, or longer (GENS, DECODE_REPEAT)"

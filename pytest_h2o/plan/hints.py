@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pytest_h2o.plan.knobs import Knobs
 
-QUIET = (
-    "measure on a quieter machine, or longer with --h2o-set DECODE_REPEAT=3; more pairs with "
-    "DECODE_MAX_PAIRS and DECODE_BUDGET_S"
-)
 SPEED = (
     "a longer H2O_UPDATE_INTERVAL evicts less often, more KV_LOSSLESS_ASYNC_THREADS encode beside "
     "the decoding; the limit is {knob}"
@@ -48,10 +44,8 @@ BY_GATE = {
 }
 
 
-def hint_for(gate: str, knob: str, knobs: Knobs, *, undecided: bool = False) -> str:
+def hint_for(gate: str, knob: str, knobs: Knobs) -> str:
     """What to try for a gate that missed the target of ``knob``; empty where nothing is known."""
-    if undecided:
-        return QUIET
     text = BY_KNOB.get(knob) or BY_GATE.get(gate, "")
     if not text:
         return f"the limit is {knob}" if knob else ""

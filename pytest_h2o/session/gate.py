@@ -167,9 +167,8 @@ class Gate:
 
     def _hint(self, verdict: Verdict) -> str:
         """What to try; nothing where the cause of a failure says it, or nothing failed."""
-        undecided = verdict.outcome == "inconclusive"
-        if undecided or (verdict.outcome == "fail" and not verdict.cause):
-            return hint_for(self.name, verdict.knob, self.knobs, undecided=undecided)
+        if verdict.outcome == "fail" and not verdict.cause:
+            return hint_for(self.name, verdict.knob, self.knobs)
         return ""
 
 
