@@ -16,6 +16,7 @@ from pytest_h2o.evidence import (
     table_evidence,
     text_evidence,
 )
+from pytest_h2o.lab.order import TargetRatios
 from pytest_h2o.lab.relations import TextRelation
 from pytest_h2o.lab.unseen import Unseen
 from pytest_h2o.runs.results import Run
@@ -58,6 +59,17 @@ def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> N
     A cache, scores or blocks that outlive a response belong to somebody else's request.
     """
     _same(answers_in_a_row, "RELATION_STRANGERS", gate)
+
+
+def test_more_eviction_keeps_less(target_ratios: TargetRatios, gate: Gate) -> None:
+    """At target ratios of 1, 1.25 and the tested one, less and less must be kept; a little eviction
+    may not change all of every answer.
+
+    A ratio that is only reported keeps what it kept. Positions that are renumbered, or values that
+    are mixed up, spoil an answer at once, however little is evicted.
+    """
+    gate.needs("RELATION_ORDER")
+    gate.at_least(target_ratios.agreement, "MIN_MILD_AGREEMENT", evidence=target_ratios.evidence)
 
 
 def test_unseen_prompts(unseen_prompts: Unseen, demo: Run, demo_baseline: Run, gate: Gate) -> None:

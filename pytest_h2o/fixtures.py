@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_h2o.lab.decode import Comparison
     from pytest_h2o.lab.lab import Lab
     from pytest_h2o.lab.offline import Evaluation
+    from pytest_h2o.lab.order import TargetRatios
     from pytest_h2o.lab.relations import TextRelation
     from pytest_h2o.lab.unseen import Unseen
     from pytest_h2o.runs.records import LaunchRecord
@@ -155,6 +156,15 @@ def unseen_prompts(lab: Lab) -> Unseen:
     from pytest_h2o.lab.unseen import unseen  # noqa: PLC0415
 
     return unseen(lab)
+
+
+@pytest.fixture
+@needs(relation="order")
+def target_ratios(lab: Lab) -> TargetRatios:
+    """The same prompts at three target ratios."""
+    from pytest_h2o.lab.order import target_ratios  # noqa: PLC0415
+
+    return target_ratios(lab)
 
 
 @pytest.fixture

@@ -21,18 +21,24 @@ MAX_CHARS, MOST = 300, 256
 # A generated text follows; programs that answer prompts say these things before it.
 ANSWER_BEGINS = "prompt file is "
 _OTHERWISE = re.compile(
-    r"\buse \S+ instead|\binstead of\b|fall(?:s|ing)?[ -]?back|fell back|not (?:be )?support"
+    r"\binstead\b|running on|fall(?:s|ing)?[ -]?back|fell back|not (?:be )?support"
     r"|unsupported|n.t support|\bignor(?:ed|ing)\b|no effect|\bnot (?:available|enabled)\b"
-    r"|\bdropp(?:ed|ing)\b|\bdrop\b",
+    r"|\bdropp(?:ed|ing)\b|\bdrop\b|\bunknown\b|unrecogni[sz]ed|\bnot found\b"
+    r"|\bno (?:\w+ )?(?:device|backend)\b|can.t (?:find|create)\b",
     re.IGNORECASE,
 )
-_OFF = re.compile(r"\bdisabl(?:ed|ing)\b|(?:switched|turned) off\b|: off\b|=off\b", re.IGNORECASE)
+_OFF = re.compile(
+    r"\bdisabl(?:ed|ing)\b|(?:switched|turned) off\b|[:=] ?(?:off|false|no)\b", re.IGNORECASE
+)
 _MATTERS = re.compile(
-    r"backend|h2o|lossless|evict|quant|atten|\bkv\b|kv_|codec|pending|\bplan", re.IGNORECASE
+    r"backend|h2o|lossless|evict|quant|atten|\bkv\b|kv_|codec|pending|\bplan"
+    r"|opencl|metal|cuda|vulkan|hexagon|\b[gn]pu\b",
+    re.IGNORECASE,
 )
 _FEATURE = re.compile(r"h2o|lossless|evict|codec", re.IGNORECASE)
 _QUANTISED = re.compile(
     r"(?:\bkv\b|kv_?cache|\bkey|\bvalue|atten)[^.]*quant\w*[^.]*\b(?:on|enabled|active)\b"
+    r"|(?:\bkv\b|kv_?cache|\bkeys?\b|\bvalues?\b)[^.]*(?<!not )quanti[sz]ed\b"
     r"|\b(?:enabl|activat)\w*\b[^.]*\b(?:kv|kv_?cache|atten\w*)\b[^.]*quant",
     re.IGNORECASE,
 )

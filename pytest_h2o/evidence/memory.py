@@ -164,6 +164,8 @@ def _peaks(look: Look) -> tuple[float, float] | None:
 
     Needs two repeats and their speeds: counted from the end, all but one repeat have that long.
     """
+    if not look.alone:
+        return None
     record, repeats = look.record, look.spec.repeat or 1
     decode, prefill = decode_seconds(look), look.value("prefill_tps")
     if repeats < 2 or not record.peaks_mb or not record.seconds or not decode or not prefill:

@@ -58,12 +58,25 @@ def difference(expected: Written, other: Written) -> str:
         return ""
     if expected.text == other.text:
         return ""
-    pairs = zip(expected.text, other.text, strict=False)
-    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    same = _alike(expected.text, other.text)
     return (
         f"from character {same + 1} on {_excerpt(other.text, same)} instead of "
         f"{_excerpt(expected.text, same)}"
     )
+
+
+def same_share(expected: Written, other: Written) -> float:
+    """The share of the shorter text before the first character that differs."""
+    shorter = min(len(expected.text), len(other.text))
+    if not shorter:
+        return float(expected.text == other.text)
+    return _alike(expected.text, other.text) / shorter
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts begin with in common."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _excerpt(text: str, begin: int) -> str:

@@ -74,6 +74,7 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
     looks = list(chain.from_iterable(sides))
     for look in looks:
         found += _each_launch(look)
+    found += possible_gain(sides)
     found += _anew(looks)
     found += _hidden(sides)
     found += _elsewhere(sides)
@@ -122,7 +123,6 @@ def _each_pair(baseline: Look, candidate: Look) -> Iterator[Evidence]:
     yield from _same_bytes(baseline, candidate)
     yield from _plain(baseline)
     yield from _active(candidate)
-    yield from possible_gain(baseline, candidate)
 
 
 def _each_launch(look: Look) -> Iterator[Evidence]:

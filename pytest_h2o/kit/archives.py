@@ -327,10 +327,11 @@ def _distinct(parts: Sequence[Part]) -> list[Part]:
     for part in parts:
         name = part.name
         if name in taken:
-            name = clean(f"{part.directory.parent.name}.{part.name}")
+            # The name of repeated cases is what they begin with.
+            name = clean(f"{part.name}.{part.directory.parent.name}")
         number = 2
         while name in taken:
-            name = f"{part.name}~{number}"
+            name = f"{part.name}.{number}"
             number += 1
         taken.add(name)
         found.append(replace(part, name=name))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import shlex
+import shutil
 import tempfile
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -12,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from pytest_h2o.lab.recordings import RecordingError
+from pytest_h2o.parsers.text_files import HEAD_BYTES, UTF8, encoding_of
 
 MARK = b"Running: "
 LINE_LIMIT = 1024 * 1024
@@ -38,7 +41,8 @@ def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
     folder = Path(tempfile.mkdtemp(dir=_scratch()))
     pieces: dict[str, Piece] = {}
     before = b""
-    with path.open("rb") as source, ExitStack() as stack:
+    printed = _as_utf8(path, folder)
+    with printed.open("rb") as source, ExitStack() as stack:
         target = None
         while line := source.readline(LINE_LIMIT):
             if line.startswith(MARK):
@@ -50,7 +54,7 @@ def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
                 target = stack.enter_context(piece.path.open("wb"))
             elif target:
                 target.write(line)
-            elif line.startswith(BEGUN):
+            elif any(mark in line for mark in BEGUN):
                 before = line
     if before and (pieces or len(run_ids) != 1):
         said = before.decode(errors="replace").strip()[:80]
@@ -60,17 +64,36 @@ def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
         )
     if before:
         [run_id] = run_ids
-        return {run_id: Piece(run_id, (), path)}
+        return {run_id: Piece(run_id, (), printed)}
     return pieces
 
 
 def is_transcript(path: Path) -> bool:
     """Whether any launch is told of."""
-    with path.open("rb") as source:
+    folder = Path(tempfile.mkdtemp(dir=_scratch()))
+    with _as_utf8(path, folder).open("rb") as source:
         while line := source.readline(LINE_LIMIT):
             if line.startswith(MARK):
                 return True
     return False
+
+
+def _as_utf8(path: Path, folder: Path) -> Path:
+    """The file, or a copy of it if it is UTF-16 or begins with a mark, as shells of Windows write
+    it.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    encoding = encoding_of(head)
+    if encoding == UTF8 and not head.startswith(codecs.BOM_UTF8):
+        return path
+    copied = folder / "transcript"
+    with (
+        path.open(encoding=encoding, errors="replace", newline="") as source,
+        copied.open("w", encoding="utf-8", newline="") as target,
+    ):
+        shutil.copyfileobj(source, target)
+    return copied
 
 
 def _piece(line: bytes, run_ids: Collection[str], folder: Path, number: int) -> Piece:

@@ -81,8 +81,10 @@ class TextRelation:
         return min(len(expected.text), len(other.text))
 
     def _culprits(self, pair: SameText, expected: Written) -> list[Arm]:
-        """Which of several changes make a difference each on its own."""
+        """Which of several changes make a difference each on its own; looked for once."""
         found: list[Arm] = []
+        if any(each.standing == "contradicted" for each in self.evidence):
+            return found
         for arm in pair.other.alone:
             alone = self.texts.of(arm)
             if not alone.problem and difference(expected, alone):

@@ -11,7 +11,7 @@ from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.plan.cases import Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import Prompt, PromptSelection, select_prompts
-from pytest_h2o.plan.relations import RELATIONS, SameText, same_text
+from pytest_h2o.plan.relations import RELATIONS, Arm, SameText, ratios, same_text
 from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
@@ -132,14 +132,23 @@ class Workload:
 
     def comparisons(self, relation: str) -> list[SameText]:
         """The arms of a relation that must write the same text; none where it is off."""
+        tokens = self.knobs.integer("RELATION_TOKENS")
+        pairs: list[SameText] = []
+        for spec in self._related(relation):
+            pairs += same_text(relation, spec, tokens)
+        return pairs
+
+    def ratios(self) -> list[tuple[LaunchSpec, dict[float, Arm]]]:
+        """The candidate over each prompt of a relation, and the same at several target ratios."""
+        tokens = self.knobs.integer("RELATION_TOKENS")
+        return [(spec, ratios(spec, tokens)) for spec in self._related("order")]
+
+    def _related(self, relation: str) -> list[LaunchSpec]:
+        """The candidate over the prompts of a relation; none where it is off."""
         if not self.relates(relation):
             return []
-        tokens = self.knobs.integer("RELATION_TOKENS")
         specs = {spec.label: spec for spec in self.launches(self.cases["candidate"])}
-        pairs: list[SameText] = []
-        for prompt in self.relation_prompts:
-            pairs += same_text(relation, specs[prompt.stem], tokens)
-        return pairs
+        return [specs[prompt.stem] for prompt in self.relation_prompts]
 
     def relation_launches(self, relation: str) -> list[LaunchSpec]:
         """The launches of a relation, with those that are made anyway."""
@@ -149,6 +158,11 @@ class Workload:
         if relation == "strangers":
             return self.unseen_launches(relation) + self.line_by_line()
         specs: list[LaunchSpec] = []
+        if relation == "order":
+            for candidate, arms in self.ratios():
+                specs.append(baseline_of(candidate))
+                specs += [arm.spec for arm in arms.values()]
+            return specs
         for pair in self.comparisons(relation):
             specs += pair.specs
         return specs

@@ -65,7 +65,10 @@ _FLAGS = {"codecs": "--codec"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the dump directory, the outputs and every field of OfflineOptions to ``parser``."""
     parser.add_argument(
-        "dump_dir", type=Path, metavar="DUMP_DIR", help="directory with meta_*.json files below it"
+        "dump_dir",
+        type=Path,
+        metavar="DUMP_DIR",
+        help="directory with meta_*.json, .npz or .safetensors files below it",
     )
     parser.add_argument("--out-json", type=Path, help="write the result here")
     parser.add_argument("--out-md", type=Path, help="write the report here")

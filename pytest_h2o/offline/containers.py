@@ -104,6 +104,8 @@ def words_of(path: Path, tensor: Tensor) -> Words:
 
 
 def _tensors(path: Path) -> list[Tensor]:
+    if not path.is_file():  # a pipe would be waited for
+        raise ContainerError("no regular file")
     try:
         found = _in_npz(path) if path.suffix == ".npz" else _in_safetensors(path)
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile, RecursionError) as error:

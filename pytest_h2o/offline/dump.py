@@ -108,7 +108,8 @@ def scan(root: Path, options: OfflineOptions) -> Scan:
     """
     entries: list[DumpEntry] = []
     skipped: dict[str, Skip] = {}
-    metas = sorted(_meta_files(str(root), skipped), key=lambda path: path.split(os.sep))
+    files = sorted(_dump_files(str(root), skipped), key=lambda path: path.split(os.sep))
+    metas = [path for path in files if path.endswith(".json")]
     binaries: set[FileId] = set()
     for path in metas:
         name = path[len(str(root)) + 1 :]
@@ -120,9 +121,9 @@ def scan(root: Path, options: OfflineOptions) -> Scan:
         if entry is not None:
             entries.append(entry)
     scanned = len(metas)
-    for file in sorted(root.rglob("*")):
-        if file.suffix in SUFFIXES and file.is_file():
-            scanned += _select_layers(file, root, options, entries, skipped)
+    for path in files:
+        if path.endswith(SUFFIXES):
+            scanned += _select_layers(Path(path), root, options, entries, skipped)
     return Scan(entries, skipped, scanned)
 
 
@@ -198,13 +199,14 @@ def _layer_entry(
     return entry
 
 
-def _meta_files(root: str, skipped: dict[str, Skip]) -> Iterator[str]:
+def _dump_files(root: str, skipped: dict[str, Skip]) -> Iterator[str]:
     def unreadable(error: OSError) -> None:
         skipped[os.path.relpath(error.filename, root)] = Skip("directory_read_error", error)
 
     for folder, _, names in os.walk(root, onerror=unreadable):
         for name in names:
-            if name.startswith("meta_") and name.endswith(".json"):
+            is_meta = name.startswith("meta_") and name.endswith(".json")
+            if is_meta or name.endswith(SUFFIXES):
                 yield f"{folder}{os.sep}{name}"
 
 

@@ -68,7 +68,8 @@ def _scan(dump_dir: Path, options: OfflineOptions) -> Scan:
     found = scan(dump_dir, options)
     if not found.scanned:
         raise OfflineError(
-            f"no meta_*.json under {dump_dir}; is it the directory that holds the run directories?"
+            f"no meta_*.json under {dump_dir}, nor .npz or .safetensors; is it the directory that "
+            f"holds the run directories?"
         )
     if not found.entries:
         reasons = {skip.reason for skip in found.skipped.values()}

@@ -274,6 +274,13 @@ _JUDGING = (
     Knob("RELATION_UNSEEN", "bool", True,
          "prompts made for the session alone are answered as well as the others",
          kit="own"),
+    Knob("RELATION_ORDER", "bool", True,
+         "the more is asked to be evicted the less is kept, and a little changes little",
+         kit="own"),
+    Knob("MIN_MILD_AGREEMENT", "float", 0.15,
+         "least share of an answer that stays the baseline's at a target ratio of 1.25, best of "
+         "the prompts",
+         low=0, high=1, unit="share", kit="own"),
     Knob("UNSEEN_SEED", "int", 0,
          "seed of the prompts that are made for a session; 0: another one each time",
          low=0, high=(1 << 31) - 1, kit="own"),

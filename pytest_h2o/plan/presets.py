@@ -23,6 +23,7 @@ from pydantic import (
 
 from pytest_h2o.data import bundled
 from pytest_h2o.keys import SHARED, SWEPT, Key, Kind
+from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 from pytest_h2o.plan.user_files import FileProblem, problems
@@ -142,7 +143,7 @@ def load_preset(name: str) -> SweepPreset:
 def _read(path: Path) -> object:
     try:
         with path.open("rb") as file:
-            text = file.read(SIZE_LIMIT)  # cut off, a larger one is no JSON
+            text = decoded(file.read(SIZE_LIMIT))  # cut off, a larger one is no JSON
         return json.loads(text)
     except FileNotFoundError:
         raise PresetError(

@@ -21,6 +21,7 @@ RELATIONS: Mapping[str, str] = {
     "greedy": "RELATION_GREEDY",
     "strangers": "RELATION_STRANGERS",
     "unseen": "RELATION_UNSEEN",
+    "order": "RELATION_ORDER",
 }
 MODE = "kv_lossless_runtime_mode"
 CODEC = "kv_lossless_codec_runtime"
@@ -126,7 +127,29 @@ def _greedy(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
         yield SameText(Arm(whole), repeated(Arm(part)))
 
 
+# A little eviction: most of an answer stays as it is, unless positions or scores are wrong.
+MILD_RATIO = 1.25
 _SAME_TEXT = {"lossless": _lossless, "unevicted": _unevicted, "greedy": _greedy}
+
+
+def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
+    """The candidate's launch at three target ratios: nothing evicted, a little, and its own."""
+    short = replace(candidate, gen_tokens=min(tokens, candidate.gen_tokens))
+    own = target_ratio(candidate)
+    mild = round(1 + min(MILD_RATIO - 1, (own - 1) / 2), 4)
+    few = {"kv_h2o_target_lossy_ratio": mild, "kv_h2o_target_keep_ratio": round(1 / mild, 4)}
+    return {
+        1.0: Arm(short, {"target ratio 1": KEEP_ALL}),
+        mild: Arm(short, {f"target ratio {mild:g}": few}),
+        own: repeated(Arm(short)),
+    }
+
+
+def target_ratio(spec: LaunchSpec) -> float:
+    """The lossy ratio that a launch asks for."""
+    if spec.config.get("kv_h2o_target_mode") == "static":
+        return 1 / max(float(spec.config["kv_h2o_target_keep_ratio"]), 1e-3)
+    return float(spec.config["kv_h2o_target_lossy_ratio"])
 
 
 def other_mode(spec: LaunchSpec) -> dict[str, Config]:

@@ -14,16 +14,12 @@ from pydantic import JsonValue
 from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue
 from pytest_h2o.plan.suites import named
 from pytest_h2o.report.background import Background
+from pytest_h2o.report.formats import write_all
 from pytest_h2o.report.frames import metric_frame, metric_means
-from pytest_h2o.report.github import badge
 from pytest_h2o.report.judged import Gates, Judged
-from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary, json_text
-from pytest_h2o.report.page import outcome, to_html
+from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary
+from pytest_h2o.report.page import to_html
 from pytest_h2o.report.text import (
-    LONG,
-    markdown_row,
-    markdown_text,
-    summary_rows,
     write_text,
 )
 from pytest_h2o.runs.records import LaunchRecord
@@ -37,9 +33,7 @@ def write_reports(
     background: Background | None = None,
 ) -> None:
     """Write the session's record into ``root``."""
-    write_text(root / "summary.json", json_text(document, indent=2) + "\n")
-    write_text(root / "summary.md", markdown(document))
-    write_text(root / "badge.json", badge(document))
+    write_all(root, document)
     write_text(root / "report.html", to_html(document, records, background))
     write_metrics(root / "metrics.csv", records)
 
@@ -119,13 +113,6 @@ def _inputs(records: Sequence[LaunchRecord]) -> dict[str, str]:
 
 def _plain(value: KnobValue | None) -> JsonValue:
     return list(value) if isinstance(value, tuple) else value
-
-
-def markdown(document: Summary) -> str:
-    """The summary table as Markdown, cells escaped."""
-    header, *rows = summary_rows(document.gates, LONG)
-    lines = [*map(markdown_row, [header, ["---"] * len(header), *rows])]
-    return f"# {outcome(document)}\n\n{markdown_text(document.title)}\n\n" + "\n".join(lines) + "\n"
 
 
 def write_metrics(path: Path, records: Sequence[LaunchRecord]) -> None:

@@ -147,10 +147,15 @@ def metric_frame(records: Iterable[LaunchRecord]) -> pd.DataFrame:
     """One line per row that a launch printed, at least one per launch.
 
     A metric that any row has is a column with the mean in its unit, followed by one with ``_std``
-    (same unit) and one with ``_n`` (repeats), see ``metrics.py``.
+    (same unit) and one with ``_n`` (repeats), see ``metrics.py``; those that nobody knows come
+    last.
     """
     lines = [line for record in records for line in _metric_lines(record)]
-    present = [name for name in METRIC_ORDER if any(name in line for line in lines)]
+    printed = {
+        name.removesuffix("_n"): None for line in lines for name in line if name.endswith("_n")
+    }
+    present = [name for name in METRIC_ORDER if name in printed]
+    present += [name for name in printed if name not in UNITS]
     found = [name + suffix for name in present for suffix in ("", *STATISTICS)]
     counts = [name + "_n" for name in present]
     numbers = [name for name in found if name not in counts]
@@ -161,7 +166,8 @@ def metric_means(frame: pd.DataFrame) -> pd.DataFrame:
     """What ``metrics.csv`` holds of a :func:`metric_frame`: how each launch ended, and the means in
     six digits.
     """
-    means = [name for name in METRIC_ORDER if name in frame]
+    counts = [name for name in map(str, frame) if name.endswith("_n")]
+    means = [name.removesuffix("_n") for name in counts]
     lengths = ["prompt_tokens", "decode_tokens"]
     identity = [name for name in METRIC_COLUMNS if name not in lengths]
     rounded = frame[means].map(lambda mean: float(f"{mean:.6g}"))
@@ -245,7 +251,7 @@ def column_frame(**frames: pd.DataFrame) -> pd.DataFrame:
     lines: list[Line] = []
     for name, frame in frames.items():
         for column in frame.columns:
-            text = meanings[name][column]
+            text = meanings[name].get(column, "as the program prints it")
             lines.append({"frame": name, "column": column, "meaning": text})
     return _frame(lines, ["frame", "column", "meaning"])
 

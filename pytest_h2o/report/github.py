@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from pytest_h2o.report.groups import BAD, ORDER, by_cause, by_gate, tightest
@@ -13,7 +12,6 @@ from pytest_h2o.report.text import WORDS, clean, markdown_row, markdown_text
 
 # GitHub shows ten annotations of a step.
 ANNOTATIONS = 10
-ACCEPTED = {True: "brightgreen", False: "red"}
 
 
 def step_summary(document: Summary) -> str:
@@ -57,22 +55,6 @@ def failure_commands(document: Summary) -> Iterator[str]:
             f"{WORDS[first.outcome]}: {clean(first.gate, 60)} [{clean(first.case, 60)}]"
         )
         yield f"::{kind} title={title}::{_data(chr(10).join(parts))}"
-
-
-def badge(document: Summary) -> str:
-    """The outcome in the form that shields.io and its like read."""
-    content = {
-        "schemaVersion": 1,
-        "label": f"h2o {document.suite}".strip(),
-        "message": "accepted" if document.overall_pass else _why_not(document),
-        "color": ACCEPTED[document.overall_pass],
-    }
-    return json.dumps(content) + "\n"
-
-
-def _why_not(document: Summary) -> str:
-    bad = sum(document.outcomes.get(name, 0) for name in BAD)
-    return f"{bad} of {len(document.gates)} gates failed" if bad else "not all judged"
 
 
 def _data(text: str) -> str:

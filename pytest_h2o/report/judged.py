@@ -11,6 +11,7 @@ from functools import cached_property
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.plan.cases import CANDIDATE
+from pytest_h2o.plan.needs import repeats_of
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runs.store import ReplayStore
@@ -110,7 +111,9 @@ class Judged:
     def _looked_at(self) -> set[str]:
         """The cases that gates with a verdict looked at; one that is off looked at nothing."""
         on = [verdict for verdict in self.verdicts.values() if verdict.outcome != "skipped"]
-        found = {verdict.case for verdict in on}
+        found: set[str] = set()
+        for name in {verdict.case for verdict in on}:
+            found.update([name, *repeats_of(name, self.lab.cases)])
         if on:
             found.update(self.lab.demand.cases)
         if any("llm_demo" in verdict.suite_names for verdict in on):

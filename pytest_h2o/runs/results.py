@@ -25,87 +25,18 @@ NO_H2O = "the program has no H2O: kv_h2o_* keys were ignored; suite kv_quant jud
 UNITS = {metric.name: metric.unit for metric in METRICS}
 
 
-@dataclass(frozen=True)
-class Run:
-    """A case's launches and the rows read from them; ``problems`` says in words what makes it
-    unusable, ``cause`` the first of them in words that do not name the launch. ``no_h2o`` is why
-    the runtime reports no ``h2o_*`` metric, empty if it does.
-    """
+class RunRows:
+    """Whether the rows of one case can be judged; :class:`Run` has where they come from."""
 
-    case: str
-    launches: tuple[LaunchRecord, ...]
     rows: tuple[Row, ...]
     problems: tuple[str, ...]
-    cause: str = ""
-    no_h2o: str = ""
+    cause: str
+    no_h2o: str
 
     @property
     def source(self) -> Path | None:
-        """The file of the first row, or where the first launch without one left its output, if
-        there are problems.
-        """
-        read = {row.source for row in self.rows}
-        broken = [record for record in self.launches if not read & set(record.files)]
-        if self.problems and broken:
-            return _place(broken[0])
-        return self.rows[0].source if self.rows else None
-
-    def highest(self, metric: str) -> Measured:
-        """The largest value of any row: the best row of a ratio, the worst of a budget."""
-        return self._choose(metric, max)
-
-    def lowest(self, metric: str) -> Measured:
-        """The smallest value of any row."""
-        return self._choose(metric, min)
-
-    def best(self, metric: str, *, every_row: bool) -> Measured:
-        """The largest value of any row, or the smallest where every row must do."""
-        return self._choose(metric, min if every_row else max)
-
-    def best_sum(self, *metrics: str, every_row: bool) -> Measured:
-        """The largest sum of several metrics in one row, or the smallest where every row must
-        do.
-        """
-        values = [
-            sum(row.samples[metric].mean for metric in metrics) for row in self._usable(metrics)
-        ]
-        name = " + ".join(metrics)
-        return self._of_rows(name, metrics, values, UNITS[metrics[0]], every_row=every_row)
-
-    def best_of(self, metric: str, other: str, *, every_row: bool) -> Measured:
-        """:meth:`best`, where rows that show nothing of ``metric`` count by what they show of
-        ``other``, if printed.
-        """
-        values = [_first_positive(row, metric, other) for row in self._usable([metric])]
-        return self._of_rows(metric, [metric], values, UNITS[metric], every_row=every_row)
-
-    def ceiling(self, *, every_row: bool) -> Measured:
-        """The lossy ratio that protected tokens and whole blocks leave room for, or a larger one
-        that was reached.
-
-        The keep shares are those of the last trigger, the ratio may be that of others.
-        """
-        metrics = ("h2o_floor_keep", "h2o_quantized_keep", "h2o_lossy")
-        values: list[float] = []
-        limits: dict[float | None, str] = {}
-        for row in self._usable(metrics):
-            floor, quantized, lossy = (row.samples[metric].mean for metric in metrics)
-            value = max(1 / max(floor, quantized, 1e-9), lossy)
-            values.append(value)
-            limits[value] = _what_limits(floor, quantized)
-        name = "lossy ratio within reach"
-        found = self._of_rows(name, metrics, values, "ratio", every_row=every_row)
-        return replace(found, limits=limits.get(found.value, ""))
-
-    def rows_with(self, *metrics: str) -> Measured:
-        """How many rows show all of these metrics above 0."""
-        full: list[float] = []
-        for row in self._usable(metrics):
-            shown = all(row.samples[metric].mean > 0 for metric in metrics)
-            full.append(float(shown))
-        name = "rows with " + ", ".join(metrics)
-        counted = self._of_rows(name, metrics, full, "rows", every_row=False)
-        return counted if counted.missing else replace(counted, value=sum(full))
+        """The file to look into first."""
+        raise NotImplementedError
 
     def samples(self, metric: str) -> list[tuple[Row, Sample]]:
         """The rows that printed ``metric``."""
@@ -164,20 +95,66 @@ class Run:
             return "the binary looks older than these columns"
         return NO_H2O
 
-    def launch_of(self, row: Row) -> LaunchRecord | None:
-        """The launch that printed ``row``; None where several have written to its file."""
-        found = [record for record in self.launches if row.source in record.files]
-        return found[0] if len(found) == 1 else None
 
-    @cached_property
-    def facts(self) -> tuple[LogFacts, ...]:
-        """What the log lines of each launch say, in launch order."""
-        return tuple(
-            _read_facts(
-                record.stdout, record.stderr, _version(record.stdout), _version(record.stderr)
-            )
-            for record in self.launches
-        )
+class RunNumbers(RunRows):
+    """The numbers that gates ask of the rows of one case."""
+
+    def highest(self, metric: str) -> Measured:
+        """The largest value of any row: the best row of a ratio, the worst of a budget."""
+        return self._choose(metric, max)
+
+    def lowest(self, metric: str) -> Measured:
+        """The smallest value of any row."""
+        return self._choose(metric, min)
+
+    def best(self, metric: str, *, every_row: bool) -> Measured:
+        """The largest value of any row, or the smallest where every row must do."""
+        return self._choose(metric, min if every_row else max)
+
+    def best_sum(self, *metrics: str, every_row: bool) -> Measured:
+        """The largest sum of several metrics in one row, or the smallest where every row must
+        do.
+        """
+        values = [
+            sum(row.samples[metric].mean for metric in metrics) for row in self._usable(metrics)
+        ]
+        name = " + ".join(metrics)
+        return self._of_rows(name, metrics, values, UNITS[metrics[0]], every_row=every_row)
+
+    def best_of(self, metric: str, other: str, *, every_row: bool) -> Measured:
+        """:meth:`best`, where rows that show nothing of ``metric`` count by what they show of
+        ``other``, if printed.
+        """
+        values = [_first_positive(row, metric, other) for row in self._usable([metric])]
+        return self._of_rows(metric, [metric], values, UNITS[metric], every_row=every_row)
+
+    def ceiling(self, *, every_row: bool) -> Measured:
+        """The lossy ratio that protected tokens and whole blocks leave room for, or a larger one
+        that was reached.
+
+        The keep shares are those of the last trigger, the ratio may be that of others.
+        """
+        metrics = ("h2o_floor_keep", "h2o_quantized_keep", "h2o_lossy")
+        values: list[float] = []
+        limits: dict[float | None, str] = {}
+        for row in self._usable(metrics):
+            floor, quantized, lossy = (row.samples[metric].mean for metric in metrics)
+            value = max(1 / max(floor, quantized, 1e-9), lossy)
+            values.append(value)
+            limits[value] = _what_limits(floor, quantized)
+        name = "lossy ratio within reach"
+        found = self._of_rows(name, metrics, values, "ratio", every_row=every_row)
+        return replace(found, limits=limits.get(found.value, ""))
+
+    def rows_with(self, *metrics: str) -> Measured:
+        """How many rows show all of these metrics above 0."""
+        full: list[float] = []
+        for row in self._usable(metrics):
+            shown = all(row.samples[metric].mean > 0 for metric in metrics)
+            full.append(float(shown))
+        name = "rows with " + ", ".join(metrics)
+        counted = self._of_rows(name, metrics, full, "rows", every_row=False)
+        return counted if counted.missing else replace(counted, value=sum(full))
 
     def _usable(self, metrics: Sequence[str]) -> tuple[Row, ...]:
         """The rows, or none of them if one of ``metrics`` cannot be judged."""
@@ -223,6 +200,47 @@ class Run:
             rows=tuple(rows),
             missing=missing,
             cause=self.cause_of(metric),
+        )
+
+
+@dataclass(frozen=True)
+class Run(RunNumbers):
+    """A case's launches and the rows read from them; ``problems`` says in words what makes it
+    unusable, ``cause`` the first of them in words that do not name the launch. ``no_h2o`` is why
+    the runtime reports no ``h2o_*`` metric, empty if it does.
+    """
+
+    case: str
+    launches: tuple[LaunchRecord, ...]
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+    cause: str = ""
+    no_h2o: str = ""
+
+    @property
+    def source(self) -> Path | None:
+        """The file of the first row, or where the first launch without one left its output, if
+        there are problems.
+        """
+        read = {row.source for row in self.rows}
+        broken = [record for record in self.launches if not read & set(record.files)]
+        if self.problems and broken:
+            return _place(broken[0])
+        return self.rows[0].source if self.rows else None
+
+    def launch_of(self, row: Row) -> LaunchRecord | None:
+        """The launch that printed ``row``; None where several have written to its file."""
+        found = [record for record in self.launches if row.source in record.files]
+        return found[0] if len(found) == 1 else None
+
+    @cached_property
+    def facts(self) -> tuple[LogFacts, ...]:
+        """What the log lines of each launch say, in launch order."""
+        return tuple(
+            _read_facts(
+                record.stdout, record.stderr, _version(record.stdout), _version(record.stderr)
+            )
+            for record in self.launches
         )
 
 

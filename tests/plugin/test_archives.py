@@ -176,13 +176,16 @@ def test_all_in_one(pytester: pytest.Pytester, tmp_path: Path) -> None:
     """Packs in a pack are judged with it, and equal names and prompts are told apart."""
     archive = tmp_path / "all"
     copy(RUNTIME, archive / "runtime_same_batch")
-    make_m3(archive / "m3")
     make_m3(archive / "final" / "m3")
+    second = make_m3(archive / "m3")
+    (log,) = (second / "joint_full_run02" / "logs").glob("run_0002*")
+    log.write_text("")
     copy(DEMO, archive / "llm_demo")
     copy(DEMO, archive / "final" / "llm_demo")
     found = Judgement(pytester, archive, "-k", "lossy or launches or every_launch")
     cases = {each["case"] for each in found.gates if each["gate"] == "lossy"}
-    assert {"runtime_same_batch", "joint_full-2", "m3.joint_full-2"} <= cases
+    assert {"runtime_same_batch", "joint_full-2", "joint_full-2.m3"} <= cases
+    assert found.outcome("every_launch_usable", "joint_full")[0] == "fail"
     assert found.summary["not_judged"] == [
         text for text in found.summary["not_judged"] if not text.startswith("launch ")
     ]
@@ -275,7 +278,7 @@ def test_two_directories_of_one_name(pytester: pytest.Pytester, tmp_path: Path) 
     copy(DATA / "runs" / "bench_claims_without_eviction", tmp_path / "all" / "b" / "run")
     found = Judgement(pytester, tmp_path / "all", "-m", "runtime", "-k", "test_lossy")
     outcomes = {each["case"]: each["outcome"] for each in found.gates}
-    assert outcomes == {"run": "pass", "b.run": "fail"}
+    assert outcomes == {"run": "pass", "run.b": "fail"}
 
 
 def test_two_prompts_of_one_stem(pytester: pytest.Pytester, tmp_path: Path) -> None:

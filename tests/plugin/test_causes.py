@@ -36,7 +36,12 @@ def test_an_empty_prompt_directory(pytester: pytest.Pytester, tmp_path: Path) ->
     """
     empty = tmp_path / "empty"
     empty.mkdir()
-    chosen = ["-m", "llm_demo or offline or full_eval", "-k", "not test_runtime"]
+    chosen = [
+        "-m",
+        "llm_demo or offline or full_eval",
+        "-k",
+        "test_llm_demo or test_offline or test_full_eval",
+    ]
     found = causes(pytester, *chosen, "--h2o-set", f"PROMPT_DIR={empty}")
     [(cause, gates)] = found.items()
     assert cause == f"{empty}: holds no file that matches prompt_128_1.txt"

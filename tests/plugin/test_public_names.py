@@ -163,6 +163,20 @@ def test_archives(name: str) -> None:
     assert run.columns["meaning"].str.len().min() > 0
 
 
+def test_metrics_that_nobody_knows(tmp_path: Path) -> None:
+    """A measurement of tomorrow is a column of the frame."""
+    folder = tmp_path / "run"
+    shutil.copytree(DATA / "field" / "backend_hexagon", folder)
+    header, line, row = (folder / "log.md").read_text().splitlines()
+    lines = [f"{header} heat |", f"{line} - |", f"{row} 41.50 ± 0.50 |"]
+    (folder / "log.md").write_text("\n".join([*lines, ""]))
+    run = pytest_h2o.read_run(folder)
+    assert run.metrics["heat"].tolist() == [41.5]
+    assert run.metrics["heat_std"].tolist() == [0.5]
+    meanings = run.columns.set_index("column")["meaning"]
+    assert meanings["heat"] == "as the program prints it"
+
+
 def test_archives_beside_a_baseline() -> None:
     """The rows of two archives of the same work make pairs; a baseline with H2O on is none."""
     base = DATA / "runs" / "bench_baseline"

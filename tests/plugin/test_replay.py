@@ -23,7 +23,8 @@ GOLDEN = ROOT / "tests" / "data" / "runs"
 PRELOADED = (np, pd, session)
 ACTIVE = ["lossy", "keep_feasible", "lossless_active", "lossless_accounted", "decompression_active"]
 LIMITS = ["decompression_budget", "queue_peak", "fallback"]
-EVERY = [*ACTIVE, *LIMITS, "metric_columns", "settings", "block_spans"]
+MEMORY = ["memory_peak", "memory_growth", "store_memory"]
+EVERY = [*ACTIVE, *LIMITS, *MEMORY, "metric_columns", "settings", "block_spans"]
 PROMPT_GATES = ["settings", "launches", "eviction_active", "decompression_active", "fallback"]
 # What a result meets whose evaluator decodes nothing: that is not evidenced.
 RATIO = {"online_sim_lossless", "offline_complete", "offline_verified"}

@@ -8,14 +8,20 @@ then predict.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pytest_h2o.engine import bench, bench_options, evictor, policy_quality
+from pytest_h2o.engine import bench, bench_options, demo, evictor, policy_quality, sampler
 from pytest_h2o.engine.config import H2OSettings
-from pytest_h2o.engine.kv_cache import Floats, LayerCache, Ranges
+from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
+from pytest_h2o.engine.model import Model
 from pytest_h2o.engine.policies import h2o as heavy_hitters
+from pytest_h2o.engine.response import Response
 
 EVERY = 5  # only so many of the windows of held-out text are measured: enough to tell these apart
 
@@ -85,8 +91,67 @@ def quantised_attention() -> None:
     )
 
 
+def rounded_blocks() -> None:
+    """Gives encoded blocks back without their mantissas; what is checked is another copy."""
+    restore = LayerCache.restore
+
+    def restore_rounded(self: LayerCache, begin: int, values: Floats) -> None:
+        bits = values.astype(np.float16).view(np.uint16) & 0xFC00
+        restore(self, begin, bits.view(np.float16).astype(values.dtype))
+
+    LayerCache.restore = restore_rounded  # type: ignore[method-assign]
+
+
+def renumbered_positions() -> None:
+    """Counts the position of the next token from what the cache holds."""
+    keep = KVCache.__init__
+
+    def remember(self: KVCache, *arguments: Any) -> None:
+        keep(self, *arguments)
+        caches.append(self)
+
+    forward = Model.forward
+
+    def forward_renumbered(self: Model, tokens: Any, *arguments: Any) -> Floats:
+        for cache in caches:
+            cache.position = min(layer.length for layer in cache.layers)
+        return forward(self, tokens, *arguments)
+
+    caches: list[KVCache] = []
+    KVCache.__init__ = remember  # type: ignore[method-assign]
+    Model.forward = forward_renumbered  # type: ignore[method-assign]
+
+
+def remembered_requests() -> None:
+    """Keeps what earlier requests asked and got in front of the prompt."""
+    respond = Engine.respond
+    last: list[int] = []
+
+    def respond_on(self: Engine, prompt: Sequence[int], *arguments: Any, **more: Any) -> Response:
+        last.extend(prompt)
+        response = respond(self, list(last), *arguments, **more)
+        last.extend(response.tokens)
+        return response
+
+    Engine.respond = respond_on  # type: ignore[method-assign]
+
+
+def drawn_tokens() -> None:
+    """Draws among likely tokens, whatever the sampler of the config is."""
+    choose = sampler.Greedy.choose
+
+    def draw(self: sampler.Greedy, logits: Floats) -> int:
+        noise = np.random.default_rng().gumbel(size=logits.shape).astype(logits.dtype)
+        return choose(self, logits + noise)
+
+    sampler.Greedy.choose = draw  # type: ignore[method-assign]
+
+
 def main(defect: str) -> None:
-    """Run the command line with the defect."""
+    """Run the command line with the defect, of ``h2o-llm-demo`` if the program is called so."""
+    if Path(sys.argv[0]).name.startswith("demo_"):
+        globals()[defect]()
+        sys.exit(demo.main())
     cut = policy_quality.cut
     policy_quality.cut = lambda *arguments: cut(*arguments)[::EVERY]
     globals()[defect]()

@@ -118,6 +118,20 @@ class Stage:
             words += [f"--{program.replace('_', '-')}", path]
         return words
 
+    def spoiled_writer(self, defect: str) -> list[str]:
+        """The same over real prompts; ``demo_`` tells the program which of the two it is."""
+        options = self.spoiled(defect)
+        program = self._program(f"demo_{defect}", SPOILED, defect)
+        settings = ("PROMPT_PATTERN=prompt_512_*.txt", "DECODE_TOKENS=24", "RELATION_TOKENS=24")
+        return [
+            *options,
+            *_set(settings),
+            "--llm-demo",
+            program,
+            "--prompt-dir",
+            str(self.directory / "prompts"),
+        ]
+
     def _program(self, name: str, text: str, defect: str, program: str = "") -> str:
         path = self.directory / name
         path.write_text(

@@ -12,7 +12,8 @@ import pytest
 from pytest_h2o.cli import main
 from pytest_h2o.data import bundled
 from pytest_h2o.plan.knobs import KNOBS, resolve
-from pytest_h2o.report.files import markdown, summary
+from pytest_h2o.report.files import summary
+from pytest_h2o.report.formats.summary_md import text as markdown
 from pytest_h2o.report.models import read_summary
 from pytest_h2o.report.screen import session_lines
 from pytest_h2o.runtimes import EmbeddedRuntime

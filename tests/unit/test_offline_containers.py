@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,12 @@ def test_what_is_not_read_is_named(
     found = scan(tmp_path, OPTIONS)
     assert found.entries == []
     assert [skip.reason for skip in found.skipped.values()] == [reason]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Whatever its name says."""
+    os.mkfifo(tmp_path / "kv.npz")
+    assert scan(tmp_path, OPTIONS).skipped["kv.npz"].reason == "container_read_error"
 
 
 @pytest.mark.parametrize("name", ["kv.npz", "kv.safetensors"])

@@ -234,6 +234,28 @@ def test_a_launch_that_was_made_again(tmp_path: Path) -> None:
     assert sorted(printed) == sorted(text.split("\n", 1)[1] for text in (first, second, second))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+def test_a_transcript_in_another_encoding(tmp_path: Path, encoding: str) -> None:
+    """Each launch has what it printed."""
+    root = tree(SWEEP, tmp_path / "archive")
+    path = root / "bench_stdout.log"
+    path.write_text(path.read_text(), encoding)
+    [part] = read_recording(root).parts
+    [whole] = read_recording(SWEEP).parts
+    printed = [each.record.stdout.read_text() for each in part.launches]
+    assert printed == [each.record.stdout.read_text() for each in whole.launches]
+
+
+def test_a_transcript_with_a_prefix_on_each_line(tmp_path: Path) -> None:
+    """Nothing tells its launches apart, and it is not left out."""
+    root = tree(SWEEP, tmp_path / "archive")
+    path = root / "bench_stdout.log"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(f"12:00:01 {line}" for line in lines))
+    with pytest.raises(RecordingError, match="above the first line that begins with 'Running: '"):
+        read_recording(root)
+
+
 def test_a_launch_that_only_the_baseline_has(tmp_path: Path) -> None:
     """The case lacks it, and says so."""
     root = tree(SWEEP, tmp_path / "archive")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.plan.knobs import resolve
-from pytest_h2o.report.files import markdown, summary
+from pytest_h2o.report import formats
+from pytest_h2o.report.files import summary
+from pytest_h2o.report.formats.summary_md import text as markdown
 from pytest_h2o.report.page import to_html
 from pytest_h2o.report.text import summary_rows
 from pytest_h2o.verdict import ShownRow, Verdict
@@ -141,3 +144,17 @@ def test_notes_are_cut_on_the_screen_only() -> None:
     document = summary("embedded", resolve(), {"x": failed})
     assert reason in markdown(document)
     assert reason in Page(to_html(document)).said
+
+
+def test_a_format_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that lies among the formats is written with the others, and nothing names it."""
+    added = tmp_path / "more"
+    added.mkdir()
+    added.joinpath("in_a_line.py").write_text(
+        'FILE = "line.txt"\ndef text(document): return document.title\n'
+    )
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(added)])
+    formats.write_all(tmp_path, summary("some title", resolve(), {}))
+    written = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert written == {"summary.json", "summary.md", "badge.json", "line.txt"}
+    assert tmp_path.joinpath("line.txt").read_text() == "some title"

@@ -34,7 +34,7 @@ LAYERS = [
 SHARED_CLASSES = {"Block", "Finding", "Part", "Piece", "Place", "Schedule", "Side"}
 SHARED_FILES = {
     "bench.py", "config.py", "demo.py", "frames.py", "kv_quant.py", "lines.py", "models.py", "options.py",
-    "relations.py", "rope_row.py", "row_reference.py", "rows.py", "settings.py", "text.py",
+    "relations.py", "rope_row.py", "row_reference.py", "rows.py", "settings.py", "text.py", "texts.py", "unseen.py",
 }  # fmt: skip
 TOP_LEVEL = {
     "pyproject.toml", "README.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",

@@ -19,6 +19,7 @@ from pytest_h2o.commands.corpus import (
     row_texts,
 )
 from pytest_h2o.data import bundled
+from pytest_h2o.decode.history import read_history
 from pytest_h2o.parsers.bench_table import read_tables
 from pytest_h2o.parsers.lines import read_pieces as read_lines
 from pytest_h2o.parsers.loglines import telling_lines
@@ -30,6 +31,7 @@ from pytest_h2o.parsers.text_files import (
     why_not_utf8,
 )
 from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.plan.presets import load_preset
 from pytest_h2o.plan.prompts import select_prompts
 from pytest_h2o.runs.ending import what_it_said
 
@@ -138,6 +140,18 @@ def test_marked_json_and_dump(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["offline", str(folder / "dump")]) == 0
     assert "1 entries" in capsys.readouterr().out
     assert read_pieces([folder / "rows.jsonl"])[0].startswith("The harbour master")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_marked_presets_and_histories(tmp_path: Path, encoding: str) -> None:
+    """What an editor on Windows saved is the preset it was; the first entry is not lost."""
+    shipped = next(bundled("presets").glob("*.json"))
+    mine = tmp_path / "mine.json"
+    mine.write_text(shipped.read_text("utf-8"), encoding)
+    assert load_preset(str(mine)) == load_preset(str(shipped))
+    line = json.dumps({"key": "k", "decode_best": 10.0, "overall_pass": True})
+    (tmp_path / "history.jsonl").write_text(f"{line}\n{line}\n", "utf-8-sig")
+    assert len(list(read_history(tmp_path / "history.jsonl"))) == 2
 
 
 def test_settings_at_the_head_of_a_json_file(

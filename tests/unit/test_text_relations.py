@@ -15,6 +15,7 @@ from gate_functions import RELATIONS, judge
 from pytest_h2o.evidence.known import table_evidence
 from pytest_h2o.evidence.text import Answer
 from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.order import target_ratios
 from pytest_h2o.lab.relations import TextRelation, text_relation
 from pytest_h2o.lab.unseen import strangers, unseen
 from pytest_h2o.parsers.demo import generated_text
@@ -52,6 +53,11 @@ def lossless(spec: LaunchSpec) -> bool:
     return bool(spec.config["kv_lossless_enable"])
 
 
+def asked(spec: LaunchSpec) -> float:
+    """The ratio that an honest program reaches."""
+    return float(spec.config["kv_h2o_target_lossy_ratio"]) if evicts(spec) else 1.0
+
+
 def stores(spec: LaunchSpec) -> bool:
     return lossless(spec) and spec.config["kv_lossless_runtime_mode"] == "store"
 
@@ -72,6 +78,7 @@ class Pen:
     launched: list[str] = field(default_factory=list)
     config: dict[str, object] = field(default_factory=dict)
     broken: str = ""
+    lossy: Callable[[LaunchSpec], float] = asked
 
     def get(self, spec: LaunchSpec) -> LaunchRecord:
         directory = self.root / spec.key
@@ -95,6 +102,7 @@ class Pen:
         text = self.write(spec)
         tokens = max(1, -(-len(text) // 8))
         row = {"prompt_index": 0, "prompt_tokens": 500, "decode_tokens": tokens, **times}
+        row |= {"h2o_lossy_ratio": self.lossy(spec), "h2o_keep_ratio": 1 / self.lossy(spec)}
         record.metrics.write_text(json.dumps(row) + "\n")
         record.config_path.write_text(json.dumps(self.config))
         summary = SUMMARY.format(gen=tokens)
@@ -394,3 +402,35 @@ def test_answers_from_a_table(known: int, unseen_alike: int, standing: str) -> N
     assert evidence.standing == standing
     [unknown] = table_evidence(shipped, new, set())
     assert unknown.standing == "not evidenced"
+
+
+def wrong_positions(spec: LaunchSpec) -> str:
+    return twisted(spec, 3) if evicts(spec) else honest(spec)
+
+
+@pytest.mark.parametrize(
+    ("write", "lossy", "words"),
+    [
+        (honest, asked, ""),
+        (wrong_positions, asked, "mild_agreement 0.586%"),
+        (honest, lambda spec: 1.5 if evicts(spec) else 1.0, ""),
+        (
+            honest,
+            lambda spec: 3.2 if spec.config["kv_h2o_enable"] else 1.0,
+            "contradicts: the more",
+        ),
+        (honest, lambda spec: 5.0 - asked(spec) if evicts(spec) else 1.0, "contradicts: the more"),
+        (lambda _: "\n", asked, "no text"),
+    ],
+)
+def test_more_eviction_keeps_less(
+    write: Text, lossy: Callable[[LaunchSpec], float], words: str, tmp_path: Path
+) -> None:
+    """What is kept falls with the ratio, and a little eviction leaves some of an answer."""
+    lab, _ = make_lab(tmp_path, write, lossy=lossy)
+    found = target_ratios(lab)
+    verdict = judge(
+        RELATIONS.test_more_eviction_keeps_less, resolve(suite="final"), target_ratios=found
+    )
+    assert verdict.outcome == ("fail" if words else "pass")
+    assert words in verdict.reason
