@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   pytest-h2o compare h2o-runs/2026-01-31_12-00-00-4711 h2o-runs/latest
-  pytest-h2o compare before/ after/ --markdown >> "$GITHUB_STEP_SUMMARY"
+  pytest-h2o compare before/ after/ --markdown     tables for a pull request
   pytest-h2o compare before/ after/ --html compared.html
 
 Deltas are of the last run against the first; those of times and speeds are left out where machines differ.

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow", "skipped": "dim"}
 # What is shown, and what of it on narrower screens.
-COLUMNS = ("", "gate", "cases", "value", "required", "margin", "evidence")
-CHOICES = (COLUMNS, COLUMNS[:-1], ("", "gate", "value", "required", "margin"))
+COLUMNS = ("", "gate", "cases", "tightest", "value", "required", "margin", "evidence")
+CHOICES = (
+    COLUMNS,
+    COLUMNS[:-1],
+    ("", "gate", "cases", "value", "required", "margin"),
+    ("", "gate", "value", "required", "margin"),
+)
 NUMERIC = ("cases", "value", "margin")
 WIDEST = 10_000
 SHOWN_GATES, SHOWN_CASES = 12, 12
@@ -117,13 +122,17 @@ def _rows(group: Sequence[Verdict]) -> Iterator[tuple[str, dict[str, str]]]:
     bad = [each for each in judged if each.outcome in BAD]
     count = f"{len(judged) - len(bad)} of {len(judged)}" if bad else f"{len(judged)}"
     shown = _cells(worst) | {"gate": clean(worst.gate, 60), "cases": count}
+    shown["tightest"] = clean(worst.case, 40)
     unfolded = bad if len(judged) > 1 else []
     if unfolded:
-        shown |= dict.fromkeys(("value", "required", "margin", "evidence"), "")
+        shown |= dict.fromkeys(("tightest", "value", "required", "margin", "evidence"), "")
     yield worst.outcome, shown
     for verdict in unfolded:
         cells = _cells(verdict)
-        yield verdict.outcome, cells | {"": "", "gate": f"  {clean(verdict.case, 58)}", "cases": ""}
+        yield (
+            verdict.outcome,
+            cells | {"": "", "gate": f"  {clean(verdict.case, 58)}", "cases": "", "tightest": ""},
+        )
 
 
 def _cells(verdict: Verdict) -> dict[str, str]:
