@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   pytest-h2o knobs
+  pytest-h2o knobs LOSSY RECENT                     those with one of these words in their name
   pytest-h2o knobs --markdown                       the table of the README
   REPEAT=5 pytest-h2o knobs --json                  with the values in force in -m final, and where they come from
   pytest-h2o knobs --json --suite m3 --h2o-set PROMPTS=512
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the format, and what the values in force depend on."""
     from pytest_h2o.plan.suites import SUITES  # noqa: PLC0415
 
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="only those with NAME in their own (default: all)"
+    )
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument(
         "--json", action="store_true", help="print JSON, with each value in force and its source"
@@ -48,14 +52,19 @@ def run(arguments: argparse.Namespace) -> int:
     A list looks at nothing but the table, so that a wrong name in the environment can be looked up
     in it.
     """
-    from pytest_h2o.plan.knobs import KNOBS  # noqa: PLC0415
+    from pytest_h2o.plan.knobs import KNOBS, unknown  # noqa: PLC0415
 
     if arguments.markdown:
         print(markdown())
     elif not arguments.json:
         width = get_terminal_size().columns
+        wanted = [name.upper() for name in arguments.names] or [""]
+        for name in wanted:
+            if not any(name in each for each in KNOBS):
+                return fail(unknown(name))
         for knob in KNOBS.values():
-            print("\n".join(listed(knob, width)))
+            if any(name in knob.name for name in wanted):
+                print("\n".join(listed(knob, width)))
     else:
         import pytest  # noqa: PLC0415
 

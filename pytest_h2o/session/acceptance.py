@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.data import bundled
+from pytest_h2o.plan.knobs import meant
 from pytest_h2o.plan.needs import is_gate
+from pytest_h2o.plan.suites import SUITES
 from pytest_h2o.session.gate import suites_of
 
 ACCEPTANCE = "final"
@@ -37,6 +39,14 @@ def narrow(config: pytest.Config, items: list[pytest.Item]) -> str:
     if others:
         config.hook.pytest_deselected(items=others)
     return ACCEPTANCE
+
+
+def check_suite(config: pytest.Config) -> None:
+    """Raise UsageError for ``-m`` with a name that no marker has, and a suite nearly has."""
+    name = config.getoption("markexpr").strip()
+    markers = [line.partition(":")[0].partition("(")[0] for line in config.getini("markers")]
+    if name.isidentifier() and name not in markers and (hint := meant(name, SUITES)):
+        raise pytest.UsageError(f"-m {name}: no such suite{hint}")
 
 
 def _lies_in(directory: Path, path: Path) -> bool:

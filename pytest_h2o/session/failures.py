@@ -31,7 +31,8 @@ def fold(
         repeated.update(verdict.nodeid for verdict in others)
         if others:
             add_failure_section(config, first.nodeid, _more(len(others)), needed_by(others))
-        if record := record_of(first, records):
+        record = record_of(first, records)
+        if record and first.value is None:
             _show(config, first.nodeid, record)
     print_once(config, repeated)
 
@@ -41,9 +42,7 @@ def _more(count: int) -> str:
 
 
 def _show(config: pytest.Config, nodeid: str, record: LaunchRecord) -> None:
-    """How a launch that did not end well ended, and the command that repeats it by hand."""
-    if record.status == "ok":
-        return
+    """What a launch that left nothing to judge said last, and the command that repeats it."""
     if tail := tail_of(record):
         add_failure_section(config, nodeid, f"last output of {clean(record.name, 60)}", tail)
     if record.argv:

@@ -16,7 +16,7 @@ from pytest_h2o.plan.presets import PresetError
 from pytest_h2o.plan.relations import RELATIONS
 from pytest_h2o.runs.directory import check_room
 from pytest_h2o.runtimes import RuntimeSetupError
-from pytest_h2o.session.acceptance import narrow
+from pytest_h2o.session.acceptance import check_suite, narrow
 from pytest_h2o.session.conclusion import Conclusion
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.session.places import runs_directory, session_root
@@ -61,6 +61,7 @@ class Session:
         is launched.
         """
         check_directories(config)
+        check_suite(config)
         settings = read_settings(config)
         replay = config.getoption("h2o_replay")
         try:

@@ -39,6 +39,7 @@ def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
         ),
         (["-m", "sweep"], "*-m sweep needs --h2o-preset NAME; there are target_core_gate_v5, *"),
         (["--h2o-preset", "nothing"], "*nothing.json: no such preset*"),
+        (["-m", "finall"], "*-m finall: no such suite; did you mean final?*"),
         (["--h2o-set", "DUMP_DIR=nowhere"], "DUMP_DIR=nowhere: not a directory; *"),
         (["--h2o-set", "PROMPT_MANIFEST=nothing"], "PROMPT_MANIFEST=nothing: not a file; *"),
         (

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 from stand_in import ROOT, install, launches
 
+from pytest_h2o.session import session
+
+# A session in this process must not import them again.
+PRELOADED = (np, pd, session)
 GATES = (str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider")
 FEW = ["PROMPTS=512", "REPEAT=1", "MAX_PROMPTS=1", "FULL_RUNS=1"]
 SETTINGS = [word for setting in FEW for word in ("--h2o-set", setting)]
