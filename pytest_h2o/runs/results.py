@@ -396,7 +396,7 @@ def _version(path: Path) -> tuple[int, int]:
     return 0, 0
 
 
-def _unreadable(record: LaunchRecord) -> str:
+def _size_of_output(record: LaunchRecord) -> str:
     """What a launch printed of which nothing can be shown."""
     paths = {record.stderr, *record.files}
     size = sum(_version(path)[1] for path in paths)
@@ -418,7 +418,7 @@ def _read_rows(
         rows, problems = find_program(record.program).read(record, fresh=fresh)
     except NothingPrintedError as error:
         said = what_it_said(record.stdout, record.stderr)
-        beside = "" if said else _unreadable(record)
+        beside = "" if said else _size_of_output(record)
         return (), ("\n".join([f"{error}{beside}", *said]),)
     return tuple(rows), tuple(problems)
 
