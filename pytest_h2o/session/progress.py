@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -69,13 +68,16 @@ class ProgressPrinter:
         return time.monotonic() >= self._quiet_until
 
     def _is_terminal(self) -> bool:
-        return bool(self.config.get_terminal_writer().hasmarkup or sys.stdout.isatty())
+        # Not sys.stdout, which pytest captures.
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        return bool(getattr(terminal, "isatty", False))
 
     def _position(self) -> str:
         """Which launch this is, how much time went by, and how much is left as far as known."""
-        count = f"[{self.started}]"
+        number = max(1, self.started)
+        count = f"[{number}]"
         if total := self.forecast.total:
-            count = f"[{self.started} of about {max(total, self.started)}]"
+            count = f"[{number} of about {max(total, number)}]"
         elapsed = round(time.monotonic() - self._begun)
         text = f"{count} {elapsed // 60}:{elapsed % 60:02}"
         left = self.forecast.left()
