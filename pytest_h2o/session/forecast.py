@@ -36,11 +36,13 @@ class Forecast:
         self.now[name] = seconds
 
     def left(self) -> float | None:
-        """Seconds for the planned launches that have not ended; None if one cannot be guessed."""
+        """Seconds for the planned launches that have not ended; None if one cannot be guessed, or all
+        have.
+        """
         ahead = [name for name in self.names if name not in self.now]
         guesses = [self.guess(name) for name in ahead]
         known = [guess for guess in guesses if guess is not None]
-        return sum(known) if len(known) == len(guesses) and self.names else None
+        return sum(known) if ahead and len(known) == len(guesses) else None
 
     def guess(self, name: str) -> float | None:
         """Seconds of one launch: as before, at today's speed, else as others of its program."""
