@@ -45,7 +45,8 @@ def check_suite(config: pytest.Config) -> None:
     """Raise UsageError for ``-m`` with a name that no marker has, and a suite nearly has."""
     name = config.getoption("markexpr").strip()
     markers = [line.partition(":")[0].partition("(")[0] for line in config.getini("markers")]
-    if name.isidentifier() and name not in markers and (hint := meant(name, SUITES)):
+    known = name in SUITES or name in markers
+    if name.isidentifier() and not known and (hint := meant(name, SUITES)):
         raise pytest.UsageError(f"-m {name}: no such suite{hint}")
 
 
