@@ -158,7 +158,12 @@ def test_baselines_are_planned(pytester: pytest.Pytester) -> None:
     """A gate that compares answers needs as many launches with H2O off as with it on."""
     options = install(pytester.path)
     result = run_gates(
-        pytester, *options, "-k", "greedy or eviction_active", "--h2o-set", "MAX_PROMPTS=2"
+        pytester,
+        *options,
+        "-k",
+        "greedy_agreement or eviction_active",
+        "--h2o-set",
+        "MAX_PROMPTS=2",
     )
     result.stdout.fnmatch_lines(["h2o: at least 4 launches planned", "[[]4 of about 4] *"])
     assert len(launches(pytester.path)) == 4
