@@ -5,6 +5,7 @@ away.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -38,7 +39,8 @@ def test_memory_growth(run: Run, gate: Gate) -> None:
 
     A leak of a few blocks a request fills any device in a day.
     """
-    _judge(gate, memory_growth(run), "MAX_MEMORY_GROWTH", run.problems, growth_evidence(run))
+    grown = replace(memory_growth(run), cause=run.cause_of())
+    _judge(gate, grown, "MAX_MEMORY_GROWTH", run.problems, growth_evidence(run))
 
 
 @pytest.mark.runtime
@@ -55,7 +57,8 @@ def test_store_memory(lab: Lab, gate: Gate) -> None:
     evidence: list[Evidence] = []
     if len(runs) == 2:
         evidence = store_evidence(*runs)
-    gate.holds("store_memory", problems, evidence=evidence)
+    causes = [run.cause_of() for run in runs if run.problems]
+    gate.holds("store_memory", problems, cause="".join(causes[:1]), evidence=evidence)
 
 
 @pytest.mark.llm_demo
@@ -67,12 +70,13 @@ def test_prompt_memory(lab: Lab, demo_study: PairedStudy | Comparison, gate: Gat
 def _judge_peak(lab: Lab, study: PairedStudy | Comparison, gate: Gate) -> None:
     if isinstance(study, Comparison):
         problems = [study.measured.missing] if study.measured.missing else []
+        cause = study.measured.cause
     else:
-        problems = list(study.problems)
+        problems, cause = list(study.problems), study.cause
     if lab.recording:
         # Nobody saw the memory of what something else launched, beside a baseline or not.
         problems = []
-    increase = memory_increase(study.records)
+    increase = replace(memory_increase(study.records), cause=cause)
     evidence = peak_evidence(increase, study.records)
     _judge(gate, increase, "MAX_MEMORY_INCREASE", problems, evidence)
 
@@ -87,6 +91,7 @@ def _judge(
     """Hold what was seen against a knob; what nobody could see is said to be without evidence."""
     gate.needs(knob)
     if problems or measured.value is None:
-        gate.holds(measured.metric, problems, source=measured.source, evidence=evidence)
+        source, cause = measured.source, measured.cause
+        gate.holds(measured.metric, problems, source=source, cause=cause, evidence=evidence)
     else:
         gate.at_most(measured, knob, evidence=evidence)

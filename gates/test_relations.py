@@ -95,4 +95,4 @@ def test_unseen_prompts(unseen_prompts: Unseen, demo: Run, demo_baseline: Run, g
 
 def _same(relation: TextRelation, knob: str, gate: Gate) -> None:
     gate.needs(knob)
-    gate.holds("same_text", relation.problems, evidence=relation.evidence)
+    gate.holds("same_text", relation.problems, cause=relation.cause, evidence=relation.evidence)

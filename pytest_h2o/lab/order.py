@@ -14,7 +14,7 @@ from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import baseline_of
 from pytest_h2o.plan.relations import Arm
 from pytest_h2o.plan.specs import LaunchSpec
-from pytest_h2o.runs.results import read_launches
+from pytest_h2o.runs.results import launch_cause, read_launches
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 
@@ -36,12 +36,16 @@ def target_ratios(lab: Lab) -> TargetRatios:
     work = lab.workload.ratios()
     if not work:
         missing = lab.workload.nothing_to_run()
-        return TargetRatios(replace(agreement, missing=missing), [])
+        cause = lab.workload.without_prompts
+        return TargetRatios(replace(agreement, missing=missing, cause=cause), [])
     for candidate, arms in work:
         texts = {ratio: Texts(lab).of(arm) for ratio, arm in arms.items()}
         baseline = Texts(lab).of(Arm(baseline_of(candidate)))
-        if problem := _problem([baseline, *texts.values()]):
-            return TargetRatios(replace(agreement, missing=problem), [])
+        written = [baseline, *texts.values()]
+        if problem := _problem(written):
+            broken = next((each for each in written if each.problem), baseline)
+            cause = launch_cause(broken.record)
+            return TargetRatios(replace(agreement, missing=problem, cause=cause), [])
         found += kept_evidence(candidate.label, _rows(texts))
         rows.append(_shown(candidate, baseline, texts))
     values = [row.value for row in rows if row.value is not None]

@@ -9,6 +9,7 @@ from pytest_h2o.evidence.relations import Written, difference
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.texts import Texts
 from pytest_h2o.plan.relations import Arm, SameText
+from pytest_h2o.runs.results import launch_cause
 from pytest_h2o.verdict import Evidence
 
 NO_TEXT = "the launches wrote no text that can be compared"
@@ -24,12 +25,14 @@ CLAIMS = {
 class TextRelation:
     """One relation over the real prompts that are chosen for it.
 
-    ``problems`` say what could not be compared, ``evidence`` what the texts showed.
+    ``problems`` say what could not be compared, ``cause`` what is at the root of that, ``evidence``
+    what the texts showed.
     """
 
     lab: Lab
     name: str
     problems: list[str] = field(default_factory=list)
+    cause: str = ""
     evidence: list[Evidence] = field(default_factory=list)
 
     @property
@@ -42,6 +45,7 @@ class TextRelation:
         comparisons = self.lab.workload.comparisons(self.name)
         if not comparisons:
             self.problems.append(self.lab.workload.nothing_to_run())
+            self.cause = self.lab.workload.without_prompts
         letters = 0
         for pair in comparisons:
             letters += self._compare(pair)
@@ -53,8 +57,11 @@ class TextRelation:
 
     def usable(self, found: Iterable[Written]) -> bool:
         """Whether all of some texts are there; the others become problems, each once."""
-        broken = [each.problem for each in found if each.problem]
-        self.problems += [each for each in broken if each not in self.problems]
+        broken = [each for each in found if each.problem]
+        for each in broken:
+            self.cause = self.cause or launch_cause(each.record)
+            if each.problem not in self.problems:
+                self.problems.append(each.problem)
         return not broken
 
     def observe(self, holds: bool, text: str, doubt: str = "") -> None:
