@@ -5,7 +5,6 @@ away.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -25,13 +24,15 @@ from pytest_h2o.session.gate import Gate
 from pytest_h2o.verdict import Evidence, Measured
 
 
-def test_memory_peak(lab: Lab, decode_study: PairedStudy | Comparison, gate: Gate) -> None:
+def test_memory_peak(
+    lab: Lab, run: Run, decode_study: PairedStudy | Comparison, gate: Gate
+) -> None:
     """The candidate's peak memory must not be above the baseline's: its purpose is to need less.
 
     KV that is copied to be compressed, blocks that are kept beside the raw values and evicted bytes
     that are never given back all show here, whatever the columns say.
     """
-    _judge_peak(lab, decode_study, gate)
+    _judge_peak(lab, run, decode_study, gate)
 
 
 def test_memory_growth(run: Run, gate: Gate) -> None:
@@ -39,8 +40,8 @@ def test_memory_growth(run: Run, gate: Gate) -> None:
 
     A leak of a few blocks a request fills any device in a day.
     """
-    grown = replace(memory_growth(run), cause=run.cause_of())
-    _judge(gate, grown, "MAX_MEMORY_GROWTH", run.problems, growth_evidence(run))
+    evidence = growth_evidence(run)
+    _judge(gate, memory_growth(run), "MAX_MEMORY_GROWTH", run.problems, evidence, run.cause_of())
 
 
 @pytest.mark.runtime
@@ -62,36 +63,39 @@ def test_store_memory(lab: Lab, gate: Gate) -> None:
 
 
 @pytest.mark.llm_demo
-def test_prompt_memory(lab: Lab, demo_study: PairedStudy | Comparison, gate: Gate) -> None:
+def test_prompt_memory(
+    lab: Lab, demo: Run, demo_study: PairedStudy | Comparison, gate: Gate
+) -> None:
     """On real prompts as well the candidate's peak memory must not be above the baseline's."""
-    _judge_peak(lab, demo_study, gate)
+    _judge_peak(lab, demo, demo_study, gate)
 
 
-def _judge_peak(lab: Lab, study: PairedStudy | Comparison, gate: Gate) -> None:
-    if isinstance(study, Comparison):
-        problems = [study.measured.missing] if study.measured.missing else []
-        cause = study.measured.cause
-    else:
-        problems, cause = list(study.problems), study.cause
+def _judge_peak(lab: Lab, run: Run, study: PairedStudy | Comparison, gate: Gate) -> None:
     if lab.recording:
         # Nobody saw the memory of what something else launched, beside a baseline or not.
-        problems = []
-    increase = replace(memory_increase(study.records), cause=cause)
+        problems = list(run.problems)
+    elif isinstance(study, Comparison):
+        problems = [study.measured.missing] if study.measured.missing else []
+    else:
+        problems = list(study.problems)
+    increase = memory_increase(study.records)
     evidence = peak_evidence(increase, study.records)
-    _judge(gate, increase, "MAX_MEMORY_INCREASE", problems, evidence)
+    _judge(gate, increase, "MAX_MEMORY_INCREASE", problems, evidence, run.cause_of())
 
 
-def _judge(
+def _judge(  # noqa: PLR0913, PLR0917  what a verdict is made of
     gate: Gate,
     measured: Measured,
     knob: str,
     problems: Sequence[str],
     evidence: Sequence[Evidence],
+    cause: str,
 ) -> None:
     """Hold what was seen against a knob; what nobody could see is said to be without evidence."""
     gate.needs(knob)
     if problems or measured.value is None:
-        source, cause = measured.source, measured.cause
-        gate.holds(measured.metric, problems, source=source, cause=cause, evidence=evidence)
+        gate.holds(
+            measured.metric, problems, source=measured.source, cause=cause, evidence=evidence
+        )
     else:
         gate.at_most(measured, knob, evidence=evidence)

@@ -16,8 +16,8 @@ from pytest_h2o.evidence import (
     table_evidence,
     text_evidence,
 )
-from pytest_h2o.lab.order import TargetRatios
 from pytest_h2o.lab.relations import TextRelation
+from pytest_h2o.lab.target_ratios import TargetRatios
 from pytest_h2o.lab.unseen import Unseen
 from pytest_h2o.runs.results import Run
 from pytest_h2o.session.gate import Gate
@@ -44,7 +44,7 @@ def test_nothing_evicted_nothing_changes(unevicted_texts: TextRelation, gate: Ga
     _same(unevicted_texts, "RELATION_UNEVICTED", gate)
 
 
-def test_greedy_is_greedy(repeated_texts: TextRelation, gate: Gate) -> None:
+def test_repeated_launches_agree(repeated_texts: TextRelation, gate: Gate) -> None:
     """Candidate and baseline must write the same text when they are launched again.
 
     Greedy decoding draws nothing at random, so texts that differ come from memory that was not set,
@@ -69,7 +69,12 @@ def test_more_eviction_keeps_less(target_ratios: TargetRatios, gate: Gate) -> No
     are mixed up, spoil an answer at once, however little is evicted.
     """
     gate.needs("RELATION_ORDER")
-    gate.at_least(target_ratios.agreement, "MIN_MILD_AGREEMENT", evidence=target_ratios.evidence)
+    gate.holds(
+        "kept",
+        target_ratios.problems,
+        cause=target_ratios.cause,
+        evidence=target_ratios.evidence,
+    )
 
 
 def test_unseen_prompts(unseen_prompts: Unseen, demo: Run, demo_baseline: Run, gate: Gate) -> None:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_h2o.decode.pairs import PairedStudy
+    from pytest_h2o.evidence.kv_quant import Compared
     from pytest_h2o.lab.decode import Comparison
     from pytest_h2o.lab.lab import Lab
     from pytest_h2o.lab.offline import Evaluation
-    from pytest_h2o.lab.order import TargetRatios
     from pytest_h2o.lab.relations import TextRelation
+    from pytest_h2o.lab.target_ratios import TargetRatios
     from pytest_h2o.lab.unseen import Unseen
     from pytest_h2o.runs.records import LaunchRecord
     from pytest_h2o.runs.results import Run
@@ -162,9 +163,69 @@ def unseen_prompts(lab: Lab) -> Unseen:
 @needs(relation="order")
 def target_ratios(lab: Lab) -> TargetRatios:
     """The same prompts at three target ratios."""
-    from pytest_h2o.lab.order import target_ratios  # noqa: PLC0415
+    from pytest_h2o.lab.target_ratios import target_ratios  # noqa: PLC0415
 
     return target_ratios(lab)
+
+
+@pytest.fixture
+def quant_case(lab: Lab, request: pytest.FixtureRequest) -> str:
+    """The name of a case with quantised KV: a test that asks for it runs once for each."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+@needs(parameter="quant_case")
+def quant_run(lab: Lab, quant_case: str) -> Run:
+    """The launches of one case with quantised KV."""
+    return lab.run(quant_case)
+
+
+@pytest.fixture
+@needs(parameter="quant_case", baseline=True)
+def quant_plain_run(lab: Lab, quant_case: str) -> Run:
+    """The same launches with plain KV."""
+    return lab.baseline_run(quant_case)
+
+
+@pytest.fixture
+@needs(parameter="quant_case", study=True)
+def quant_study(lab: Lab, quant_case: str) -> PairedStudy | Comparison:
+    """The decode speed with quantised KV against plain KV."""
+    return _held_against(lab, quant_case)
+
+
+@pytest.fixture
+@needs(parameter="quant_case", quality=True)
+def quant_text(lab: Lab, quant_case: str) -> Compared:
+    """A held-out text predicted with plain KV, and with quantised KV."""
+    from pytest_h2o.evidence.kv_quant import Compared  # noqa: PLC0415
+
+    return Compared(*lab.texts(quant_case))
+
+
+@pytest.fixture
+def quant_prompts(lab: Lab, request: pytest.FixtureRequest) -> str:
+    """The name of a case with quantised KV on real prompts: a test that asks for it runs once for
+    each.
+    """
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+@needs(parameter="quant_prompts")
+def quant_demo(lab: Lab, quant_prompts: str) -> Run:
+    """The launches over the real prompts with quantised KV."""
+    return lab.run(quant_prompts)
+
+
+@pytest.fixture
+@needs(parameter="quant_prompts", baseline=True)
+def quant_plain_demo(lab: Lab, quant_prompts: str) -> Run:
+    """The same prompts with plain KV."""
+    return lab.baseline_run(quant_prompts)
 
 
 @pytest.fixture
@@ -222,6 +283,9 @@ def parametrize(metafunc: pytest.Metafunc, lab: Lab) -> None:
         metafunc.parametrize("bench_case", _bench_cases(lab, studied=studied), indirect=True)
     if asks("joint"):
         metafunc.parametrize("joint", ["joint_full", "joint_store"], indirect=True)
+    for name, work in (("quant_case", "lengths"), ("quant_prompts", "prompts")):
+        if asks(name):
+            metafunc.parametrize(name, _quant_cases(lab, work), indirect=True)
     if asks("bucket"):
         metafunc.parametrize("bucket", lab.buckets or ["none"], indirect=True)
 
@@ -230,7 +294,16 @@ def _bench_cases(lab: Lab, *, studied: bool) -> list[object]:
     """Each case with its suite as a marker."""
     found: list[object] = []
     for case in lab.cases.values():
-        if case.work == "lengths" and (case.studied or not studied):
+        if case.work == "lengths" and not case.quantises and (case.studied or not studied):
             mark = getattr(pytest.mark, case.suite)
             found.append(pytest.param(case.name, marks=mark))
     return found
+
+
+def _quant_cases(lab: Lab, work: str) -> list[str]:
+    """The cases with quantised KV; none where nobody asked for a suite that the runtime cannot
+    answer.
+    """
+    if "kv_quant" not in lab.reports and lab.knobs.suite != "kv_quant":
+        return []
+    return [case.name for case in lab.cases.values() if case.quantises and case.work == work]

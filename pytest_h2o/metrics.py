@@ -129,7 +129,12 @@ _EMBEDDED = (
                                         "calculation beside it",
            bench="decode_cost", demo="decode_cost"),
 )  # fmt: skip
-METRICS: tuple[Metric, ...] = (*_COMMON, *_EMBEDDED)
+# Only the pymnn runtime reports this.
+_PYMNN = (
+    Metric("peak_memory_mb", "MiB", "most memory that the process held",
+           bench="peak_memory_mb", demo="peak_memory_mb"),
+)  # fmt: skip
+METRICS: tuple[Metric, ...] = (*_COMMON, *_EMBEDDED, *_PYMNN)
 BY_BENCH = {metric.bench: metric for metric in METRICS if metric.bench}
 BY_DEMO = {metric.demo: metric for metric in METRICS if metric.demo}
 

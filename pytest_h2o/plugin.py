@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--h2o-runtime",
         metavar="NAME",
         default="auto",
-        help="insist on a runtime: embedded, mnn, or one that a package registers (default: auto)",
+        help="insist on a runtime: embedded, mnn, pymnn, or one that a package registers (default: auto)",
     )
     group.addoption(
         "--h2o-kit",

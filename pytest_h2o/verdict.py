@@ -16,6 +16,8 @@ from pytest_h2o.metrics import number, quantity
 Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
 Standing = Literal["supported", "not evidenced", "doubtful", "contradicted"]
 STANDINGS: tuple[Standing, ...] = get_args(Standing)
+# The cause of all failures on a program that cannot do what most suites judge.
+NO_H2O = "the program has no H2O: kv_h2o_* keys were ignored; suite kv_quant judges what it can do"
 Operator = Literal[">=", "<=", ">"]
 
 

@@ -14,6 +14,7 @@ from pytest_h2o.evidence.settings import read_config
 from pytest_h2o.parsers.lines import printable
 from pytest_h2o.parsers.options import LENGTHS, behind_program, options_of, without_files
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runtimes import RuntimeSetupError, find_program
 
 # The keys that make a candidate of a baseline.
 CANDIDATE_KEYS = ("kv_h2o_", "kv_lossless_")
@@ -27,13 +28,29 @@ def unlike(baseline: Look, candidate: Look) -> list[str]:
     found = list(_differences(asked, seen))
     found += _differences(_cells(baseline, candidate), _cells(candidate, baseline))
     one, other = baseline.record, candidate.record
-    aside = ("-qatten", "attention_mode") if _differ_in_quantisation(baseline, candidate) else ()
+    aside = _made_to_differ(one, other)
+    if _differ_in_quantisation(baseline, candidate):
+        aside |= {"-qatten", "attention_mode"}
     if one.argv and other.argv and one.program == other.program:
         found += _differences(_options(one, aside), _options(other, aside))
     before, after = read_config(one), read_config(other)
     if before is not None and after is not None:
         found += _differences(_settings(before, aside), _settings(after, aside))
     return found
+
+
+def _made_to_differ(one: LaunchRecord, other: LaunchRecord) -> set[str]:
+    """The config keys by which a program makes the two launches differ; those of recordings are as
+    somebody else wrote them.
+    """
+    if not one.runtime or not other.runtime:
+        return set()
+    try:
+        before = find_program(one.program).config(one.spec)
+        after = find_program(other.program).config(other.spec)
+    except RuntimeSetupError:
+        return set()  # nobody here knows the program
+    return {key for key in {*before, *after} if before.get(key) != after.get(key)}
 
 
 def _differ_in_quantisation(look: Look, other: Look) -> bool:

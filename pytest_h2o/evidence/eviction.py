@@ -37,7 +37,7 @@ BROKEN = [kind for kind in INTEGRITY_KINDS if kind not in (STALE_PLAN, "Clamp in
 
 def eviction_evidence(run: Run) -> list[Evidence]:
     """Whether the KV that a lossy ratio says is gone is gone."""
-    if run.problems:
+    if run.problems or (run.rows and not run.has_h2o):
         return []
     looks = looks_at(run)
     found = [*overlooked(run, looks), *_unattributed(run, looks)]

@@ -24,6 +24,7 @@ from pytest_h2o.runs.results import Run, read_launches
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
 from pytest_h2o.runtimes.programs import BOTH
+from pytest_h2o.verdict import NO_H2O
 
 NO_BASELINE = (
     "a recording has no baseline beside its launches; name one with --h2o-replay-baseline DIR"
@@ -143,8 +144,15 @@ class Lab:
         """Why a gate cannot be judged that needs ``capability``; empty where launches report it."""
         if capability in self.reports:
             return ""
+        if "kv_quant" in self.reports and "h2o_columns" not in self.reports:
+            return NO_H2O
         what = CAPABILITIES[capability]
         return f"the runtime {self.runtime} does not report {what}, which this gate needs"
+
+    def texts(self, name: str) -> tuple[LaunchRecord, LaunchRecord]:
+        """The launches that predict a held-out text: with plain KV, and as a case has it."""
+        baseline, candidate = self.workload.text_launches(self.cases[name])
+        return self.get(baseline), self.get(candidate)
 
     def reading(self, get: Store) -> Lab:
         """This laboratory over a store that launches nothing."""

@@ -40,6 +40,8 @@ class LaunchPlan:
             add(work.quality_launches())
         for relation in self.demand.relations:
             add(work.relation_launches(relation))
+        for name in self.demand.texts:
+            add(work.text_launches(cases[name]))
         for name in self.demand.cases:
             add(work.launches(cases[name]))
         for name in self.demand.baselines:

@@ -243,12 +243,12 @@ def kv_dump(lab: Lab) -> tuple[Path | None, str, str]:
         return None, f"no KV dump in {lab.recording.directory}; {GIVE_DUMP}", ""
     if not lab.prompts.prompts:
         return None, lab.workload.nothing_to_run(), lab.workload.without_prompts
-    if lacking := lab.lacks("kv_dump"):
-        return None, f"{lacking}; {GIVE_DUMP}", ""
     return _launched_dump(lab)
 
 
 def _launched_dump(lab: Lab) -> tuple[Path | None, str, str]:
+    if lacking := lab.lacks("kv_dump"):
+        return None, f"{lacking}; {GIVE_DUMP}", lacking
     records = [lab.get(spec) for spec in lab.workload.dump_launches()]
     without: dict[str, list[LaunchRecord]] = {}
     for record in records:

@@ -25,8 +25,8 @@ CLAIMS = {
 class TextRelation:
     """One relation over the real prompts that are chosen for it.
 
-    ``problems`` say what could not be compared, ``cause`` what is at the root of that, ``evidence``
-    what the texts showed.
+    ``problems`` say what could not be compared, ``cause`` why in words that others share,
+    ``evidence`` what the texts showed.
     """
 
     lab: Lab

@@ -47,6 +47,7 @@ def strangers(lab: Lab) -> TextRelation:
     together = lab.workload.line_by_line()
     if not together:
         relation.problems.append(lab.workload.nothing_to_run())
+        relation.cause = lab.workload.without_prompts
         return relation
     alone = [Arm(spec) for spec in lab.workload.unseen_launches("strangers")]
     beside = Arm(together[0])

@@ -11,7 +11,14 @@ from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.plan.cases import Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import Prompt, PromptSelection, select_prompts
-from pytest_h2o.plan.relations import RELATIONS, Arm, SameText, ratios, same_text
+from pytest_h2o.plan.relations import (
+    RELATIONS,
+    Arm,
+    SameText,
+    mild_only,
+    ratios,
+    same_text,
+)
 from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
@@ -19,6 +26,8 @@ from pytest_h2o.runtimes.programs import BOTH
 
 # The file with all unseen prompts, a line each.
 LINES = "unseen_lines.txt"
+# Times RELATION_PROMPTS of each bucket are answered under a little eviction.
+MILD_PROMPTS = 3
 
 
 @dataclass
@@ -139,16 +148,26 @@ class Workload:
         return pairs
 
     def ratios(self) -> list[tuple[LaunchSpec, dict[float, Arm]]]:
-        """The candidate over each prompt of a relation, and the same at several target ratios."""
-        tokens = self.knobs.integer("RELATION_TOKENS")
-        return [(spec, ratios(spec, tokens)) for spec in self._related("order")]
+        """The candidate over each prompt of a relation, and the same at several target ratios.
 
-    def _related(self, relation: str) -> list[LaunchSpec]:
-        """The candidate over the prompts of a relation; none where it is off."""
+        Over further prompts only a little is evicted: a single answer may change early by chance.
+        """
+        tokens = self.knobs.integer("RELATION_TOKENS")
+        found = [(spec, ratios(spec, tokens)) for spec in self._related("order")]
+        own = [spec.label for spec, _ in found]
+        for spec in self._related("order", MILD_PROMPTS):
+            if spec.label not in own:
+                found.append((spec, mild_only(ratios(spec, tokens))))
+        return found
+
+    def _related(self, relation: str, times: int = 1) -> list[LaunchSpec]:
+        """The candidate over the prompts of a relation, or so many times more; none where it is
+        off.
+        """
         if not self.relates(relation):
             return []
         specs = {spec.label: spec for spec in self.launches(self.cases["candidate"])}
-        return [specs[prompt.stem] for prompt in self.relation_prompts]
+        return [specs[prompt.stem] for prompt in self._first_prompts(times)]
 
     def relation_launches(self, relation: str) -> list[LaunchSpec]:
         """The launches of a relation, with those that are made anyway."""
@@ -178,7 +197,7 @@ class Workload:
         launches: list[LaunchSpec] = []
         for prompt in reversed(self.relation_prompts):
             path = self.unseen_dir / f"unseen_{prompt.path.name}"
-            launches += [replace(self._short, prompt_file=path)]
+            launches.append(replace(self._for_unseen, prompt_file=path))
         return launches
 
     def line_by_line(self) -> list[LaunchSpec]:
@@ -186,25 +205,35 @@ class Workload:
         if not self.unseen_launches("strangers"):
             return []
         path = self.unseen_dir / LINES
-        return [replace(self._short, arm="line-by-line", prompt_file=path, line_by_line=True)]
+        return [replace(self._for_unseen, arm="line-by-line", prompt_file=path, line_by_line=True)]
 
     @property
-    def _short(self) -> LaunchSpec:
-        """The candidate's launch for relations."""
+    def _for_unseen(self) -> LaunchSpec:
+        """The candidate's launch, with text enough to tell whether it is text."""
         first = self.launches(self.cases["candidate"])[0]
-        tokens = min(first.gen_tokens, self.knobs.integer("RELATION_TOKENS"))
+        tokens = min(first.gen_tokens, 2 * self.knobs.integer("RELATION_TOKENS"))
         return replace(first, gen_tokens=tokens)
 
     @property
     def relation_prompts(self) -> list[Prompt]:
         """The first real prompts of each bucket in which something can be evicted or encoded."""
+        return self._first_prompts(1)
+
+    def _first_prompts(self, times: int) -> list[Prompt]:
         least = self.knobs.integer("H2O_TRIGGER_MIN") - self.knobs.integer("RELATION_TOKENS")
         chosen: list[Prompt] = []
         for bucket in self.buckets:
             if not bucket.isdigit() or int(bucket) >= least:
                 prompts = [each for each in self.prompts.prompts if each.bucket == bucket]
-                chosen += prompts[: self.knobs.integer("RELATION_PROMPTS")]
+                chosen += prompts[: times * self.knobs.integer("RELATION_PROMPTS")]
         return chosen or list(self.prompts.prompts[:1])
+
+    def text_launches(self, case: Case) -> tuple[LaunchSpec, LaunchSpec]:
+        """The launches that predict a held-out text: with plain KV, and as ``case`` has it."""
+        first = self.launches(case, 1, 1)[0]
+        program = self.programs.get("text", first.program)
+        candidate = replace(first, program=program, quality=True)
+        return baseline_of(candidate), candidate
 
     def nothing_to_run(self, bucket: str = "") -> str:
         """Why there is no launch of real prompts: what was wrong with them, or with where they were

@@ -424,13 +424,15 @@ _BROKEN = re.compile(
     r"|(?:worker|thread).*\b(?:exception|error|failed|aborted|died|crashed)\b",
     re.IGNORECASE,
 )
+_NOTHING = re.compile(r"\b(?:0|no) (?:error|fail)|\b(?:errors?|failed|failures?)[:= ]+0\b", re.I)
 
 
 def broken_lines(*sources: Path | str) -> list[str]:
     """The lines of an output that say that something broke, safe to print; at most eight."""
     found: list[str] = []
     for piece in _readable(sources):
-        if len(found) < TELLING and _BROKEN.search(piece.text):
+        broken = _BROKEN.search(piece.text) and not _NOTHING.search(piece.text)
+        if broken and len(found) < TELLING:
             found.append(printable(piece.text.strip()[:TELLING_CHARS]))
     return found
 

@@ -32,8 +32,8 @@ class Block(NamedTuple):
 
 @dataclass
 class Repeats:
-    """The plans in the order of their lines, how often each block was encoded, and how long the
-    lines say that was waited for encode workers.
+    """The plans in the order of their lines, how often each block was encoded, and how long
+    encode workers were waited for in each response.
 
     Of plans, and of different blocks, only the first :data:`MOST` are kept; ``cut`` says that there
     were more.
@@ -41,9 +41,8 @@ class Repeats:
 
     plans: list[Plan] = field(default_factory=list)
     blocks: Counter[Block] = field(default_factory=Counter)
-    wait_us: int = 0
     cut: bool = False
-    _waited: int = 0
+    _waits_us: list[int] = field(default_factory=lambda: [0])
 
     def plan(self, plan: Plan) -> None:
         """Keep a plan."""
@@ -54,9 +53,18 @@ class Repeats:
 
     def block(self, block: Block, waited_us: int) -> None:
         """Count a block; ``waited_us`` is a running sum that begins again with every response."""
-        self.wait_us += waited_us - self._waited if waited_us >= self._waited else waited_us
-        self._waited = waited_us
+        if waited_us >= self._waits_us[-1]:
+            self._waits_us[-1] = waited_us
+        elif len(self._waits_us) < MOST:
+            self._waits_us.append(waited_us)
         if block in self.blocks or len(self.blocks) < MOST:
             self.blocks[block] += 1
         else:
             self.cut = True
+
+    def least_wait_us(self, responses: int) -> float:
+        """What a response waited for at least, on average, by the lines; of several the one that
+        waited longest may be the warm-up and is left out.
+        """
+        total, longest = sum(self._waits_us), max(self._waits_us)
+        return total / responses if responses == 1 else (total - longest) / responses

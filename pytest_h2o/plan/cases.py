@@ -8,12 +8,14 @@ from itertools import chain, product
 from pathlib import Path
 
 from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue, baseline_config, engine_config, scoped
+from pytest_h2o.plan.kv_quant import OPTIONS
 from pytest_h2o.plan.presets import distinct
 from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.plan.suites import CASE_PARTS
 
 BASELINE = "baseline"
 CANDIDATE = "candidate"
+KV_QUANT = "kv_quant"
 # The knob that limits the decode drop.
 DROP_KNOBS: Mapping[Work, str] = {
     "lengths": "DECODE_DROP_TARGET",
@@ -53,6 +55,11 @@ class Case:
     studied: bool = True
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
     fixed: Mapping[str, KnobValue] = field(default_factory=dict)
+
+    @property
+    def quantises(self) -> bool:
+        """Whether what is under test is quantised KV, with H2O off."""
+        return self.suite == KV_QUANT
 
     @property
     def drop_knob(self) -> str:
@@ -96,6 +103,7 @@ def all_cases(
         _m3(knobs),
         _single(knobs),
         _baseline_modes(knobs),
+        _kv_quant(knobs),
         _sweep(combinations),
         [candidate_case(knobs)],
     )
@@ -163,6 +171,18 @@ def _baseline_modes(knobs: Knobs) -> Iterator[Case]:
             yield Case(name=name, suite="all_in_one", arm="full", fixed={**FULL, **mode})
 
 
+def _kv_quant(knobs: Knobs) -> Iterator[Case]:
+    """Each way to quantise KV: on prompts of given lengths, and on real ones."""
+    options = knobs.integers("KV_QUANT_OPTIONS")
+    if knobs.integer("ATTENTION_OPTION"):
+        options = (knobs.integer("ATTENTION_OPTION"),)
+    for option in dict.fromkeys(options):
+        name = OPTIONS[option].name
+        case = Case(name=name, suite=KV_QUANT, arm=name, fixed={"ATTENTION_OPTION": option})
+        yield case
+        yield replace(case, name=f"{name}_prompts", work="prompts")
+
+
 def _sweep(combinations: Iterable[LaunchSpec]) -> Iterator[Case]:
     """One case per combination; those that the engine runs in the same way share their launches."""
     specs = list(combinations)
@@ -223,7 +243,7 @@ def launches(
         program=case.program,
         arm=case.arm,
         replicate=number,
-        config=engine_config(knobs),
+        config=baseline_config() if case.quantises else engine_config(knobs),
         gen_tokens=knobs.integer("DECODE_TOKENS"),
         threads=knobs.integer("THREADS"),
         backend=knobs.text("BACKEND"),
@@ -238,8 +258,11 @@ def launches(
 
 
 def baseline_of(candidate: LaunchSpec, paired_with: str = "") -> LaunchSpec:
-    """The same launch with H2O and lossless off."""
-    return replace(candidate, arm=BASELINE, config=baseline_config(), paired_with=paired_with)
+    """The same launch with H2O and lossless off; of one that has them off, with plain KV."""
+    plain = replace(candidate, arm=BASELINE, config=baseline_config(), paired_with=paired_with)
+    if candidate.config == baseline_config():
+        return replace(plain, attention_option=0)
+    return plain
 
 
 def dump_launch(case: Case, knobs: Knobs, prompt: Path) -> LaunchSpec:

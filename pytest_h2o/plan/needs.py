@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import isfunction
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,7 +28,7 @@ class Need:
         study: the decode speed of these cases is held against a baseline.
         baseline: the launches of the same work with H2O off are looked at.
         dump: a KV dump is evaluated.
-        quality: a held-out text is predicted.
+        quality: a held-out text is predicted; with a parameter, by the case and by its baseline.
         relation: a relation between launches that are made for it.
     """
 
@@ -46,12 +46,14 @@ class Demand:
     """What all selected gates need together.
 
     ``cases``, ``studies`` and ``baselines`` name the cases whose launches, decode speed and
-    baseline are asked for, ``relations`` those between launches.
+    baseline are asked for, ``texts`` those that predict a held-out text beside their baseline,
+    ``relations`` those between launches.
     """
 
     cases: Collection[str] = ()
     studies: Collection[str] = ()
     baselines: Collection[str] = ()
+    texts: Collection[str] = ()
     dump: bool = False
     quality: bool = False
     relations: Collection[str] = ()
@@ -114,9 +116,14 @@ def names_of(item: pytest.Item) -> Iterator[str]:
     """The cases, or groups of cases, that a test looks at."""
     values = parameters(item)
     for need in declared(item):
-        yield from need.cases
-        if need.parameter in values:
-            yield str(values[need.parameter])
+        yield from _names(need, values)
+
+
+def _names(need: Need, values: Mapping[str, Any]) -> list[str]:
+    names = list(need.cases)
+    if need.parameter in values:
+        names.append(str(values[need.parameter]))
+    return names
 
 
 def repeats_of(name: str, cases: Iterable[str]) -> list[str]:
@@ -130,23 +137,30 @@ def demand_of(items: Collection[pytest.Item], cases: Collection[str]) -> Demand:
     studied: set[str] = set()
     compared: set[str] = set()
     relations: set[str] = set()
+    predicted: set[str] = set()
     dump = quality = False
     for item in items:
         found = declared(item)
-        for name in names_of(item):
-            names = [name] if name in cases else repeats_of(name, cases)
+        for need in found:
+            names: list[str] = []
+            for name in _names(need, parameters(item)):
+                names += [name] if name in cases else repeats_of(name, cases)
+            if need.quality and need.parameter:
+                predicted.update(names)
+                continue
             looked_at.update(names)
             if any(need.study for need in found):
                 studied.update(names)
             if any(need.baseline for need in found):
                 compared.update(names)
         dump = dump or any(need.dump for need in found)
-        quality = quality or any(need.quality for need in found)
+        quality = quality or any(need.quality and not need.parameter for need in found)
         relations.update(need.relation for need in found if need.relation)
     return Demand(
         frozenset(looked_at),
         frozenset(studied),
         frozenset(compared),
+        frozenset(predicted),
         dump=dump,
         quality=quality,
         relations=frozenset(relations),

@@ -26,6 +26,9 @@ RELATIONS: Mapping[str, str] = {
 MODE = "kv_lossless_runtime_mode"
 CODEC = "kv_lossless_codec_runtime"
 BLOCKS = "kv_lossless_block_tokens"
+TRIGGER, SINK = "kv_h2o_trigger_min_tokens", "kv_lossless_hot_sink_tokens"
+BOOTSTRAP, RECENT = "kv_lossless_store_bootstrap_tokens", "kv_lossless_hot_recent_tokens"
+RECENT_TOKENS = 32
 H2O_OFF: Config = {"kv_h2o_enable": False}
 LOSSLESS_OFF: Config = {"kv_lossless_enable": False, "kv_lossless_runtime_enable": False}
 KEEP_ALL: Config = {"kv_h2o_target_lossy_ratio": 1.0, "kv_h2o_target_keep_ratio": 1.0}
@@ -104,7 +107,7 @@ def _lossless(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
         "0 encode workers": {"kv_lossless_async_threads": 0},
         "no decode cache": {"kv_lossless_decode_cache_blocks": 0},
     }
-    store = {"store": {MODE: "store"}}
+    store = {"store": stored(short)}
     workers: dict[str, Config] = {
         "4 encode workers": {"kv_lossless_async_threads": 4},
         **other_codec(short),
@@ -145,6 +148,12 @@ def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
     }
 
 
+def mild_only(arms: dict[float, Arm]) -> dict[float, Arm]:
+    """Of the launches at several target ratios that with a little eviction."""
+    mild = sorted(arms)[:2][-1]
+    return {mild: arms[mild]}
+
+
 def target_ratio(spec: LaunchSpec) -> float:
     """The lossy ratio that a launch asks for."""
     if spec.config.get("kv_h2o_target_mode") == "static":
@@ -155,7 +164,14 @@ def target_ratio(spec: LaunchSpec) -> float:
 def other_mode(spec: LaunchSpec) -> dict[str, Config]:
     """``store`` where the launch is not in that mode, else ``full``."""
     mode = "full" if spec.config.get(MODE) == "store" else "store"
-    return {mode: {MODE: mode}}
+    return {mode: stored(spec) if mode == "store" else {MODE: mode}}
+
+
+def stored(spec: LaunchSpec) -> Config:
+    """Store mode in which as much goes through the codec as any layer has when it begins to."""
+    trigger, sink = (int(spec.config.get(key, 0)) for key in (TRIGGER, SINK))
+    first = max(16, trigger - sink - RECENT_TOKENS)
+    return {MODE: "store", BOOTSTRAP: first, RECENT: RECENT_TOKENS}
 
 
 def other_codec(spec: LaunchSpec) -> dict[str, Config]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-# What a launch is: one prompt length, or one prompt file.
-Work = Literal["lengths", "prompts"]
+# What a launch is: one prompt length, one prompt file, or a held-out text that is predicted.
+Work = Literal["lengths", "prompts", "text"]
 ConfigValue = bool | int | float | str
 
 
@@ -58,7 +58,9 @@ class LaunchSpec:
 
     @property
     def work(self) -> Work:
-        """Whether the launch is given a prompt length or a prompt file."""
+        """Whether the launch is given a prompt length or a prompt file; where no program is for
+        texts, that for lengths predicts one.
+        """
         return "prompts" if self.prompt_file else "lengths"
 
     @property

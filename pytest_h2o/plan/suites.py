@@ -11,6 +11,7 @@ SUITES = {
     "relations": "what must hold between launches of real prompts, whatever they claim",
     "offline": "the lossless codec on dumped KV",
     "full_eval": "one llm_bench case and the offline evaluation in chunks of 128 tokens",
+    "kv_quant": "quantised KV against plain KV: bytes, decode speed, held-out text, real prompts",
     "sweep": "every combination of the preset that --h2o-preset names",
     "final": "the whole acceptance: runtime, m3, llm_demo and relations",
     "all_in_one": "runtime with fixed, same_batch and rolling baselines, m3, llm_demo and final",

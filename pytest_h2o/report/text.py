@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_h2o.metrics import quantity
-from pytest_h2o.verdict import Verdict
+from pytest_h2o.verdict import NO_H2O, Verdict
 
 WORDS = {"pass": "pass", "fail": "FAIL", "inconclusive": "UNDECIDED", "skipped": "off"}
 HEADER = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
@@ -97,12 +97,12 @@ def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: i
 
 def summary_rows(verdicts: Sequence[Verdict], note: int = NOTE) -> list[tuple[str, ...]]:
     """Header and one row per gate, what failed last; the cases of a gate that a knob turns off
-    share a row.
+    share a row, as do the gates of a suite on a program without H2O.
 
     Notes are cut to ``note`` characters.
     """
     off = Counter((v.gate, v.knob, v.reason) for v in verdicts if v.outcome == "skipped")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             WORDS["skipped"],
             gate,
@@ -115,12 +115,22 @@ def summary_rows(verdicts: Sequence[Verdict], note: int = NOTE) -> list[tuple[st
         )
         for (gate, _, why), count in off.items()
     ]
-    judged = [verdict for verdict in verdicts if verdict.outcome != "skipped"]
+    rows += _rows_without_h2o(verdicts)
+    judged = [v for v in verdicts if v.outcome != "skipped" and v.cause != NO_H2O]
     ordered = sorted(judged, key=lambda verdict: verdict.outcome != "pass")
     return [
         HEADER,
         *((*cells, clean(text, note)) for *cells, text in [*rows, *map(verdict_row, ordered)]),
     ]
+
+
+def _rows_without_h2o(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
+    """One row for all gates of a suite that fail since the program has no H2O."""
+    rows: list[tuple[str, ...]] = []
+    for suites, count in Counter(v.suites for v in verdicts if v.cause == NO_H2O).items():
+        gates = f"{count} gate{'' if count == 1 else 's'}"
+        rows.append((WORDS["fail"], gates, suites, "-", "-", "-", "-", NO_H2O))
+    return rows
 
 
 def verdict_row(verdict: Verdict) -> tuple[str, ...]:

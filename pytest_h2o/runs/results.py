@@ -16,12 +16,11 @@ from pytest_h2o.runs.ending import what_it_said
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes import RuntimeSetupError, find_program
 from pytest_h2o.runtimes.base import NothingPrintedError
-from pytest_h2o.verdict import Measured, ShownRow, root_of
+from pytest_h2o.verdict import NO_H2O, Measured, ShownRow, root_of
 
 MAX_RATIO = 1e6
 SHOWN = 3
 ROUNDING = 1e-3  # of shares that are printed with four decimals, and means of several
-NO_H2O = "the program has no H2O: kv_h2o_* keys were ignored; suite kv_quant judges what it can do"
 UNITS = {metric.name: metric.unit for metric in METRICS}
 
 
@@ -49,8 +48,8 @@ class RunRows:
         if self.problems:
             return "; ".join(self.problems)
         absent = [row for row in self.rows if metric not in row.samples]
-        if absent and self.no_h2o and metric.startswith("h2o_"):
-            return self.no_h2o
+        if absent and metric.startswith("h2o_") and not self.has_h2o:
+            return self._kind_of_program()
         if absent:
             return (
                 f"no value for {metric} in {_labels(absent)}; the binary may be older than "
@@ -68,6 +67,8 @@ class RunRows:
         absent = [metric for metric in metrics if self._absent(metric)]
         others = [self.missing(metric) for metric in metrics if metric not in absent]
         reasons = list(dict.fromkeys(reason for reason in others if reason))
+        if absent and not self.has_h2o:
+            return [self._kind_of_program()]
         if absent:
             what = f"no value for {', '.join(absent)} in {_labels(self.rows)}"
             reasons.insert(0, f"{what}: {self._kind_of_program()}")
@@ -90,10 +91,13 @@ class RunRows:
         """What columns that are absent say about the program."""
         if self.no_h2o:
             return self.no_h2o
+        return "the binary looks older than these columns" if self.has_h2o else NO_H2O
+
+    @property
+    def has_h2o(self) -> bool:
+        """Whether any row shows a number of H2O."""
         printed = {metric for row in self.rows for metric in row.samples}
-        if any(metric.startswith("h2o_") for metric in printed):
-            return "the binary looks older than these columns"
-        return NO_H2O
+        return any(metric.startswith("h2o_") for metric in printed)
 
 
 class RunNumbers(RunRows):

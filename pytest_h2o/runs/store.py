@@ -136,6 +136,8 @@ class RunStore:
         try:
             command = self.runtime.command(spec, directory)
             command.config_path.write_text(config_text(command.config), "utf-8")
+            for path, text in command.texts.items():
+                path.write_text(text, "utf-8")
             with hold(
                 self._machine_lock, lambda seconds: self.on_event("wait", spec, seconds), fair=True
             ):

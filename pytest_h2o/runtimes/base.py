@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self
 
+from pytest_h2o.parsers.held_out import HeldOut
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.knobs import KnobValue
 from pytest_h2o.plan.specs import LaunchSpec, Work
@@ -18,12 +19,13 @@ TABLE_FILE = "log.md"
 METRICS_FILE = "metrics.jsonl"
 QUALITY_FILE = "quality.json"
 
-Capability = Literal["h2o_columns", "kv_dump", "quality"]
+Capability = Literal["h2o_columns", "kv_dump", "quality", "kv_quant"]
 # What a runtime can report, in words.
 CAPABILITIES: Mapping[Capability, str] = {
     "h2o_columns": "what H2O did (h2o_columns)",
     "kv_dump": "the KV of a prompt in files (kv_dump)",
     "quality": "how well a held-out text is predicted (quality)",
+    "kv_quant": "what quantised KV costs and saves (kv_quant)",
 }
 Rows = tuple[Sequence[Row], Sequence[str]]
 
@@ -53,6 +55,7 @@ class Command:
         table: file into which ``llm_bench`` writes its table.
         metrics: file into which ``llm_demo`` writes its JSONL record.
         files: other files that the program writes its results into.
+        texts: what must be written before the start beside ``config``, by path.
         overridden: values of the user's base config that the launch replaces, by key.
         watched: a shell elsewhere ends the program when standard input ends, so it is held open,
             with a line in it.
@@ -66,6 +69,7 @@ class Command:
     table: Path | None = None
     metrics: Path | None = None
     files: tuple[Path, ...] = ()
+    texts: Mapping[Path, str] = field(default_factory=dict)
     overridden: Mapping[str, object] = field(default_factory=dict)
     watched: bool = False
 
@@ -139,6 +143,10 @@ class Program(ABC):
         """Variables that every launch in ``directory`` needs."""
         return {}
 
+    def texts(self, spec: LaunchSpec) -> dict[str, str]:
+        """What it reads from files in the directory of a launch, by their names."""
+        return {}
+
     def responses(self, spec: LaunchSpec) -> int | None:
         """How often the model answers in one launch, warm-up included; None if unknown."""
         return 1
@@ -151,6 +159,12 @@ class Program(ABC):
 
     def text(self, output: Output) -> str | None:
         """What the model wrote, None where the program does not print it; raises ParseError."""
+        return None
+
+    def held_out(self, output: Output) -> HeldOut | None:
+        """What a launch with ``quality`` showed with quantised KV, None where the program cannot
+        tell; raises ParseError.
+        """
         return None
 
 

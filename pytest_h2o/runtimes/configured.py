@@ -93,6 +93,7 @@ class ConfiguredRuntime(RuntimeKind):
             table=left.pop(TABLE_FILE, None),
             metrics=left.pop(METRICS_FILE, None),
             files=tuple(left.values()),
+            texts={directory / name: text for name, text in program.texts(spec).items()},
             overridden=overridden_values(self.base, values),
         )
 

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from pytest_h2o.runtimes.base import Setup
+from pytest_h2o.runtimes.base import CAPABILITIES, Setup
 from pytest_h2o.runtimes.configured import ConfiguredRuntime
 
 PACKAGE = Path(__file__).parent.parent
@@ -21,6 +21,7 @@ class EmbeddedRuntime(ConfiguredRuntime):
 
     name = "embedded"
     required = ("llm_config", "llm_model", "tokenizer_file")
+    capabilities = frozenset(CAPABILITIES) - {"kv_quant"}
     # It prints every metric, so what is optional elsewhere is required of it. It is there to be
     # tried on any machine, where single launches differ by more than a target, so it is compared in
     # pairs in every suite. Its decode studies take the launches that the other gates look at, and

@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_h2o.runtimes.base import Found, RuntimeSetupError, Setup
 from pytest_h2o.runtimes.configured import ConfiguredRuntime
 from pytest_h2o.runtimes.paths import file_hash
-from pytest_h2o.runtimes.programs import BOTH
+from pytest_h2o.runtimes.programs import BOTH, PPL_EVAL
 
 BUILD_DIRS = ("build_h2o_v6", "build")
 LIBRARIES = ("*.so", "*.so.*", "*.dylib", "*/*.so", "*/*.so.*", "*/*.dylib")
@@ -22,6 +22,9 @@ class MnnRuntime(ConfiguredRuntime):
     """
 
     name = "mnn"
+    programs = {**BOTH, PPL_EVAL.name: PPL_EVAL}  # noqa: RUF012  as in the base
+    # ppl_eval reports perplexity alone.
+    defaults = {"MAX_KV_DIVERGENCE": -1.0}  # noqa: RUF012
     required = ("llm_model", "llm_weight", "tokenizer_file")
 
     def __init__(self, binaries: Mapping[str, Path], model_config: Path, reason: str) -> None:
@@ -62,12 +65,22 @@ class MnnRuntime(ConfiguredRuntime):
 
     def start(self, program: str) -> tuple[str, ...]:
         """The binary's path."""
+        if program == PPL_EVAL.name:
+            return (str(self._beside(program)),)
         if program not in self.binaries:
             raise RuntimeSetupError(
                 f"{program} is needed but was not given; name it with {_option(program)} or "
                 f"{program.upper()}"
             )
         return (str(self.binaries[program]),)
+
+    def _beside(self, program: str) -> Path:
+        folders = dict.fromkeys(path.parent for path in self.binaries.values())
+        for folder in folders:
+            if (folder / program).is_file():
+                return folder / program
+        looked = " or ".join(map(str, folders))
+        raise RuntimeSetupError(f"{program} is needed and is not in {looked}; build it there")
 
     def check(self) -> None:
         """Raise :class:`RuntimeSetupError` if a binary, the config or a model file is missing or

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pytest_h2o.parsers.bench_table import Table, read_tables
 from pytest_h2o.parsers.demo import generated_text, read_demo
+from pytest_h2o.parsers.held_out import HeldOut, read_kv_report, read_perplexity
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import (
     CONFIG_FILE,
@@ -22,6 +23,10 @@ from pytest_h2o.runtimes.base import (
     Rows,
 )
 
+HELD_OUT = Path(__file__).parents[1] / "engine" / "weights" / "heldout.txt"
+TEXT_TOKENS = 4000
+# attention_mode is this, plus what llm_bench calls -qatten.
+FLASH_ATTENTION = 8
 # What stock builds print before they go on as if nothing had happened.
 _NO_MODEL = re.compile(
     r"(?m)^\[Error\]: (?:LLM in error state|tokenizer file not found)[^\n]{0,200}"
@@ -95,6 +100,10 @@ class LlmBench(Program):
         """One more than it measures."""
         return None if spec.repeat is None else spec.repeat + 1
 
+    def held_out(self, output: Output) -> HeldOut | None:
+        """What it wrote instead of a table."""
+        return read_kv_report(output.directory / QUALITY_FILE)
+
 
 class LlmDemo(Program):
     """``llm_demo``: one answer to a real prompt, a summary on stdout and a JSONL record."""
@@ -118,11 +127,7 @@ class LlmDemo(Program):
 
     def config(self, spec: LaunchSpec) -> dict[str, object]:
         """The launch's keys, and those that ``llm_bench`` takes as arguments."""
-        values = super().config(spec)
-        values |= {"thread_num": spec.threads, "backend_type": spec.backend}
-        if spec.attention_option:
-            values["attention_mode"] = spec.attention_option + 8
-        return values
+        return super().config(spec) | option_keys(spec)
 
     def environment(self, directory: Path) -> dict[str, str]:
         """Older builds know the record's file by this name only."""
@@ -150,9 +155,49 @@ class LlmDemo(Program):
         return generated_text(output.stdout)
 
 
+class PplEval(Program):
+    """``ppl_eval``: the perplexity of a held-out text, read in windows at once, without decoding."""
+
+    name = "ppl_eval"
+    work = "text"
+
+    def arguments(self, spec: LaunchSpec, directory: Path) -> tuple[str, ...]:
+        """The beginning of ``prompt.txt`` in the directory of the launch."""
+        return (str(directory / CONFIG_FILE), str(directory), str(TEXT_TOKENS))
+
+    def config(self, spec: LaunchSpec) -> dict[str, object]:
+        """The launch's keys, and those that ``llm_bench`` takes as arguments."""
+        return super().config(spec) | option_keys(spec)
+
+    def texts(self, spec: LaunchSpec) -> dict[str, str]:
+        """The text that ships, under the only name that it reads."""
+        return {"prompt.txt": HELD_OUT.read_text("utf-8")}
+
+    def read(self, output: Output, *, fresh: bool) -> Rows:
+        """No rows: see :meth:`held_out`."""
+        return [], []
+
+    def failure(self, printed: str) -> str:
+        """It goes on without a model as well."""
+        return ran_something_else(printed)
+
+    def held_out(self, output: Output) -> HeldOut | None:
+        """The perplexity that it printed."""
+        return read_perplexity(output.stdout)
+
+
 LLM_BENCH = LlmBench()
 LLM_DEMO = LlmDemo()
+PPL_EVAL = PplEval()
 BOTH: Mapping[str, Program] = {program.name: program for program in (LLM_BENCH, LLM_DEMO)}
+
+
+def option_keys(spec: LaunchSpec) -> dict[str, object]:
+    """The keys for what ``llm_bench`` takes as arguments."""
+    values: dict[str, object] = {"thread_num": spec.threads, "backend_type": spec.backend}
+    if spec.attention_option:
+        values["attention_mode"] = spec.attention_option + FLASH_ATTENTION
+    return values
 
 
 def list_word(directory: Path, name: str) -> str:

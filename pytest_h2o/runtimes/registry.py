@@ -11,11 +11,12 @@ from pytest_h2o.plan.specs import Work
 from pytest_h2o.runtimes.base import Program, Runtime, RuntimeKind, RuntimeSetupError
 from pytest_h2o.runtimes.embedded import EmbeddedRuntime
 from pytest_h2o.runtimes.mnn import MnnRuntime
+from pytest_h2o.runtimes.pymnn import PymnnRuntime
 
 GROUP = "pytest_h2o.runtimes"
 # Ours are registered as well, but a checkout that is not installed has no entry points.
 BUILT_IN: Mapping[str, type[RuntimeKind]] = {
-    kind.name: kind for kind in (EmbeddedRuntime, MnnRuntime)
+    kind.name: kind for kind in (EmbeddedRuntime, MnnRuntime, PymnnRuntime)
 }
 
 

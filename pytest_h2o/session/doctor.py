@@ -19,12 +19,13 @@ from pytest_h2o.plan.knobs import KNOBS, misspelt
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.text import aligned, clean
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import NO_H2O, read_launch
+from pytest_h2o.runs.results import read_launch
 from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError, programs_by_work, runtime_kind
 from pytest_h2o.session.places import session_root
 from pytest_h2o.session.planner import overridden_keys
 from pytest_h2o.session.settings import Settings, read_settings
+from pytest_h2o.verdict import NO_H2O
 
 GEN_TOKENS, PROMPT_TOKENS = 8, 32
 PROMPT = "The cache holds a key and a value of every token that was read.\n"

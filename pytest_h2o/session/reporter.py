@@ -33,7 +33,7 @@ from pytest_h2o.session.failures import fold
 from pytest_h2o.session.gate import suites_of
 from pytest_h2o.session.places import runs_directory
 from pytest_h2o.session.schedule import DONE
-from pytest_h2o.verdict import Verdict
+from pytest_h2o.verdict import NO_H2O, Verdict
 
 COLLECTED = "h2o_collected"
 
@@ -56,6 +56,7 @@ class Reporter:
         self.document: Summary | None = None
         self.records: Sequence[LaunchRecord] = ()
         self.failed: set[str] = set()
+        self.without_h2o: dict[str, str] = {}
         self.verdicts: dict[str, Verdict] = {}
         self.collected: dict[str, tuple[str, str]] = {}
 
@@ -79,6 +80,16 @@ class Reporter:
             self.failed.add(report.nodeid)
         if report.when == "call" and "gate" in properties:
             self.verdicts[report.nodeid] = Verdict.from_properties(properties)
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Of the gates of a suite that fail since the program has no H2O, one is shown at
+        length.
+        """
+        properties = dict(report.user_properties)
+        if report.when != "call" or not report.failed or properties.get("cause") != NO_H2O:
+            return None
+        first = self.without_h2o.setdefault(str(properties["suites"]), report.nodeid)
+        return None if first == report.nodeid else ("without H2O", "F", "FAILED")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -160,8 +160,10 @@ def test_baselines_are_planned(pytester: pytest.Pytester) -> None:
     result = run_gates(
         pytester,
         *options,
+        "-m",
+        "llm_demo",
         "-k",
-        "greedy_agreement or eviction_active",
+        "greedy or eviction_active",
         "--h2o-set",
         "MAX_PROMPTS=2",
     )
@@ -253,11 +255,11 @@ def test_cpus(pytester: pytest.Pytester) -> None:
         ),
         (
             ["--h2o-profile", "h2o-profiles/bad.toml"],
-            "profile *bad.toml: unknown key 'llm_bensch'*",
+            "profile *bad.toml: llm_bensch: unknown key; did you mean llm_bench*",
         ),
         (
             ["--h2o-profile", "h2o-profiles/knob.toml"],
-            "profile *knob.toml: unknown knob THREDS; did you mean THREADS*",
+            "profile *knob.toml: knobs.THREDS: unknown key; did you mean THREADS*",
         ),
     ],
 )
@@ -305,7 +307,7 @@ def test_doctor_on_a_good_setup(pytester: pytest.Pytester) -> None:
         [
             "-     runtime     mnn: *(llm_bench from profile server, llm_demo from profile "
             "server, model config *",
-            "-     knobs       THREADS=3 (profile), all others have their defaults",
+            "-     knobs       THREADS=3 (profile), all others have the defaults of the mnn runtime",
             "ok    prompts     6 of 128, 6 of 512, 6 of 2048 in *",
             "-     config      launches replace these keys of yours: none",
             "ok    llm_bench   ended well after *, all 19 H2O columns are there",

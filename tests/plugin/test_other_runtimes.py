@@ -249,7 +249,7 @@ def test_gates_on_real_prompts_need_a_program_for_them(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("nowhere", None, "there is no runtime nowhere; there are embedded, mnn, acme*"),
+        ("nowhere", None, "there is no runtime nowhere; there are embedded, mnn, pymnn, acme*"),
         ("broken", "no_such_module:Runtime", "runtime broken: no_such_module:Runtime cannot be*"),
         ("odd", "json:dumps", "runtime odd: json:dumps is no class derived from*"),
         ("twin", "acme_runtime:AcmeRuntime", "runtime twin: * calls itself acme*"),

@@ -336,7 +336,10 @@ def test_own_gates_are_as_ours(pytester: pytest.Pytester) -> None:
     arguments = ("-p", "no:cacheprovider", "--collect-only")
     no_fixed = ("--h2o-set", "RUN_RUNTIME_FIXED=0")
     own = pytester.runpytest_subprocess("-q", *arguments, *no_fixed)
-    every = ("-m", " or ".join(SUITES.keys() - {"sweep"}))  # without it the gates that ship are those of final
+    every = (
+        "-m",
+        " or ".join(SUITES.keys() - {"sweep"}),
+    )  # without it the gates that ship are those of final
     ours = run_gates(pytester, "--collect-only", "-q", *no_fixed, *every)
     twins = {"own_lossy": "lossy", "own_decode": "decode_drop", "own_bucket": "bucket_decode"}
     for mine, theirs in {**twins, "own_joint": "every_launch_usable"}.items():

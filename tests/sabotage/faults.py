@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from pytest_h2o.codec.blocks import EncodedBlock
-from pytest_h2o.engine import bench, demo, generate, lossless_store
+from pytest_h2o.engine import bench, demo, lossless_store
 from pytest_h2o.engine.evictor import Evictor
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
 from pytest_h2o.engine.lossless_store import Encoded, LosslessStore, total_time
 from pytest_h2o.engine.model import Model
 from pytest_h2o.engine.response import Metrics, Response
+from pytest_h2o.engine.sampler import Greedy, Penalty
 
 PROMPTS = Path(__file__).parents[2] / "prompts"
 HOARD: list[bytearray] = []
@@ -86,22 +87,12 @@ def drops_bits_of_values() -> None:
 
 
 def block_of_before_the_eviction() -> None:
-    """The decode cache finds blocks by where they begin, and an eviction has moved the tokens."""
-    kept: dict[tuple[int, int], Floats] = {}
-    copy, restore = LayerCache.copy, LayerCache.restore
-
-    def remember(self: LayerCache, begin: int, count: int) -> Floats:
-        values = copy(self, begin, count)
-        return kept.setdefault((id(self), begin, count), values)
-
-    def serve(self: LayerCache, begin: int, values: Floats) -> None:
-        restore(self, begin, kept.get((id(self), begin, values.shape[2]), values))
-
-    LayerCache.copy, LayerCache.restore = remember, serve
+    """An eviction moves the tokens, and blocks are restored to where they were."""
+    LosslessStore._forget = lambda *_: None
 
 
 def block_of_another_request() -> None:
-    """The decode cache outlives its request and finds blocks by layer and size."""
+    """The decode cache finds blocks by their size, and serves the values of others."""
     _restored(lambda values: np.copyto(values[1], np.roll(values[1], 1, axis=1)))
 
 
@@ -214,7 +205,8 @@ def shifts_positions() -> None:
 
 def _sampling(pick: Callable[[Floats, int], int]) -> None:
     count = iter(range(1 << 30))
-    generate.greedy = lambda logits: pick(logits, next(count))
+    for kind in (Greedy, Penalty):
+        kind.choose = lambda self, logits: pick(logits, next(count))
 
 
 def draws_at_random() -> None:

@@ -110,26 +110,39 @@ class Stage:
             str(SHIPPED / "h2o.json"),
         ]
 
-    def faulty(self, fault: str, settings: tuple[str, ...]) -> list[str]:
-        """The options of a session with the embedded engine that has ``fault``."""
+    def faulty(self, fault: str, settings: tuple[str, ...], prompts: int) -> list[str]:
+        """The options of a session with the embedded engine that has ``fault``, on so many real
+        prompts.
+        """
         words = [*OPTIONS, *_set(settings), "--model-config", str(SHIPPED / "h2o.json")]
+        words += ["--prompt-dir", str(self._prompts(prompts))]
         for program in ("llm_bench", "llm_demo"):
             path = self._program(f"{program}_{fault}", FAULTY, fault, program)
             words += [f"--{program.replace('_', '-')}", path]
         return words
 
+    def _prompts(self, count: int) -> Path:
+        """A directory of so many real prompts of a length that triggers evictions."""
+        folder = self.directory / f"prompts_{count}"
+        folder.mkdir(exist_ok=True)
+        shipped = ROOT / "prompts"
+        long = [*sorted(shipped.glob("prompt_512_*.txt")), *sorted(shipped.glob("prompt_2048_*"))]
+        for path in long[:count]:
+            (folder / path.name).write_bytes(path.read_bytes())
+        return folder
+
     def spoiled_writer(self, defect: str) -> list[str]:
         """The same over real prompts; ``demo_`` tells the program which of the two it is."""
         options = self.spoiled(defect)
         program = self._program(f"demo_{defect}", SPOILED, defect)
-        settings = ("PROMPT_PATTERN=prompt_512_*.txt", "DECODE_TOKENS=24", "RELATION_TOKENS=24")
+        settings = ("PROMPT_PATTERN=prompt_512_[1-3].txt", "DECODE_TOKENS=24", "RELATION_TOKENS=24")
         return [
             *options,
             *_set(settings),
             "--llm-demo",
             program,
             "--prompt-dir",
-            str(self.directory / "prompts"),
+            str(ROOT / "prompts"),
         ]
 
     def _program(self, name: str, text: str, defect: str, program: str = "") -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from live import FAULTS, HONEST, Fault, plain
+from live import FAULTS, HONEST, HONEST_TEXTS, TEXT_FAULTS, Fault, plain
 from staging import Judge, Stage
 
 
@@ -15,14 +15,14 @@ def refused(fault: Fault, stage: Stage, judge: Judge, target: Path) -> dict[str,
     """The gates that fail, with their reasons: of the launches as they are, and of what is left of
     them where only the columns of a real build are printed.
     """
-    arguments = stage.faulty(fault.name, fault.settings)
+    arguments = stage.faulty(fault.name, fault.settings, fault.prompts)
     columns = judge(arguments, fault.select)
     session = plain(columns.directory, target)
     lines = judge([*arguments, "--h2o-replay", str(session)], fault.select)
     return {"columns": columns.failed, "lines": lines.failed}
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [*FAULTS, *TEXT_FAULTS], ids=lambda fault: fault.name)
 def test_fault_is_caught(
     fault: Fault, stage: Stage, judge: Judge, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -34,7 +34,9 @@ def test_fault_is_caught(
     assert caught["lines"] == (not fault.unseen), failed
 
 
-@pytest.mark.parametrize("honest", HONEST, ids=lambda honest: f"{honest.name}-{honest.select}")
+@pytest.mark.parametrize(
+    "honest", [*HONEST, *HONEST_TEXTS], ids=lambda fault: f"{fault.name}-{fault.select}"
+)
 def test_honest_engine_passes_the_same_gates(
     honest: Fault, stage: Stage, judge: Judge, tmp_path: Path
 ) -> None:

@@ -8,22 +8,25 @@ import pytest
 from staging import Judge, Stage
 
 RELATIONS = "test_relations.py"
+LONGER = ("DECODE_TOKENS=64", "RELATION_TOKENS=64")  # what stays is a share of the text
 
 
 @pytest.mark.parametrize(
-    ("defect", "gate", "prompts", "words"),
+    ("defect", "gate", "settings", "words"),
     [
-        ("rounded_blocks", "lossless_is_lossless", 1, "store"),
-        ("renumbered_positions", "more_eviction_keeps_less", 1, "mild_agreement"),
-        ("remembered_requests", "requests_are_strangers", 2, "alone"),
-        ("drawn_tokens", "greedy_is_greedy", 1, "candidate-again beside candidate"),
+        ("rounded_blocks", "lossless_is_lossless", (), "store"),
+        ("renumbered_positions", "more_eviction_keeps_less", LONGER, "stays the baseline's"),
+        ("remembered_requests", "requests_are_strangers", ("RELATION_PROMPTS=2",), "alone"),
+        ("drawn_tokens", "repeated_launches_agree", (), "candidate-again beside candidate"),
     ],
 )
 def test_spoiled_writer_is_caught(  # noqa: PLR0913, PLR0917  a fixture each
-    defect: str, gate: str, prompts: int, words: str, stage: Stage, judge: Judge
+    defect: str, gate: str, settings: tuple[str, ...], words: str, stage: Stage, judge: Judge
 ) -> None:
     """The relation fails, and its reason names what differs."""
-    options = [*stage.spoiled_writer(defect), "--h2o-set", f"RELATION_PROMPTS={prompts}"]
+    options = stage.spoiled_writer(defect)
+    for setting in settings:
+        options += ["--h2o-set", setting]
     judged = judge(options, gate, RELATIONS)
     [(outcome, reason)] = judged.gates.values()
     assert outcome == "fail", reason
@@ -32,6 +35,5 @@ def test_spoiled_writer_is_caught(  # noqa: PLR0913, PLR0917  a fixture each
 
 def test_honest_writer_is_accepted(stage: Stage, judge: Judge) -> None:
     """The engine as it is keeps all relations."""
-    options = [*stage.spoiled_writer("honest"), "--h2o-set", "RELATION_PROMPTS=1"]
-    judged = judge(options, "test_relations and not unseen", RELATIONS)
+    judged = judge(stage.spoiled_writer("honest"), "test_relations and not unseen", RELATIONS)
     assert (judged.failed, len(judged.gates)) == ({}, 5)

@@ -130,7 +130,8 @@ def test_knobs_as_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row.split("|")[1].strip(" `") for row in rows] == list(KNOBS)
     assert {row.count("|") for row in [header, *rows]} == {6}
     embedded = {
-        row.split("`")[1]: row.split("|")[2].partition("embedded: ")[2].strip() for row in rows
+        row.split("`")[1]: row.split("|")[2].partition("embedded: ")[2].partition(";")[0].strip()
+        for row in rows
     }
     assert {
         name: KNOBS[name].parse(text) for name, text in embedded.items() if text

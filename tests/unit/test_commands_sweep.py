@@ -326,7 +326,7 @@ def test_without_h2o_only_lengths_count(kit: Kit) -> None:
             "Empty sweep dimension: prompts, h2o_ema_alphas",
         ),
         (["--threads", "0"], {}, "THREADS='0': expected an integer at least 1"),
-        (["--attention-option", "3"], {}, "ATTENTION_OPTION='3': expected an integer at least 0"),
+        (["--attention-option", "7"], {}, "ATTENTION_OPTION='7': expected an integer at least 0"),
         (["--llm-bench", "nowhere"], {}, "nowhere does not exist"),
         (["--model-config", "nowhere.json", "--dry-run"], {}, "nowhere.json does not exist"),
         (["--resume", "nowhere"], {}, "nowhere: holds no launches"),

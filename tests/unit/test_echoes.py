@@ -144,7 +144,6 @@ def test_a_demo_without_record() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "Can't Find type=3 backend, use 0 instead",
         "[MNN:WARN] OpenCL backend init failed, fallback to CPU",
         "KV quantization enabled",
         "attention: quantized keys on",

@@ -15,11 +15,13 @@ from unittest.mock import patch
 import pytest
 from gate_functions import DEMO, MEMORY, OFFLINE, QUALITY, RUNTIME, judge, make_run
 from test_lab import FakeStore, Speed, by_arm
+from test_quantised_kv import GATES, texts_of
 
 from pytest_h2o.data import bundled
 from pytest_h2o.decode.history import append_history
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.decode.study import Study
+from pytest_h2o.evidence.order import little_evidence
 from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
@@ -130,9 +132,16 @@ def memory(settings: Sequence[str], tmp_path: Path) -> object:
             knobs,
             decode_study=PairedStudy((), None, (), None),
             lab=SimpleNamespace(recording=None),
+            run=Run("full_strict", (), (), ()),
         )
         growth = judge(MEMORY.test_memory_growth, knobs, run=Run("full_strict", (), (), ()))
     return peak.outcome, growth.outcome
+
+
+def little(settings: Sequence[str], _: Path) -> object:
+    """What is said of three answers of which a tenth stays."""
+    least = resolve(settings).number("MIN_MILD_AGREEMENT")
+    return little_evidence(dict.fromkeys("abc", 0.1), least).standing
 
 
 def unseen_texts(settings: Sequence[str], tmp_path: Path) -> object:
@@ -156,7 +165,7 @@ def quality(settings: Sequence[str], tmp_path: Path) -> object:
     keys = ("policy", "target", "perplexity", "divergence", "recall_perplexity")
     report = [dict(zip(keys, row, strict=True), effective_ratio=2.7) for row in rows]
     (tmp_path / "quality.json").write_text(json.dumps({"quality": report}))
-    return judge(QUALITY.test_quality_under_eviction, knobs, quality=record).outcome
+    return judge(QUALITY.test_quality_under_eviction, knobs, lab=lab, quality=record).outcome
 
 
 def compared(
@@ -264,6 +273,21 @@ def undecided(settings: Sequence[str], tmp_path: Path) -> object:
     except BaseException as ending:  # pytest's outcomes are no Exceptions
         return type(ending).__name__
     return "returned"
+
+
+def quantised(gate: str) -> Effect:
+    """What a gate of quantised KV decides on a divergence of 0.1 and a ratio of 1.4."""
+
+    def effect(settings: Sequence[str], tmp_path: Path) -> object:
+        text = texts_of(tmp_path, "k_int8", perplexity=15, divergence=0.1, kv_bytes=8192 / 1.4)
+        fixtures: dict[str, object] = {"quant_text": text}
+        if gate == "test_kv_bytes":
+            fixtures |= {"quant_plain_run": make_run([]), "quant_run": make_run([])}
+        return judge(
+            getattr(GATES, gate), resolve(settings, suite="kv_quant"), "k_int8", **fixtures
+        ).outcome
+
+    return effect
 
 
 def judge_raising(knobs: Knobs, paired: PairedStudy) -> None:
@@ -380,10 +404,14 @@ EFFECTS: Mapping[str, Turned] = {
         verdict(DEMO.test_decompression_active, "candidate", h2o_lossless_decomp_us=0.0), "0"
     ),
     "LLM_DEMO_REQUIRE_DECODE_CACHE_HIT": Turned(verdict(DEMO.test_decode_cache_hit, "candidate"), "1"),
+    "KV_QUANT_OPTIONS": Turned(plan, "2"),
+    "MAX_KV_DIVERGENCE": Turned(quantised("test_divergence"), "0.2"),
+    "KV_BYTES_TARGET": Turned(quantised("test_kv_bytes"), "1.5"),
     "REQUIRE_QUALITY": Turned(plan, "1"),
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
     "MAX_MEMORY_INCREASE": Turned(memory, "0.3"),
     "MAX_MEMORY_GROWTH": Turned(memory, "0.3"),
+    "MIN_MILD_AGREEMENT": Turned(little, "0.1"),
     "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),

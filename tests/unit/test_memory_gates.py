@@ -23,6 +23,7 @@ from pytest_h2o.runtimes.base import Command
 from pytest_h2o.verdict import Measured
 
 LAB = SimpleNamespace(recording=None)
+NO_RUN = Run("full_strict", (), (), ())
 ALLOCATE = """
 import time
 held = bytearray(b"x") * (120 * 2**20)
@@ -110,7 +111,7 @@ def test_peak(tmp_path: Path, candidate: float, outcome: str) -> None:
     """A candidate above its baseline by more than the knob fails, with both peaks."""
     pair = record(tmp_path, "base", peak_mb=1000.0), record(tmp_path, peak_mb=candidate)
     study = Comparison(Measured(metric="decode_drop", value=0.0), records=(pair,))
-    verdict = judge(MEMORY.test_memory_peak, resolve(()), decode_study=study, lab=LAB)
+    verdict = judge(MEMORY.test_memory_peak, resolve(()), decode_study=study, lab=LAB, run=NO_RUN)
     assert (verdict.outcome, verdict.knob) == (outcome, "MAX_MEMORY_INCREASE")
     assert "1000 MiB in the baseline" in verdict.rows[0].text
 
@@ -120,11 +121,14 @@ def test_peak_that_nobody_saw(tmp_path: Path) -> None:
     evidenced; without a launch nothing passes.
     """
     study = Comparison(Measured(metric="decode_drop", value=0.0), records=())
-    verdict = judge(MEMORY.test_memory_peak, resolve(()), decode_study=study, lab=LAB)
+    verdict = judge(MEMORY.test_memory_peak, resolve(()), decode_study=study, lab=LAB, run=NO_RUN)
     assert (verdict.outcome, verdict.standing) == ("pass", "not evidenced")
     broken = replace(study, measured=Measured(metric="decode_drop", value=None, missing="crashed"))
     assert (
-        judge(MEMORY.test_memory_peak, resolve(()), decode_study=broken, lab=LAB).outcome == "fail"
+        judge(
+            MEMORY.test_memory_peak, resolve(()), decode_study=broken, lab=LAB, run=NO_RUN
+        ).outcome
+        == "fail"
     )
 
 
@@ -132,7 +136,10 @@ def test_knob_turns_it_off() -> None:
     """A negative limit skips the gate."""
     study = Comparison(Measured(metric="decode_drop", value=0.0), records=())
     knobs = resolve(("MAX_MEMORY_INCREASE=-1",))
-    assert judge(MEMORY.test_memory_peak, knobs, decode_study=study, lab=LAB).outcome == "skipped"
+    assert (
+        judge(MEMORY.test_memory_peak, knobs, decode_study=study, lab=LAB, run=NO_RUN).outcome
+        == "skipped"
+    )
 
 
 def steps(*peaks: float) -> tuple[float, ...]:

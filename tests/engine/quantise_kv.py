@@ -1,0 +1,29 @@
+"""Run in a process of its own: reports of a few windows with int8 and TQ4."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from pytest_h2o.engine import bench_options
+from pytest_h2o.engine.config import SHIPPED
+from pytest_h2o.runtimes.pymnn import quality
+from pytest_h2o.runtimes.pymnn.bench import load
+from pytest_h2o.runtimes.pymnn.wheel import quiet
+
+quality.PROMPT_TOKENS, quality.SCORED_TOKENS, quality.WINDOWS = 256, 24, 2
+quality.LENGTHS = (256, 768)
+
+
+def main(config: str, directory: Path) -> None:
+    quiet()
+    text = (SHIPPED / "heldout.txt").read_text("utf-8")
+    for option in ("2", "6"):
+        options = bench_options.parse(["-m", config, "-t", "1", "-qatten", option])
+        setup = next(bench_options.setups(options))
+        report = quality.measure(lambda each: load(each, continued=True), setup, text)
+        (directory / option).write_text(json.dumps(report))
+
+
+main(sys.argv[1], Path(sys.argv[2]))

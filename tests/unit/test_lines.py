@@ -1,0 +1,205 @@
+"""What single log lines say of a launch, on lines that a test makes up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_h2o.evidence.lines import blocks_evidence, ended_well, plans_evidence, waited
+from pytest_h2o.evidence.look import Look
+from pytest_h2o.metrics import Sample
+from pytest_h2o.parsers.loglines import read_log_facts
+from pytest_h2o.parsers.repeats import MOST, Block, Plan, Repeats
+from pytest_h2o.parsers.rows import Row
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.runs.records import LaunchRecord, standard_paths
+
+CONFIG = {
+    "kv_h2o_layer_start": 0,
+    "kv_h2o_layer_end": 1,
+    "kv_h2o_trigger_min_tokens": 384,
+    "kv_h2o_update_interval": 16,
+    "kv_lossless_runtime_mode": "full",
+    "kv_lossless_kept_sample_token_interval": 2,
+}
+RESPONSE = "".join(
+    f"[H2O] layer={layer} kv={kv} evict={evict}\n"
+    for layer, kv, evict in ((0, 520, 352), (1, 530, 352))
+)
+
+
+def plan(layer: int, kv: int, evict: int = 352) -> str:
+    return f"[H2O] layer={layer} kv={kv} evict={evict}\n"
+
+
+def block(layer: int = 0, comp: int = 900, number: int = 1, wait: int = 0, start: int = 16) -> str:
+    return (
+        f"[H2O-LOSSLESS] layer={layer} kv=520 start={start} tokens=128 raw=1000 attempt_comp={comp}"
+        f" eff_comp={comp} updates={number} async_wait_us={wait} mode=1\n"
+    )
+
+
+def look(
+    tmp_path: Path,
+    text: str,
+    stderr: str = "",
+    config: dict[str, object] | None = None,
+    **metrics: float,
+) -> Look:
+    """A bench launch of two responses of 512 and 64 tokens that printed ``text``."""
+    paths = standard_paths(tmp_path)
+    (tmp_path / "stdout").write_text(text)
+    (tmp_path / "stderr").write_text(stderr)
+    spec = LaunchSpec(
+        program="llm_bench", arm="full", replicate=1, config=CONFIG | (config or {}), gen_tokens=64,
+        repeat=1, threads=1, prompt_tokens=512,
+    )  # fmt: skip
+    record = LaunchRecord(spec=spec, status="ok", reason="exit code 0", **paths)
+    row = Row(
+        kind="bench", label="p512_g64", prompt_tokens=512, decode_tokens=64, cells={}, line=1,
+        samples={name: Sample(value) for name, value in metrics.items()},
+        source=tmp_path / "log.md", problems=(),
+    )  # fmt: skip
+    return Look(record, row, read_log_facts(text_file(tmp_path)))
+
+
+def text_file(tmp_path: Path) -> Path:
+    return tmp_path / "stdout"
+
+
+def against(found: object) -> list[str]:
+    """The claims that are contradicted."""
+    return [each.claim for each in found if each.standing == "contradicted"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "claims"),
+    [
+        (RESPONSE * 2, []),
+        (plan(0, 440) + RESPONSE * 2, ["plans are made with the prompt in the cache"]),
+        (RESPONSE + plan(0, 200) + plan(1, 210), ["every response was evicted"]),
+        (plan(0, 520) + plan(0, 536) + plan(0, 520) + plan(1, 530), []),
+        (plan(0, 520) + plan(0, 200) + plan(0, 1040, 700) + plan(1, 1050), []),
+    ],
+    ids=["honest", "short prompt", "one response", "cancelled plan", "kept kv"],
+)
+def test_plans(tmp_path: Path, text: str, claims: list[str]) -> None:
+    """Plans begin at the prompt, once in every response, also where they are made again."""
+    assert against(plans_evidence(look(tmp_path, text))) == claims
+
+
+def test_idle_layers(tmp_path: Path) -> None:
+    """Where most H2O layers never plan the ratio is of the others; one that has no turn is a
+    doubt.
+    """
+    text = plan(0, 520) * 2 + plan(1, 520) * 2
+    of_five = look(tmp_path, text, config={"kv_h2o_layer_end": 4})
+    assert against(plans_evidence(of_five)) == ["every H2O layer takes part"]
+    of_three = list(plans_evidence(look(tmp_path, text, config={"kv_h2o_layer_end": 2})))
+    assert against(of_three) == []
+    assert of_three[-1].standing == "doubtful"
+
+
+@pytest.mark.parametrize(
+    ("text", "config", "claims"),
+    [
+        (block() * 2, {}, []),
+        (block() * 3, {}, ["a block is encoded once a response"]),
+        (block() * 3, {"kv_lossless_kept_sample_token_interval": 0}, []),
+        (block() * 2 + block(number=3, start=300), {}, ["every block that was submitted was encoded"]),
+        (block() * 2 + block(1, 700), {"kv_lossless_scope": "front_n"}, []),
+        (
+            block(1) * 2,
+            {"kv_lossless_scope": "front_n", "kv_lossless_front_n": 2,
+             "kv_lossless_front_sample_token_interval": 1},
+            ["every H2O layer takes part"],
+        ),
+        (block(0) * 2, {"kv_lossless_scope": "h2o_kept", "kv_lossless_kept_sample_layers": 0},
+         ["every H2O layer takes part"]),
+    ],
+)  # fmt: skip
+def test_blocks(tmp_path: Path, text: str, config: dict[str, object], claims: list[str]) -> None:
+    """A block is encoded once a response, comes back, and is of the layers that were asked for."""
+    assert against(blocks_evidence(look(tmp_path, text, config=config))) == claims
+
+
+def test_equal_sizes_are_a_doubt(tmp_path: Path) -> None:
+    """Blocks of three layers that all have one size are not refused, and said."""
+    found = list(blocks_evidence(look(tmp_path, (block(0) + block(1) + block(2)) * 2)))
+    assert found[-1].standing == "doubtful"
+    assert "several layers" in found[-1].text
+
+
+@pytest.mark.parametrize(
+    ("column", "standing"),
+    [(3000.0, "supported"), (3.0, "contradicted"), (3e6, "doubtful")],
+)
+def test_waiting_times(tmp_path: Path, column: float, standing: str) -> None:
+    """A column in milliseconds is a thousand times too small; what is waited for after the last
+    line may be more.
+    """
+    text = (block(wait=1000) + block(1, wait=3000)) * 2
+    found = waited(look(tmp_path, text, h2o_lossless_async_wait_us=column))
+    assert found
+    assert found.standing == standing
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a.out: x.c:3: main: Assertion `n > 0' failed.",
+        "terminate called without an active exception",
+        "AssertionError: not equal",
+        "==1==ERROR: LeakSanitizer: detected memory leaks",
+        "encode worker 2: exception ignored",
+        "thread 'encode' panicked at src/lib.rs",
+        "Unhandled exception: error in stage 2",
+    ],
+)
+def test_trouble_on_stderr(tmp_path: Path, line: str) -> None:
+    """What broke is said although the exit code is 0."""
+    found = ended_well(look(tmp_path, "", f"all well\n{line}\n"))
+    assert found
+    assert found.standing == "contradicted"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[llm_bench] -kv true is deprecated: use `-pg <pp>,<tg>` instead",
+        "Can't open /dev/dma_heap, fall back to CPU",
+        "warning: 4 worker threads on 2 cores",
+        "0 errors, 0 failed",
+        "encode worker 0: 12 blocks, failed: 0",
+        "",
+    ],
+)
+def test_harmless_stderr(tmp_path: Path, line: str) -> None:
+    """Warnings and settings that do not suit are nothing that broke."""
+    assert ended_well(look(tmp_path, "", f"{line}\n")) is None
+
+
+def test_text_of_a_model_is_not_trouble(tmp_path: Path) -> None:
+    """What a model writes about exceptions is on stdout, and nobody's failure."""
+    seen = look(tmp_path, "Traceback (most recent call last): ValueError")
+    demo = replace(seen.spec, program="llm_demo", prompt_tokens=None, prompt_file=Path("p.txt"))
+    seen = replace(seen, record=replace(seen.record, spec=demo))
+    assert ended_well(seen) is None
+
+
+def test_repeats_are_bounded() -> None:
+    """Endless logs are cut, which is noted."""
+    repeats = Repeats()
+    for number in range(MOST + 1):
+        repeats.plan(Plan(0, number, 1))
+        repeats.block(Block(0, number, 1, 2, 1, 1), number)
+    assert (len(repeats.plans), len(repeats.blocks), repeats.cut) == (MOST, MOST, True)
+    assert repeats.least_wait_us(1) == MOST
+
+
+def test_only_the_warm_up_waited(tmp_path: Path) -> None:
+    """What one response waited for may be in no column: it was not measured."""
+    text = block(wait=20_000) + block(1, wait=22_000) + block() + block(1)
+    assert waited(look(tmp_path, text, h2o_lossless_async_wait_us=0.0)) is None
