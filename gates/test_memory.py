@@ -83,7 +83,7 @@ def _judge_peak(lab: Lab, run: Run, study: PairedStudy | Comparison, gate: Gate)
     _judge(gate, increase, "MAX_MEMORY_INCREASE", problems, evidence, run.cause_of())
 
 
-def _judge(  # noqa: PLR0913  what a verdict is made of
+def _judge(  # noqa: PLR0913, PLR0917  what a verdict is made of
     gate: Gate,
     measured: Measured,
     knob: str,

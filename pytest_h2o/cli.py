@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -90,6 +92,7 @@ COMMANDS = {
     "make_prompts": "write prompt files of given token counts from a corpus",
     "baseline": "print the history of decode speeds that a rolling baseline is taken from",
     "report": "print the summary of an earlier run directory",
+    "compare": "compare run directories: what was tested, outcomes, values",
     "schema": "print the JSON Schema of a file, such as a profile or preset",
     "completion": "print a completion script for a shell",
 }
@@ -99,13 +102,19 @@ COMMANDS = {
 GATE_SUITES = {name: text for name, text in SUITES.items() if name not in COMMANDS}
 
 
+INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
+
+
 class Parser(argparse.ArgumentParser):
-    """Wrong usage ends with 1, since 2 says that launches failed."""
+    """Says what a word that is no choice was probably meant to be."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end."""
-        self.print_usage(sys.stderr)
-        self.exit(1, f"{self.prog}: error: {message}\n")
+        """Say what is wrong and end with 2."""
+        if found := INVALID.search(message):
+            names = [name.strip(" '") for name in found[2].split(",")]
+            near = get_close_matches(found[1], names, n=1)
+            message = f"{message}; did you mean {near[0]}?" if near else message
+        super().error(message)
 
 
 def build_parser(chosen: str = "") -> argparse.ArgumentParser:
@@ -149,8 +158,8 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit code is 0 when all went well, 1 for wrong usage or input, pytest's own
-    for a suite.
+    """Entry point; the exit code is 0 when all went well, 1 when a result is bad, 2 for wrong usage
+    or input, pytest's own for a suite.
     """
     if argv is None:
         argv = sys.argv[1:]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
-from pytest_h2o.commands import fail, in_session, table
+from pytest_h2o.commands import fail, in_session
 from pytest_h2o.keys import KEYS
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   pytest-h2o knobs
+  pytest-h2o knobs LOSSY RECENT                     those with one of these words in their name
   pytest-h2o knobs --markdown                       the table of knobs.md
   REPEAT=5 pytest-h2o knobs --json                  with the values in force in -m final, and where they come from
   pytest-h2o knobs --json --suite m3 --h2o-set PROMPTS=512
@@ -24,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the format, and what the values in force depend on."""
     from pytest_h2o.plan.suites import SUITES  # noqa: PLC0415
 
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="only those with NAME in their own (default: all)"
+    )
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument(
         "--json", action="store_true", help="print JSON, with each value in force and its source"
@@ -47,14 +52,20 @@ def run(arguments: argparse.Namespace) -> int:
     A list looks at nothing but the table, so that a wrong name in the environment can be looked up
     in it.
     """
-    from pytest_h2o.docs.generated import default_text, knob_table  # noqa: PLC0415
-    from pytest_h2o.plan.knobs import KNOBS  # noqa: PLC0415
+    from pytest_h2o.docs.generated import knob_table  # noqa: PLC0415
+    from pytest_h2o.plan.knobs import KNOBS, unknown  # noqa: PLC0415
 
     if arguments.markdown:
         print(knob_table())
     elif not arguments.json:
-        rows = [(knob.name, default_text(knob), knob.accepts, knob.doc) for knob in KNOBS.values()]
-        print(table([("knob", "default", "accepts", "meaning"), *rows]))
+        width = get_terminal_size().columns
+        wanted = [name.upper() for name in arguments.names] or [""]
+        for name in wanted:
+            if not any(name in each for each in KNOBS):
+                return fail(unknown(name))
+        for knob in KNOBS.values():
+            if any(name in knob.name for name in wanted):
+                print("\n".join(listed(knob, width)))
     else:
         import pytest  # noqa: PLC0415
 
@@ -64,6 +75,15 @@ def run(arguments: argparse.Namespace) -> int:
             return fail(error)
         print(json.dumps([described(knob, knobs) for knob in KNOBS.values()], indent=2))
     return 0
+
+
+def listed(knob: Knob, width: int) -> list[str]:
+    """A knob on a screen: name and default, and below them what it accepts and means."""
+    from pytest_h2o.docs.generated import default_text  # noqa: PLC0415
+    from pytest_h2o.report.text import clean, wrapped  # noqa: PLC0415
+
+    lines = wrapped(f"{knob.name} = {clean(default_text(knob))}", width)
+    return [*lines, *wrapped(f"{clean(knob.accepts)}: {clean(knob.doc)}", width, "    ")]
 
 
 def in_force(arguments: argparse.Namespace) -> Knobs:

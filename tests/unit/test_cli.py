@@ -109,10 +109,10 @@ def test_help_of_a_suite_is_ours(flag: str, capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_wrong_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong usage names what is wrong and ends with 1."""
+    """Wrong usage names what is wrong and ends with 2."""
     with pytest.raises(SystemExit) as ended:
         cli.main(words)
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
 

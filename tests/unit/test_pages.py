@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,8 @@ def told(printed: str) -> str:
     starts = [number for number, line in enumerate(lines) if line.strip("_ ").startswith("test_")]
     if starts:
         lines = lines[starts[0] + 1 :]
+        # Below the table causes are wrapped, by the length of the paths in them.
+        lines = list(takewhile(bool, lines))
     hidden = ("run directory:", "FAILED", "=== short", "====", "From ")
     kept = [line[:118] for line in lines if not line.startswith(hidden) or "h2o gates" in line]
     return "\n".join(kept).strip("\n") + "\n"

@@ -155,5 +155,5 @@ def test_a_format_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(added)])
     formats.write_all(tmp_path, summary("some title", resolve(), {}))
     written = {path.name for path in tmp_path.iterdir() if path.is_file()}
-    assert written == {"summary.json", "summary.md", "line.txt"}
+    assert written == {"summary.json", "summary.md", "badge.json", "line.txt"}
     assert tmp_path.joinpath("line.txt").read_text() == "some title: no gates\n"
