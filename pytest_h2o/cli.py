@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -16,11 +18,17 @@ from typing import NoReturn
 from pytest_h2o.commands import fail
 from pytest_h2o.plan.suites import SUITES
 
-EXAMPLES = """examples:
-  pytest-h2o final --junitxml=report.xml          the whole acceptance, from an installed package
+DESCRIPTION = """Acceptance gates for KV-cache compression in LLM runtimes.
+
+The three things people do:
+  pytest-h2o doctor                               what would a run from here use, and does it work?
+  pytest-h2o final --junitxml=report.xml          is this build accepted?
+  pytest-h2o explain lossy                        what does this gate, knob or word mean, what do I do?
+"""
+EXAMPLES = """more examples:
   pytest-h2o final -k lossy                       arguments after the suite go to pytest
   pytest $(pytest-h2o gates) -m final             the same with pytest itself
-  pytest-h2o knobs                                every setting, its default and its meaning
+  pytest-h2o final --h2o-replay h2o-runs/latest   judge an earlier run again, launch nothing
   pytest-h2o sweep --preset target_store_v6       every combination of a preset, each launched once
   pytest-h2o COMMAND --help                       options and examples of a command
 """
@@ -69,8 +77,10 @@ that makes itself a daemon there is out of reach. What srun leaves on a node is 
 IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
 # A project may collect other names; the gates have these.
 NAMES = ("-o", "python_files=test_*.py", "-o", "python_functions=test_*")
+EVERY = "*"
 # Each is a module of pytest_h2o.commands.
 COMMANDS = {
+    "explain": "say what a gate, knob, metric, suite or word of the reports means",
     "gates": "print the directory of the gates that ship",
     "knobs": "list every setting",
     "presets": "list the sweep presets and what they combine",
@@ -82,7 +92,9 @@ COMMANDS = {
     "make_prompts": "write prompt files of given token counts from a corpus",
     "baseline": "print the history of decode speeds that a rolling baseline is taken from",
     "report": "print the summary of an earlier run directory",
+    "compare": "compare run directories: what was tested, outcomes, values",
     "schema": "print the JSON Schema of a file, such as a profile or preset",
+    "completion": "print a completion script for a shell",
 }
 
 # Where a suite and a command have one name, the command has it here and the suite is `pytest gates
@@ -90,21 +102,27 @@ COMMANDS = {
 GATE_SUITES = {name: text for name, text in SUITES.items() if name not in COMMANDS}
 
 
+INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
+
+
 class Parser(argparse.ArgumentParser):
-    """Wrong usage ends with 1, since 2 says that launches failed."""
+    """Says what a word that is no choice was probably meant to be."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end."""
-        self.print_usage(sys.stderr)
-        self.exit(1, f"{self.prog}: error: {message}\n")
+        """Say what is wrong and end with 2."""
+        if found := INVALID.search(message):
+            names = [name.strip(" '") for name in found[2].split(",")]
+            near = get_close_matches(found[1], names, n=1)
+            message = f"{message}; did you mean {near[0]}?" if near else message
+        super().error(message)
 
 
 def build_parser(chosen: str = "") -> argparse.ArgumentParser:
-    """The command line; only the ``chosen`` command has its options."""
+    """The command line; only the ``chosen`` command has its options, ``*`` gives them to all."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(
         prog="pytest-h2o",
-        description="Acceptance gates for KV-cache compression.",
+        description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=raw,
     )
@@ -132,7 +150,7 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", formatter_class=raw
         )
-        if name == chosen:
+        if chosen in (name, EVERY):
             module = import_module(f"pytest_h2o.commands.{name}")
             module.add_arguments(command)
             command.epilog = module.EXAMPLES
@@ -140,8 +158,8 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit code is 0 when all went well, 1 for wrong usage or input, pytest's own
-    for a suite.
+    """Entry point; the exit code is 0 when all went well, 1 when a result is bad, 2 for wrong usage
+    or input, pytest's own for a suite.
     """
     if argv is None:
         argv = sys.argv[1:]
@@ -156,7 +174,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_pytest(["--h2o-doctor"], others)
         if first in GATE_SUITES:
             return run_pytest(["-m", first], others)
-    arguments = build_parser(first).parse_args(words)
+    parser = build_parser(EVERY if first == "completion" else first)
+    arguments = parser.parse_args(words)
+    arguments.parser = parser  # completion is made from it
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # its locale may lack what is printed
             stream.reconfigure(errors="backslashreplace")

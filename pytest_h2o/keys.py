@@ -1,7 +1,7 @@
 """Every engine key (``kv_*``): one row each, from which all that knows a key derives.
 
 The engine's settings, the knobs that write a key, the keys of presets, the columns of
-``manifest.json``, their JSON schemas and the knob table of the README come from these rows. To add
+``manifest.json``, their JSON schemas and the knob table of knobs.md come from these rows. To add
 a key, add a field to :class:`H2OKeys` or :class:`LosslessKeys`, with ``kit="own"`` if the kit's
 engines do not know it, and read it where it has its effect.
 """

@@ -91,6 +91,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="check what a run would use, and launch each program once",
     )
+    group.addoption(
+        "--h2o-plan",
+        action="store_true",
+        help="list the launches that the selected gates need, with time and disk; launch nothing",
+    )
+    parser.addini(
+        "h2o_junit_properties",
+        type="bool",
+        default=False,
+        help="give each test its properties in the JUnit file, which its public schema lacks",
+    )
     parser.addini("h2o_profile", help="the profile to use without --h2o-profile")
     parser.addini("h2o_set", type="linelist", help="knobs, one NAME=VALUE per line")
 
@@ -100,7 +111,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: {text}")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    if config.getoption("h2o_plan"):
+        # Workers have nothing to do; xdist may or may not have read its options by now.
+        without: dict[str, object] = {"numprocesses": None, "dist": "no", "tx": []}
+        vars(config.option).update(without)
     if not config.getoption("h2o_doctor"):
         return None
     from pytest_h2o.session.doctor import examine  # noqa: PLC0415
@@ -164,6 +180,17 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
 
     if found := told(node):
         session_of(node.config).take_over(found)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    config = session.config
+    if not config.getoption("h2o_plan"):
+        return None
+    from pytest_h2o.session.preview import show_plan  # noqa: PLC0415
+
+    show_plan(config, config.stash.get(SESSION_KEY, None))
+    return True
 
 
 @pytest.hookimpl(trylast=True)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import pytest
@@ -48,3 +48,26 @@ def write_past_capture(config: pytest.Config, text: str) -> None:
         reporter.ensure_newline()
         reporter.write_line(text)
         reporter.flush()
+
+
+def print_once(config: pytest.Config, repeated: Collection[str]) -> None:
+    """Leave failed tests whose failure another one shows as well out of pytest's lists of
+    failures; they count as before.
+    """
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None or not repeated:
+        return
+    for report in terminal.stats.get("failed", []):
+        if report.nodeid in repeated:
+            # How pytest marks what a debugger has shown already.
+            report._pdbshown = True
+    if config.option.reportchars == "fE":  # nobody asked for the list
+        terminal.reportchars = terminal.reportchars.replace("f", "")
+
+
+def add_failure_section(config: pytest.Config, nodeid: str, title: str, text: str) -> None:
+    """Show a text below the failure of a test, in pytest's list of failures."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    for report in terminal.stats.get("failed", []) if terminal else []:
+        if report.nodeid == nodeid:
+            report.sections.append((title, text))

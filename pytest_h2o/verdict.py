@@ -109,7 +109,7 @@ class Verdict:
     it.
 
     ``cause`` is the root of a failure, in words that all failures of this root share; empty where
-    a value missed its target. ``claims`` are what ``evidence``, ``not_evidenced`` and ``warning``
+    a value missed its target. ``hint`` is what to try. ``claims`` are what ``evidence``, ``not_evidenced`` and ``warning``
     say in words.
     """
 
@@ -126,6 +126,7 @@ class Verdict:
     knob: str = ""
     reason: str = ""
     cause: str = ""
+    hint: str = ""
     standing: str = ""
     evidence: str = ""
     not_evidenced: str = ""

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from pytest_h2o.session.settings import Settings
 
 T = TypeVar("T")
+WRONG_USE = 2
 
 
 def fail(reason: object) -> int:
     """Say on stderr what must be corrected; returns the exit code for it."""
     note(f"pytest-h2o: error: {reason}")
-    return 1
+    return WRONG_USE
 
 
 def clean(text: object, limit: int = 2000) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 EXAMPLES = """examples:
+  pytest $(pytest-h2o gates)                      the whole acceptance
   pytest $(pytest-h2o gates) -m runtime -k lossy
   pytest $(pytest-h2o gates) --collect-only -q
 """

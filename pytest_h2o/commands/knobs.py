@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
-from pytest_h2o.commands import fail, in_session, table
+from pytest_h2o.commands import fail, in_session
 from pytest_h2o.keys import KEYS
 
 if TYPE_CHECKING:
-    from pytest_h2o.plan.knobs import Knob, Knobs, KnobValue
+    from pytest_h2o.plan.knobs import Knob, Knobs
 
 EXAMPLES = """examples:
   pytest-h2o knobs
-  pytest-h2o knobs --markdown                       the table of the README
+  pytest-h2o knobs LOSSY RECENT                     those with one of these words in their name
+  pytest-h2o knobs --markdown                       the table of knobs.md
   REPEAT=5 pytest-h2o knobs --json                  with the values in force in -m final, and where they come from
   pytest-h2o knobs --json --suite m3 --h2o-set PROMPTS=512
 """
@@ -24,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the format, and what the values in force depend on."""
     from pytest_h2o.plan.suites import SUITES  # noqa: PLC0415
 
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="only those with NAME in their own (default: all)"
+    )
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument(
         "--json", action="store_true", help="print JSON, with each value in force and its source"
@@ -47,13 +52,20 @@ def run(arguments: argparse.Namespace) -> int:
     A list looks at nothing but the table, so that a wrong name in the environment can be looked up
     in it.
     """
-    from pytest_h2o.plan.knobs import KNOBS  # noqa: PLC0415
+    from pytest_h2o.docs.generated import knob_table  # noqa: PLC0415
+    from pytest_h2o.plan.knobs import KNOBS, unknown  # noqa: PLC0415
 
     if arguments.markdown:
-        print(markdown())
+        print(knob_table())
     elif not arguments.json:
-        rows = [(knob.name, default_text(knob), knob.accepts, knob.doc) for knob in KNOBS.values()]
-        print(table([("knob", "default", "accepts", "meaning"), *rows]))
+        width = get_terminal_size().columns
+        wanted = [name.upper() for name in arguments.names] or [""]
+        for name in wanted:
+            if not any(name in each for each in KNOBS):
+                return fail(unknown(name))
+        for knob in KNOBS.values():
+            if any(name in knob.name for name in wanted):
+                print("\n".join(listed(knob, width)))
     else:
         import pytest  # noqa: PLC0415
 
@@ -63,6 +75,15 @@ def run(arguments: argparse.Namespace) -> int:
             return fail(error)
         print(json.dumps([described(knob, knobs) for knob in KNOBS.values()], indent=2))
     return 0
+
+
+def listed(knob: Knob, width: int) -> list[str]:
+    """A knob on a screen: name and default, and below them what it accepts and means."""
+    from pytest_h2o.docs.generated import default_text  # noqa: PLC0415
+    from pytest_h2o.report.text import clean, wrapped  # noqa: PLC0415
+
+    lines = wrapped(f"{knob.name} = {clean(default_text(knob))}", width)
+    return [*lines, *wrapped(f"{clean(knob.accepts)}: {clean(knob.doc)}", width, "    ")]
 
 
 def in_force(arguments: argparse.Namespace) -> Knobs:
@@ -85,42 +106,3 @@ def described(knob: Knob, knobs: Knobs) -> dict[str, object]:
         key = KEYS[knob.key]
         described |= {"other_defaults": key.differing, "why": key.why}
     return described
-
-
-def markdown() -> str:
-    """The table of knobs in Markdown."""
-    from pytest_h2o.plan.knobs import KNOBS  # noqa: PLC0415
-
-    rows = [("knob", "default", "accepts", "meaning", "kit"), ("---",) * 5]
-    for knob in KNOBS.values():
-        rows.append((f"`{knob.name}`", default_text(knob), knob.accepts, knob.doc, knob.kit))
-    lines = []
-    for row in rows:
-        cells = [cell.replace("|", "\\|").replace("<", "&lt;") for cell in row]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def default_text(knob: Knob) -> str:
-    """The default, and those of single suites, of the runtimes that ship, and of the engine and
-    presets where they leave out the key that the knob writes.
-    """
-    from pytest_h2o.runtimes.registry import BUILT_IN  # noqa: PLC0415
-
-    others = dict(knob.suites)
-    for runtime, kind in BUILT_IN.items():
-        if knob.name in kind.defaults:
-            others[runtime] = kind.defaults[knob.name]
-    if knob.key is not None:
-        others |= KEYS[knob.key].differing
-    texts = [f"{where}: {_text(value)}" for where, value in others.items()]
-    return "; ".join([_text(knob.default), *texts])
-
-
-def _text(value: KnobValue) -> str:
-    """A value as one would set it."""
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return f"{value:g}" if isinstance(value, bool | float) else str(value)

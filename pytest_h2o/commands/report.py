@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shutil import get_terminal_size
 
-from pytest_h2o.commands import fail, table
+from pytest_h2o.commands import fail
 
 EXAMPLES = """examples:
   pytest-h2o report h2o-runs/2026-01-31_12-00-00-4711
@@ -24,7 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     outcome was.
     """
     from pytest_h2o.report.models import read_summary  # noqa: PLC0415
-    from pytest_h2o.report.text import clean, headline, summary_rows  # noqa: PLC0415
+    from pytest_h2o.report.screen import session_lines  # noqa: PLC0415
+    from pytest_h2o.report.text import clean, headline  # noqa: PLC0415
 
     path = arguments.run_dir / "summary.json" if arguments.run_dir.is_dir() else arguments.run_dir
     if not path.exists() and (arguments.run_dir / "launches").is_dir():
@@ -39,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"its end"
         )
     print(clean(document.title))
-    print(table(summary_rows(document.gates)))
+    columns = get_terminal_size().columns
+    print("\n".join(session_lines(document.gates, columns, color=False)))
     left = len(document.not_judged)
     accepted, suite = document.overall_pass, clean(document.suite)
     print(headline(document.gates, accepted=accepted, suite=suite, left=left))

@@ -29,7 +29,7 @@ EXAMPLES = """examples:
   pytest-h2o sweep --preset target_ratio_v6 --dry-run --out plan      configs and manifest only
   pytest-h2o sweep --preset target_ratio_v6 --resume h2o-runs/latest  go on after an interruption
 
-exit code: 0 all launches ended well, 1 wrong usage, 2 some launches failed, 130 interrupted (what is finished is kept)
+exit code: 0 all launches ended well, 1 some launches failed, 2 wrong usage, 130 interrupted (what is finished is kept)
 """
 PROGRESS_EVERY_S = 15.0
 OPTION_KNOBS = ("threads", "backend", "attention_option", "launch_timeout_s")
@@ -226,7 +226,7 @@ class Sweep:
             note(f"interrupted after {done}; go on with --resume {self.out}")
             return 130
         self._conclude()
-        return 2 if self.failed else 0
+        return 1 if self.failed else 0
 
     def write_manifest(self, return_codes: Mapping[str, int | None]) -> None:
         """Write ``manifest.json``: every combination whose launch has a return code."""

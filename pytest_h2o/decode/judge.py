@@ -24,9 +24,11 @@ def judge_study(
     shown = f"{_in_words(study)} ({pairs})"
     if plain:
         shown = f"against the yardstick: {shown}; bare speeds: {_in_words(plain)}"
-    reason = ""
+    reason = hint = ""
+    if study.decision == "inconclusive":
+        hint = _advice(study)
     if study.decision != "pass":
-        reason = f"{shown}: {_why_no_pass(study, target, plain)}"
+        reason = f"{_why_no_pass(study, target, plain)}; {shown}"
     return Verdict(
         metric="decode_drop",
         outcome=study.decision,
@@ -36,6 +38,7 @@ def judge_study(
         margin=margin_of(study.drop, "<=", target),
         unit="share",
         reason=reason,
+        hint=hint,
         evidence=shown,
         interval=interval_of(study),
     )
@@ -57,17 +60,20 @@ def _in_words(study: Study) -> str:
 
 
 def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:
+    """The conclusion, which the numbers follow."""
     at = f" at {study.slow_at}" if study.slow_at else ""
     if study.decision == "fail":
         return f"more than {target:.1%} slower than the baseline{at}"
+    after = f"undecided after {study.pairs} pairs"
     if at:
-        return (
-            f"probably more than {target:.1%} slower than the baseline{at}, which is not "
-            f"decided; {_advice(study)}"
-        )
+        return f"probably more than {target:.1%} slower than the baseline{at}: {after}"
     if plain and plain.decision == "fail":
-        return "the two contradict each other; see what slows the whole process while H2O is on"
-    return f"{target:.1%} lies inside, so nothing is decided; {_advice(study)}"
+        return (
+            "speeds against the yardstick and bare speeds contradict each other; see what slows "
+            "the whole process while H2O is on"
+        )
+    bounds = f"{study.drop_low:+.1%} to {study.drop_high:+.1%}"
+    return f"{target:.1%} lies inside {bounds}: {after}"
 
 
 def _advice(study: Study) -> str:

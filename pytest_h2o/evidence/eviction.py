@@ -28,6 +28,7 @@ NEEDS = {
     "or h2o_kv_tokens_end",
     RATIO: "h2o_keep or [H2O] lines",
 }
+COUNTS = ("h2o_lossy", "h2o_total_evict_tokens")
 # Plans that the runtime cancels and makes again are counted twice; more than this is no longer
 # that.
 COUNTED_AGAIN = 1.25
@@ -44,7 +45,8 @@ def eviction_evidence(run: Run) -> list[Evidence]:
     if not claiming and run.no_h2o:
         return []
     if not claiming and any(map(_counts_evictions, looks)):
-        return [_never_triggered(looks)]
+        logged = [look for look in looks if look.lines.plans]
+        return [_uncounted(logged)] if logged else [_never_triggered(looks)]
     found += _each(claiming)
     found += _conserved(claiming)
     return settle(found, NEEDS)
@@ -52,8 +54,7 @@ def eviction_evidence(run: Run) -> list[Evidence]:
 
 def _counts_evictions(look: Look) -> bool:
     """Whether the program prints what it evicted, so that nothing means none."""
-    names = ("h2o_lossy", "h2o_total_evict_tokens")
-    return any(look.value(name) is not None for name in names)
+    return any(look.value(name) is not None for name in COUNTS)
 
 
 def _unattributed(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
@@ -99,6 +100,19 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
         cause = "does the program read the kv_h2o_* keys of the config it was given?"
     return Evidence(
         claim=TRIGGERED, standing="contradicted", text=f"H2O never triggered in any launch; {cause}"
+    )
+
+
+def _uncounted(looks: Sequence[Look]) -> Evidence:
+    """Lines of evictions beside columns that count none, or are absent."""
+    plans = sum(look.lines.plans for look in looks)
+    absent = [name for name in COUNTS if looks[0].value(name) is None]
+    columns = f"{', '.join(absent)} is absent" if absent else f"{' and '.join(COUNTS)} count none"
+    return Evidence(
+        claim=TRIGGERED,
+        standing="contradicted",
+        text=f"the log has {plans} eviction plans, but {columns}: the table and the log are not of "
+        "the same build, or of the same launch",
     )
 
 

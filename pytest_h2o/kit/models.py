@@ -316,8 +316,10 @@ def _manifest_fields() -> dict[str, Any]:
     columns |= {key.column: type(key.engine) for key in H2O_COLUMNS}
     columns |= {"disable_h2o": bool, "disable_lossless": bool}
     columns |= {key.column: type(key.engine) for key in OTHER_COLUMNS}
-    columns |= {key.column: (type(key.engine), key.engine) for key in OWN_COLUMNS}
-    return columns | {"config": str, "log": str | None, "return_code": int | None}
+    fields: dict[str, Any] = {name: (kind, ...) for name, kind in columns.items()}
+    fields |= {key.column: (type(key.engine), key.engine) for key in OWN_COLUMNS}
+    last: dict[str, Any] = {"config": str, "log": str | None, "return_code": int | None}
+    return fields | {name: (kind, ...) for name, kind in last.items()}
 
 
 ManifestEntry = create_model(

@@ -33,6 +33,9 @@ FILES = {
     "upper_bound": ("upper_bound", "upper"),
 }
 SIZE_LIMIT = 16 * 2**20
+GIVE_DUMP = (
+    "give one with --h2o-set DUMP_DIR=DIRECTORY, as llm_demo leaves it where MNN_KV_DUMP_DIR is set"
+)
 
 
 Number = Annotated[float, Field(ge=0)] | None
@@ -237,7 +240,7 @@ def kv_dump(lab: Lab) -> tuple[Path | None, str, str]:
             return Path(given), "", ""
         return None, f"DUMP_DIR={given} is not a directory", ""
     if lab.recording:
-        return None, f"no KV dump in {lab.recording.directory}; give DUMP_DIR", ""
+        return None, f"no KV dump in {lab.recording.directory}; {GIVE_DUMP}", ""
     if not lab.prompts.prompts:
         return None, lab.workload.nothing_to_run(), lab.workload.without_prompts
     return _launched_dump(lab)
@@ -245,7 +248,7 @@ def kv_dump(lab: Lab) -> tuple[Path | None, str, str]:
 
 def _launched_dump(lab: Lab) -> tuple[Path | None, str, str]:
     if lacking := lab.lacks("kv_dump"):
-        return None, f"{lacking}; give DUMP_DIR", lacking
+        return None, f"{lacking}; {GIVE_DUMP}", lacking
     records = [lab.get(spec) for spec in lab.workload.dump_launches()]
     without: dict[str, list[LaunchRecord]] = {}
     for record in records:
@@ -266,7 +269,7 @@ def _no_dump(record: LaunchRecord) -> str:
     if record.status != "ok":
         return record.reason
     if not has_dump(record.directory):
-        return "the program wrote no KV dump; use a build with the KV dump switch, or give DUMP_DIR"
+        return f"the program wrote no KV dump; use a build with the KV dump switch, or {GIVE_DUMP}"
     return ""
 
 

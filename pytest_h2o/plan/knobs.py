@@ -612,12 +612,13 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
 
 def unknown(name: str) -> str:
     """The message for a name that no knob has, with the nearest one."""
-    near = difflib.get_close_matches(name, KNOBS, n=1, cutoff=0.5)
-    return (
-        f"unknown knob {name}"
-        + (f"; did you mean {near[0]}?" if near else "")
-        + " (pytest-h2o knobs lists them)"
-    )
+    return f"unknown knob {name}{meant(name, KNOBS)} (pytest-h2o knobs lists them)"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` for the known name that is nearest to a wrong one; empty for none."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def misspelt(environment: Mapping[str, str]) -> list[str]:

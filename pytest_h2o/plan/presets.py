@@ -24,7 +24,7 @@ from pydantic import (
 from pytest_h2o.data import bundled
 from pytest_h2o.keys import SHARED, SWEPT, Key, Kind
 from pytest_h2o.parsers.text_files import decoded
-from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.knobs import Knobs, meant
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 from pytest_h2o.plan.user_files import FileProblem, problems
 
@@ -147,7 +147,8 @@ def _read(path: Path) -> object:
         return json.loads(text)
     except FileNotFoundError:
         raise PresetError(
-            f"{path}: no such preset; there are {', '.join(preset_names())}"
+            f"{path}: no such preset{meant(path.stem, preset_names())}; "
+            f"there are {', '.join(preset_names())}"
         ) from None
     except OSError as error:
         raise PresetError(

@@ -9,22 +9,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import quote
 
 from pytest_h2o.metrics import quantity
-from pytest_h2o.parsers.lines import printable
 from pytest_h2o.report.background import Background
 from pytest_h2o.report.charts import session_charts, shared_studies
+from pytest_h2o.report.groups import ORDER, by_cause, by_gate, spare_share, tightest
 from pytest_h2o.report.models import GateVerdict, Summary
+from pytest_h2o.report.outputs import record_of, tail_of
 from pytest_h2o.report.rendering import render
 from pytest_h2o.report.text import WORDS, clean, details, headline, verdict_row
 from pytest_h2o.report.texts import side_by_side
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Verdict
 
-V = TypeVar("V", bound=Verdict)
-ORDER = ("fail", "inconclusive", "pass", "skipped")
 MARKS = {"pass": "✔", "fail": "✘", "inconclusive": "?", "skipped": "○"}
 # What a card shows: the gates to take the tightest of, the first of those that were judged.
 CARDS: tuple[Mapping[str, tuple[str, ...]], ...] = (
@@ -33,7 +31,6 @@ CARDS: tuple[Mapping[str, tuple[str, ...]], ...] = (
     {"Decode, worst case": ("decode_drop", "bucket_decode")},
     {"Perplexity under eviction": ("quality_under_eviction",), "Same text as the baseline": ("greedy_agreement",)},
 )  # fmt: skip
-TAIL_BYTES, TAIL_LINES = 6000, 15
 SHOWN_CASES = 12
 SHOWN_APART = ("open", "measured", "required", "missed by", "rerun")
 
@@ -200,25 +197,6 @@ def _in_words(verdict: Verdict) -> str:
     return f"{quantity(value, unit)}×" if unit == "ratio" else quantity(value, unit)
 
 
-def spare_share(verdict: Verdict) -> float | None:
-    """The margin in % of the limit; None where the limit is 0 or either is not known."""
-    if verdict.margin is None or not verdict.target:
-        return None
-    return round(100 * verdict.margin / abs(verdict.target), 1)
-
-
-def tightest(verdicts: Sequence[V]) -> V:
-    """The worst: what failed before what did not, then the least to spare."""
-
-    def rank(verdict: V) -> tuple[int, float]:
-        spare = spare_share(verdict)
-        if spare is None:
-            spare = float("inf") if verdict.margin is None else verdict.margin
-        return ORDER.index(verdict.outcome), spare
-
-    return min(verdicts, key=rank)
-
-
 def _failures(
     verdicts: Sequence[GateVerdict],
     records: Sequence[LaunchRecord],
@@ -226,14 +204,7 @@ def _failures(
     meanings: Mapping[str, str],
 ) -> Iterable[Failure]:
     """One for each cause; a value that missed its target is a cause of its own, per gate."""
-    groups: dict[tuple[str, ...], list[GateVerdict]] = {}
-    for verdict in sorted(verdicts, key=lambda each: ORDER.index(each.outcome)):
-        if verdict.outcome in ("fail", "inconclusive"):
-            missed = (verdict.outcome, verdict.gate)
-            groups.setdefault((verdict.cause,) if verdict.cause else missed, []).append(verdict)
-    # What failed before what is undecided, then what most gates share.
-    ordered = sorted(groups.values(), key=lambda each: (ORDER.index(each[0].outcome), -len(each)))
-    for group in ordered:
+    for group in by_cause(verdicts):
         yield _failure(group, records, root, meanings)
 
 
@@ -244,7 +215,7 @@ def _failure(
     meanings: Mapping[str, str],
 ) -> Failure:
     first = tightest(group)
-    record = _record_of(first, records)
+    record = record_of(first, records)
     cause = clean(first.cause or first.reason.partition("\n")[0] or first.gate)
     others = [(each, _beyond(each, cause)) for each in group if each is not first]
     return Failure(
@@ -255,7 +226,7 @@ def _failure(
         required=_missed(first),
         lines=[line for line in _lines(first, SHOWN_APART) if line[1] != cause],
         place=_place(first.source, root),
-        tail=_tail(record) if record else "",
+        tail=tail_of(record) if record else "",
         argv=clean(shlex.join(record.argv), 20_000) if record else "",
         meaning=meanings.get(first.gate, ""),
         others=others[:SHOWN_CASES],
@@ -295,36 +266,6 @@ def _lines(verdict: Verdict, apart: Collection[str] = ("open",)) -> list[tuple[s
     return [(name.strip(), text) for name, text in details(verdict) if name not in apart]
 
 
-def _record_of(verdict: Verdict, records: Sequence[LaunchRecord]) -> LaunchRecord | None:
-    """The launch that wrote the verdict's source."""
-    source = Path(verdict.source)
-    for record in records:
-        if verdict.source and (
-            source == record.directory or source in (*record.files, record.stderr)
-        ):
-            return record
-    return None
-
-
-def _tail(record: LaunchRecord) -> str:
-    """The last lines of what a launch printed, stderr after stdout."""
-    texts = [_end_of(path) for path in (record.stdout, record.stderr)]
-    return "\n".join(text for text in texts if text)
-
-
-def _end_of(path: Path) -> str:
-    try:
-        if not path.is_file():
-            return ""
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - TAIL_BYTES))
-            text = file.read(TAIL_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    return "\n".join(printable(line[:400]) for line in text.splitlines()[-TAIL_LINES:])
-
-
 def _place(source: str, root: Path) -> Place | None:
     """A file of the run directory as a link beside the page; the name alone of any other."""
     if not source:
@@ -339,10 +280,7 @@ def _place(source: str, root: Path) -> Place | None:
 def _gates(
     verdicts: Sequence[GateVerdict], root: Path, meanings: Mapping[str, str]
 ) -> Iterable[GateLine]:
-    by_gate: dict[str, list[GateVerdict]] = {}
-    for verdict in verdicts:
-        by_gate.setdefault(verdict.gate, []).append(verdict)
-    lines = [_gate(group, root, meanings) for group in by_gate.values()]
+    lines = [_gate(group, root, meanings) for group in by_gate(verdicts)]
     return sorted(lines, key=lambda line: ORDER.index(line.outcome))
 
 

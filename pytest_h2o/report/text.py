@@ -5,10 +5,12 @@ neutralised.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_h2o.docs.pages import explain
 from pytest_h2o.metrics import quantity
 from pytest_h2o.verdict import NO_H2O, Verdict
 
@@ -41,13 +43,13 @@ def failure_table(verdict: Verdict) -> str:
     """What was measured, what was required, by how much it missed, the log to open and the command
     to rerun.
     """
-    lines = [("gate", f"{verdict.gate} [{verdict.case}]"), *details(verdict)]
-    width = max(len(name) for name, _ in lines)
     # The first line is all that pytest's short summary, and many a viewer of JUnit files, shows
-    # beside the test's name.
-    reason = (
-        clean(verdict.reason.partition("\n")[0], NOTE * 2) or f"{verdict.gate} [{verdict.case}]"
-    )
+    # beside the test's name: the conclusion, whole.
+    first = verdict.reason.partition("\n")[0]
+    reason = clean(first) or f"{verdict.gate} [{verdict.case}]"
+    said = [line for line in details(verdict) if line != ("reason", reason)]
+    lines = [("gate", f"{verdict.gate} [{verdict.case}]"), *said]
+    width = max(len(name) for name, _ in lines)
     head = reason if verdict.outcome == "fail" else f"{WORDS[verdict.outcome]}: {reason}"
     return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in lines)])
 
@@ -74,11 +76,19 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
         "evidence": verdict.evidence,
         "not evidenced": verdict.not_evidenced,
         "warning": verdict.warning,
+        "try": verdict.hint,
         "open": verdict.source,
         "rerun": verdict.rerun,
+        "explain": explained(verdict.gate),
     }
     lines += [(name, clean(text)) for name, text in texts.items() if text]
     return lines
+
+
+def explained(gate: str) -> str:
+    """The command that explains a gate; empty for one that the pages do not know."""
+    known = any(entry.kind == "gate" for entry in explain(gate))
+    return f"pytest-h2o explain {gate}" if known else ""
 
 
 def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: int) -> str:
@@ -136,6 +146,9 @@ def verdict_row(verdict: Verdict) -> tuple[str, ...]:
     value, target, margin = (
         quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
     )
+    if verdict.outcome == "fail" and (verdict.margin or 0) >= 0:
+        # What failed has nothing to spare, whatever the number is.
+        margin = "-"
     required = f"{verdict.operator} {target}" if verdict.target is not None else "-"
     evidence = (
         "claimed, not evidenced" if verdict.standing == "not evidenced" else verdict.standing or "-"
@@ -162,12 +175,13 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def fitted(rows: Sequence[tuple[str, ...]], columns: int) -> list[str]:
-    """:func:`aligned` lines, the last cell cut at the edge of a wide screen, and to ``NOTE``
-    characters on others.
-    """
-    used = max(len(line) for line in aligned([(*cells, "|") for *cells, _ in rows])) - 1
-    return aligned([(*cells, clean(last, max(NOTE, columns - used))) for *cells, last in rows])
+def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
+    """Lines of whole words: a path that is wider than the screen is left whole."""
+    found = textwrap.wrap(
+        text, max(columns, 20), initial_indent=indent, subsequent_indent=f"{indent}  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return found or [""]
 
 
 def markdown_text(text: object) -> str:

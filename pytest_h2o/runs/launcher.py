@@ -108,7 +108,10 @@ def launch(
         status: Status = "ok" if child.returncode == 0 else "failed"
         reason = describe_exit(child.returncode)
     elif cause == "deadline":
-        status, reason = "timeout", f"did not end within {timeout_s:g} s and was stopped"
+        status, reason = (
+            "timeout",
+            f"did not end within {timeout_s:g} s and was stopped (LAUNCH_TIMEOUT_S sets the limit)",
+        )
     else:
         status, reason = (
             "failed",

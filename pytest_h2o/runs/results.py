@@ -400,6 +400,13 @@ def _version(path: Path) -> tuple[int, int]:
     return 0, 0
 
 
+def _size_of_output(record: LaunchRecord) -> str:
+    """What a launch printed of which nothing can be shown."""
+    paths = {record.stderr, *record.files}
+    size = sum(_version(path)[1] for path in paths)
+    return f", but {size} bytes that are no text" if size else ", and nothing else"
+
+
 # Every gate of a case, its evidence and its reports read the same launches.
 @lru_cache(maxsize=1024)
 def _read_rows(
@@ -415,8 +422,8 @@ def _read_rows(
         rows, problems = find_program(record.program).read(record, fresh=fresh)
     except NothingPrintedError as error:
         said = what_it_said(record.stdout, record.stderr)
-        nothing = "" if said else ", and nothing else"
-        return (), ("\n".join([f"{error}{nothing}", *said]),)
+        beside = "" if said else _size_of_output(record)
+        return (), ("\n".join([f"{error}{beside}", *said]),)
     return tuple(rows), tuple(problems)
 
 

@@ -32,7 +32,7 @@ from pytest_h2o.runtimes.config import config_text
 
 __all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
 
-Event = Literal["start", "tick", "end", "wait", "reuse"]
+Event = Literal["start", "tick", "end", "fail", "wait", "reuse"]
 OnEvent = Callable[[Event, LaunchSpec, float], None]
 # Stands in the name of a directory that an interrupted launch left, once it was launched again.
 INTERRUPTED = ".interrupted-"
@@ -43,7 +43,7 @@ class RunStore:
     the same root.
 
     ``on_event`` is told what happens and the seconds so far: ``start``, ``tick`` (every few
-    seconds), ``end``, ``wait`` while another process launches, and ``reuse`` of an earlier launch.
+    seconds), ``end`` or ``fail``, ``wait`` while another process launches, and ``reuse`` of an earlier launch.
     ``previous`` is the root of an earlier session: its successful launches are copied where spec,
     programs, model, base config and prompt are unchanged.
     """
@@ -92,7 +92,7 @@ class RunStore:
                 f"it cannot be kept in {self._launches}: {error.strerror}; make room, or "
                 f"give another --h2o-out"
             )
-            directory = self._launches / _file_name(spec.name)
+            directory = self._launches / file_name(spec.name)
             return self._remember(self._record(spec, directory, status="failed", reason=reason))
 
     def peek(self, spec: LaunchSpec) -> LaunchRecord | None:
@@ -122,7 +122,7 @@ class RunStore:
         with hold(self._locks / "index.lock"):
             index = self._index()
             if spec.key not in index:
-                name = _file_name(spec.name)
+                name = file_name(spec.name)
                 index[spec.key] = name if name not in index.values() else f"{name}-{spec.key}"
                 write_atomically(self._launches / "index.json", json.dumps(index, indent=1) + "\n")
         directory = self._launches / index[spec.key]
@@ -148,6 +148,7 @@ class RunStore:
             )
         output = directory / "stdout", directory / "stderr"
         status, reason = explain(spec.program, ended.status, ended.reason, *output)
+        self.on_event("end" if status == "ok" else "fail", spec, ended.seconds or 0.0)
         return self._keep(
             self._record(
                 spec, directory, status=status, reason=reason, argv=command.argv, started_utc=ended.started_utc,
@@ -170,7 +171,6 @@ class RunStore:
         except KeyboardInterrupt:
             self._interrupted = True
             raise
-        self.on_event("end", spec, ended.seconds or 0.0)
         return ended
 
     def _reuse(self, spec: LaunchSpec) -> LaunchRecord | None:
@@ -301,7 +301,7 @@ def _load(directory: Path) -> LaunchRecord | None:
         return None
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """``name`` as a directory name that every file system takes; not unique."""
     return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)[:150]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from pytest_h2o.plan.knobs import KnobValue
+from pytest_h2o.plan.knobs import KnobValue, meant
 from pytest_h2o.plan.specs import Work
 from pytest_h2o.runtimes.base import Program, Runtime, RuntimeKind, RuntimeSetupError
 from pytest_h2o.runtimes.embedded import EmbeddedRuntime
@@ -39,7 +39,8 @@ def runtime_kind(name: str) -> type[RuntimeKind]:
     found = _registered().get(name)
     if found is None:
         raise RuntimeSetupError(
-            f"there is no runtime {name}; there are {', '.join(runtime_names())} "
+            f"there is no runtime {name}{meant(name, runtime_names())}; "
+            f"there are {', '.join(runtime_names())} "
             f"(others register in the entry point group {GROUP})"
         )
     try:

@@ -15,6 +15,7 @@ from pytest_h2o.decode.baselines import not_measured
 from pytest_h2o.decode.judge import judge_study
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.lab.decode import Comparison
+from pytest_h2o.plan.hints import hint_for
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.suites import SUITES
 from pytest_h2o.report.text import failure_table
@@ -158,10 +159,17 @@ class Gate:
     def _record(self, verdict: Verdict) -> Verdict:
         rerun = self.rerun if verdict.outcome in ("fail", "inconclusive") else ""
         verdict = replace(
-            verdict, gate=self.name, case=self.case, suites=suites_of(self.node), rerun=rerun
-        )
+            verdict, gate=self.name, case=self.case, suites=suites_of(self.node), rerun=rerun,
+            hint=verdict.hint or self._hint(verdict),
+        )  # fmt: skip
         self.node.user_properties += verdict.properties()
         return verdict
+
+    def _hint(self, verdict: Verdict) -> str:
+        """What to try; nothing where the cause of a failure says it, or nothing failed."""
+        if verdict.outcome == "fail" and not verdict.cause:
+            return hint_for(self.name, verdict.knob, self.knobs)
+        return ""
 
 
 def suites_of(item: pytest.Item) -> str:

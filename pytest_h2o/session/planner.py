@@ -21,7 +21,8 @@ from pytest_h2o.runtimes import Runtime, RuntimeSetupError
 class Planner:
     """Tells the laboratory what is in demand, and the user what will be launched."""
 
-    def __init__(self, lab: Lab, runtime: Runtime) -> None:
+    def __init__(self, config: pytest.Config, lab: Lab, runtime: Runtime) -> None:
+        self.config = config
         self.lab = lab
         self.runtime = runtime
 
@@ -40,7 +41,8 @@ class Planner:
         """Raise UsageError if the decode speed of a case is to be held against a number that is not
         given.
         """
-        if self.lab.replay or self.lab.knobs.is_given("DECODE_BASELINE"):
+        given = self.lab.replay or self.lab.knobs.is_given("DECODE_BASELINE")
+        if given or not will_run(self.config):
             return
         for name in studied:
             if self.lab.baseline_mode(name) == "fixed":
@@ -59,6 +61,12 @@ class Planner:
             replaced = clean(", ".join(keys))
             lines.append(f"h2o: the launches replace these keys of the model config: {replaced}")
         return lines
+
+
+def will_run(config: pytest.Config) -> bool:
+    """Whether tests are to run, not only to be listed."""
+    listings = ("collectonly", "showfixtures", "show_fixtures_per_test", "h2o_plan")
+    return not any(config.getoption(name, False) for name in listings)
 
 
 def overridden_keys(runtime: Runtime, specs: Sequence[LaunchSpec]) -> list[str]:

@@ -12,44 +12,76 @@ import pytest
 
 from pytest_h2o.pytest_private import write_past_capture
 from pytest_h2o.report.text import clean
+from pytest_h2o.session.forecast import Forecast, duration
 
 EVENTS_FILE = "events.jsonl"
 EVERY_S = 15.0
 
 
 class ProgressPrinter:
-    """Writes launch events past pytest's output capture."""
+    """Writes launch events past pytest's output capture.
 
-    def __init__(self, config: pytest.Config) -> None:
+    On a terminal every launch that ends gets a line, elsewhere only now and then one does, and with
+    ``-q`` only one that failed.
+    """
+
+    def __init__(self, config: pytest.Config, forecast: Forecast) -> None:
         self.config = config
+        self.forecast = forecast
         self.started = 0
         self.reused = 0
+        self._begun = time.monotonic()
         self._quiet_until = 0.0
 
-    def show(self, kind: str, name: str, seconds: float, total: int) -> None:
-        """``kind`` is an event of :class:`RunStore`; while nothing ends, a line now and then is
-        enough.
-        """
+    def show(self, kind: str, name: str, seconds: float) -> None:
+        """``kind`` is an event of :class:`RunStore`."""
+        if not self.started:
+            self._begun = time.monotonic()
         self.started += kind in ("start", "reuse")
         self.reused += kind == "reuse"
-        count = f"{self.started}/{max(total, self.started)}" if total else f"{self.started}"
-        texts = {
-            "start": f"[{count}] {name}",
-            "tick": f"[{count}] {name}: running for {seconds:.0f} s",
-            "wait": f"[{count}] {name}: waiting for its turn ({seconds:.0f} s)",
-            "end": f"[{count}] {name}: {seconds:.1f} s",
-            "reuse": f"[{count}] {name}: taken over",
-        }
-        idle = kind in ("tick", "wait")
-        if (kind in ("start", "reuse") and not self._verbose()) or (
-            idle and time.monotonic() < self._quiet_until
-        ):
+        if kind in ("end", "fail", "reuse"):
+            self.forecast.ended(name, seconds)
+        if not self._is_due(kind):
             return
         self._quiet_until = time.monotonic() + EVERY_S
-        write_past_capture(self.config, clean(texts[kind]))
+        texts = {
+            "start": "started",
+            "tick": f"running for {seconds:.0f} s",
+            "wait": f"waiting for its turn ({seconds:.0f} s)",
+            "end": f"{seconds:.1f} s",
+            "fail": f"FAILED after {seconds:.1f} s",
+            "reuse": "taken over",
+        }
+        write_past_capture(self.config, clean(f"{self._position()}: {name}: {texts[kind]}"))
 
-    def _verbose(self) -> bool:
-        return self.config.get_verbosity() > 0
+    def _is_due(self, kind: str) -> bool:
+        verbosity = self.config.get_verbosity()
+        if kind == "fail":
+            return True
+        if verbosity < 0:
+            return False
+        if kind in ("start", "reuse"):
+            return verbosity > 0
+        is_last = self.started >= self.forecast.total > 0
+        if kind == "end" and (self._is_terminal() or is_last or verbosity > 0):
+            return True
+        return time.monotonic() >= self._quiet_until
+
+    def _is_terminal(self) -> bool:
+        # Not sys.stdout, which pytest captures.
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        return bool(getattr(terminal, "isatty", False))
+
+    def _position(self) -> str:
+        """Which launch this is, how much time went by, and how much is left as far as known."""
+        number = max(1, self.started)
+        count = f"[{number}]"
+        if total := self.forecast.total:
+            count = f"[{number} of about {max(total, number)}]"
+        elapsed = round(time.monotonic() - self._begun)
+        text = f"{count} {elapsed // 60}:{elapsed % 60:02}"
+        left = self.forecast.left()
+        return text if left is None else f"{text}, about {duration(left)} left"
 
 
 def append_event(root: Path, kind: str, name: str, seconds: float) -> None:
@@ -91,4 +123,4 @@ class EventFollower(threading.Thread):
                     break
                 self.offset += len(line)
                 event = json.loads(line)
-                self.printer.show(event["kind"], event["name"], event["seconds"], 0)
+                self.printer.show(event["kind"], event["name"], event["seconds"])

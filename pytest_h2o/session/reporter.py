@@ -19,19 +19,23 @@ from pytest_h2o.plan.presets import distinct
 from pytest_h2o.pytest_private import add_junit_property
 from pytest_h2o.report.background import Background, gate_meanings, offline_layers
 from pytest_h2o.report.files import judged_summary, write_reports
+from pytest_h2o.report.groups import BAD
 from pytest_h2o.report.judged import Judged
+from pytest_h2o.report.models import Summary
 from pytest_h2o.report.pareto import LEGEND, comparison
-from pytest_h2o.report.text import LONG, aligned, clean, fitted, summary_rows
+from pytest_h2o.report.screen import session_lines
+from pytest_h2o.report.text import LONG, aligned, clean
 from pytest_h2o.runs.directory import point_latest
+from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import read_launch
 from pytest_h2o.runs.store import ReplayStore
+from pytest_h2o.session.failures import fold
 from pytest_h2o.session.gate import suites_of
 from pytest_h2o.session.places import runs_directory
 from pytest_h2o.session.schedule import DONE
 from pytest_h2o.verdict import NO_H2O, Verdict
 
 COLLECTED = "h2o_collected"
-SHOWN_LEFT = 10
 
 
 class Reporter:
@@ -49,6 +53,8 @@ class Reporter:
         self.is_worker = hasattr(config, "workerinput")
         self.unwritten = ""
         self.left: list[str] = []
+        self.document: Summary | None = None
+        self.records: Sequence[LaunchRecord] = ()
         self.failed: set[str] = set()
         self.without_h2o: dict[str, str] = {}
         self.verdicts: dict[str, Verdict] = {}
@@ -103,6 +109,7 @@ class Reporter:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._finish(complete=session.exitstatus in DONE)
+                fold(self.config, self.verdicts, self.records)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             if isinstance(error, OSError) and error.strerror:
@@ -127,25 +134,22 @@ class Reporter:
         if not self.verdicts or self.is_worker:
             return
         terminalreporter.section("h2o gates")
-        columns = self.config.get_terminal_writer().fullwidth
-        for line in fitted(summary_rows(list(self.verdicts.values()), LONG), columns):
+        writer = self.config.get_terminal_writer()
+        shown = self._shown()
+        for line in session_lines(shown, writer.fullwidth, color=writer.hasmarkup):
             terminalreporter.write_line(line)
         if rows := swept_rows(self.lab, self.verdicts):
             terminalreporter.section("h2o sweep")
             for line in aligned(comparison(rows)):
                 terminalreporter.write_line(line)
             terminalreporter.write_line(LEGEND)
-        for text in self.left[:SHOWN_LEFT]:
-            terminalreporter.write_line(clean(f"NOT JUDGED: {text}", LONG), red=True)
-        if self.left:
-            terminalreporter.write_line(
-                f"{len(self.left)} recorded launches or files that no gate judged: nothing is "
-                "accepted; select their suites too, or replay their directory alone",
-                red=True,
-            )
-        if self.unwritten:
-            terminalreporter.write_line(self.unwritten, red=True)
-        terminalreporter.write_line(f"run directory: {clean(self.root)}")
+
+    def _shown(self) -> list[Verdict]:
+        """The verdicts that the screen shows: with ``-q`` those that did not pass."""
+        verdicts = list(self.verdicts.values())
+        if self.config.get_verbosity() >= 0:
+            return verdicts
+        return [verdict for verdict in verdicts if verdict.outcome in BAD]
 
     def _write(self, *, complete: bool) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -156,10 +160,12 @@ class Reporter:
         judged = Judged(self.verdicts, self.collected, lab, tolerated, complete, whole)
         self.left = judged.launches_left
         records = lab.recording.records if lab.recording else store.records()
+        self.records = records
         expression = self.config.getoption("markexpr")
         document = judged_summary(
             self.title, judged, expression, records, kit=self.kit, root=self.root
         )
+        self.document = document
         for name, text in document.properties().items():
             add_junit_property(self.config, name, text)
         is_new = complete and whole and not lab.replay

@@ -5,7 +5,7 @@ user.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from pytest_h2o.report.text import clean
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime
+from pytest_h2o.session.forecast import Forecast, earlier_seconds
+from pytest_h2o.session.places import runs_directory
 from pytest_h2o.session.progress import EventFollower, ProgressPrinter, append_event
 
 # How sessions end in which every selected gate was judged, if it was not -x that ended them.
@@ -25,7 +27,7 @@ DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 class Schedule:
     """The launches of this process, in a store that xdist workers share.
 
-    ``expected`` gives the number of launches that are planned, for the screen.
+    ``planned`` gives the names of the launches that are planned, for the screen.
     """
 
     def __init__(
@@ -34,15 +36,16 @@ class Schedule:
         runtime: Runtime,
         root: Path,
         replay: Path | None,
-        expected: Callable[[], int],
+        planned: Callable[[], Collection[str]],
     ) -> None:
         self.config = config
         self.runtime = runtime
         self.root = root
         self.replay = replay
-        self.expected = expected
+        self.planned = planned
         self.is_worker = hasattr(config, "workerinput")
-        self.printer = ProgressPrinter(config)
+        self.forecast = Forecast()
+        self.printer = ProgressPrinter(config, self.forecast)
         self.follower: EventFollower | None = None
 
     @cached_property
@@ -61,12 +64,22 @@ class Schedule:
     def _show(self, kind: str, spec: LaunchSpec, seconds: float) -> None:
         if self.is_worker:
             append_event(self.root, kind, spec.name, seconds)
-        else:
-            self.printer.show(kind, spec.name, seconds, self.expected())
+            return
+        if not self.forecast.total:
+            self.expect(self.planned())
+        self.printer.show(kind, spec.name, seconds)
 
-    def follow(self) -> None:
+    def expect(self, names: Collection[str]) -> None:
+        """Learn what is planned, and how long that took before."""
+        runs = runs_directory(self.config)
+        self.forecast.expect(
+            names, earlier_seconds(runs, self.root, self.runtime.describe(), names)
+        )
+
+    def follow(self, names: Collection[str]) -> None:
         """Show the launches that xdist workers make."""
         if self.follower is None:
+            self.expect(names)
             self.follower = EventFollower(self.root, self.printer)
             self.follower.start()
 

@@ -16,6 +16,8 @@ from pytest_h2o.plan.presets import PresetError
 from pytest_h2o.plan.relations import RELATIONS
 from pytest_h2o.runs.directory import check_room
 from pytest_h2o.runtimes import RuntimeSetupError
+from pytest_h2o.session.acceptance import check_suite, narrow
+from pytest_h2o.session.conclusion import Conclusion
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.session.places import runs_directory, session_root
 from pytest_h2o.session.planner import Planner
@@ -40,7 +42,7 @@ class Session:
             self.knobs = without_relations(self.knobs)
         history = self.knobs.text("DECODE_BASELINE_HISTORY") or runs_directory(config) / FILE
         self.schedule = Schedule(
-            config, self.runtime, self.root, subject.replay, lambda: len(self.planner.planned)
+            config, self.runtime, self.root, subject.replay, self._planned_names
         )
         self.lab = Lab(
             self.root, self.knobs, self.schedule.get, settings.prompt_dir,
@@ -48,9 +50,10 @@ class Session:
             runtime=settings.runtime.name, reports=settings.runtime.capabilities, replay=subject.replay, recording=subject.recording,
             baseline=subject.baseline, history=config.invocation_params.dir / history,
         )  # fmt: skip
-        self.planner = Planner(self.lab, self.runtime)
+        self.planner = Planner(config, self.lab, self.runtime)
         title = f"replay of {subject.replay}" if subject.replay else self.runtime.describe()
         self.reporter = Reporter(config, self.lab, title)
+        self.conclusion = Conclusion(config, self.reporter)
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Session:
@@ -58,6 +61,7 @@ class Session:
         is launched.
         """
         check_directories(config)
+        check_suite(config)
         settings = read_settings(config)
         replay = config.getoption("h2o_replay")
         try:
@@ -91,6 +95,7 @@ class Session:
             "h2o-planner": self.planner,
             "h2o-reporter": self.reporter,
             "h2o-schedule": self.schedule,
+            "h2o-conclusion": self.conclusion,
         }
 
     def collect(self, item: pytest.Item) -> None:
@@ -101,11 +106,17 @@ class Session:
         """Learn what the selected tests need; raises UsageError for a baseline that is not
         given.
         """
+        if narrowed := narrow(self.config, items):
+            self.choose(narrowed)
         self.planner.plan(items)
         if self.is_worker:
-            tell(self.config, FoundGates(sorted(self.lab.demand.studies)))
+            studied = sorted(self.lab.demand.studies)
+            tell(self.config, FoundGates(studied, narrowed, self._planned_names()))
         else:
             self.planner.check_baselines(self.lab.demand.studies)
+
+    def _planned_names(self) -> list[str]:
+        return [spec.name for spec in self.planner.planned]
 
     def take_over(self, found: FoundGates) -> None:
         """Lead the gates that an xdist worker found; raises UsageError for what the worker could
@@ -113,8 +124,14 @@ class Session:
         """
         if found.error:
             raise pytest.UsageError(found.error)
+        if found.suite:
+            self.choose(found.suite)
         self.planner.check_baselines(found.studied)
-        self.schedule.follow()
+        self.schedule.follow(found.launches)
+
+    def choose(self, suite: str) -> None:
+        """Go on as if ``-m SUITE`` had been given, so that all reports speak of that suite."""
+        self.config.option.markexpr = suite
 
     def gate(self, item: pytest.Item) -> Gate:
         """The gate fixture of one test, with the knobs as its case sees them."""

@@ -25,11 +25,13 @@ INI_NAMES = (
 
 @dataclass(frozen=True)
 class FoundGates:
-    """That a worker found gates: the cases whose decode speed they look at, or why it cannot run
-    them.
+    """That a worker found gates: the cases whose decode speed they look at, the suite that they
+    were narrowed to, the names of the launches that they need, or why it cannot run them.
     """
 
     studied: Collection[str] = ()
+    suite: str = ""
+    launches: Collection[str] = ()
     error: str = ""
 
 

@@ -99,8 +99,8 @@ def session(seconds: float) -> None:
     evaluate offline.
     """
     sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
+    from sessions import run  # noqa: PLC0415
     from stand_in import install, launches  # noqa: PLC0415
-    from test_everywhere import run  # noqa: PLC0415
 
     os.environ.pop(
         "PYTHONDONTWRITEBYTECODE", None

@@ -19,8 +19,8 @@ from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
+from sessions import KILL_WORKER, made, run, start
 from stand_in import install, overlaps
-from test_everywhere import KILL_WORKER, made, run, start
 
 WORKERS = ("0", "1", "4", "8")
 DISTRIBUTIONS = ("load", "loadfile", "loadgroup", "worksteal")

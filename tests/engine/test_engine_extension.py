@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from page_blocks import file_block
 from tiny_models import H2O, LOSSLESS
 
 from pytest_h2o.codec import block_codecs
@@ -14,23 +15,8 @@ from pytest_h2o.engine import policies
 from pytest_h2o.engine.config import ConfigError
 from pytest_h2o.engine.generate import Engine
 
-OLDEST = """
-import numpy as np
-
-def update(scores, attention, alpha):
-    scores[:] = -np.arange(scores.shape[1])
-"""
-ZLIB = """
-import zlib
-
-import numpy as np
-
-def encode(words, predictors):
-    return zlib.compress(words.tobytes())
-
-def decode(blob, shape, elem_bytes):
-    return np.frombuffer(zlib.decompress(blob), f"u{elem_bytes}").reshape(shape)
-"""
+OLDEST = file_block("oldest.py")
+ZLIB = file_block("deflate.py")
 
 
 @pytest.fixture

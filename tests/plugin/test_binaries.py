@@ -14,8 +14,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from sessions import running, start, wait_until
 from stand_in import ROOT, install, launches
-from test_everywhere import running, start, wait_until
 
 GATES = str(ROOT / "gates")
 SELECT = ["-k", "full_strict and (fallback or queue_peak)", "--h2o-set", "PROMPTS=512"]
@@ -167,7 +167,7 @@ def test_baselines_are_planned(pytester: pytest.Pytester) -> None:
         "--h2o-set",
         "MAX_PROMPTS=2",
     )
-    result.stdout.fnmatch_lines(["h2o: at least 4 launches planned", "[[]4/4] *"])
+    result.stdout.fnmatch_lines(["h2o: at least 4 launches planned", "[[]4 of about 4] *"])
     assert len(launches(pytester.path)) == 4
 
 

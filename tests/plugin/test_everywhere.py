@@ -9,15 +9,12 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from stand_in import ROOT, install, launches, overlaps
+from sessions import KILL_WORKER, PATIENCE_S, made, run, running, start, wait_until
+from stand_in import install, overlaps
 
-GATES = str(ROOT / "gates")
 PAIRED = ["--h2o-set", "PROMPTS=512", "--h2o-set", "DECODE_BASELINE_MODE=paired"]
 FEW = ["-k", "full_strict or joint_store", *PAIRED]
 # Starts a child that ignores TERM and is out of reach of signals to the group, and hangs.
@@ -30,14 +27,6 @@ with (here / "pids").open("a") as file:
     file.write(f"{os.getpid()}" + chr(10))
 time.sleep(600)
 """
-# The first launch of the candidate kills the process that made it.
-KILL_WORKER = """
-if "-store-" in os.getcwd() and not (here / "killed").exists():
-    (here / "killed").touch()
-    os.kill(os.getppid(), 9)
-    time.sleep(600)
-"""
-PATIENCE_S = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -46,39 +35,6 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for.
     """
     monkeypatch.setenv("H2O_LOCK_DIR", str(tmp_path))
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The gates on the stand-ins of ``folder``, in a process of their own."""
-    options = ["--llm-bench", str(folder / "llm_bench"), "--llm-demo", str(folder / "llm_demo")]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        GATES,
-        f"--rootdir={ROOT}",
-        "-o",
-        f"cache_dir={folder / 'cache'}",
-    ]
-    command += ["-p", "no:hypothesispytest"]  # 0.3 s for each process
-    return subprocess.Popen(
-        [*command, *options, "--model-config", str(folder / "config.json"), *arguments],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-
-def run(folder: Path, *arguments: str) -> tuple[dict[str, int], str]:
-    """The outcomes by word, and what was printed."""
-    output = start(folder, *arguments).communicate(timeout=600)[0]
-    return {
-        word: int(count)
-        for count, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", output)
-    }, output
-
-
-def made(folder: Path) -> list[str]:
-    """The directories of the launches that ended, by name."""
-    return sorted(Path(launch[2]).name for launch in launches(folder))
 
 
 def test_workers_make_the_same_launches(tmp_path: Path) -> None:
@@ -218,19 +174,3 @@ def test_an_interrupted_session_is_not_accepted_and_can_be_continued(
     assert f"launches taken over from {resume}: 1" in output
     assert re.search(r"^\[2/2\] bench-\S+-store-r1: \d", output, re.MULTILINE), output
     assert len(made(tmp_path)) == 2
-
-
-def wait_until(condition: object) -> None:
-    """Wait for what must happen soon."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def running(pid: str) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False

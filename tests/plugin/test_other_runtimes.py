@@ -10,70 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from page_blocks import file_block
 from stand_in import ROOT
 
-MODULE = '''"""A runtime of another package."""
-
-import json
-import sys
-from pathlib import Path
-
-from pytest_h2o.metrics import Sample
-from pytest_h2o.parsers.rows import ParseError, Row
-from pytest_h2o.runtimes import Command, Program, RuntimeKind
-from pytest_h2o.runtimes.base import CONFIG_FILE, NothingPrintedError
-
-TOOL = Path(__file__).with_name("acme_tool.py")
-
-
-class AcmeSpeed(Program):
-    name = "acme_speed"
-    work = "lengths"
-    files = ("acme.json",)
-
-    def arguments(self, spec, directory):
-        return (f"length={spec.prompt_tokens}", f"decode={spec.gen_tokens}", f"times={spec.repeat}",
-                f"into={directory / 'acme.json'}")
-
-    def config(self, spec):
-        return {"squeeze": spec.config["kv_h2o_enable"]}
-
-    def responses(self, spec):
-        return spec.repeat
-
-    def read(self, output, *, fresh):
-        path = output.directory / "acme.json"
-        if not path.is_file():
-            raise NothingPrintedError("acme_speed wrote no acme.json")
-        found = json.loads(path.read_text())
-        samples = {name: Sample(mean, std, n=output.spec.repeat)
-                   for name, (mean, std) in found["numbers"].items()}
-        row = Row(kind="bench", label=f"p{found['read']}_g{found['wrote']}", prompt_tokens=found["read"],
-                  decode_tokens=found["wrote"], samples=samples, cells={}, source=path, line=1, problems=())
-        return [row], []
-
-
-class AcmeRuntime(RuntimeKind):
-    name = "acme"
-    programs = {"acme_speed": AcmeSpeed()}
-    capabilities = frozenset({"h2o_columns"})
-    defaults = {"THREADS": 3, "REPEAT": 2}
-
-    @classmethod
-    def create(cls, setup):
-        return cls()
-
-    def fingerprint(self):
-        return {"tool": str(TOOL.stat().st_size)}
-
-    def command(self, spec, directory):
-        program = self.program(spec)
-        return Command(
-            argv=(sys.executable, str(TOOL), *program.arguments(spec, directory)), env={}, cwd=directory,
-            config_path=directory / CONFIG_FILE, config=program.config(spec),
-            files=tuple(directory / name for name in program.files),
-        )
-'''
+MODULE = file_block("acme_runtime.py")
 # Speeds differ from launch to launch, as measured ones do, by what they are asked for alone.
 TOOL = """import json, pathlib, random, sys, time, zlib
 asked = dict(word.split("=", 1) for word in sys.argv[1:])

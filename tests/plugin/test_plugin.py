@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from page_blocks import file_block
+
+from pytest_h2o.plan.suites import SUITES
 
 ROOT = Path(__file__).parents[2]
 GATES = ROOT / "gates"
@@ -39,6 +42,7 @@ def run_gates(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
         ),
         (["-m", "sweep"], "*-m sweep needs --h2o-preset NAME; there are target_core_gate_v5, *"),
         (["--h2o-preset", "nothing"], "*nothing.json: no such preset*"),
+        (["-m", "finall"], "*-m finall: no such suite; did you mean final?*"),
         (["--h2o-set", "DUMP_DIR=nowhere"], "DUMP_DIR=nowhere: not a directory; *"),
         (["--h2o-set", "PROMPT_MANIFEST=nothing"], "PROMPT_MANIFEST=nothing: not a file; *"),
         (
@@ -236,7 +240,9 @@ def test_gates_of_a_project_in_workers(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_mine(gate): gate.holds('mine', [])")
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["pass  mine *", "run directory: *"])
+    result.stdout.fnmatch_lines(
+        ["pass  mine *", "Accepted", "report *report.html", "rerun pytest *"]
+    )
     [written] = pytester.path.glob("h2o-runs/2*/summary.json")
     assert [gate["gate"] for gate in json.loads(written.read_text())["gates"]] == ["mine"]
     result = pytester.runpytest_subprocess(
@@ -267,16 +273,15 @@ def test_wrong_settings_in_workers_are_usage_errors(
     assert not pytester.path.joinpath("h2o-runs").exists()
 
 
-def write_readme_gate(pytester: pytest.Pytester) -> None:
-    """Write the files that README.md shows for a gate of one's own."""
-    for block in (ROOT / "README.md").read_text().split("```python\n# ")[1:]:
-        name = block.partition(".py")[0]
-        pytester.path.joinpath(f"{name}.py").write_text(f"# {block.partition('```')[0]}")
+def write_own_gate(pytester: pytest.Pytester) -> None:
+    """Write the files that extending.md shows for a gate of one's own."""
+    for name in ("test_ours.py", "conftest.py"):
+        pytester.path.joinpath(name).write_text(file_block(name))
 
 
-def test_gate_of_the_readme(pytester: pytest.Pytester) -> None:
-    """The example of README.md judges a recorded session."""
-    write_readme_gate(pytester)
+def test_gate_of_the_page(pytester: pytest.Pytester) -> None:
+    """The example of extending.md judges a recorded session."""
+    write_own_gate(pytester)
     settings = [
         word for knob in ("PROMPTS=512", "GENS=48", "REPEAT=1") for word in ("--h2o-set", knob)
     ]
@@ -288,11 +293,11 @@ def test_gate_of_the_readme(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["pass  half_goes *> 2 *"])
 
 
-def test_gate_of_the_readme_is_planned(pytester: pytest.Pytester) -> None:
+def test_gate_of_the_page_is_planned(pytester: pytest.Pytester) -> None:
     """Its launches, and those that a fixture of one's own declares, count before the first is
     made.
     """
-    write_readme_gate(pytester)
+    write_own_gate(pytester)
     arguments = ("-p", "no:cacheprovider", "--collect-only", "--h2o-set", "PROMPTS=16,32")
     result = pytester.runpytest_subprocess(*arguments)
     result.stdout.fnmatch_lines(["h2o: at least 2 launches planned"])
@@ -331,7 +336,11 @@ def test_own_gates_are_as_ours(pytester: pytest.Pytester) -> None:
     arguments = ("-p", "no:cacheprovider", "--collect-only")
     no_fixed = ("--h2o-set", "RUN_RUNTIME_FIXED=0")
     own = pytester.runpytest_subprocess("-q", *arguments, *no_fixed)
-    ours = run_gates(pytester, "--collect-only", "-q", *no_fixed)
+    every = (
+        "-m",
+        " or ".join(SUITES.keys() - {"sweep"}),
+    )  # without it the gates that ship are those of final
+    ours = run_gates(pytester, "--collect-only", "-q", *no_fixed, *every)
     twins = {"own_lossy": "lossy", "own_decode": "decode_drop", "own_bucket": "bucket_decode"}
     for mine, theirs in {**twins, "own_joint": "every_launch_usable"}.items():
         assert own_ids(own, mine) == own_ids(ours, theirs) != []
@@ -339,7 +348,7 @@ def test_own_gates_are_as_ours(pytester: pytest.Pytester) -> None:
     planned = []
     for result in (
         pytester.runpytest_subprocess(*arguments, *paired),
-        run_gates(pytester, "--collect-only", *paired),
+        run_gates(pytester, "--collect-only", *paired, *every),
     ):
         planned += [line for line in result.outlines if "launches planned" in line]
     assert len(planned) == 2

@@ -17,6 +17,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
+from lxml import etree
 
 from pytest_h2o.commands.schema import schemas
 from pytest_h2o.kit import models as kit_models
@@ -143,13 +144,17 @@ def test_numbers_are_equal_everywhere(pytester: pytest.Pytester) -> None:
     """JUnit, summary.json and the Quality Gate hold the same values, and the case's row is the
     report's.
     """
-    out = replay(pytester, "-m", "runtime")
+    out = replay(pytester, "-m", "runtime", "-o", "h2o_junit_properties=true")
     gates = document(out / "summary.json")["gates"]
     junit = {(item["gate"], item["case"]): item for item in properties(pytester.path / "junit.xml")}
     assert {(gate["gate"], gate["case"]) for gate in gates} == set(junit)
+    suite = ET.parse(pytester.path / "junit.xml").find("testsuite/properties")
+    of_suite = {item.attrib["name"]: item.attrib["value"] for item in suite}
     for gate in gates:
         text = junit[gate["gate"], gate["case"]].get("value")
         assert gate["value"] == (None if text is None else float(text))
+        shown = of_suite.get(f"{gate['gate']}[{gate['case']}].value")
+        assert gate["value"] == (None if shown is None else float(shown))
     values = {
         gate["gate"]: gate["value"] for gate in gates if gate["case"] in ("full_strict", "offline")
     }
@@ -184,6 +189,8 @@ def test_junit_says_what_was_tested(pytester: pytest.Pytester, workers: list[str
     out = replay(
         pytester, "-m", "runtime", "-k", "lossy and full_strict", "--h2o-kit", "v5", *workers
     )
+    schema_file = ROOT / "tests" / "data" / "junit" / "jenkins-junit-10.xsd"
+    etree.XMLSchema(etree.parse(schema_file)).assertValid(etree.parse("junit.xml"))
     suite = ET.parse(pytester.path / "junit.xml").find("testsuite/properties")
     assert suite is not None
     found = {item.attrib["name"]: item.attrib["value"] for item in suite}

@@ -41,8 +41,9 @@ NAMES = (
     "test_quality",
     "test_memory",
     "test_relations",
+    "test_kv_quant",
 )
-RUNTIME, DEMO, OFFLINE, QUALITY, MEMORY, RELATIONS = (module(name) for name in NAMES)
+RUNTIME, DEMO, OFFLINE, QUALITY, MEMORY, RELATIONS, KV_QUANT = (module(name) for name in NAMES)
 
 
 def make_run(table: Table, case: str = "full_strict") -> Run:

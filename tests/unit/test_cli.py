@@ -109,10 +109,10 @@ def test_help_of_a_suite_is_ours(flag: str, capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_wrong_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong usage names what is wrong and ends with 1."""
+    """Wrong usage names what is wrong and ends with 2."""
     with pytest.raises(SystemExit) as ended:
         cli.main(words)
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
 
@@ -139,3 +139,27 @@ def test_reader_that_stops_early() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_completion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bash completes commands, and the options of each, from the script."""
+    assert cli.main(["completion", "bash"]) == 0
+    script = tmp_path / "completion.sh"
+    script.write_text(capsys.readouterr().out)
+    typed = """
+        source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+        $(complete -p pytest-h2o | sed 's/.*-F \\([^ ]*\\).*/\\1/'); echo "${COMPREPLY[@]}"
+    """
+    for words, expected in ((["expl"], "explain"), (["sweep", "--pre"], "--preset")):
+        command = ["bash", "-c", typed, str(script), "pytest-h2o", *words]
+        completed = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert completed.stdout.split() == [expected]
+
+
+def test_help_begins_with_what_people_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """The three commands that most need come before the list of all."""
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    first, _, _ = capsys.readouterr().out.partition("positional arguments")
+    for command in ("doctor", "final", "explain"):
+        assert f"pytest-h2o {command}" in first

@@ -15,7 +15,7 @@ from pytest_h2o.plan.knobs import KNOBS, resolve
 from pytest_h2o.report.files import summary
 from pytest_h2o.report.formats.summary_md import text as markdown
 from pytest_h2o.report.models import read_summary
-from pytest_h2o.report.text import aligned, summary_rows
+from pytest_h2o.report.screen import session_lines
 from pytest_h2o.runtimes import EmbeddedRuntime
 from pytest_h2o.verdict import ShownRow, Verdict
 
@@ -101,7 +101,7 @@ def test_knobs_of_a_profile_and_of_addopts(
     in_force = {name: (knobs[name]["value"], knobs[name]["source"]) for name in ("REPEAT", "GENS")}
     assert in_force == {"REPEAT": (7, "command line"), "GENS": ([10], "command line")}
     assert (knobs["THREADS"]["value"], knobs["THREADS"]["source"]) == (3, "profile")
-    assert main(["knobs", "--json", "--h2o-profile", "wrong"]) == 1
+    assert main(["knobs", "--json", "--h2o-profile", "wrong"]) == 2
     assert "wrong.toml: knobs.THREADS is 0; expected" in capsys.readouterr().err
 
 
@@ -144,7 +144,7 @@ def test_knobs_with_a_wrong_environment(
 ) -> None:
     """Effective values need a right environment; the list of knobs is printed all the same."""
     monkeypatch.setenv(name, value)
-    assert main(["knobs", "--json"]) == 1
+    assert main(["knobs", "--json"]) == 2
     assert name in capsys.readouterr().err
     assert main(["knobs"]) == 0
     assert "KV_LOSSLESS_MAX_QUEUE" in capsys.readouterr().out
@@ -184,7 +184,7 @@ def test_schema_of_presets(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong name is an error that lists the right ones."""
-    assert main(["presets", "target\x1b"]) == 1
+    assert main(["presets", "target\x1b"]) == 2
     error = capsys.readouterr().err
     assert "target_store_v6" in error
     assert "\x1b" not in error
@@ -254,7 +254,7 @@ def test_prompts_that_ship(
 
 def test_prompts_with_a_wrong_knob(capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong knob is an error that names it."""
-    assert main(["prompts", "--h2o-set", "MAX_PROMTS=1"]) == 1
+    assert main(["prompts", "--h2o-set", "MAX_PROMTS=1"]) == 2
     assert "did you mean MAX_PROMPTS" in capsys.readouterr().err
 
 
@@ -267,7 +267,7 @@ def test_report(tmp_path: Path, as_file: bool, capsys: pytest.CaptureFixture[str
     assert main(["report", str(path / "summary.json" if as_file else path)]) == 0
     title, *lines, outcome = capsys.readouterr().out.splitlines()
     assert title == "embedded: a model"
-    assert lines == aligned(summary_rows(list(VERDICTS.values())))
+    assert lines == session_lines(list(VERDICTS.values()), 80, color=False)
     assert outcome == "Not accepted"
 
 
@@ -393,7 +393,7 @@ def test_report_of_something_else(
 ) -> None:
     """What is no summary is an error that names the file and the next step, never a traceback."""
     (tmp_path / "summary.json").write_text(content)
-    assert main(["report", str(tmp_path)]) == 1
+    assert main(["report", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert f"{tmp_path}/summary.json: no summary of a run" in err
@@ -404,13 +404,13 @@ def test_report_of_a_run_that_judged_nothing(
 ) -> None:
     """A session that was interrupted before its first verdict left launches alone."""
     (tmp_path / "launches").mkdir()
-    assert main(["report", str(tmp_path)]) == 1
+    assert main(["report", str(tmp_path)]) == 2
     assert f"{tmp_path}: nothing was judged before the run ended" in capsys.readouterr().err
 
 
 def test_report_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A directory without a summary is named."""
-    assert main(["report", str(tmp_path)]) == 1
+    assert main(["report", str(tmp_path)]) == 2
     assert (
         "summary.json: no summary of a run (No such file or directory)" in capsys.readouterr().err
     )

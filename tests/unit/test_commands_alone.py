@@ -26,6 +26,8 @@ ENTRY = {
 }  # fmt: skip
 ARGUMENTS = {
     "gates": [],
+    "explain": ["lossy"],
+    "completion": ["bash"],
     "knobs": ["--json"],
     "presets": ["target_speed"],
     "bench": ["--prompts", "64", "--dry-run", "--out", "{tmp}/bench"],
@@ -37,6 +39,7 @@ ARGUMENTS = {
                      "--per-target", "1", "--out-dir", "{tmp}/prompts"],
     "baseline": ["{tmp}/history.jsonl"],
     "report": ["{tmp}/run"],
+    "compare": ["{tmp}/run", "{tmp}/run"],
     "schema": ["profile"],
     "doctor": ["--h2o-out", "{tmp}/runs", "-p", "no:cacheprovider"],
 }  # fmt: skip

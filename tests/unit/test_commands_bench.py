@@ -57,7 +57,7 @@ def test_wrong_values(
 ) -> None:
     """A wrong value names its key, and nothing is written."""
     out = tmp_path / "out"
-    assert main(["bench", *options, "--dry-run", "--out", str(out)]) == 1
+    assert main(["bench", *options, "--dry-run", "--out", str(out)]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
 
@@ -158,5 +158,5 @@ def test_baseline_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_baseline_without_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No history is an error that names the file."""
-    assert main(["baseline", str(tmp_path / "none.jsonl")]) == 1
+    assert main(["baseline", str(tmp_path / "none.jsonl")]) == 2
     assert "none.jsonl: no entries" in capsys.readouterr().err

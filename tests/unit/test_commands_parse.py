@@ -78,7 +78,7 @@ def test_json_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[st
     """Another JSON file, or one without results, is named."""
     (tmp_path / "other.json").write_text("{}")
     (tmp_path / "empty.json").write_text('{"results": []}')
-    assert parse(tmp_path, tmp_path / "other.json", tmp_path / "empty.json")[0] == 1
+    assert parse(tmp_path, tmp_path / "other.json", tmp_path / "empty.json")[0] == 2
     said = capsys.readouterr().err
     assert "no list of results" in said
     assert "empty.json: holds no result" in said
@@ -141,7 +141,7 @@ def test_columns_of_different_tables(tmp_path: Path) -> None:
     [
         (
             ["fail_killed_midway"],
-            1,
+            2,
             ["fail_killed_midway/log.md: holds no table", "no rows in 1 files"],
         ),
         (
@@ -149,8 +149,8 @@ def test_columns_of_different_tables(tmp_path: Path) -> None:
             0,
             ["fail_killed_midway/log.md: holds no table"],
         ),
-        (["nowhere.log"], 1, ["nowhere.log: cannot be read: No such file", "no rows"]),
-        (["bench_full/configs"], 1, ["no rows in 0 files"]),
+        (["nowhere.log"], 2, ["nowhere.log: cannot be read: No such file", "no rows"]),
+        (["bench_full/configs"], 2, ["no rows in 0 files"]),
     ],
 )
 def test_files_without_rows(
@@ -194,5 +194,5 @@ def test_hostile_text_is_neutralised(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An output that cannot be written is an error that names it."""
     output = tmp_path / "missing" / "x.csv"
-    assert main(["parse", str(RUNS / "bench_appended"), "-o", str(output)]) == 1
+    assert main(["parse", str(RUNS / "bench_appended"), "-o", str(output)]) == 2
     assert f"{output}: No such file or directory" in capsys.readouterr().err

@@ -208,9 +208,9 @@ def test_failed_launches(
     kit: Kit, lossy: int, reason: str, return_code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A program that crashes, or exits well without a row, is named with its reason; the others are
-    kept; code 2.
+    kept; code 1.
     """
-    assert kit.sweep(h2o_target_lossy_ratios=[3, lossy, 4]) == 2
+    assert kit.sweep(h2o_target_lossy_ratios=[3, lossy, 4]) == 1
     assert len(kit.launched) == 3
     assert [entry["return_code"] for entry in kit.manifest] == [0, return_code, 0]
     assert [row["h2o_lossy"] for row in kit.csv] == ["3.0 ± 0.0", "4.0 ± 0.0"]
@@ -252,16 +252,16 @@ def test_dry_run_then_run(kit: Kit) -> None:
     """
     assert kit.sweep("--dry-run") == 0
     assert kit.sweep() == 0
-    assert kit.sweep() == 1
+    assert kit.sweep() == 2
     assert len(kit.launched) == 1
 
 
 def test_resume(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
     """What an earlier sweep finished is taken over; what failed there is launched again."""
-    assert kit.sweep(h2o_target_lossy_ratios=[3, 9]) == 2
+    assert kit.sweep(h2o_target_lossy_ratios=[3, 9]) == 1
     assert (
         kit.sweep("--out", "second", "--resume", str(kit.out), h2o_target_lossy_ratios=[3, 9, 4])
-        == 2
+        == 1
     )
     assert [launch[1] for launch in kit.launched] == [3.0, 9.0, 9.0, 4.0]
     assert "(from " in capsys.readouterr().err
@@ -340,9 +340,9 @@ def test_wrong_usage(
     message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What is wrong is named before anything is launched or written; code 1."""
+    """What is wrong is named before anything is launched or written; code 2."""
     before = set(kit.root.rglob("*")) | {kit.root / "mine.json"}
-    assert kit.sweep(*more, **preset) == 1
+    assert kit.sweep(*more, **preset) == 2
     assert message in capsys.readouterr().err
     assert kit.launched == []
     assert set(kit.root.rglob("*")) == before
@@ -374,7 +374,7 @@ def test_the_ini_file_counts(
                 "config.json",
             ]
         )
-        == 1
+        == 2
     )
     assert message in capsys.readouterr().err
     assert kit.launched == []

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_lab import FakeStore, Speed, by_arm
+from fake_store import FakeStore, Speed, by_arm
 
 from pytest_h2o.decode.history import append_history, read_history
 from pytest_h2o.decode.pairs import PairedStudy

@@ -47,7 +47,7 @@ ROW = """
 LOOK = """
 import json, sys
 from pathlib import Path
-from pytest_h2o.commands.knobs import markdown
+from pytest_h2o.docs.generated import knob_table
 from pytest_h2o.engine.config import ConfigError, load_config
 from pytest_h2o.kit import models as kit
 from pytest_h2o.kit.manifest import manifest_entry
@@ -79,7 +79,7 @@ print(json.dumps({
     "gate": engine_config(resolve())["kv_h2o_spare_tokens"],
     "presets": [spec.config.get("kv_h2o_spare_tokens") for spec in specs],
     "manifest": [entry.get("h2o_spare_tokens") for entry in entries],
-    "table": [line for line in markdown().splitlines() if "SPARE" in line],
+    "table": [line for line in knob_table().splitlines() if "SPARE" in line],
     "preset schema": Preset.model_json_schema()["properties"]["h2o_spare_tokens"],
     "manifest schema": kit.ManifestEntry.model_json_schema()["properties"]["h2o_spare_tokens"],
     "valid": [kit.ManifestEntry.model_validate(entry).h2o_spare_tokens for entry in entries],

@@ -13,9 +13,9 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from gate_functions import DEMO, MEMORY, OFFLINE, QUALITY, RUNTIME, judge, make_run
-from test_lab import FakeStore, Speed, by_arm
-from test_quantised_kv import GATES, texts_of
+from fake_store import FakeStore, Speed, by_arm
+from gate_functions import DEMO, KV_QUANT, MEMORY, OFFLINE, QUALITY, RUNTIME, judge, make_run
+from quantised_texts import texts_of
 
 from pytest_h2o.data import bundled
 from pytest_h2o.decode.history import append_history
@@ -284,7 +284,7 @@ def quantised(gate: str) -> Effect:
         if gate == "test_kv_bytes":
             fixtures |= {"quant_plain_run": make_run([]), "quant_run": make_run([])}
         return judge(
-            getattr(GATES, gate), resolve(settings, suite="kv_quant"), "k_int8", **fixtures
+            getattr(KV_QUANT, gate), resolve(settings, suite="kv_quant"), "k_int8", **fixtures
         ).outcome
 
     return effect

@@ -4,16 +4,16 @@ makes up.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gate_functions import judge, make_run, module
+from gate_functions import KV_QUANT, judge, make_run
+from quantised_texts import KNOBS, texts_of
 
-from pytest_h2o.evidence.kv_quant import Compared, bytes_ratio, in_force
+from pytest_h2o.evidence.kv_quant import bytes_ratio, in_force
 from pytest_h2o.lab.workload import Workload
 from pytest_h2o.parsers.held_out import read_kv_report, read_perplexity
 from pytest_h2o.parsers.rows import ParseError
@@ -21,37 +21,13 @@ from pytest_h2o.plan.cases import all_cases, baseline_of, launches
 from pytest_h2o.plan.knobs import baseline_config, resolve
 from pytest_h2o.plan.kv_quant import OPTIONS
 from pytest_h2o.report.text import summary_rows
-from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runtimes import MnnRuntime, RuntimeSetupError, programs_by_work
 from pytest_h2o.runtimes.programs import PPL_EVAL
 from pytest_h2o.session.reporter import Reporter
 from pytest_h2o.verdict import NO_H2O, Verdict
 
-GATES = module("test_kv_quant")
 STOCK = Path(__file__).parents[1] / "data" / "upstream"
 PROGRAMS = programs_by_work(MnnRuntime.programs)
-KNOBS = resolve(suite="kv_quant")
-
-
-def texts_of(
-    tmp_path: Path, case: str, *, perplexity: float, divergence: float, kv_bytes: float | None
-) -> Compared:
-    """Reports of plain KV at perplexity 15 and 8192 bytes a token, and of a case."""
-    work = Workload(KNOBS, tmp_path)
-    found: list[LaunchRecord] = []
-    for spec in work.text_launches(work.cases[case]):
-        plain = spec.attention_option == 0
-        rows = [{"policy": "full", "perplexity": 15.0, "divergence": 0.0}]
-        if not plain:
-            row = {"policy": "quantised", "perplexity": perplexity, "divergence": divergence}
-            rows.append(row)
-        paths = standard_paths(tmp_path / spec.arm)
-        paths["directory"].mkdir(exist_ok=True, parents=True)
-        size = 8192.0 if plain else kv_bytes
-        report = {"kv_bytes_per_token": size, "kv_quality": rows}
-        (paths["directory"] / "quality.json").write_text(json.dumps(report))
-        found.append(LaunchRecord(spec=spec, status="ok", reason="", **paths))
-    return Compared(*found)
 
 
 def test_each_option_is_a_case() -> None:
@@ -99,9 +75,9 @@ def test_verdicts(
     text = texts_of(tmp_path, case, perplexity=perplexity, divergence=divergence, kv_bytes=kv_bytes)
     runs = {"quant_plain_run": make_run([]), "quant_run": make_run([])}
     found = [
-        judge(GATES.test_perplexity, KNOBS, case, quant_text=text),
-        judge(GATES.test_divergence, KNOBS, case, quant_text=text),
-        judge(GATES.test_kv_bytes, KNOBS, case, quant_text=text, **runs),
+        judge(KV_QUANT.test_perplexity, KNOBS, case, quant_text=text),
+        judge(KV_QUANT.test_divergence, KNOBS, case, quant_text=text),
+        judge(KV_QUANT.test_kv_bytes, KNOBS, case, quant_text=text, **runs),
     ]
     assert [verdict.outcome for verdict in found] == outcomes
 
@@ -131,7 +107,7 @@ def test_a_report_about_eviction_alone(tmp_path: Path) -> None:
     """A program that cannot quantise fails each gate with one cause."""
     text = texts_of(tmp_path, "kv_int8", perplexity=15, divergence=0, kv_bytes=1.0)
     (text.candidate.directory / "quality.json").write_text('{"quality": []}')
-    found = judge(GATES.test_perplexity, KNOBS, "kv_int8", quant_text=text)
+    found = judge(KV_QUANT.test_perplexity, KNOBS, "kv_int8", quant_text=text)
     assert (found.outcome, found.cause) == (
         "fail",
         "llm_bench cannot report what quantised KV costs",

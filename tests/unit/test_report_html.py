@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from page_blocks import file_block
 
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.report import formats
@@ -150,11 +151,9 @@ def test_a_format_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A module that lies among the formats is written with the others, and nothing names it."""
     added = tmp_path / "more"
     added.mkdir()
-    added.joinpath("in_a_line.py").write_text(
-        'FILE = "line.txt"\ndef text(document): return document.title\n'
-    )
+    added.joinpath("in_a_line.py").write_text(file_block("in_a_line.py"))
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(added)])
     formats.write_all(tmp_path, summary("some title", resolve(), {}))
     written = {path.name for path in tmp_path.iterdir() if path.is_file()}
-    assert written == {"summary.json", "summary.md", "line.txt"}
-    assert tmp_path.joinpath("line.txt").read_text() == "some title"
+    assert written == {"summary.json", "summary.md", "badge.json", "line.txt"}
+    assert tmp_path.joinpath("line.txt").read_text() == "some title: no gates\n"

@@ -20,6 +20,7 @@ LAYERS = [
     {"verdict", "parsers"},
     {"plan"},
     {"runtimes"},
+    {"docs"},
     {"runs"},
     {"decode"},
     {"evidence"},
@@ -37,7 +38,7 @@ SHARED_FILES = {
     "relations.py", "rope_row.py", "row_reference.py", "rows.py", "settings.py", "text.py", "texts.py", "unseen.py",
 }  # fmt: skip
 TOP_LEVEL = {
-    "pyproject.toml", "README.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",
+    "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",
 }  # fmt: skip
 
 
@@ -139,3 +140,11 @@ def test_checkers(command: list[str]) -> None:
         [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_tests_do_not_import_one_another() -> None:
+    """What several tests use lies in files of their own that are no tests."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            assert not (module or "").startswith("test_"), path

@@ -255,8 +255,10 @@ def test_undecided_study_says_what_may_help(pairs: int, words: str) -> None:
     """More pairs help only where there may be more."""
     verdict = judge_study(judge([math.log(0.93), math.log(0.97)] * (pairs // 2), 0.05), 0.05)
     assert verdict.outcome == "inconclusive"
-    assert words in verdict.reason
-    assert ("DECODE_MAX_PAIRS" in verdict.reason) == (pairs < 20)
+    conclusion = f"5.0% lies inside +3.0% to +7.0%: undecided after {pairs} pairs; "
+    assert verdict.reason.startswith(conclusion)
+    assert words in verdict.hint
+    assert ("DECODE_MAX_PAIRS" in verdict.hint) == (pairs < 20)
 
 
 def test_a_limit_that_is_met_to_the_last_digit_is_met() -> None:

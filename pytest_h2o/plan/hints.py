@@ -1,0 +1,53 @@
+"""What to try where a value missed its target: by the knob of the target, else by the gate."""
+
+from __future__ import annotations
+
+from pytest_h2o.plan.knobs import Knobs
+
+SPEED = (
+    "a longer H2O_UPDATE_INTERVAL evicts less often, more KV_LOSSLESS_ASYNC_THREADS encode beside "
+    "the decoding; the limit is {knob}"
+)
+BY_KNOB = {
+    "LOSSY_TARGET": "a higher --h2o-set H2O_TARGET_LOSSY_RATIO=... (now {H2O_TARGET_LOSSY_RATIO}), "
+    "fewer H2O_RECENT_TOKENS and H2O_SINK_TOKENS, or longer PROMPTS",
+    "LOSSLESS_TARGET": "pytest-h2o offline DUMP_DIR shows each layer and codec; the limit is "
+    "{knob}, what is coded is KV_LOSSLESS_FRONT_N",
+    "LOSSLESS_UPPER_BOUND_TARGET": "another codec (LOSSLESS_CODEC): whole sequences are the best "
+    "that this one can do",
+    "LOSSLESS_TENSOR_TARGET": "pytest-h2o offline DUMP_DIR shows which layers grow; leave them out "
+    "with KV_LOSSLESS_FRONT_N",
+    "EVALUATED_SHARE_TARGET": "the reasons above name what could not be read of the dump; dump it "
+    "again",
+    "DECODE_DROP_TARGET": SPEED,
+    "LLM_DEMO_DECODE_DROP_TARGET": SPEED,
+    "MAX_PERPLEXITY_INCREASE": "a lower H2O_TARGET_LOSSY_RATIO (now {H2O_TARGET_LOSSY_RATIO}) or "
+    "more H2O_RECENT_TOKENS",
+    "MIN_GREEDY_AGREEMENT": "a lower H2O_TARGET_LOSSY_RATIO (now {H2O_TARGET_LOSSY_RATIO}); the "
+    "report shows the texts side by side",
+    "MAX_LOSSLESS_QUEUE_PEAK": "more KV_LOSSLESS_ASYNC_THREADS, or a higher {knob}",
+    "MAX_LOSSLESS_ASYNC_WAIT_US": "more KV_LOSSLESS_ASYNC_THREADS, or a higher {knob}",
+    "MAX_LOSSLESS_DECOMP_US": "a decode cache (KV_LOSSLESS_DECODE_CACHE_BLOCKS) saves decoding; the "
+    "limit is {knob}",
+    "MAX_MEMORY_INCREASE": "look for KV that is kept beside its compressed form; the limit is {knob}",
+    "MAX_MEMORY_GROWTH": "look for what a request leaves behind; the limit is {knob}",
+}
+BY_GATE = {
+    "eviction_active": "longer prompts, or a lower H2O_TRIGGER_MIN and H2O_RECENT_TOKENS",
+    "keep_feasible": "fewer H2O_RECENT_TOKENS and H2O_SINK_TOKENS, or longer PROMPTS",
+    "lossless_active": "a KV_LOSSLESS_FRONT_N above 0, and prompts longer than "
+    "KV_LOSSLESS_BLOCK_TOKENS",
+    "decompression_active": "REQUIRE_RUNTIME_DECOMP=0 leaves this out where nothing reads blocks "
+    "back",
+    "metric_columns": "a binary built with the H2O columns; STRICT_RUNTIME_METRIC_COLUMNS=0 leaves "
+    "this out",
+}
+
+
+def hint_for(gate: str, knob: str, knobs: Knobs) -> str:
+    """What to try for a gate that missed the target of ``knob``; empty where nothing is known."""
+    text = BY_KNOB.get(knob) or BY_GATE.get(gate, "")
+    if not text:
+        return f"the limit is {knob}" if knob else ""
+    ratio = knobs.number("H2O_TARGET_LOSSY_RATIO")
+    return text.format(knob=knob, H2O_TARGET_LOSSY_RATIO=f"{ratio:g}")

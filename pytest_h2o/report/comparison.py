@@ -1,0 +1,117 @@
+"""Recorded sessions beside each other: what was tested, which outcomes changed, which values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_h2o.metrics import quantity
+from pytest_h2o.report.models import GateVerdict, Summary
+from pytest_h2o.report.text import WORDS, clean
+
+# Numbers of these units are of one machine.
+OF_A_MACHINE = ("tok/s", "s", "ms", "µs", "us", "MB")
+Key = tuple[str, str]
+Table = list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class RunsCompared:
+    """Three tables, each a header and its rows; one with the header alone has nothing to tell.
+
+    ``drawn`` holds what a chart shows: gate with case, run, value over limit.
+    """
+
+    identity: Table
+    outcomes: Table
+    values: Table
+    drawn: Sequence[tuple[str, str, float]]
+
+
+def compare_runs(names: Sequence[str], runs: Sequence[Summary]) -> RunsCompared:
+    """The sessions in the order given; deltas are of the last against the first."""
+    by_key = [{(gate.gate, gate.case): gate for gate in run.gates} for run in runs]
+    keys = list(dict.fromkeys(key for gates in by_key for key in gates))
+    machines = {run.inputs.get("machine", "") for run in runs}
+    elsewhere = "" if len(machines) == 1 else "other machine"
+    if "" in machines:
+        elsewhere = "machine not known"
+    return RunsCompared(
+        [("", *names), *_identity(runs)],
+        [("gate", "case", *names), *_outcomes(keys, by_key)],
+        [("gate", "case", *names, "delta"), *_values(keys, by_key, elsewhere)],
+        list(_drawn(names, keys, by_key)),
+    )
+
+
+def _identity(runs: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
+    """What differs between the sessions, one row each."""
+    found = [_identity_of(run) for run in runs]
+    for name in dict.fromkeys(name for each in found for name in each):
+        cells = [clean(each.get(name, "-"), 200) for each in found]
+        if len(set(cells)) > 1:
+            yield (name, *cells)
+
+
+def _identity_of(run: Summary) -> dict[str, str]:
+    parts = {"suite": run.suite, "runtime": run.runtime, "kit": run.kit, "version": run.version}
+    parts |= {f"input {name}": digest for name, digest in run.inputs.items()}
+    return parts | {name: str(knob.value) for name, knob in run.knobs.items()}
+
+
+def _rows(
+    keys: Sequence[Key],
+    by_key: Sequence[Mapping[Key, GateVerdict]],
+    cell: Callable[[GateVerdict | None], str],
+) -> Iterator[tuple[Key, list[str]]]:
+    for key in keys:
+        yield key, [cell(gates.get(key)) for gates in by_key]
+
+
+def _outcomes(
+    keys: Sequence[Key], by_key: Sequence[Mapping[Key, GateVerdict]]
+) -> Iterator[tuple[str, ...]]:
+    """The gates that did not end alike everywhere."""
+    for (gate, case), cells in _rows(keys, by_key, _outcome):
+        if len(set(cells)) > 1:
+            yield (clean(gate, 60), clean(case, 60), *cells)
+
+
+def _outcome(verdict: GateVerdict | None) -> str:
+    return WORDS[verdict.outcome] if verdict else "not judged"
+
+
+def _values(
+    keys: Sequence[Key], by_key: Sequence[Mapping[Key, GateVerdict]], elsewhere: str
+) -> Iterator[tuple[str, ...]]:
+    """What each gate measured, and how far the last is from the first."""
+    for (gate, case), cells in _rows(keys, by_key, _value):
+        first, last = by_key[0].get((gate, case)), by_key[-1].get((gate, case))
+        if set(cells) != {"-"}:
+            yield (clean(gate, 60), clean(case, 60), *cells, _delta(first, last, elsewhere))
+
+
+def _value(verdict: GateVerdict | None) -> str:
+    return quantity(verdict.value, verdict.unit) if verdict else "-"
+
+
+def _delta(first: GateVerdict | None, last: GateVerdict | None, elsewhere: str) -> str:
+    if first is None or last is None or first.value is None or last.value is None:
+        return "-"
+    if first.unit != last.unit:
+        return "other unit"
+    if first.unit in OF_A_MACHINE and elsewhere:
+        return elsewhere
+    change = last.value - first.value
+    sign = "+" if change > 0 else ""
+    return f"{sign}{quantity(change, first.unit)}"
+
+
+def _drawn(
+    names: Sequence[str], keys: Sequence[Key], by_key: Sequence[Mapping[Key, GateVerdict]]
+) -> Iterator[tuple[str, str, float]]:
+    for key in keys:
+        for name, gates in zip(names, by_key, strict=True):
+            verdict = gates.get(key)
+            if verdict and verdict.value is not None and verdict.target:
+                yield clean(f"{key[0]} [{key[1]}]", 80), name, verdict.value / verdict.target

@@ -1,0 +1,183 @@
+"""A session on a terminal: one row per gate, failing cases below theirs, and every cause once.
+
+rich is imported when the first table is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from pytest_h2o.metrics import quantity
+from pytest_h2o.report.groups import BAD, ORDER, by_cause, by_gate, tightest
+from pytest_h2o.report.text import WORDS, clean, verdict_row, wrapped
+from pytest_h2o.verdict import Verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow", "skipped": "dim"}
+# What is shown, and what of it on narrower screens.
+COLUMNS = ("", "gate", "cases", "tightest", "value", "required", "margin", "evidence")
+CHOICES = (
+    COLUMNS,
+    COLUMNS[:-1],
+    ("", "gate", "cases", "value", "required", "margin"),
+    ("", "gate", "value", "required", "margin"),
+)
+NUMERIC = ("cases", "value", "margin")
+WIDEST = 10_000
+SHOWN_GATES, SHOWN_CASES = 12, 12
+REASON = 600
+
+
+def session_lines(verdicts: Sequence[Verdict], columns: int, *, color: bool) -> list[str]:
+    """Everything between the section's title and the outcome: table, causes, doubts, what is off."""
+    lines = table_lines(verdicts, columns, color=color)
+    for title, texts in (("doubtful", _doubts(verdicts)), ("not evidenced", _claims(verdicts))):
+        for text in texts:
+            lines += wrapped(f"{title}: {text}", columns)
+    if off := _off(verdicts):
+        lines += wrapped(f"off: {', '.join(off)}", columns)
+    return [*lines, *cause_lines(verdicts, columns)]
+
+
+def table_lines(verdicts: Sequence[Verdict], columns: int, *, color: bool) -> list[str]:
+    """One row per gate that was judged, what did not pass last and its cases below it.
+
+    No cell is cut: a screen that is too narrow gets fewer columns.
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    groups = [group for group in by_gate(verdicts) if tightest(group).outcome != "skipped"]
+    groups.sort(key=lambda group: ORDER.index(tightest(group).outcome) in (0, 1))
+    if not groups:
+        return []
+    measuring = Console(width=WIDEST, file=StringIO())
+    for chosen in CHOICES:
+        table = _table(groups, chosen)
+        width = measuring.measure(table).maximum
+        if width <= columns:
+            break
+    console = Console(
+        file=StringIO(), width=max(width, columns), color_system="standard" if color else None,
+        force_terminal=color, no_color=not color, legacy_windows=False,
+    )  # fmt: skip
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def cause_lines(verdicts: Sequence[Verdict], columns: int) -> list[str]:
+    """Every cause of a failure once: the conclusion, what else needs it, and what to try."""
+    lines: list[str] = []
+    for group in by_cause(verdicts):
+        first = tightest(group)
+        conclusion = first.cause or first.reason.partition("\n")[0] or first.gate
+        lines += ["", *wrapped(f"{WORDS[first.outcome]}: {clean(conclusion, REASON)}", columns)]
+        count = "gate" if len(group) == 1 else f"{len(group)} gates need this"
+        lines += wrapped(f"{count}: {needed_by(group)}", columns, "  ")
+        hints = dict.fromkeys(each.hint for each in group if each.hint)
+        for hint in hints:
+            lines += wrapped(f"try: {clean(hint)}", columns, "  ")
+    return lines
+
+
+def needed_by(group: Sequence[Verdict]) -> str:
+    """The gates of one cause, by name with their cases."""
+    cases: dict[str, list[str]] = {}
+    for verdict in group:
+        cases.setdefault(clean(verdict.gate, 60), []).append(clean(verdict.case, 40))
+    names = [f"{gate} [{_some(found)}]" for gate, found in cases.items()]
+    more = f" and {len(names) - SHOWN_GATES} more" if len(names) > SHOWN_GATES else ""
+    return f"{', '.join(names[:SHOWN_GATES])}{more}"
+
+
+def _some(cases: Sequence[str]) -> str:
+    left = len(cases) - SHOWN_CASES
+    more = f", {left} more" if left > 0 else ""
+    return ", ".join(cases[:SHOWN_CASES]) + more
+
+
+def _table(groups: Sequence[Sequence[Verdict]], chosen: Sequence[str]) -> Table:
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for name in chosen:
+        table.add_column(name, no_wrap=True, justify="right" if name in NUMERIC else "left")
+    for group in groups:
+        for outcome, cells in _rows(group):
+            texts = [Text(cells[name]) for name in chosen]
+            texts[0].stylize(STYLES[outcome])
+            table.add_row(*texts)
+    return table
+
+
+def _rows(group: Sequence[Verdict]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The row of a gate, and of its cases that did not pass, with the cells by column."""
+    worst = tightest(group)
+    judged = [each for each in group if each.outcome != "skipped"]
+    bad = [each for each in judged if each.outcome in BAD]
+    count = f"{len(judged) - len(bad)} of {len(judged)}" if bad else f"{len(judged)}"
+    shown = _cells(worst) | {"gate": clean(worst.gate, 60), "cases": count}
+    shown["tightest"] = clean(worst.case, 40)
+    unfolded = bad if len(judged) > 1 else []
+    if unfolded:
+        shown |= dict.fromkeys(("tightest", "value", "required", "margin", "evidence"), "")
+    yield worst.outcome, shown
+    for verdict in unfolded:
+        cells = _cells(verdict)
+        yield (
+            verdict.outcome,
+            cells | {"": "", "gate": f"  {clean(verdict.case, 58)}", "cases": "", "tightest": ""},
+        )
+
+
+def _cells(verdict: Verdict) -> dict[str, str]:
+    names = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
+    return dict(zip(names, verdict_row(verdict), strict=True))
+
+
+def _doubts(verdicts: Iterable[Verdict]) -> Iterator[str]:
+    """Every warning of a gate that passed, once."""
+    said: dict[str, str] = {}
+    for verdict in verdicts:
+        if verdict.warning and verdict.outcome == "pass":
+            said.setdefault(verdict.warning, f"{verdict.gate} [{verdict.case}]")
+    for warning, name in said.items():
+        yield f"{clean(name, 100)}: {clean(warning, REASON)}"
+
+
+def _claims(verdicts: Iterable[Verdict]) -> list[str]:
+    """The gates that passed by a claim that nothing else confirms."""
+    bare = [
+        each for each in verdicts if each.outcome == "pass" and each.standing == "not evidenced"
+    ]
+    names = dict.fromkeys(clean(each.gate, 60) for each in bare)
+    return (
+        [f"{', '.join(names)} (claims of the program alone; the report says why)"] if names else []
+    )
+
+
+def _off(verdicts: Iterable[Verdict]) -> list[str]:
+    """The gates that a knob turns off, with it."""
+    off = [verdict for verdict in verdicts if verdict.outcome == "skipped"]
+    found: dict[str, str] = {}
+    for verdict in off:
+        why = verdict.reason.removeprefix("turned off by ")
+        found.setdefault(verdict.gate, f"{clean(verdict.gate, 60)} ({clean(why, 100)})")
+    return list(found.values())
+
+
+def figures(verdict: Verdict) -> str:
+    """What was measured against what was asked for, in one line; empty where nothing was."""
+    if verdict.value is None:
+        return ""
+    text = f"measured {quantity(verdict.value, verdict.unit)}"
+    if verdict.target is not None:
+        text = f"{text} {verdict.operator} {quantity(verdict.target, verdict.unit)}"
+    if verdict.margin is not None:
+        text = f"{text}, margin {quantity(verdict.margin, verdict.unit)}"
+    return text

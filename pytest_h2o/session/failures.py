@@ -1,0 +1,50 @@
+"""pytest's list of failures: every cause once, with what the launch behind it said last."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from pytest_h2o.pytest_private import add_failure_section, print_once
+from pytest_h2o.report.groups import by_cause, tightest
+from pytest_h2o.report.models import GateVerdict
+from pytest_h2o.report.outputs import record_of, tail_of
+from pytest_h2o.report.screen import needed_by
+from pytest_h2o.report.text import clean
+from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.verdict import Verdict
+
+
+def fold(
+    config: pytest.Config, verdicts: Mapping[str, Verdict], records: Sequence[LaunchRecord]
+) -> None:
+    """Leave one failure of each cause in the list, and say what else is of that cause."""
+    judged = [GateVerdict.of(nodeid, verdict) for nodeid, verdict in verdicts.items()]
+    repeated: set[str] = set()
+    for group in by_cause(judged):
+        first = tightest(group)
+        if not first.cause:  # each value that misses its target is a failure of its own
+            continue
+        others = [verdict for verdict in group if verdict is not first]
+        repeated.update(verdict.nodeid for verdict in others)
+        if others:
+            add_failure_section(config, first.nodeid, _more(len(others)), needed_by(others))
+        record = record_of(first, records)
+        if record and first.value is None:
+            _show(config, first.nodeid, record)
+    print_once(config, repeated)
+
+
+def _more(count: int) -> str:
+    return "1 more gate needs this" if count == 1 else f"{count} more gates need this"
+
+
+def _show(config: pytest.Config, nodeid: str, record: LaunchRecord) -> None:
+    """What a launch that left nothing to judge said last, and the command that repeats it."""
+    if tail := tail_of(record):
+        add_failure_section(config, nodeid, f"last output of {clean(record.name, 60)}", tail)
+    if record.argv:
+        by_hand = f"cd {shlex.quote(str(record.directory))} && {shlex.join(record.argv)}"
+        add_failure_section(config, nodeid, "by hand", clean(by_hand, 20_000))

@@ -1,0 +1,70 @@
+"""``--h2o-plan``: what the selected gates would have launched, in which order, and what it takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.report.text import aligned, clean
+from pytest_h2o.runs.store import file_name
+from pytest_h2o.session.forecast import Forecast, duration, latest_launches
+from pytest_h2o.session.places import runs_directory
+
+if TYPE_CHECKING:
+    from pytest_h2o.session.session import Session
+
+MIB = 2**20
+
+
+def show_plan(config: pytest.Config, session: Session | None) -> None:
+    """Write the plan to the screen; where nothing is launched, say so."""
+    writer = config.get_terminal_writer()
+    writer.line()
+    specs = session.planner.planned if session else []
+    if session is None or not specs or session.lab.replay:
+        writer.line("h2o: the selected tests launch nothing")
+        return
+    session.schedule.expect([spec.name for spec in specs])
+    for line in plan_lines(specs, session.schedule.forecast, runs_directory(config)):
+        writer.line(line)
+
+
+def plan_lines(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> list[str]:
+    """A line per launch, and what all take together as far as earlier launches tell."""
+    guesses = [forecast.guess(spec.name) for spec in specs]
+    rows = [("", "launch", "time")]
+    for number, (spec, guess) in enumerate(zip(specs, guesses, strict=True), 1):
+        shown = "not known" if guess is None else f"about {duration(guess)}"
+        rows.append((str(number), clean(spec.name, 200), shown))
+    return [*aligned(rows), "", *_totals(specs, guesses, runs)]
+
+
+def _totals(specs: Sequence[LaunchSpec], guesses: Sequence[float | None], runs: Path) -> list[str]:
+    known = [guess for guess in guesses if guess is not None]
+    count = f"at least {len(specs)} launch{'' if len(specs) == 1 else 'es'}"
+    if not known:
+        return [f"{count}; time and disk are not known, since nothing like it was launched here"]
+    time = f"about {duration(sum(known))}"
+    if len(known) < len(specs):
+        time = f"{time} for {len(known)} of them"
+    deadline = max(spec.deadline_s for spec in specs)
+    lines = [f"{count}, {time}; one that takes {deadline:g} s is stopped (LAUNCH_TIMEOUT_S)"]
+    sizes = [_size(root / file_name(spec.name)) for root in latest_launches(runs) for spec in specs]
+    sizes = [size for size in sizes if size]
+    if sizes:
+        disk = sum(sizes) / len(sizes) * len(specs) / MIB
+        lines.append(f"about {max(disk, 0.1):.1f} MiB of disk in {runs}")
+    lines.append("a decode study that is not decided measures more pairs than these")
+    return lines
+
+
+def _size(directory: Path) -> int:
+    """The bytes of a launch's files."""
+    if not directory.is_dir():
+        return 0
+    return sum(entry.stat().st_size for entry in os.scandir(directory) if entry.is_file())

@@ -1,0 +1,97 @@
+"""What a session says: the acceptance without options, a plan, listings, and its last lines."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from stand_in import ROOT, install, launches
+
+from pytest_h2o.session import session
+
+# A session in this process must not import them again.
+PRELOADED = (np, pd, session)
+GATES = (str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider")
+FEW = ["PROMPTS=512", "REPEAT=1", "MAX_PROMPTS=1", "FULL_RUNS=1"]
+SETTINGS = [word for setting in FEW for word in ("--h2o-set", setting)]
+
+
+@pytest.fixture(autouse=True)
+def lock(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine lock of its own, a screen of 80 columns, and no CI around."""
+    monkeypatch.setenv("H2O_LOCK_DIR", str(pytester.path))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+
+
+@pytest.mark.parametrize("listing", [["--collect-only", "-q"], ["--fixtures"]], ids=" ".join)
+def test_listing_needs_no_baseline(pytester: pytest.Pytester, listing: list[str]) -> None:
+    """What runs nothing asks for no baseline, and without -m the gates are those of final."""
+    result = pytester.runpytest_inprocess(*GATES, *listing)
+    assert (result.ret, result.stderr.str()) == (0, "")
+    assert "runtime_fixed" not in result.stdout.str()
+
+
+def test_the_example_of_the_command_lists_all_suites(pytester: pytest.Pytester) -> None:
+    """A suite that is named is not narrowed, and listing it asks for no baseline either."""
+    result = pytester.runpytest_inprocess(*GATES, "-m", "all_in_one", "--collect-only", "-q")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*test_decode_drop[[]runtime_fixed]"])
+
+
+def test_a_plan_launches_nothing(pytester: pytest.Pytester) -> None:
+    """The launches are listed in order, with workers asked for as well, and none is made."""
+    options = install(pytester.path)
+    result = pytester.runpytest_inprocess(
+        *GATES, *options, *SETTINGS, "--h2o-plan", "-n", "2", "-k", "full_strict and lossy"
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["1 *bench-p512_g128x1-full-r1 *not known", "at least 1 launch*"])
+    assert launches(pytester.path) == []
+    assert not list(pytester.path.glob("h2o-runs/*"))
+
+
+def test_last_lines_and_github(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below everything else stand outcome, report and command; GitHub gets one summary, though
+    workers ran the gates; a program that crashed is told once, with its output and command.
+    """
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "step.md"))
+    options = install(pytester.path, "print('no such model', flush=True); os.abort()")
+    chosen = ["-m", "runtime", "-k", "full_strict and (lossy or fallback or queue)", "-n", "2"]
+    result = pytester.runpytest_subprocess(*GATES, *options, *SETTINGS, *chosen)
+    result.stdout.fnmatch_lines(
+        [
+            "*2 more gates need this*",
+            "*last output of *",
+            "no such model",
+            "*by hand*",
+            "cd * && *llm_bench*",
+            "FAIL: llm_bench: ended by signal 6 (SIGABRT): no such model",
+            "Not accepted",
+            "::error title=FAIL*",
+            "report */report.html",
+            "rerun pytest *",
+            "=*3 failed*",
+        ]
+    )
+    text = result.stdout.str()
+    assert text.count("no such model (bench") == 1
+    assert "[1 of about 1]" in text
+    assert "FAILED after" in text
+    assert (pytester.path / "step.md").read_text().count("## Not accepted") == 1
+    [badge] = pytester.path.glob("h2o-runs/2*/badge.json")
+    assert json.loads(badge.read_text())["message"] == "3 of 3 gates failed"
+
+
+def test_quiet_sessions_say_the_outcome(pytester: pytest.Pytester) -> None:
+    """With -q the gates that passed have no row, launches no line, and the outcome is said."""
+    options = install(pytester.path)
+    chosen = ["-q", "-k", "full_strict and fallback"]
+    result = pytester.runpytest_inprocess(*GATES, *options, *SETTINGS, *chosen)
+    text = result.stdout.str()
+    assert "bench-p512" not in text
+    assert "pass  fallback" not in text
+    result.stdout.fnmatch_lines(["No acceptance: 1 of * gates of final judged, none failed"])
