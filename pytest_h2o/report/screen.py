@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow", "skipped": "dim"}
-# What is shown, and what of it on narrower screens.
+# What is shown, and what of it, with which gap, on narrower screens.
 COLUMNS = ("", "gate", "cases", "tightest", "value", "required", "margin", "evidence")
+FEWER = ("", "gate", "cases", "value", "required", "margin")
 CHOICES = (
-    COLUMNS,
-    COLUMNS[:-1],
-    ("", "gate", "cases", "value", "required", "margin"),
-    ("", "gate", "value", "required", "margin"),
+    (COLUMNS, 2),
+    (COLUMNS[:-1], 2),
+    (FEWER, 2),
+    (FEWER, 1),
+    (("", "gate", "value", "required", "margin"), 1),
 )
 NUMERIC = ("cases", "value", "margin")
 WIDEST = 10_000
@@ -55,8 +57,8 @@ def table_lines(verdicts: Sequence[Verdict], columns: int, *, color: bool) -> li
     if not groups:
         return []
     measuring = Console(width=WIDEST, file=StringIO())
-    for chosen in CHOICES:
-        table = _table(groups, chosen)
+    for chosen, gap in CHOICES:
+        table = _table(groups, chosen, gap)
         width = measuring.measure(table).maximum
         if width <= columns:
             break
@@ -100,11 +102,11 @@ def _some(cases: Sequence[str]) -> str:
     return ", ".join(cases[:SHOWN_CASES]) + more
 
 
-def _table(groups: Sequence[Sequence[Verdict]], chosen: Sequence[str]) -> Table:
+def _table(groups: Sequence[Sequence[Verdict]], chosen: Sequence[str], gap: int) -> Table:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="")
     for name in chosen:
         table.add_column(name, no_wrap=True, justify="right" if name in NUMERIC else "left")
     for group in groups:

@@ -14,6 +14,7 @@ from pytest_h2o.report.outputs import record_of, tail_of
 from pytest_h2o.report.screen import needed_by
 from pytest_h2o.report.text import clean
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import launch_cause
 from pytest_h2o.verdict import Verdict
 
 
@@ -32,7 +33,7 @@ def fold(
         if others:
             add_failure_section(config, first.nodeid, _more(len(others)), needed_by(others))
         record = record_of(first, records)
-        if record and first.value is None:
+        if record and launch_cause(record):
             _show(config, first.nodeid, record)
     print_once(config, repeated)
 

@@ -133,13 +133,13 @@ class Reporter:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self.verdicts or self.is_worker:
             return
-        terminalreporter.section("h2o gates")
+        terminalreporter.write_sep("=", "h2o gates")
         writer = self.config.get_terminal_writer()
         shown = self._shown()
         for line in session_lines(shown, writer.fullwidth, color=writer.hasmarkup):
             terminalreporter.write_line(line)
         if rows := swept_rows(self.lab, self.verdicts):
-            terminalreporter.section("h2o sweep")
+            terminalreporter.write_sep("=", "h2o sweep")
             for line in aligned(comparison(rows)):
                 terminalreporter.write_line(line)
             terminalreporter.write_line(LEGEND)
