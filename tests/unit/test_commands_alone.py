@@ -37,6 +37,7 @@ ARGUMENTS = {
                      "--per-target", "1", "--out-dir", "{tmp}/prompts"],
     "baseline": ["{tmp}/history.jsonl"],
     "report": ["{tmp}/run"],
+    "compare": ["{tmp}/run", "{tmp}/run"],
     "schema": ["profile"],
     "doctor": ["--h2o-out", "{tmp}/runs", "-p", "no:cacheprovider"],
 }  # fmt: skip
@@ -125,7 +126,7 @@ def test_suites_are_collected(place: Path, suite: str) -> None:
 @pytest.mark.parametrize("command", ARGUMENTS)
 def test_commands(place: Path, command: str) -> None:
     """Each command does its work; a report is that of recorded output."""
-    if command == "report":
+    if command in ("report", "compare"):
         run(place, "runtime", "-p", "no:cacheprovider", *JUDGE)
         [judged] = (place / "judged").iterdir()
         judged.rename(place / "run")
