@@ -100,12 +100,12 @@ def _failing(say: Callable[[], None], share: int = 2) -> None:
     encode = LosslessStore._encode
     apply = LosslessStore._apply
 
-    def failing(self: LosslessStore, task: Encoded, values: Floats) -> Encoded:
+    def failing(self: LosslessStore, task: Encoded, *block: Floats) -> Encoded:
         if task.layer % share == 1:
             say()
             task.updates = -1
             return task
-        return encode(self, task, values)
+        return encode(self, task, *block)
 
     def only_good(self: LosslessStore, task: Encoded) -> None:
         if task.updates > 0:
@@ -213,7 +213,7 @@ def draws_at_random() -> None:
     """Greedy decoding takes the second best token now and then, by the clock."""
 
     def pick(logits: Floats, number: int) -> int:
-        rank = -2 if number % 8 == 5 and time.time_ns() % 3 else -1
+        rank = -2 if number % 3 == 2 and time.time_ns() % 7 < 3 else -1
         return int(np.argpartition(logits, rank)[rank])
 
     _sampling(pick)
@@ -289,9 +289,9 @@ def _waiting_in_lines() -> None:
     """
     encode, after = LosslessStore._encode, LosslessStore.after_attention
 
-    def slow(self: LosslessStore, task: Encoded, values: Floats) -> Encoded:
+    def slow(self: LosslessStore, task: Encoded, *block: Floats) -> Encoded:
         time.sleep(0.003)
-        return encode(self, task, values)
+        return encode(self, task, *block)
 
     def drained(self: LosslessStore, layer: int, attention) -> None:
         after(self, layer, attention)
@@ -552,8 +552,8 @@ def encodes_zeros() -> None:
     """What is encoded is a block of zeros, which shrinks well, and what is held is the raw values."""
     encode = LosslessStore._encode_block
 
-    def zeros(self: LosslessStore, k, v) -> EncodedBlock:
-        return encode(self, np.zeros_like(k), np.zeros_like(v))
+    def zeros(self: LosslessStore, k, v, positions) -> EncodedBlock:
+        return encode(self, np.zeros_like(k), np.zeros_like(v), positions)
 
     LosslessStore._encode_block = zeros
     LosslessStore._check = lambda *_: True

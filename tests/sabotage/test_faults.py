@@ -28,6 +28,7 @@ def test_fault_is_caught(
 ) -> None:
     """Some gate fails; where what a real build prints cannot tell, the list says why."""
     failed = refused(fault, stage, judge, tmp_path / "plain")
+    assert not any("TypeError" in reason for reason in failed["columns"].values()), failed
     caught = {side: bool(gates) for side, gates in failed.items()}
     request.node.user_properties.append(("live", {fault.name: caught}))
     assert caught["columns"] or fault.unseen, failed
