@@ -27,7 +27,7 @@ in a directory. The :class:`RecordedRun` has the frames ``metrics``, ``gates``, 
 >>> bench.groupby("arm")["decode_tps"].median().round(1).to_dict()
 {'baseline': 240.3, 'coverage': 196.8, 'full': 219.5, 'store': 207.6}
 >>> run.gates.query("outcome == 'fail'")["gate"].tolist()
-['decode_drop']
+['memory_peak', 'decode_drop']
 >>> run.pairs[["arm", "label", "baseline_tps", "candidate_tps"]].round(1).head(2)
          arm         label  baseline_tps  candidate_tps
 0  candidate  prompt_512_1         172.2          197.3
