@@ -59,7 +59,9 @@ def longest_trace(records: Iterable[LaunchRecord]) -> KvTrace | None:
     """
     found: list[tuple[int, LaunchRecord, Row]] = []
     for record in records:
-        rows = read_launch(record, ())[0] if record.spec.config.get("kv_h2o_enable") else []
+        if record.spec.line_by_line or not record.spec.config.get("kv_h2o_enable"):
+            continue
+        rows = read_launch(record, ())[0]
         if len(rows) == 1 and record.status == "ok" and (record.repeat or 1) == 1:
             found.append((rows[0].prompt_tokens or 0, record, rows[0]))
     # A few suffice: those that follow are shorter still.

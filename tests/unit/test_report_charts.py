@@ -83,6 +83,12 @@ def test_kv_lengths_of_a_recorded_launch(records: list[LaunchRecord]) -> None:
         assert decoded - at == tokens - left
 
 
+def test_several_responses_are_no_curve(records: list[LaunchRecord]) -> None:
+    """A launch that answers its prompts one after the other is not drawn as if it answered one."""
+    several = [replace(each, spec=replace(each.spec, line_by_line=True)) for each in records]
+    assert "kv" not in {each.name for each in session_charts([], several)}
+
+
 def log(directory: Path, lines: Sequence[str], record: LaunchRecord) -> LaunchRecord:
     """A record whose program printed ``lines``."""
     path = directory / "stdout"
