@@ -93,6 +93,5 @@ def test_greedy_agreement(quant_demo: Run, quant_plain_demo: Run, gate: Gate) ->
     MIN_GREEDY_AGREEMENT asks.
     """
     found = answers_beside(quant_plain_demo, quant_demo)
-    problems = "; ".join((*quant_demo.problems, *quant_plain_demo.problems))
-    measured = agreement(found, problems, quant_demo.cause_of() or quant_plain_demo.cause_of())
+    measured = agreement(found, quant_demo, quant_plain_demo)
     gate.at_least(measured, "MIN_GREEDY_AGREEMENT", evidence=text_evidence(found))

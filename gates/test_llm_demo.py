@@ -98,8 +98,7 @@ def test_greedy_agreement(demo: Run, demo_baseline: Run, gate: Gate) -> None:
     MIN_GREEDY_AGREEMENT asks.
     """
     found = answers_beside(demo_baseline, demo)
-    problems = "; ".join((*demo.problems, *demo_baseline.problems))
-    measured = agreement(found, problems, demo.cause_of() or demo_baseline.cause_of())
+    measured = agreement(found, demo, demo_baseline)
     gate.at_least(measured, "MIN_GREEDY_AGREEMENT", evidence=text_evidence(found))
 
 

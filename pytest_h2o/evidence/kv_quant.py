@@ -179,7 +179,7 @@ def _grown(run: Run) -> float | None:
     peaks: dict[int, float] = {}
     for row in run.rows:
         launch = run.launch_of(row)
-        peak = getattr(launch, "peak_mb", None)
+        peak = launch.peak_mb if launch else None
         if "peak_memory_mb" in row.samples:
             peak = row.samples["peak_memory_mb"].mean
         if peak and row.prompt_tokens:

@@ -4,7 +4,6 @@ workers and cache.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -16,7 +15,7 @@ from pytest_h2o.evidence.rows import rows_as_asked, values_asked
 from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
-from pytest_h2o.runtimes.config import SIZE_LIMIT
+from pytest_h2o.runtimes.config import kept_config
 from pytest_h2o.verdict import Evidence
 
 CONFIG = "the launch had the generated config"
@@ -94,13 +93,7 @@ def config_used(look: Look) -> Evidence | None:
 
 def read_config(record: LaunchRecord) -> dict[str, object] | None:
     """The config of a launch, None if it cannot be read."""
-    try:
-        if not record.config_path.is_file() or record.config_path.stat().st_size > SIZE_LIMIT:
-            return None
-        config = json.loads(record.config_path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return config if isinstance(config, dict) else None
+    return kept_config(record.config_path)
 
 
 def cells_echo(look: Look) -> Evidence | None:

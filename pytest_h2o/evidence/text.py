@@ -139,12 +139,14 @@ def _prompt(record: LaunchRecord) -> str:
         return ""
 
 
-def agreement(found: Sequence[Answer], missing: str = "", cause: str = "") -> Measured:
+def agreement(found: Sequence[Answer], *runs: Run) -> Measured:
     """How far candidate and baseline write the same: the mean over the prompts of the bucket where
     it is least. Prompts that kept their KV say nothing of eviction, and count where none lost any.
 
-    ``missing`` says why that is not to be judged, ``cause`` what is at the root of it.
+    What is wrong with ``runs``, from which the answers are, keeps it from being judged.
     """
+    missing = "; ".join(problem for run in runs for problem in run.problems)
+    causes = [cause for run in runs if (cause := run.cause_of())]
     judged = [answer for answer in found if answer.evicted is not False] or found
     rows: list[ShownRow] = []
     shares: dict[str, list[float]] = {}
@@ -162,7 +164,7 @@ def agreement(found: Sequence[Answer], missing: str = "", cause: str = "") -> Me
         value=value,
         unit="share",
         rows=tuple(rows),
-        cause=cause,
+        cause="".join(causes[:1]),
         missing=missing,
     )
 

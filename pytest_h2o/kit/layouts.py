@@ -9,7 +9,6 @@ is expected, without an exit code a launch ended well.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -30,6 +29,7 @@ from pytest_h2o.runs.launcher import describe_exit
 from pytest_h2o.runs.records import LaunchRecord, RecordStatus
 from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
+from pytest_h2o.runtimes.config import kept_config
 
 T = TypeVar("T")
 SIZE_LIMIT = 16 * 2**20
@@ -310,9 +310,7 @@ def _record(  # noqa: PLR0913  the files of a launch
     spec: LaunchSpec, directory: Path, entry: LaunchEntry, *, table: Path, stdout: Path, stem: str
 ) -> LaunchRecord:
     stderr = _find(directory, f"{stem}.stderr", "stderr")
-    ended: RecordStatus = "ok" if entry.returncode in (None, 0) else "failed"
-    ending = "" if entry.returncode is None else describe_exit(entry.returncode)
-    status, reason = explain(spec.program, ended, ending, stdout, stderr)
+    status, reason = _ended(spec.program, entry, stdout, stderr)
     return LaunchRecord(
         spec=spec,
         status=status,
@@ -327,6 +325,15 @@ def _record(  # noqa: PLR0913  the files of a launch
         returncode=entry.returncode,
         seconds=entry.seconds,
     )
+
+
+def _ended(
+    program: str, entry: LaunchEntry, stdout: Path, stderr: Path
+) -> tuple[RecordStatus, str]:
+    """How a launch ended, by its exit code if there is one, and by what it printed."""
+    ended: RecordStatus = "ok" if entry.returncode in (None, 0) else "failed"
+    ending = "" if entry.returncode is None else describe_exit(entry.returncode)
+    return explain(program, ended, ending, stdout, stderr)
 
 
 def _find(directory: Path, *names: str) -> Path:
@@ -353,18 +360,10 @@ def _config(directory: Path, stems: Iterable[str]) -> dict[str, ConfigValue]:
 
 def settings_in(path: Path) -> dict[str, ConfigValue]:
     """The ``kv_*`` keys of a config; none of one that cannot be read."""
-    if not path.is_file() or path.stat().st_size > SIZE_LIMIT:
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
     values = (bool, int, float, str)
     return {
         key: value
-        for key, value in content.items()
+        for key, value in (kept_config(path) or {}).items()
         if key.startswith("kv_") and isinstance(value, values)
     }
 
@@ -380,9 +379,7 @@ def demo_record(
     ``missing`` says why there was none.
     """
     stdout, stderr, metrics, config = files
-    ended: RecordStatus = "ok" if entry.returncode in (None, 0) else "failed"
-    ending = "" if entry.returncode is None else describe_exit(entry.returncode)
-    status, reason = explain(spec.program, ended, ending, stdout, stderr)
+    status, reason = _ended(spec.program, entry, stdout, stderr)
     if missing:
         status, reason = "not_recorded", missing
     record = LaunchRecord(

@@ -58,6 +58,17 @@ def read_config(path: Path) -> dict[str, object]:
     return config
 
 
+def kept_config(path: Path) -> dict[str, object] | None:
+    """The config that a launch left behind, None if it cannot be read."""
+    try:
+        if not path.is_file() or path.stat().st_size > SIZE_LIMIT:
+            return None
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
 def _reject_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
 
