@@ -12,6 +12,15 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
 from pytest_h2o.evidence.look import settle
+from pytest_h2o.evidence.writing import (
+    STRETCH,
+    is_one_thing,
+    kinds_of,
+    longest_repeat,
+    novelty,
+    repeated_end,
+    surprises,
+)
 from pytest_h2o.parsers.lines import printable
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.parsers.text_files import decoded
@@ -24,13 +33,17 @@ from pytest_h2o.verdict import Evidence, Measured, ShownRow
 SOUND = "the output is still text"
 NEEDS = {SOUND: "at least 400 characters that llm_demo wrote on either side"}
 LEAST_CHARS, LONG_ANSWER = 400, 100
-# Pieces of so many characters at most, so often at least, are one thing over and over.
-LONGEST_PIECE, PIECES, LEAST_REPEATED = 12, 4, 8
 # A text loops where so few of its stretches of six characters are new; it is no text at all where
 # next to none is.
-STRETCH, LOOPS, NO_TEXT = 6, 0.2, 0.05
-# What ends before this share of the baseline's answer was cut short.
-CUT_SHORT = 0.1
+LOOPS, NO_TEXT = 0.2, 0.05
+# A loop counts where it is so much of an answer.
+MUCH, MOST = 1 / 3, 1 / 2
+# What ends before this share of the baseline's answer was cut short, or may have been.
+CUT_SHORT, SHORT = 0.15, 0.3
+# Shares of the kinds of characters that two answers to one prompt do not have in common.
+OTHER_KINDS = 0.7
+# How many more bits a character of noise has than one of text, by the baseline's own answer alone.
+NOISE, NOISE_BITS = 1.4, 1.5
 # Honest candidates write other text than their baselines, in about as surprising letters and about
 # as varied.
 MORE_SURPRISE, LESS_VARIED = 1.5, 0.4
@@ -53,8 +66,13 @@ class Answer:
         """Whether the baseline's answer is long and says next to nothing new: it is no
         reference.
         """
-        long = len(self.baseline) >= LONG_ANSWER
-        return (long and novelty(self.baseline) < LOOPS) or is_one_thing(self.baseline)
+        text = self.baseline
+        if len(text) < LONG_ANSWER:
+            return is_one_thing(text)
+        much = max(LONG_ANSWER, MUCH * len(text))
+        if novelty(text) < LOOPS or len(longest_repeat(text)) >= much:
+            return True
+        return repeated_end(text) >= max(LONG_ANSWER, MOST * len(text))
 
     @property
     def comparable(self) -> bool:
@@ -110,21 +128,6 @@ def _evicted(record: LaunchRecord) -> bool | None:
         if sample := row.samples.get("h2o_total_evict_tokens"):
             counts.append(sample.mean)
     return max(counts) > 0 if counts else None
-
-
-def is_one_thing(text: str) -> bool:
-    """Whether a text is one short piece over and over."""
-    text = text.strip()
-    for period in range(1, LONGEST_PIECE + 1):
-        if len(text) >= max(LEAST_REPEATED, PIECES * period) and text[period:] == text[:-period]:
-            return True
-    return False
-
-
-def novelty(text: str) -> float:
-    """The share of stretches of :data:`STRETCH` characters that are different ones."""
-    count = max(1, len(text) - STRETCH + 1)
-    return len({text[at : at + STRETCH] for at in range(count)}) / count
 
 
 def _text(record: LaunchRecord) -> str | None:
@@ -194,23 +197,68 @@ def _reference(answer: Answer) -> str:
 def _each_answer(answer: Answer) -> Iterator[Evidence]:
     """Needs the baseline's answer to the same prompt."""
     before, after = answer.baseline, answer.candidate.strip()
-    if answer.baseline_loops:
-        text = f"{answer.label}: the baseline loops, {novelty(before):.0%} of its text is new"
-        yield Evidence(claim=SOUND, standing="doubtful", text=f"{text}; it is no reference")
-        return
     wrote = f"where the baseline wrote {len(before)} characters"
     if before.strip() and not after:
         yield Evidence.of(SOUND, False, f"{answer.label}: nothing was written {wrote}")
+    elif answer.baseline_loops:
+        text = f"the baseline loops, {novelty(before):.0%} of its text is new; it is no reference"
+        yield _doubt(answer, text)
+    elif len(after) >= LONG_ANSWER and len(before.strip()) < CUT_SHORT * len(after):
+        text = f"the baseline wrote {len(before)} characters where the candidate wrote {len(after)}"
+        yield _doubt(answer, f"{text}; it is no reference")
     elif len(before) >= LONG_ANSWER and len(after) < CUT_SHORT * len(before):
         text = f"{answer.label}: {len(after)} characters were written {wrote}"
         yield Evidence.of(SOUND, False, text)
-    elif is_one_thing(after) or (len(after) >= LONG_ANSWER and novelty(after) < NO_TEXT):
+    else:
+        yield from _repetition(answer, wrote)
+        yield from _other_kinds(answer)
+        if len(before) >= LONG_ANSWER and len(after) < SHORT * len(before):
+            yield _doubt(answer, f"{len(after)} characters were written {wrote}")
+
+
+def _doubt(answer: Answer, text: str) -> Evidence:
+    return Evidence(claim=SOUND, standing="doubtful", text=f"{answer.label}: {text}")
+
+
+def _repetition(answer: Answer, wrote: str) -> Iterator[Evidence]:
+    """One thing over and over where the baseline wrote a text: all of the answer, or what became
+    of it.
+    """
+    after = answer.candidate.strip()
+    long = len(after) >= LONG_ANSWER
+    if is_one_thing(after) or (long and novelty(after) < NO_TEXT):
         shown = printable(after[:STRETCH])
         text = f"{answer.label}: the text repeats itself, {shown!r} over and over, {len(after)} characters"
         yield Evidence.of(SOUND, False, f"{text} {wrote}")
-    elif len(after) >= LONG_ANSWER and novelty(after) < LOOPS:
-        text = f"{answer.label}: the text loops, {novelty(after):.0%} of it is new"
-        yield Evidence(claim=SOUND, standing="doubtful", text=text)
+        return
+    stuck = longest_repeat(after)
+    if len(stuck) >= LONG_ANSWER and len(stuck) > len(longest_repeat(answer.baseline)):
+        shown = printable(stuck[:STRETCH])
+        text = f"{len(stuck)} of {len(after)} characters are {shown!r} over and over"
+        if len(stuck) >= MUCH * len(after):
+            yield Evidence.of(SOUND, False, f"{answer.label}: {text}")
+        else:
+            yield _doubt(answer, text)
+    elif long and novelty(after) < LOOPS:
+        yield _doubt(answer, f"the text loops, {novelty(after):.0%} of it is new")
+    elif repeated_end(after) >= max(LONG_ANSWER, MUCH * len(after)):
+        yield _doubt(answer, f"the text loops: its last {repeated_end(after)} characters do")
+
+
+def _other_kinds(answer: Answer) -> Iterator[Evidence]:
+    """Digits or signs where the baseline wrote words; words of another script may be an answer."""
+    if min(len(answer.baseline.strip()), len(answer.candidate.strip())) < LONG_ANSWER:
+        return
+    before, after = kinds_of(answer.baseline), kinds_of(answer.candidate)
+    common = sum(min(share, after.get(kind, 0.0)) for kind, share in before.items())
+    if 1 - common < OTHER_KINDS:
+        return
+    usual, seen = next(iter(before)), next(iter(after))
+    text = f"{after[seen]:.0%} of the characters are {seen}, {before[usual]:.0%} {usual} in the baseline"
+    if seen.endswith("letters"):
+        yield _doubt(answer, text)
+    else:
+        yield Evidence.of(SOUND, False, f"{answer.label}: {text}")
 
 
 def _observations(
@@ -234,11 +282,25 @@ def _prompt_by_prompt(
 ) -> Iterator[Evidence]:
     """Garbage in one answer of many, which their mean hides."""
     for index, answer in enumerate(found):
+        if letters.known_beside(index) < LEAST_CHARS:
+            yield from _noise(answer)
+            continue
         before = letters.surprise_of_one(index, _reference(answer))
         seen = letters.surprise_of_one(index, answer.candidate)
         if len(answer.candidate) >= LONG_ANSWER and seen > MORE_SURPRISE * max(usual, before) + 1:
             text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baselines"
             yield Evidence.of(SOUND, False, f"{answer.label}: {text}")
+
+
+def _noise(answer: Answer) -> Iterator[Evidence]:
+    """Needs two long texts: where nothing else is known, what it is held against must do."""
+    reference = _reference(answer)
+    if min(len(reference), len(answer.candidate)) < LEAST_CHARS:
+        return
+    usual, seen = surprises(reference, answer.candidate)
+    if seen > max(NOISE * usual, usual + NOISE_BITS):
+        text = f"surprise of {seen:.2f} bits per character, {usual:.2f} in the baseline"
+        yield Evidence.of(SOUND, False, f"{answer.label}: {text}")
 
 
 def _same_answer(found: Sequence[Answer]) -> Iterator[Evidence]:
@@ -282,6 +344,10 @@ class _Letters:
             if not answer.baseline_loops:
                 self.follows.update(pairwise(answer.prompt))
                 self.before.update(answer.prompt)
+
+    def known_beside(self, index: int) -> int:
+        """Characters of prompts and of the answers to the others."""
+        return self.before.total() - self.own[index][1].total()
 
     def surprise_of_one(self, index: int, text: str) -> float:
         """Bits per character of ``text``, a text for the prompt number ``index``."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
-from pytest_h2o.evidence.text import Answer, agreement, answers, novelty, text_evidence
+from pytest_h2o.evidence.text import Answer, agreement, answers, text_evidence
+from pytest_h2o.evidence.writing import kinds_of, longest_repeat, novelty, repeated_end
 from pytest_h2o.kit.archives import read_recording
 
 FIELD = Path(__file__).parents[1] / "data" / "field"
@@ -82,6 +84,81 @@ def test_a_short_baseline_may_be_answered_shortly() -> None:
     assert standing("Yes.", "No.") == "supported"
 
 
+def alone(baseline: str, candidate: str, prompt: str = "") -> tuple[str, str]:
+    """What is said first of a single answer, as of a recording whose prompts are not at hand."""
+    said = text_evidence([Answer("p", prompt, baseline, candidate)])[0]
+    return said.standing, said.text
+
+
+LONG_BASELINE = BASELINE + " " + OTHER_TEXT
+CHINESE = (
+    "老人每天早晨沿着河边散步，看着渔船慢慢离开码头。他年轻的时候也是渔夫，曾经在大海上遇到过三次风暴，"
+    "却从来没有丢过一条船。如今他的儿子在城里做木匠，女儿嫁给了邻村的教师，家里只剩下他和一只不爱叫的黄狗。"
+    "邻居们常常来听他讲故事。"
+)
+DICE = random.Random(5)
+LETTERS = "".join(DICE.choice("abcdefghijklmnopqrstuvwxyz  ") for _ in range(500))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "said"),
+    [
+        (LONG_BASELINE[:250] + "!" * 250, "250 of 500 characters are '!!!!!!' over and over"),
+        (BASELINE + " and" * 60, "over and over"),
+        (LONG_BASELINE[:70] + "cap", "73 characters were written"),
+        (" ".join(map(str, range(150))), "digits"),
+        (LONG_BASELINE.encode().hex(), "digits"),
+        ("".join(DICE.choice("+-*/=<>?!") for _ in range(300)), "signs"),
+        (LETTERS, "surprise of"),
+        ("".join(DICE.sample(LONG_BASELINE, len(LONG_BASELINE))), "surprise of"),
+    ],
+)
+def test_garbage_with_nothing_else_to_compare(candidate: str, said: str) -> None:
+    """One answer alone, of a long baseline: what became of the text is seen by its own shape."""
+    standing, text = alone(LONG_BASELINE, candidate)
+    assert (standing, said in text) == ("contradicted", True)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "said"),
+    [
+        (LONG_BASELINE[:150] + "!" * 150 + LONG_BASELINE[150:], "over and over"),
+        (LONG_BASELINE[:100], "100 characters were written"),
+        (OTHER_TEXT[:120] + "He never came back to the harbour, nor did she. " * 5, "last 2"),
+        (CHINESE, "CJK letters"),
+        ("Старик каждое утро гулял вдоль реки и смотрел, как лодки уходят из гавани. Потом он "
+         "возвращался домой, варил чай и долго писал письма.", "Cyrillic letters"),
+    ],
+)  # fmt: skip
+def test_what_may_be_an_answer_is_doubtful(candidate: str, said: str) -> None:
+    """It is said, and left to whoever reads the texts."""
+    standing, text = alone(LONG_BASELINE, candidate)
+    assert (standing, said in text) == ("doubtful", True)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [
+        ("I do not know the answer.\nI can not help with this.\n" * 12, "the baseline loops"),
+        ((BASELINE[:90] + OTHER_TEXT[:95] + BASELINE[120:220]) * 4, "the baseline loops"),
+        (BASELINE[:250] + "\n#" * 150, "the baseline loops"),
+        (OTHER_TEXT[:100] + "The lamp went out. " * 30, "the baseline loops"),
+        ("\n \n" * 150, "the baseline"),
+        ("", "the baseline wrote 0 characters"),
+        ("#", "the baseline wrote 1 characters"),
+    ],
+)
+def test_baselines_that_are_no_reference(baseline: str, said: str) -> None:
+    """Lines in turn, a long stretch over and over, blanks, next to nothing: said, and a candidate
+    that writes words is not accused; one that writes nothing is, where the baseline wrote.
+    """
+    for prompt in ("", PROMPT):
+        standing, text = alone(baseline, LONG_BASELINE, prompt)
+        assert (standing, said in text) == ("doubtful", True)
+    if baseline.strip():
+        assert alone(baseline, "")[0] == "contradicted"
+
+
 def test_a_looping_baseline_is_no_reference() -> None:
     """A candidate that writes words is not accused of differing from it, and it is said."""
     loop = "#\n" * 300
@@ -119,6 +196,21 @@ def test_recorded_garbage() -> None:
     sides = [read_recording(folder / side).records for side in ("baseline", "candidate")]
     [said] = text_evidence(answers(list(zip(*sides, strict=True))))
     assert (said.standing, "over and over" in said.text) == ("contradicted", True)
+
+
+def test_repeated_stretches() -> None:
+    """Found at the end, whatever their period, and anywhere, where the piece is short."""
+    assert repeated_end("what is this, " + "abc" * 9) == 27
+    assert repeated_end("once upon a time there was") == 0
+    assert repeated_end("x" + ("ab" * 40 + "c") * 3 + "\n") == 243
+    assert longest_repeat("so " + "=" * 50 + " and " + "no" * 40) == "no" * 40
+    assert longest_repeat("nothing of the kind") == ""
+
+
+def test_kinds_of_characters() -> None:
+    """Letters by their script, digits and signs; blanks count for nothing."""
+    assert kinds_of("ab 1!") == {"Latin letters": 0.5, "digits": 0.25, "signs": 0.25}
+    assert set(kinds_of("漢字 かな")) == {"CJK letters", "Hiragana letters"}
 
 
 def test_novelty() -> None:
