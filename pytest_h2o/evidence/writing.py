@@ -18,7 +18,7 @@ STRETCH = 6
 # An end that says the same so often repeats itself.
 TIMES = 3
 END_CHARS = 1 << 15
-_OVER_AND_OVER = re.compile(r"(.{1,%d}?)\1{%d,}" % (LONGEST_PIECE, LEAST_REPEATED - 1), re.DOTALL)
+_OVER_AND_OVER = re.compile(rf"(.{{1,{LONGEST_PIECE}}}?)\1{{{LEAST_REPEATED - 1},}}", re.DOTALL)
 
 
 def is_one_thing(text: str) -> bool:
