@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from pytest_h2o.evidence.admissions import Asked, admission, may_admit
 from pytest_h2o.evidence.look import SHOWN, Look
+from pytest_h2o.parsers.demo import SUMMARY_END
 from pytest_h2o.parsers.lines import is_endless, printable, read_pieces
 from pytest_h2o.parsers.loglines import is_log_line
 from pytest_h2o.parsers.options import behind_program, options_of
@@ -20,31 +22,6 @@ DONE = "the program did what it was asked to"
 MAX_CHARS, MOST = 300, 256
 # A generated text follows; programs that answer prompts say these things before it.
 ANSWER_BEGINS = "prompt file is "
-_OTHERWISE = re.compile(
-    r"\binstead\b|running on|fall(?:s|ing)?[ -]?back|fell back|not (?:be )?support"
-    r"|unsupported|n.t support|\bignor(?:ed|ing)\b|no effect|\bnot (?:available|enabled)\b"
-    r"|\bdropp(?:ed|ing)\b|\bdrop\b|\bunknown\b|unrecogni[sz]ed|\bnot found\b"
-    r"|\bno (?:\w+ )?(?:device|backend)\b|can.t (?:find|create)\b",
-    re.IGNORECASE,
-)
-_OFF = re.compile(
-    r"\bdisabl(?:ed|ing)\b|(?:switched|turned) off\b|[:=] ?(?:off|false|no)\b", re.IGNORECASE
-)
-_MATTERS = re.compile(
-    r"backend|h2o|lossless|evict|quant|atten|\bkv\b|kv_|codec|pending|\bplan"
-    r"|opencl|metal|cuda|vulkan|hexagon|\b[gn]pu\b",
-    re.IGNORECASE,
-)
-_FEATURE = re.compile(r"h2o|lossless|evict|codec", re.IGNORECASE)
-_QUANTISED = re.compile(
-    r"(?:\bkv\b|kv_?cache|\bkey|\bvalue|atten)[^.]*quant\w*[^.]*\b(?:on|enabled|active)\b"
-    r"|(?:\bkv\b|kv_?cache|\bkeys?\b|\bvalues?\b)[^.]*(?<!not )quanti[sz]ed\b"
-    r"|\b(?:enabl|activat)\w*\b[^.]*\b(?:kv|kv_?cache|atten\w*)\b[^.]*quant",
-    re.IGNORECASE,
-)
-_CHATTER = re.compile(
-    r"deprecated|^the device supports|\bnot (?:disabled|ignored)\b", re.IGNORECASE
-)
 _QUANT_OPTION = re.compile(r"qatten|quant|qkv", re.IGNORECASE)
 _QUANT_KEY = re.compile(r"quant|attention_mode|attention_option", re.IGNORECASE)
 _NONE = {"", "0", "-", "no", "none", "off", "false"}
@@ -59,11 +36,13 @@ def deviations(look: Look) -> Iterator[Evidence]:
     quantised = _asks_for_quantised_kv(look)
     wrong: list[str] = []
     odd: list[str] = []
+    asked = Asked(look.spec.backend, look.spec.threads, look.spec.config)
     for line in said:
-        off = _OFF.search(line) and _FEATURE.search(line)
-        if _OTHERWISE.search(line) or (off and _asks_for_feature(look, line)):
+        admitted = admission(line, asked)
+        off = admitted == "off"
+        if admitted == "otherwise" or (off and _asks_for_feature(look, line)):
             wrong.append(f"it says {line!r}")
-        elif (off and not look.spec.config) or (_QUANTISED.search(line) and not quantised):
+        elif (off and not look.spec.config) or (admitted == "quantised" and not quantised):
             odd.append(f"it says {line!r}")
     for name, cell in look.row.cells.items():
         if not quantised and is_quant_column(name) and cell.lower() not in _NONE:
@@ -104,12 +83,15 @@ def _lines(source: Path, _: tuple[int, int]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     if not source.is_file() or is_endless(source):
         return ()
+    answering = False
     try:
         for piece in read_pieces(source):
             text = piece.text[:MAX_CHARS].strip()
             if text.startswith(ANSWER_BEGINS):
-                break
-            if _may_say(text):
+                answering = True
+            elif text == SUMMARY_END:
+                answering = False
+            elif not answering and _may_say(text):
                 found[printable(text)] = None
             if len(found) > MOST:
                 break
@@ -119,11 +101,7 @@ def _lines(source: Path, _: tuple[int, int]) -> tuple[str, ...]:
 
 
 def _may_say(text: str) -> bool:
-    if text.startswith("|") or is_log_line(text) or _CHATTER.search(text):
-        return False
-    if not _MATTERS.search(text):
-        return False
-    return any(shape.search(text) for shape in (_OTHERWISE, _OFF, _QUANTISED))
+    return not text.startswith("|") and not is_log_line(text) and may_admit(text)
 
 
 def _version(path: Path) -> tuple[int, int]:
