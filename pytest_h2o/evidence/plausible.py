@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_h2o.evidence.look import Look
+from pytest_h2o.parsers.rows import Row
 from pytest_h2o.verdict import Evidence
 
 POSSIBLE = "the speeds are possible"
@@ -24,17 +25,20 @@ LEAST_READ = 1 / 32
 # How often faster than the baseline, over what the smaller cache explains.
 FASTER, FAR_FASTER, FAR_FASTER_ALONE = 1.5, 2.0, 2.5
 ENOUGH_PAIRS = 3
-_SIZE = re.compile(r"([0-9.]+) *([KMGT]?)i?B")
+_SIZE = re.compile(r"([0-9]+(?:[.,][0-9]+)?) *([KMGT]?)i?(?:B|bytes)?", re.IGNORECASE)
+SPEEDS = ("prefill_tps", "decode_tps")
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def possible_speeds(look: Look) -> Iterator[Evidence]:
     """Needs both speeds, or a decode speed and ``modelSize``."""
-    prefill, decode = look.value("prefill_tps"), look.value("decode_tps")
+    yield from _impossible_samples(look)
+    decode = look.value("decode_tps")
     if decode is None or not math.isfinite(decode):
         return
-    if prefill and prefill > 0 and (look.row.prompt_tokens or 0) >= BULK_TOKENS:
-        yield _against_prefill(look, prefill, decode)
+    reading = _reading(look)
+    if reading:
+        yield _against_prefill(look, reading, decode)
     size = _bytes(look.row.cells.get("modelSize", ""))
     if size:
         limit = BANDWIDTH.get(look.spec.backend, BANDWIDTH_OF_OTHERS)
@@ -51,10 +55,52 @@ def possible_speeds(look: Look) -> Iterator[Evidence]:
             yield look.says(POSSIBLE, True, text)
 
 
-def _against_prefill(look: Look, prefill: float, decode: float) -> Evidence:
+def _impossible_samples(look: Look) -> Iterator[Evidence]:
+    """What no measurement of speeds comes to, whatever was measured."""
+    samples = [look.row.samples.get(name) for name in SPEEDS]
+    for name, sample in zip(SPEEDS, samples, strict=True):
+        if sample is None or not math.isfinite(sample.mean):
+            continue
+        if sample.mean <= 0:
+            text = f"{name} is {sample.mean:g} tok/s: no time, or none that passed"
+            yield look.says(POSSIBLE, False, text)
+        elif sample.std and sample.n and sample.std > math.sqrt(sample.n) * sample.mean:
+            text = (
+                f"{name} is {sample.mean:g} ± {sample.std:g}: {sample.n} speeds above 0 deviate by "
+                f"{math.sqrt(sample.n):.2g} times their mean at most"
+            )
+            yield look.says(POSSIBLE, False, text)
+    prefill, decode = samples
+    if (
+        prefill
+        and decode
+        and prefill.std
+        and (prefill.mean, prefill.std) == (decode.mean, decode.std)
+    ):
+        text = f"prefill and decode are both {prefill.mean:g} ± {prefill.std:g} tok/s"
+        yield look.doubts(POSSIBLE, f"{text}, to the last digit")
+
+
+def _reading(look: Look) -> Row | None:
+    """The row that says how fast the launch reads prompts in bulk: this one, else the fastest
+    other.
+    """
+    found: list[Row] = []
+    for row in (look.row, *look.rows):
+        prefill = row.samples.get("prefill_tps")
+        bulk = (row.prompt_tokens or 0) >= BULK_TOKENS
+        if prefill and bulk and 0 < prefill.mean < math.inf:
+            found.append(row)
+    if found and found[0] is look.row:
+        return look.row
+    return max(found, key=lambda row: row.samples["prefill_tps"].mean, default=None)
+
+
+def _against_prefill(look: Look, reading: Row, decode: float) -> Evidence:
+    prefill = reading.samples["prefill_tps"].mean
     text = (
         f"decode of {decode:.4g} tok/s is {decode / prefill:.2g} times the prefill of "
-        f"{prefill:.4g} tok/s, which reads {look.row.prompt_tokens} tokens at once"
+        f"{prefill:.4g} tok/s, which reads {reading.prompt_tokens} tokens at once"
     )
     if decode > FAR_FASTER_THAN_PREFILL * prefill:
         return look.says(POSSIBLE, False, text)
@@ -109,8 +155,8 @@ def _gain(baseline: Look, candidate: Look) -> _Gain | None:
 
 
 def _bytes(cell: str) -> float | None:
-    """Bytes of a size such as ``6.94 MiB``."""
+    """Bytes of a size such as ``6.94 MiB``, or a plain number of them."""
     found = _SIZE.fullmatch(cell.strip())
-    if not found or found[1].count(".") > 1 or found[1] == ".":
+    if not found:
         return None
-    return float(found[1]) * float(1024 ** _POWERS[found[2]])
+    return float(found[1].replace(",", ".")) * float(1024 ** _POWERS[found[2].upper()])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.evidence.text import Answer, agreement, answers, text_evidence
+from pytest_h2o.evidence.answers import Answer, agreement, answers, text_evidence
 from pytest_h2o.evidence.writing import kinds_of, longest_repeat, novelty, repeated_end
 from pytest_h2o.kit.archives import read_recording
 
