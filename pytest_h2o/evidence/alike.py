@@ -76,12 +76,14 @@ def _options(record: LaunchRecord, aside: Iterable[str]) -> dict[str, str]:
 
 
 def _settings(config: Mapping[str, object], aside: Collection[str]) -> dict[str, str]:
-    """The keys of a config but for those of the candidate, and for paths."""
-    return {
+    """The keys of a config but for those of the candidate, and for paths; of models the names."""
+    own = {
         key: str(value)
         for key, value in config.items()
-        if not key.startswith(CANDIDATE_KEYS) and key not in aside and os.sep not in str(value)
+        if not key.startswith(CANDIDATE_KEYS) and key not in aside
     }
+    named = without_files(own)
+    return {key: value for key, value in named.items() if os.sep not in value}
 
 
 def _differences(asked: Mapping[str, str], seen: Mapping[str, str]) -> Iterator[str]:

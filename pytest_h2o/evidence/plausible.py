@@ -62,7 +62,7 @@ def _impossible_samples(look: Look) -> Iterator[Evidence]:
         if sample is None or not math.isfinite(sample.mean):
             continue
         if sample.mean <= 0:
-            text = f"{name} is {sample.mean:g} tok/s: no time, or none that passed"
+            text = f"{name} is {sample.mean:g} tok/s, which is none"
             yield look.says(POSSIBLE, False, text)
         elif sample.std and sample.n and sample.std > math.sqrt(sample.n) * sample.mean:
             text = (

@@ -16,7 +16,11 @@ ROWS = "the rows are those that were asked for"
 COLUMNS = {"-t": "threads", "-a": "backend"}
 # Cells that name the row, and those that hold speeds.
 LABELS = {"llm_demo", "test", "speed(tok/s)", "t/s"}
-_UNIT = re.compile(r"\([^)]*\)$")
+# Units of what is measured; a number of bits or of pieces is what was set.
+_UNIT = re.compile(
+    r"\((?:[nmuµ]?s|secs?|seconds|min|h|[kmgt]?i?b|bytes|[^()]*/ ?s|[mk]?[wj]h?|%|[kmg]?hz|°?c)\)$",
+    re.IGNORECASE,
+)
 
 
 def described(look: Look) -> dict[str, str]:

@@ -12,6 +12,7 @@ ALIASES = {
 }  # fmt: skip
 # Lengths are compared by row, since a launch may have several.
 LENGTHS = {"-p", "-n", "-pg"}
+_MODELS = (".mnn", ".weight", ".bin", ".gguf", ".safetensors", ".model", ".mtok")
 _FILES = ("/", "\\", ".json", ".jsonl", ".md", ".log", ".txt", ".mnn")
 
 
@@ -44,16 +45,27 @@ def _add(found: dict[str, str], option: str, value: str) -> None:
 
 
 def without_files(options: Mapping[str, str]) -> dict[str, str]:
-    """The options whose values name no file: paths differ between launches of the same work."""
-    return {
-        name: value for name, value in options.items() if not any(mark in value for mark in _FILES)
-    }
+    """The options whose values name no file: paths differ between launches of the same work. What
+    a model is read from counts by its name.
+    """
+    found: dict[str, str] = {}
+    for name, value in options.items():
+        if value.lower().endswith(_MODELS):
+            found[name] = base_name(value)
+        elif not any(mark in value for mark in _FILES):
+            found[name] = value
+    return found
+
+
+def base_name(path: str) -> str:
+    """The last part of a path of any system."""
+    return path.replace("\\", "/").rpartition("/")[2]
 
 
 def behind_program(argv: Sequence[str], program: str) -> Sequence[str]:
     """The words behind a program's name: those before it belong to whatever starts it."""
     for at, word in enumerate(argv):
-        name = word.replace("\\", "/").rpartition("/")[2]
+        name = base_name(word)
         if name.startswith(program) or name.replace("-", "_").endswith(program):
             return argv[at + 1 :]
     return argv[1:]

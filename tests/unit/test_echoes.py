@@ -67,6 +67,9 @@ def sides(tmp_path: Path, *, column: str, off: str, on: str, words: tuple[str, s
         ("divisionRatioSme2Neon", "41", "50"),
         ("tomorrow", "x", "y"),
         ("precision", "Low", "Normal"),
+        ("kvBits(bit)", "16", "8"),
+        ("batch(n)", "1", "4"),
+        ("model file", "a.mnn", "b.mnn"),
     ],
 )
 def test_columns_that_tell_the_work_apart(tmp_path: Path, column: str, off: str, on: str) -> None:
@@ -76,7 +79,8 @@ def test_columns_that_tell_the_work_apart(tmp_path: Path, column: str, off: str,
 
 
 @pytest.mark.parametrize(
-    ("column", "off", "on"), [("flashAttention", "on", "on"), ("peak(MB)", "10", "12")]
+    ("column", "off", "on"),
+    [("flashAttention", "on", "on"), ("peak(MB)", "10", "12"), ("power(W)", "3", "4")],
 )
 def test_like_work(tmp_path: Path, column: str, off: str, on: str) -> None:
     """Equal cells and measurements are no difference."""
@@ -91,6 +95,8 @@ def test_like_work(tmp_path: Path, column: str, off: str, on: str) -> None:
         (("--sme_cores=1", "--sme-cores 2"), "--sme-cores is 2, 1 in the baseline"),
         (("-qa 0", "-qatten 2"), "-qatten is 2, 0 in the baseline"),
         (("-fp2 a/b.md", "-fp2 c/d.md"), ""),
+        (("--draft a/x.mnn", "--draft c\\\\x.mnn"), ""),
+        (("--draft a/x.mnn", "--draft a/y.mnn"), "--draft is y.mnn, x.mnn in the baseline"),
         (("--backends cpu", ""), "-a is cpu, cpu,cpu in the baseline"),
     ],
 )
@@ -258,6 +264,43 @@ def test_speeds_that_cannot_be(tmp_path: Path, speeds: str, said: str) -> None:
     )
     assert said in found
     assert bool(said) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("size", "speeds", "standing", "said"),
+    [
+        ("-", "900 ± 2<br>-40 ± 1", "contradicted", "decode_tps is -40 tok/s"),
+        ("-", "0 ± 0<br>0 ± 0", "contradicted", "prefill_tps is 0 tok/s"),
+        ("-", "900 ± 2000<br>40 ± 1", "contradicted", "1.7 times their mean at most"),
+        ("-", "40.00 ± 0.50<br>40.00 ± 0.50", "doubtful", "to the last digit"),
+        ("8589934592", "9e9 ± 2<br>9000 ± 1", "contradicted", "bytes/s, more than"),
+        ("8,0 GiB", "9e9 ± 2<br>9000 ± 1", "contradicted", "bytes/s, more than"),
+        ("8 gb", "9e9 ± 2<br>9000 ± 1", "contradicted", "bytes/s, more than"),
+    ],
+)
+def test_other_arithmetic(tmp_path: Path, size: str, speeds: str, standing: str, said: str) -> None:
+    """Speeds below nothing, spreads that no positive numbers have, sizes as others write them."""
+    source = FIELD / "backend_hexagon"
+    table = (source / "log.md").read_text().replace("| model |", "| model | modelSize |")
+    table = table.replace("| - | - |", "| - | - | - |", 1).replace("| m |", f"| m | {size} |")
+    table = table.replace("900.00 ± 2.00<br>40.00 ± 0.50", speeds).replace("HEXAGON", "CPU")
+    launch = (source / "launch.json").read_text().replace("hexagon", "cpu")
+    folder = changed(source, tmp_path / "r", log_md=table, launch_json=launch)
+    found = launches_evidence([recorded(folder)])
+    texts = [item.text for item in found if item.standing == standing]
+    assert said in "; ".join(texts)
+
+
+def test_rows_of_one_kind_each(tmp_path: Path) -> None:
+    """Where prefill and decode are rows of their own, one is held against the other."""
+    source = DATA / "runs" / "bench_prefill_decode_table"
+    folder = changed(source, tmp_path / "r")
+    log = folder / "log.md"
+    table = log.read_text()
+    honest = contradictions(launches_evidence([recorded(folder)]))
+    log.write_text(re.sub(r"(tg\d+ +\| )[\d.]+", r"\g<1>987654.00", table))
+    found = contradictions(launches_evidence([recorded(folder)]))
+    assert (honest, "times the prefill of" in found) == ("", True)
 
 
 def test_a_gain_that_nothing_explains(tmp_path: Path) -> None:
