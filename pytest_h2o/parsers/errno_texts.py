@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gettext
 import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
 
 # As the message catalogues of glibc have them: no such file, no permission, no memory, no space,
 # killed, segmentation fault.
@@ -31,7 +35,43 @@ TRANSLATED = (
 )  # fmt: skip
 
 
-def errno_texts() -> list[str]:
-    """All in lower case, and those of every error number in English."""
-    english = [os.strerror(number).lower() for number in sorted(errno.errorcode)]
-    return [*(text for text in english if " " in text), *TRANSLATED]
+# Messages that name a cause by themselves, as programs and shells print them.
+MESSAGES = (
+    "No such file or directory", "Permission denied", "Operation not permitted",
+    "Cannot allocate memory", "No space left on device", "Input/output error", "Exec format error",
+    "No such device", "No such device or address", "Disk quota exceeded", "Bad address",
+    "Device or resource busy", "Resource temporarily unavailable", "Connection refused",
+    "Connection timed out", "File too large", "Too many open files", "Text file busy",
+    "Argument list too long", "Read-only file system", "Killed", "Segmentation fault", "Aborted",
+    "Bus error", "Illegal instruction", "Floating point exception",
+    "cannot open shared object file",
+)  # fmt: skip
+CATALOGUES = Path("/usr/share/locale")
+MOST_BYTES = 4 << 20
+
+
+def errno_texts(catalogues: Path = CATALOGUES) -> list[str]:
+    """All in lower case: those of every error number in the system's language, of the commonest in
+    all languages that are known here or installed.
+    """
+    own = [os.strerror(number).lower() for number in sorted(errno.errorcode)]
+    found = [text for text in own if " " in text]
+    found += TRANSLATED
+    for path in sorted(catalogues.glob("*/LC_MESSAGES/libc.mo")):
+        found += _translated(path)
+    return list(dict.fromkeys(found))
+
+
+def _translated(path: Path) -> Iterator[str]:
+    """The messages in the language of a catalogue; none of one that cannot be read."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            return
+        with path.open("rb") as file:
+            catalogue = gettext.GNUTranslations(file)
+    except (OSError, ValueError, LookupError, struct.error):
+        return
+    for message in MESSAGES:
+        text = catalogue.gettext(message).lower()
+        if text and text != message.lower():
+            yield text

@@ -1,5 +1,4 @@
-"""The log lines that a runtime prints on stdout, reduced to counts, and the lines that tell why a
-launch failed.
+"""The log lines that a runtime prints on stdout, reduced to counts.
 
 Lines of interest begin with ``[H2O]``, ``[H2O-LOSSLESS]`` or one of :data:`INTEGRITY_KINDS`, and
 end with a newline. They may start anywhere in a line, because generated text is printed without
@@ -9,16 +8,14 @@ one.
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from pytest_h2o.parsers.errno_texts import errno_texts
 from pytest_h2o.parsers.lines import Piece, printable, read_pieces
 from pytest_h2o.parsers.repeats import LoggedBlock, Plan, Repeats
-from pytest_h2o.parsers.rows import ParseError
 
 H2O, LOSSLESS = "[H2O] ", "[H2O-LOSSLESS] "
 STALE_PLAN = "Drop stale per-layer pending plan"
@@ -358,100 +355,3 @@ def _see(values: set[int], fields: dict[str, str], key: str) -> None:
     value = _int(fields, key)
     if value is not None and len(values) < MAX_DISTINCT:
         values.add(value)
-
-
-# What names a cause, by its shape.
-_CAUSES = re.compile(
-    "unable to open|invalid parameter|llm init error|file not exist|no such file"
-    "|invalid model config|error while loading shared|out of memory|bad_alloc"
-    r"|terminate called|what\(\):|segmentation fault|core dumped|\bkilled\b|illegal instruction"
-    r"|\bassert(?:ion)?\b.*\bfail|\bsig(?:segv|abrt|ill|bus|kill|fpe)\b|traceback"
-    r"|error for |error: |fatal: |\[error\]|\berrno\b|" + "|".join(map(re.escape, errno_texts()))
-)
-# What looks like one; the words for an error in languages that systems are set to.
-_SUSPECTS = re.compile(
-    r"error|fail|fatal|abort|exception|can't|can\u2019t|cannot|could(?: not|n't)|unable|invalid|illegal"
-    r"|not (?:be )?(?:exist|found|enough|support|available|allowed|implemented|compatible)"
-    r"|(?:do|does)(?: not|n't) (?:exist|support|match|fit)|unsupported|mismatch|missing|refused"
-    r"|denied|exceed|overflow|corrupt|truncated|terminat|\bsignal\b|assert|unrecogni[sz]ed|panic"
-    r"|错误|失败|无法|不存在|找不到|不足|エラー|失敗|오류|실패|erreur|fehler|fehlgeschlagen"
-    r"|ошибка|не удалось"
-)
-_HARMLESS = re.compile(
-    r"\b(?:0|no) (?:errors?|failures?|warnings?)\b|\b(?:errors?|failed|failures?)\s*[:=]\s*0+\b"
-)
-# What programs say at every start, whatever becomes of it.
-_STARTING = re.compile(r"the device supports|prepare for |.*\bcost time\b|load(?:ing)? tokenizer")
-TELLING = 8
-
-
-def telling_lines(*sources: Path | str, or_last: bool = True) -> list[str]:
-    """The few lines of a failed launch's output that say most about the cause, safe to print; files
-    or texts.
-
-    Lines that name a cause come first, then those that look like an error; without any, the last
-    lines that are not empty and not said at every start, unless ``or_last`` is off. Bytes that are no text tell nothing, and a file that cannot be read is
-    left out.
-    """
-    causes: dict[str, None] = {}
-    suspects: dict[str, None] = {}
-    last: deque[str] = deque(maxlen=TELLING // 2)
-    starting: deque[str] = deque(maxlen=TELLING // 2)
-    for piece in _readable(sources):
-        if not piece.text.strip():
-            continue
-        # What stands beside it in a line of the engine's may be a cause, its own words are none.
-        lowered = _HARMLESS.sub("", piece.text.lower())
-        if found := _CAUSES.search(lowered):
-            _keep(causes, piece.text, found.start())
-        elif not _MARK.search(piece.text) and (found := _SUSPECTS.search(lowered)):
-            _keep(suspects, piece.text, found.start())
-        if _is_text(piece.text[:TELLING_CHARS]):
-            kept = starting if _STARTING.match(lowered) else last
-            kept.append(printable(piece.text[:TELLING_CHARS].rstrip()))
-    told = list(causes | suspects)[:TELLING]
-    return told if told or not or_last else list(last or starting)
-
-
-# What libraries and runtimes say when something broke; settings that merely did not suit are not
-# among them.
-_BROKEN = re.compile(
-    r"assertion .*failed|assert(?:ion)?(?:error| failed)|terminate called|segmentation fault"
-    r"|core dumped|\bbad_alloc\b|out of memory|traceback \(most recent|sanitizer:|\bpanicked\b"
-    r"|(?:double free|corrupted|invalid pointer|stack smashing)\b"
-    r"|\b(?:unhandled|uncaught)\b.*\b(?:exception|error)"
-    r"|\b(?:exception|error)\b.*\b(?:swallowed|ignored)\b"
-    r"|(?:worker|thread).*\b(?:exception|error|failed|aborted|died|crashed)\b",
-    re.IGNORECASE,
-)
-_NOTHING = re.compile(r"\b(?:0|no) (?:error|fail)|\b(?:errors?|failed|failures?)[:= ]+0\b", re.I)
-
-
-def broken_lines(*sources: Path | str) -> list[str]:
-    """The lines of an output that say that something broke, safe to print; at most eight."""
-    found: list[str] = []
-    for piece in _readable(sources):
-        broken = _BROKEN.search(piece.text) and not _NOTHING.search(piece.text)
-        if broken and len(found) < TELLING:
-            found.append(printable(piece.text.strip()[:TELLING_CHARS]))
-    return found
-
-
-def _is_text(text: str) -> bool:
-    """Whether most of it can be read."""
-    return sum(c.isprintable() and c != "\ufffd" for c in text) > 0.8 * len(text)
-
-
-def _readable(sources: Iterable[Path | str]) -> Iterator[Piece]:
-    for source in sources:
-        try:
-            yield from read_pieces(source)
-        except ParseError:
-            continue
-
-
-def _keep(lines: dict[str, None], text: str, at: int) -> None:
-    """Remember at most :data:`TELLING_CHARS` of a line, around offset ``at``."""
-    if len(lines) < TELLING:
-        begin = max(0, at - TELLING_CHARS // 2)
-        lines[printable(text[begin : begin + TELLING_CHARS].strip())] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_h2o.parsers.loglines import broken_lines, telling_lines
+from pytest_h2o.parsers.telling_lines import broken_lines, telling_lines
 from pytest_h2o.parsers.text_files import encoding_of
 from pytest_h2o.runs.records import RecordStatus
 from pytest_h2o.runtimes import find_program

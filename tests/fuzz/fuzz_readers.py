@@ -31,7 +31,8 @@ def check(data: bytes, directory: Path) -> None:
     record file.
     """
     from pytest_h2o.parsers.demo_output import generated_text
-    from pytest_h2o.parsers.loglines import read_log_facts, telling_lines
+    from pytest_h2o.parsers.loglines import read_log_facts
+    from pytest_h2o.parsers.telling_lines import telling_lines
 
     stdout, other = directory / "stdout", directory / "other"
     parts = data.partition(SEPARATOR)

@@ -26,9 +26,9 @@ from pytest_h2o.parsers.loglines import (
     UNREADABLE,
     read_log_facts,
     segments,
-    telling_lines,
 )
 from pytest_h2o.parsers.rows import ParseError
+from pytest_h2o.parsers.telling_lines import telling_lines
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 
@@ -421,29 +421,3 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ParseError, match="pipe: is no regular file"):
         read_log_facts(tmp_path / "pipe")
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "Can't Find type=3 backend",
-        "model don't support this op",
-        "Not enough memory for KV",
-        "weights do not match the graph",
-        "shape mismatch: 4 against 8",
-        "Killed",
-        "Illegal instruction (core dumped)",
-        "llm: engine.cpp:12: Assertion `kv' failed.",
-        "terminate called after throwing an instance of 'std::bad_alloc'",
-        "caught signal 11",
-        "open: Permission denied",
-        "write: No space left on device",
-        "文件不存在: model.mnn",
-        "Fehler beim Laden",
-        "thread panicked at src/main.rs",
-    ],
-)
-def test_telling_lines_by_shape(line: str) -> None:
-    """Whoever wrote them, between lines of start-up and of progress."""
-    chatter = "The device supports: i8sdot:0\nload tokenizer\nerrors: 0\n"
-    assert telling_lines(f"{chatter}{line}\n{chatter}") == [line]

@@ -22,7 +22,7 @@ from pytest_h2o.data import bundled
 from pytest_h2o.decode.history import read_history
 from pytest_h2o.parsers.bench_table import read_tables
 from pytest_h2o.parsers.lines import read_pieces as read_lines
-from pytest_h2o.parsers.loglines import telling_lines
+from pytest_h2o.parsers.telling_lines import telling_lines
 from pytest_h2o.parsers.text_files import (
     EncodingError,
     decoded,
