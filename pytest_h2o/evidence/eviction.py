@@ -8,6 +8,7 @@ from pytest_h2o.evidence.log_consistency import plans_evidence
 from pytest_h2o.evidence.look import (
     TUNING_TOKENS,
     Look,
+    lacking,
     looks_at,
     overlooked,
     said_by,
@@ -47,8 +48,11 @@ def eviction_evidence(run: Run) -> list[Evidence]:
     if not claiming and any(map(_counts_evictions, looks)):
         logged = [look for look in looks if look.lines.plans]
         return [_uncounted(logged)] if logged else [_never_triggered(looks)]
-    found += _each(claiming)
+    said = [(look, list(_of_launch(look))) for look in claiming]
+    for _, own in said:
+        found += own
     found += _conserved(claiming)
+    found += lacking(said, NEEDS)
     return settle(found, NEEDS)
 
 
@@ -116,11 +120,10 @@ def _uncounted(looks: Sequence[Look]) -> Evidence:
     )
 
 
-def _each(looks: Sequence[Look]) -> Iterator[Evidence]:
-    for look in looks:
-        yield from said_by(CHECKS, look)
-        yield from plans_evidence(look)
-        yield from leftovers(look)
+def _of_launch(look: Look) -> Iterator[Evidence]:
+    yield from said_by(CHECKS, look)
+    yield from plans_evidence(look)
+    yield from leftovers(look)
 
 
 def _counters(look: Look) -> Evidence | None:

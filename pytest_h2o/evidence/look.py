@@ -153,6 +153,25 @@ def said_by(checks: Iterable[Callable[[Look], Evidence | None]], look: Look) -> 
             yield observed
 
 
+def lacking(
+    said: Sequence[tuple[Look, Sequence[Evidence]]], needs: Mapping[str, str]
+) -> Iterator[Evidence]:
+    """The claims of which something is known for some rows and nothing for others, whose evidence
+    is not theirs.
+    """
+    for claim, what in needs.items():
+        without: list[str] = []
+        for look, own in said:
+            if all(item.claim != claim for item in own):
+                without.append(f"{look.row.label} ({look.name})")
+        if 0 < len(without) < len(said):
+            shown = ", ".join(without[:SHOWN])
+            if len(without) > SHOWN:
+                shown += f" and {len(without) - SHOWN} more"
+            text = f"needs {what}, which is not there for {shown}"
+            yield Evidence(claim=claim, standing="not evidenced", text=text)
+
+
 def settle(observations: Iterable[Evidence], needs: Mapping[str, str]) -> list[Evidence]:
     """What all observations together say about each claim; ``needs`` names the output that each
     claim needs.

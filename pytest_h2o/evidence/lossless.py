@@ -5,7 +5,7 @@ encoded?
 from __future__ import annotations
 
 from pytest_h2o.evidence.log_consistency import blocks_evidence, waited
-from pytest_h2o.evidence.look import Look, looks_at, overlooked, said_by, settle
+from pytest_h2o.evidence.look import Look, lacking, looks_at, overlooked, said_by, settle
 from pytest_h2o.metrics import MIB
 from pytest_h2o.parsers.loglines import LOSSLESS_ERRORS
 from pytest_h2o.runs.results import Run
@@ -33,10 +33,14 @@ def lossless_evidence(run: Run) -> list[Evidence]:
     claiming = [look for look in looks if look.claims_blocks]
     if not claiming and not found and not any(map(_restored, looks)):
         return []
+    said: list[tuple[Look, list[Evidence]]] = []
     for look in claiming:
-        found += said_by((_bytes, _logged, _recorded, _decoded, _equal), look)
-        found += said_by((_counted, _timed, _clocked, _possible, waited), look)
-        found += blocks_evidence(look)
+        own = list(said_by((_bytes, _logged, _recorded, _decoded, _equal), look))
+        own += said_by((_counted, _timed, _clocked, _possible, waited), look)
+        own += blocks_evidence(look)
+        said.append((look, own))
+        found += own
+    found += lacking(said, NEEDS)
     return settle(found, NEEDS)
 
 

@@ -5,12 +5,11 @@ workers and cache.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 
 from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.log_consistency import ended_well
-from pytest_h2o.evidence.look import Look, looks_at, overlooked, said_by, settle
+from pytest_h2o.evidence.look import Look, lacking, looks_at, overlooked, said_by, settle
 from pytest_h2o.evidence.rows_asked import rows_as_asked, values_asked
 from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.runs.records import LaunchRecord
@@ -46,8 +45,11 @@ def settings_evidence(run: Run) -> list[Evidence]:
     if run.problems:
         return []
     looks = looks_at(run)
-    found = list(chain.from_iterable(map(_observations, looks)))
-    found += overlooked(run, looks)
+    said = [(look, list(_observations(look))) for look in looks]
+    found = list(overlooked(run, looks))
+    for _, own in said:
+        found += own
+    found += lacking(said, NEEDS)
     found += rows_as_asked(looks)
     return settle(found, NEEDS)
 
@@ -58,10 +60,14 @@ def spans_evidence(run: Run) -> list[Evidence]:
         return []
     looks = looks_at(run)
     found = list(overlooked(run, looks))
+    said: list[tuple[Look, list[Evidence]]] = []
     for look in looks:
-        if look.spec.config:
-            found += said_by((_spans,), look)
-    return settle(found, {SPANS: NEEDS_LINES})
+        own = list(said_by((_spans,), look)) if look.spec.config else []
+        said.append((look, own))
+        found += own
+    needs = {SPANS: NEEDS_LINES}
+    found += lacking(said, needs)
+    return settle(found, needs)
 
 
 def _observations(look: Look) -> Iterator[Evidence]:

@@ -12,7 +12,7 @@ from statistics import median
 from pytest_h2o.evidence.alike import unlike
 from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
-from pytest_h2o.evidence.look import EVERY_ROW, Look, looks_at, overlooked, said_by, settle
+from pytest_h2o.evidence.look import EVERY_ROW, Look, lacking, looks_at, overlooked, said_by, settle
 from pytest_h2o.evidence.lossless import TIMED, decode_seconds
 from pytest_h2o.evidence.plausible import possible_gain, possible_speeds
 from pytest_h2o.evidence.settings_in_force import cells_echo, config_used, cores_used
@@ -69,11 +69,16 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
             found.append(Evidence(claim=EVERY_ROW, standing="not evidenced", text=text))
     if not sides:
         return settle(found, NEEDS)
-    for side in sides:
-        found += _each_pair(*side)
+    of_pairs: list[tuple[Look, list[Evidence]]] = []
+    for baseline, candidate in sides:
+        of_pairs.append((candidate, list(_each_pair(baseline, candidate))))
     looks = list(chain.from_iterable(sides))
-    for look in looks:
-        found += _each_launch(look)
+    of_launches = [(look, list(_each_launch(look))) for look in looks]
+    for _, own in (*of_pairs, *of_launches):
+        found += own
+    found += lacking(of_pairs, {claim: NEEDS[claim] for claim in (BUILD, WORK, PLAIN)})
+    for side in (of_launches[::2], of_launches[1::2]):
+        found += lacking(side, {claim: NEEDS[claim] for claim in (PRODUCED, TIMED)})
     found += possible_gain(sides)
     found += _anew(looks)
     found += _hidden(sides)
