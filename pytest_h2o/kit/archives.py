@@ -109,7 +109,8 @@ def _unread(root: Path, places: Sequence[Place], parts: Sequence[Part]) -> list[
     read = {path.resolve() for record in records for path in record.files}
     for directory in _directories(root):
         if not has_launches(directory):
-            left = [path for path in _outputs(directory) if path.resolve() not in read]
+            files = [path for path in _outputs(directory) if not path.is_dir()]
+            left = [path for path in files if path.resolve() not in read]
             found += [f"{path} is of no launch that is known" for path in left]
     return found
 
@@ -173,22 +174,59 @@ def _directories(root: Path) -> Iterator[Path]:
 
 
 def _children(directory: Path) -> list[Path]:
-    apart: set[str] = set()
+    """The folders to look into: all but the parts of what lies there, and what is no part in
+    these.
+    """
+    parts = _parts_in(directory)
+    found: list[Path] = []
+    for folder in _folders(directory):
+        if folder.name not in parts:
+            found.append(folder)
+        # The store reads launches, and names what it cannot read.
+        elif folder.name != "launches":
+            found += _strangers(folder)
+    # A link is met under the name of what it points to, if that is there.
+    return sorted(found, key=lambda path: path.is_symlink())
+
+
+def _strangers(part: Path) -> Iterator[Path]:
+    """What lies in a part of a recording and is a recording of its own."""
+    if part.name not in (*BASELINES, *SIDES) and _has_list(part):
+        yield part
+        return
+    for folder in _folders(part):
+        if folder.name in APART:
+            yield from _strangers(folder)
+        elif part.name != "cases" or _has_list(folder):
+            yield folder
+
+
+def _parts_in(directory: Path) -> set[str]:
+    """The names of folders that belong to what lies in a directory."""
+    parts: set[str] = set()
     if holds_launches(directory):
-        apart |= APART
+        parts |= APART
+        if not has_launches(directory):
+            parts.discard("launches")
     if has_launches(directory):
-        apart.add("cases")
+        parts.add("cases")
     if is_demo_pack(directory):
-        apart |= {*SIDES, "configs"}
+        parts |= {*SIDES, "configs"}
+    return parts
+
+
+def _has_list(directory: Path) -> bool:
+    """Whether a list of launches lies there that this project does not write."""
+    return any((directory / name).is_file() for name in ("launches.json", "launch.json"))
+
+
+def _folders(directory: Path) -> list[Path]:
     try:
-        paths = sorted(directory.iterdir())
-        folders = [path for path in paths if path.name not in apart and path.is_dir()]
+        return [path for path in sorted(directory.iterdir()) if path.is_dir()]
     except OSError as error:
         raise RecordingError(
             f"{directory} cannot be read: {error.strerror}; make it readable"
         ) from None
-    # A link is met under the name of what it points to, if that is there.
-    return sorted(folders, key=lambda path: path.is_symlink())
 
 
 def _parts_of(place: Place) -> list[Part]:

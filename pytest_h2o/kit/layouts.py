@@ -63,8 +63,14 @@ class SweepEntry(BaseModel):
 
 
 def has_launches(directory: Path) -> bool:
-    """Whether this project's own launches lie there."""
-    return (directory / "launches").is_dir()
+    """Whether this project's own launches lie there, and no recording that is called so."""
+    launches = directory / "launches"
+    return launches.is_dir() and not any((launches / name).is_file() for name in LISTS)
+
+
+def logs_in(directory: Path) -> list[Path]:
+    """What is called a log there, in order; nobody is kept from calling a directory so."""
+    return [path for path in sorted(directory.glob("*.log")) if not path.is_dir()]
 
 
 def holds_launches(directory: Path) -> bool:
@@ -91,7 +97,7 @@ def launches_in(directory: Path, transcript: Path | None = None) -> tuple[Record
 
 def loose_logs(directory: Path) -> tuple[Recorded, ...]:
     """Every log as a launch of its own."""
-    paths = sorted(directory.glob("*.log"))
+    paths = logs_in(directory)
     _check_number(directory, paths)
     return tuple(_from_log(directory, path) for path in paths)
 
@@ -137,16 +143,16 @@ def _not_listed(directory: Path, manifest: Path, named: Collection[str]) -> Iter
 
 def _logs(directory: Path) -> list[Path]:
     """The logs in ``logs``, and those that hold a table beside it."""
-    inside = sorted((directory / "logs").glob("*.log"))
+    inside = logs_in(directory / "logs")
     _check_number(directory, inside)
     # A folder of logs that somebody else's programs wrote is no launch.
-    beside = [path for path in sorted(directory.glob("*.log")) if _has_table(path)]
+    beside = [path for path in logs_in(directory) if _has_table(path)]
     return inside + beside
 
 
 def _has_table(path: Path) -> bool:
     """Whether a log holds the head of a table, and is none of several launches."""
-    if path.name.endswith(CONSOLES):
+    if path.name.endswith(CONSOLES) or not path.is_file():
         return False
     with path.open("rb") as file:
         return TABLE_HEAD.search(file.read(SIZE_LIMIT)) is not None

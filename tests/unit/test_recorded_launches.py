@@ -223,6 +223,38 @@ def test_links(tmp_path: Path) -> None:
     assert [part.name for part in read_recording(root).parts] == ["real", "linked"]
 
 
+OWN_LAUNCHES = {BENCH: 2, SWEEP: 4, DEMO: 4, SESSION.parent: 37}
+FOLDERS = (
+    "launches", "kv_dump/extra", "kv_dump", ".tmp/extra", ".locks/extra", "cases/extra", "cases",
+    "logs/extra", "metrics/extra", "metrics", "configs/extra", "baseline_batch/extra",
+    "baseline_batch", "baseline/extra", "baseline/logs/extra", "candidate/metrics/extra",
+    "offline", "extra.log", "logs/extra.log", "*", "a/launches", "launches.json.d",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("below", FOLDERS)
+@pytest.mark.parametrize("root", OWN_LAUNCHES, ids=lambda path: str(path.name))
+def test_a_recording_in_a_folder_of_any_name(tmp_path: Path, root: Path, below: str) -> None:
+    """Its launches are read beside those of what it lies in, whatever the folder is to that."""
+    archive = tree(root, tmp_path / "archive")
+    tree(BENCH, archive / below)
+    recording = read_recording(archive)
+    found = chain.from_iterable((*part.launches, *part.baseline) for part in recording.parts)
+    # Those in baseline_batch are the baseline of more than one case.
+    assert len(list(found)) >= OWN_LAUNCHES[root] + 2
+
+
+@pytest.mark.parametrize(
+    "name", ["a.log", "*.log", "launches", "x.stdout", "log.md", "q'u\"o", "-k", "new\nline"]
+)
+def test_a_recording_of_any_name(tmp_path: Path, name: str) -> None:
+    """Given itself, or the folder that it lies in."""
+    tree(BENCH, tmp_path / "night" / name)
+    for root in (tmp_path / "night", tmp_path / "night" / name):
+        [part] = read_recording(root).parts
+        assert len(part.launches) == 2
+
+
 def test_a_launch_that_was_made_again(tmp_path: Path) -> None:
     """What its first launch printed is looked at too."""
     root = tree(SWEEP, tmp_path / "archive")
