@@ -5,15 +5,16 @@ workers and cache.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.log_consistency import ended_well
 from pytest_h2o.evidence.look import Look, lacking, looks_at, overlooked, said_by, settle
 from pytest_h2o.evidence.rows_asked import rows_as_asked, values_asked
+from pytest_h2o.parsers.argv_options import base_name
 from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
+from pytest_h2o.runtimes.base import NO_FILE
 from pytest_h2o.runtimes.launch_config import kept_config
 from pytest_h2o.verdict import Evidence
 
@@ -190,6 +191,8 @@ def _started_with(look: Look) -> Evidence | None:
     """Needs the ``config path is`` and ``prompt file is`` lines, as ``llm_demo`` prints them."""
     if look.record.reused_from or look.spec.prompt_file is None:
         return None
+    if look.record.metrics == NO_FILE and not look.record.argv:
+        return None  # what was asked for is known from these lines alone
     with look.record.stdout.open("rb") as file:
         head = decoded(file.read(HEAD_BYTES))
     asked = {
@@ -198,14 +201,14 @@ def _started_with(look: Look) -> Evidence | None:
     }
     # Of a recording, the config may be kept under another name, or not at all.
     if not look.record.inputs:
-        given = {Path(word).name for word in look.record.argv if word.endswith(".json")}
+        given = {base_name(word) for word in look.record.argv if word.endswith(".json")}
         asked["config path is "] |= given
     said: list[str] = []
     wrong: list[str] = []
     for mark, names in asked.items():
         lines = [line for line in head.splitlines() if line.startswith(mark)]
         said += lines[-1:]
-        if lines and Path(lines[-1].removeprefix(mark)).name not in names:
+        if lines and base_name(lines[-1].removeprefix(mark)) not in names:
             wrong.append(f"{lines[-1]}, asked for {' or '.join(sorted(names))}")
     if not said:
         return None

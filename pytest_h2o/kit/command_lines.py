@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
 from typing import TypeVar
 
+from pytest_h2o.parsers.argv_options import is_program, plain_path
 from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class DemoLine:
 def is_demo(argv: Sequence[str]) -> bool:
     """Whether the program is ``llm_demo``; without any it is taken for ``llm_bench``."""
     words = _from_program(argv)
-    return bool(words) and Path(words[0]).name.startswith(LLM_DEMO.name)
+    return bool(words) and is_program(words[0], LLM_DEMO.name)
 
 
 def bench_line(argv: Sequence[str]) -> BenchLine:
@@ -93,7 +94,7 @@ def bench_line(argv: Sequence[str]) -> BenchLine:
 def demo_line(argv: Sequence[str]) -> DemoLine:
     """What a command line of ``llm_demo`` asks for: config, prompt, token budget, options."""
     words = _from_program(argv)
-    prompt = words[2] if len(words) > 2 else "unnamed"
+    prompt = plain_path(words[2]) if len(words) > 2 else "unnamed"
     budget = _first(_integers(words[3:4]), 0)
     config = words[1] if len(words) > 1 else ""
     return DemoLine(Path(prompt), budget, _metrics(words[3:]), config)
@@ -104,9 +105,18 @@ def _from_program(argv: Sequence[str]) -> Sequence[str]:
     the program's.
     """
     for at, word in enumerate(argv):
-        if Path(word).name.startswith(PROGRAMS):
+        if any(is_program(word, program) for program in PROGRAMS):
             return argv[at:]
     return argv
+
+
+def _separate(words: Iterable[str]) -> Iterator[str]:
+    """Words in which an option and its value, joined by an equals sign, are two."""
+    for word in words:
+        if word.startswith("--"):
+            yield from word.split("=", 1)
+        else:
+            yield word
 
 
 def _labels(
@@ -127,7 +137,7 @@ def _labels(
 def _options(argv: Sequence[str]) -> dict[str, list[str]]:
     """The values of all options; the program adds up lists that are given twice."""
     values: dict[str, list[str]] = {}
-    for word, value in pairwise(argv):
+    for word, value in pairwise(_separate(argv)):
         spelling = word.replace("_", "-") if word.startswith("--") else word
         if not _OPTION.fullmatch(spelling) or _OPTION.fullmatch(value):
             continue
@@ -141,10 +151,7 @@ def _options(argv: Sequence[str]) -> dict[str, list[str]]:
 
 def _metrics(words: Iterable[str]) -> str:
     """The value of ``--metrics-jsonl``, with a blank or an equals sign; the last one counts."""
-    separate: list[str] = []
-    for word in words:
-        separate += word.split("=", 1) if word.startswith("--") else [word]
-    named = [value for word, value in pairwise(separate) if word == "--metrics-jsonl"]
+    named = [value for word, value in pairwise(_separate(words)) if word == "--metrics-jsonl"]
     return named[-1] if named else ""
 
 

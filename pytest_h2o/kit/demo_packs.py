@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from pytest_h2o.kit.layouts import LaunchEntry, demo_record, settings_in
 from pytest_h2o.lab.recordings import Recorded, RecordingError
+from pytest_h2o.parsers.argv_options import plain_path
+from pytest_h2o.parsers.text_files import decoded, lines_of
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes import LLM_DEMO
 
@@ -18,14 +21,18 @@ SIZE_LIMIT = 64 * 2**20
 SIDES = ("baseline", "candidate")
 
 
+# Of whatever system the launches were made on.
+WrittenPath = Annotated[str, AfterValidator(plain_path)]
+
+
 class RunLine(BaseModel):
     """What a line of ``<side>_runs.jsonl`` says of one launch, as far as it is read."""
 
-    prompt_file: str
+    prompt_file: WrittenPath
     returncode: int | None = None
-    stdout_log: str = ""
-    stderr_log: str = ""
-    metrics_jsonl: str = ""
+    stdout_log: WrittenPath = ""
+    stderr_log: WrittenPath = ""
+    metrics_jsonl: WrittenPath = ""
 
 
 @dataclass(frozen=True)
@@ -113,16 +120,20 @@ def _not_run(directory: Path, baseline: Recorded) -> Recorded:
 
 
 def _lines(path: Path) -> Iterator[RunLine]:
-    """The launches that a list names; raises :class:`RecordingError`."""
+    """The launches that a list names, without a last one that was cut off, which its files still
+    tell of; raises :class:`RecordingError`.
+    """
     if not path.is_file():
         return
     with path.open("rb") as file:
-        content = file.read(SIZE_LIMIT)
-    for number, line in enumerate(content.split(b"\n"), start=1):
+        lines = list(lines_of(decoded(file.read(SIZE_LIMIT))))
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             yield RunLine.model_validate(json.loads(line))
         except (ValueError, RecursionError, ValidationError) as error:
+            if number == len(lines) > 1:
+                return
             said = str(error).splitlines()[0]
             raise RecordingError(f"{path}, line {number}: {said}; mend it or take it out") from None

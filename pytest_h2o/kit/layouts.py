@@ -22,6 +22,7 @@ from pytest_h2o.kit.command_lines import bench_line, demo_line, is_demo
 from pytest_h2o.kit.manifest import settings_of
 from pytest_h2o.kit.transcripts import TranscriptPiece, split_transcript
 from pytest_h2o.lab.recordings import Recorded, RecordingError
+from pytest_h2o.parsers.argv_options import plain_path
 from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
 from pytest_h2o.runs.ending import explain
@@ -29,6 +30,7 @@ from pytest_h2o.runs.launcher import describe_exit
 from pytest_h2o.runs.records import LaunchRecord, RecordStatus
 from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
+from pytest_h2o.runtimes.base import NO_FILE
 from pytest_h2o.runtimes.launch_config import kept_config
 
 T = TypeVar("T")
@@ -37,7 +39,9 @@ MAX_ENTRIES = 10_000
 TRANSCRIPT = "bench_stdout.log"
 LISTS = ("launches.json", "launch.json", "manifest.json")
 CONSOLES = ("_stdout.log", ".console.log")
-TABLE_HEAD = re.compile(rb"^\| model +\|", re.MULTILINE)
+TABLE_HEAD = re.compile(r"^\| model +\|", re.MULTILINE)
+# What llm_demo says before and after an answer.
+DEMO_HEAD = re.compile(r"^(config path|prompt file) is (\S.*)$", re.MULTILINE)
 Settings = Mapping[str, ConfigValue]
 EMPTY: Settings = MappingProxyType({})
 
@@ -146,16 +150,23 @@ def _logs(directory: Path) -> list[Path]:
     inside = logs_in(directory / "logs")
     _check_number(directory, inside)
     # A folder of logs that somebody else's programs wrote is no launch.
-    beside = [path for path in logs_in(directory) if _has_table(path)]
+    beside = [path for path in logs_in(directory) if _tells_of_a_launch(path)]
     return inside + beside
 
 
-def _has_table(path: Path) -> bool:
-    """Whether a log holds the head of a table, and is none of several launches."""
+def _tells_of_a_launch(path: Path) -> bool:
+    """Whether a log holds the head of a table or what llm_demo says, and is none of several
+    launches.
+    """
     if path.name.endswith(CONSOLES) or not path.is_file():
         return False
+    text = _beginning(path)
+    return bool(TABLE_HEAD.search(text) or DEMO_HEAD.search(text))
+
+
+def _beginning(path: Path) -> str:
     with path.open("rb") as file:
-        return TABLE_HEAD.search(file.read(SIZE_LIMIT)) is not None
+        return decoded(file.read(SIZE_LIMIT))
 
 
 def _read(path: Path, kind: type[T]) -> T:
@@ -213,7 +224,7 @@ def bench_launch(
     """
     line = bench_line(entry.argv)
     stems = [entry.run_id]
-    stems += [Path(path).stem for path in line.configs]
+    stems += [Path(plain_path(path)).stem for path in line.configs]
     spec = LaunchSpec(
         program=LLM_BENCH.name,
         arm=directory.name,
@@ -298,6 +309,9 @@ def _untold(directory: Path, entry: SweepEntry, said: Settings) -> Recorded:
 
 def _from_log(directory: Path, path: Path) -> Recorded:
     """A log of unknown origin: it may hold a table alone, or all that a program printed."""
+    said = dict(DEMO_HEAD.findall(_beginning(path))) if path.is_file() else {}
+    if "prompt file" in said:
+        return _from_demo_log(directory, path, Path(plain_path(said["prompt file"].strip())))
     spec = LaunchSpec(
         program=LLM_BENCH.name,
         arm=directory.name,
@@ -310,6 +324,23 @@ def _from_log(directory: Path, path: Path) -> Recorded:
     unknown = LaunchEntry()
     record = _record(spec, directory, unknown, table=path, stdout=stdout, stem=path.stem)
     return Recorded(record)
+
+
+def _from_demo_log(directory: Path, path: Path, prompt: Path) -> Recorded:
+    """What llm_demo printed: nobody knows what it was asked for, or whether for a record."""
+    stem = path.name.removesuffix(".log").removesuffix(".stdout")
+    spec = LaunchSpec(
+        program=LLM_DEMO.name,
+        arm=directory.name,
+        replicate=1,
+        config=_config(directory, [stem, "config"]),
+        gen_tokens=0,
+        prompt_file=prompt,
+    )
+    record = _record(spec, directory, LaunchEntry(), table=path, stdout=path, stem=stem)
+    if not record.metrics.is_file():
+        record = replace(record, metrics=NO_FILE)
+    return Recorded(record, (spec.label,))
 
 
 def _record(  # noqa: PLR0913  the files of a launch
@@ -354,7 +385,7 @@ def _find(directory: Path, *names: str) -> Path:
 
 
 def _base(name: str) -> str:
-    return Path(name).name or "unnamed"
+    return Path(plain_path(name)).name or "unnamed"
 
 
 def _config(directory: Path, stems: Iterable[str]) -> dict[str, ConfigValue]:

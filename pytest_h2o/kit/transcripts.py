@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from pytest_h2o.lab.recordings import RecordingError
+from pytest_h2o.parsers.argv_options import plain_path
 from pytest_h2o.parsers.text_files import HEAD_BYTES, UTF8, encoding_of
 
 MARK = b"Running: "
@@ -118,7 +119,7 @@ def _run_id(command: str, argv: tuple[str, ...], run_ids: Collection[str]) -> st
         if re.search(rf"(^|[\s/\\'\"=]){re.escape(run_id)}\.(json|log)\b", command):
             return run_id
     configs = [word for word in argv if word.endswith(".json")]
-    return Path(configs[0]).stem if configs else ""
+    return Path(plain_path(configs[0])).stem if configs else ""
 
 
 @cache

@@ -57,6 +57,17 @@ def without_files(options: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def plain_path(path: str) -> str:
+    """A path as it is written here; those of Windows have backslashes."""
+    return path if "/" in path else path.replace("\\", "/")
+
+
+def is_program(word: str, program: str) -> bool:
+    """Whether a word of a command line names a program, or a build of it."""
+    name = base_name(word).removesuffix(".exe").replace("-", "_")
+    return name.startswith(program) or name.endswith(program)
+
+
 def base_name(path: str) -> str:
     """The last part of a path of any system."""
     return path.replace("\\", "/").rpartition("/")[2]
@@ -65,8 +76,7 @@ def base_name(path: str) -> str:
 def behind_program(argv: Sequence[str], program: str) -> Sequence[str]:
     """The words behind a program's name: those before it belong to whatever starts it."""
     for at, word in enumerate(argv):
-        name = base_name(word)
-        if name.startswith(program) or name.replace("-", "_").endswith(program):
+        if is_program(word, program):
             return argv[at + 1 :]
     return argv[1:]
 

@@ -30,7 +30,7 @@ _SUSPECTS = re.compile(
     r"|not (?:be )?(?:exist|found|enough|support|available|allowed|implemented|compatible|loaded)"
     r"|(?:do|does)(?: not|n't) (?:exist|support|match|fit)|unsupported|mismatch|missing|refused"
     r"|denied|exceed|overflow|corrupt|truncated|\bterminat(?:e|ed|ing)\b|\bsignal [0-9]|caught signal"
-    r"|\bassert(?:ed|ion)?\b|unrecogni[sz]ed|panic|timed? ?out\b|\bnull(?:ptr)?\b|\bnan\b"
+    r"|\bassert(?:ed|ion)?\b|unrecogni[sz]ed|panic|timed? ?out\b|\bnull(?:ptr)?\b|\b(?:is|are|has|got|contains?|found) nans?\b|\bnans? (?:at|in|detected|found)\b"
     r"|\bis empty\b|\bwrong\b|\bexpected .{0,80}\b(?:got|but|found)\b"
     r"|^\W*(?:e|f|err|crit|critical|severe|alert|emerg)\W|^[ef][0-9]{4} |^<[0-3]>|^!!"
     r"|\b(?:ret\w*|res\w*|err\w*|rc|code|status) ?(?:[:=]|is)? ?-[0-9]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from pytest_h2o.plan.specs import LaunchSpec, Work
 # The files of a launch, in its directory.
 CONFIG_FILE = "config.json"
 TABLE_FILE = "log.md"
+# In place of a file that nobody asked a program for.
+NO_FILE = Path(os.devnull)
 METRICS_FILE = "metrics.jsonl"
 QUALITY_FILE = "quality.json"
 

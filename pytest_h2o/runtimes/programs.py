@@ -15,6 +15,7 @@ from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import (
     CONFIG_FILE,
     METRICS_FILE,
+    NO_FILE,
     QUALITY_FILE,
     TABLE_FILE,
     NothingPrintedError,
@@ -137,7 +138,8 @@ class LlmDemo(Program):
         """The row of its one prompt; of several, what they come to together."""
         metrics: Path | None = output.metrics
         asked = any(word.startswith("--metrics") for word in output.argv)
-        if output.argv and not asked and not output.metrics.is_file():
+        not_asked = output.argv and not asked and not output.metrics.is_file()
+        if not_asked or output.metrics == NO_FILE:
             metrics = None  # stock builds have no record
         if output.spec.line_by_line:
             metrics = None
