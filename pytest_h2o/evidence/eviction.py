@@ -179,7 +179,7 @@ def _shrank(look: Look) -> Evidence | None:
             False,
             "an eviction is claimed, and no [H2O] plan line was printed though others were",
         )
-    if not facts.plans_followed_by_smaller_kv:
+    if not facts.plans_followed_by_smaller_kv or not look.plans_of_row:
         return None
     return look.says(
         APPLIED,
@@ -276,7 +276,7 @@ def _ratio_of_keep(look: Look) -> Evidence | None:
 def _ratio_of_plans(look: Look) -> Evidence | None:
     """Needs ``[H2O]`` lines: no row can exceed the best plan of its launch."""
     lossy = look.value("h2o_lossy")
-    if lossy is None or not look.lines.plans:
+    if lossy is None or not look.plans_of_row:
         return None
     best = max(layer.best_ratio for layer in look.lines.layers.values())
     return look.says(

@@ -10,7 +10,7 @@ from pytest_h2o.parsers.loglines import LogFacts
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import Run
+from pytest_h2o.runs.results import Run, facts_of_rows
 from pytest_h2o.runtimes import Program, find_program
 from pytest_h2o.verdict import Evidence
 
@@ -21,12 +21,15 @@ EVERY_ROW = "every row was looked at"
 
 @dataclass(frozen=True)
 class Look:
-    """A launch, one of the ``rows`` that it printed, and what its log ``lines`` say."""
+    """A launch, one of the ``rows`` that it printed, and what its log ``lines`` say: those of the
+    launch, or with ``apart`` those of the row.
+    """
 
     record: LaunchRecord
     row: Row
     lines: LogFacts
     rows: tuple[Row, ...] = ()
+    apart: bool = False
 
     @property
     def alone(self) -> bool:
@@ -38,7 +41,18 @@ class Look:
     @property
     def facts(self) -> LogFacts:
         """What the lines say of this row; nothing where they may be of others."""
-        return self.lines if self.alone else LogFacts()
+        return self.lines if self.alone or self.apart else LogFacts()
+
+    @property
+    def plans_of_row(self) -> bool:
+        """Whether plan lines may be of this row: of several that cannot be told apart, those at
+        lengths that it reaches are.
+        """
+        if self.alone or self.apart or self.lines.repeats.cut:
+            return self.lines.plans > 0
+        first = self.row.prompt_tokens or 0
+        last = self.tokens + TUNING_TOKENS
+        return any(first <= plan.kv <= last for plan in self.lines.repeats.plans)
 
     @property
     def spec(self) -> LaunchSpec:
@@ -132,7 +146,9 @@ def looks_at(run: Run) -> list[Look]:
         record = run.launch_of(row)
         if record:
             rows = tuple(each for each in run.rows if each.source in record.files)
-            looks.append(Look(record, row, facts[id(record)], rows))
+            own = facts_of_rows(record, rows) if len(rows) > 1 else {}
+            lines = own.get(row.line, facts[id(record)])
+            looks.append(Look(record, row, lines, rows, apart=row.line in own))
     return looks
 
 

@@ -8,10 +8,11 @@ one.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from pytest_h2o.parsers.lines import Piece, printable, read_pieces
@@ -279,6 +280,23 @@ def read_log_facts(*sources: Path | str) -> LogFacts:
         for segment in segments(filter(_may_hold_marks, read_pieces(source))):
             if segment.mark:
                 facts.add(segment.mark, segment.text)
+    return facts
+
+
+def read_facts_of_rows(source: Path, ends: Sequence[int]) -> list[LogFacts]:
+    """The facts in each stretch of an output that ends with one of some line numbers, in order;
+    what follows the last belongs to it. Raises as :func:`read_log_facts`.
+    """
+    facts = [LogFacts() for _ in ends]
+
+    def stretch(piece: Piece) -> int:
+        return min(bisect_left(ends, piece.line), len(ends) - 1)
+
+    pieces = filter(_may_hold_marks, read_pieces(source))
+    for index, own in groupby(pieces, key=stretch):
+        for segment in segments(own):
+            if segment.mark:
+                facts[index].add(segment.mark, segment.text)
     return facts
 
 

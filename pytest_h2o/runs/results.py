@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 from pytest_h2o.metrics import METRICS, Sample, number
-from pytest_h2o.parsers.loglines import LogFacts, read_log_facts
+from pytest_h2o.parsers.loglines import LogFacts, read_facts_of_rows, read_log_facts
 from pytest_h2o.parsers.rows import ParseError, Row
 from pytest_h2o.runs.ending import what_it_said
 from pytest_h2o.runs.records import LaunchRecord
@@ -246,6 +246,24 @@ class Run(RunNumbers):
             )
             for record in self.launches
         )
+
+
+def facts_of_rows(record: LaunchRecord, rows: Sequence[Row]) -> Mapping[int, LogFacts]:
+    """What a launch's log lines say of each of its rows, by the row's line: programs print a row
+    when it is measured, so the lines above it are its own. Empty where rows stand in a file of
+    their own.
+    """
+    if any(row.source != record.stdout for row in rows):
+        return {}
+    ends = tuple(sorted(row.line for row in rows))
+    return _facts_by_line(record.stdout, ends, _version(record.stdout))
+
+
+@lru_cache(maxsize=256)
+def _facts_by_line(
+    stdout: Path, ends: tuple[int, ...], _: tuple[int, int]
+) -> Mapping[int, LogFacts]:
+    return dict(zip(ends, read_facts_of_rows(stdout, ends), strict=True))
 
 
 def finite(value: float) -> float | None:

@@ -48,6 +48,26 @@ def in_one_launch(name: str, target: Path, *more: str) -> Path:
     return target
 
 
+def on_stdout(folder: Path, second: str = "bench_full") -> Path:
+    """The same launch with its rows on stdout, each below its lines; ``second`` printed those of
+    the second row.
+    """
+    argv = json.loads((folder / "launch.json").read_text())["argv"]
+    at = argv.index("-fp")
+    launch = {"argv": argv[:at] + argv[at + 2 :], "returncode": 0}
+    (folder / "launch.json").write_text(json.dumps(launch))
+    head, rule, first_row, second_row = (folder / "log.md").read_text().splitlines()
+    (folder / "log.md").unlink()
+    lines = [
+        next((RUNS / name / "logs").glob(f"*_p{length}_*.stdout")).read_text()
+        for name, length in (("bench_full", 512), (second, 1024))
+    ]
+    (folder / "stdout").write_text(
+        "\n".join([lines[0], head, rule, first_row, lines[1], second_row, ""])
+    )
+    return folder
+
+
 def case_of(directory: Path) -> Run:
     """A recording's only case."""
     recording = read_recording(directory)
@@ -100,6 +120,42 @@ def test_the_last_row_is_looked_at(tmp_path: Path, pattern: str, other: str, sai
     (folder / "log.md").write_text("\n".join([*table[:-1], last, ""]))
     run = case_of(folder)
     assert said in texts(every_claim(run), "contradicted")
+
+
+def test_rows_between_their_lines(tmp_path: Path) -> None:
+    """On stdout each row stands below its own lines, which all checks hold against it."""
+    folder = on_stdout(in_one_launch("bench_full", tmp_path / "run"))
+    run = case_of(folder)
+    said = every_claim(run)
+    assert texts(said, "contradicted") == ""
+    whole = case_of(RUNS / "bench_full")
+    for claim in ("every response was evicted", "the lossless ratio is raw over encoded bytes"):
+        supported = [item for item in said if item.claim == claim]
+        alone = [item for item in every_claim(whole) if item.claim == claim]
+        assert [item.standing for item in supported] == [item.standing for item in alone]
+        assert supported[0].standing == "supported"
+
+
+def test_one_bad_row_between_its_lines(tmp_path: Path) -> None:
+    """The lines of a good row do not speak for the other."""
+    claims = "bench_claims_without_eviction"
+    folder = on_stdout(in_one_launch("bench_full", tmp_path / "run"), claims)
+    said = texts(eviction_evidence(case_of(folder)), "contradicted")
+    assert "of 256 eviction plans were dropped as stale" in said
+
+
+def test_a_row_that_no_line_is_of(tmp_path: Path) -> None:
+    """Where rows stand in a file of their own, plans of short responses speak for no long one."""
+    folder = in_one_launch("bench_full", tmp_path / "run")
+    (printed,) = (RUNS / "bench_full" / "logs").glob("*_p512_*.stdout")
+    # Without what is left of earlier requests, whose lengths say nothing.
+    lines: list[str] = []
+    for line in printed.read_text().splitlines():
+        if all(int(kv) < 650 for kv in re.findall(r"kv=(\d+)", line)):
+            lines.append(line)
+    (folder / "stdout").write_text("\n".join(lines))
+    said = texts(eviction_evidence(case_of(folder)), "not evidenced")
+    assert "which is not there for p1024_g128" in said
 
 
 def test_baselines_of_two_rows(tmp_path: Path) -> None:
