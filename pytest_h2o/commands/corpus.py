@@ -21,13 +21,24 @@ MANIFEST = "prompts_manifest.jsonl"
 SUFFIXES = (".txt", ".jsonl", ".json")
 SIZE_LIMIT = 256 * 2**20
 # What a task is about, and the task: rows of public sets have one key of either, or of one kind.
-CONTEXT_KEYS = ("context", "passage", "article", "document", "story", "source")
-TEXT_KEYS = (
-    "text", "prompt", "instruction", "question", "query", "input", "content", "body", "code",
-    "problem", "sentence",
+CONTEXT_KEYS = (
+    "context", "contexts", "passage", "passages", "article", "document", "documents", "story",
+    "source", "src", "transcript", "premise",
 )  # fmt: skip
+TEXT_KEYS = (
+    "text", "prompt", "instruction", "question", "query", "input", "inputs", "content", "body",
+    "code", "problem", "sentence", "dialogue", "user", "human", "chosen",
+)  # fmt: skip
+# What rows hold beside what they ask.
+ANSWER_KEYS = {
+    "answer", "answers", "output", "outputs", "response", "responses", "completion", "completions",
+    "target", "targets", "tgt", "summary", "highlights", "label", "labels", "reference",
+    "references", "solution", "rationale", "reasoning", "assistant", "gold", "rejected",
+}  # fmt: skip
 TURN_KEYS = ("messages", "conversations", "conversation", "turns", "dialog", "dialogue", "prompt")
 SAID_KEYS = ("content", "value", "text")
+_ALL_KEYS = (*CONTEXT_KEYS, *TEXT_KEYS, *TURN_KEYS)
+KNOWN = ", ".join(dict.fromkeys(_ALL_KEYS))
 MAX_KEYS = 12
 CHOICES = "ABCDEFGHIJ"
 LONG_WORD = 24
@@ -94,14 +105,28 @@ def _pieces_of(path: Path, min_chars: int) -> Iterable[str]:
         return paragraphs(text, min_chars)
     pieces: list[str] = []
     unread: list[Any] = []
+    passed_over: list[str] = []
     for row in _rows(path, text):
         found = list(row_texts(row))
         pieces += found
         if not found:
             unread.append(row)
+        elif isinstance(row, dict):
+            passed_over += _larger(row, sum(map(len, found)))
     if unread:
         note(f"{path}: {len(unread)} rows hold no text that is known; {_keys(unread)}")
+    if passed_over:
+        keys = ", ".join(dict.fromkeys(map(printable, passed_over)))
+        note(f"{path}: rows hold more text under {keys} than what is read; known are {KNOWN}")
     return pieces
+
+
+def _larger(row: Mapping[str, Any], size: int) -> Iterator[str]:
+    """The keys of a row that nobody knows, and that hold more text than was read."""
+    for key, value in row.items():
+        known = key.lower() in _ALL_KEYS or key.lower() in ANSWER_KEYS
+        if not known and sum(map(len, _strings(value))) > size:
+            yield key
 
 
 def _rows(path: Path, text: str) -> Iterable[Any]:
@@ -123,9 +148,8 @@ def _keys(rows: Iterable[Any]) -> str:
     for row in rows:
         if isinstance(row, dict):
             names |= dict.fromkeys(map(str, row))
-    known = ", ".join((*CONTEXT_KEYS, *TEXT_KEYS, *TURN_KEYS))
     there = ", ".join(list(names)[:MAX_KEYS]) or "none"
-    return f"their keys: {printable(there)}; known are {known}"
+    return f"their keys: {printable(there)}; known are {KNOWN}"
 
 
 def paragraphs(text: str, min_chars: int) -> Iterator[str]:
@@ -163,7 +187,8 @@ def row_text(row: Any) -> str:
         return row
     if not isinstance(row, dict):
         return ""
-    parts = [_first_text(row, CONTEXT_KEYS), _first_text(row, TEXT_KEYS)]
+    row = {str(key).lower(): value for key, value in row.items()}
+    parts = [_context(row), _first_text(row, TEXT_KEYS)]
     # Rows of instructions have a task and, in another key, what it is about.
     if row.get("instruction") and row.get("input"):
         parts.append(_first_text(row, ("input",)))
@@ -173,6 +198,25 @@ def row_text(row: Any) -> str:
         parts.append("\n".join(lettered))
         return "\n".join(part for part in parts if part)
     return "\n\n".join(part for part in parts if part)
+
+
+def _context(row: Mapping[str, Any]) -> str:
+    """What a task is about, however it is nested: titles, paragraphs and sentences."""
+    for key in CONTEXT_KEYS:
+        parts = [text.strip() for text in _strings(row.get(key)) if text.strip()]
+        if parts:
+            return "\n\n".join(parts)
+    return ""
+
+
+def _strings(value: Any, depth: int = 4) -> Iterator[str]:
+    """The texts in lists and objects."""
+    if isinstance(value, str):
+        yield value
+    elif depth and isinstance(value, list | dict):
+        inside = value.values() if isinstance(value, dict) else value
+        for each in inside:
+            yield from _strings(each, depth - 1)
 
 
 def _first_text(row: Mapping[str, Any], keys: Iterable[str]) -> str:
@@ -214,7 +258,8 @@ def _choices(row: Mapping[str, Any]) -> list[str]:
         listed = listed.get("text")
     if isinstance(listed, list):
         return [f"{letter}. {choice}" for letter, choice in zip(CHOICES, listed, strict=False)]
-    return [f"{letter}. {row[letter]}" for letter in CHOICES if isinstance(row.get(letter), str)]
+    lettered = [(letter, row.get(letter.lower())) for letter in CHOICES]
+    return [f"{letter}. {choice}" for letter, choice in lettered if isinstance(choice, str)]
 
 
 def compose(  # noqa: PLR0913  the options of make_prompts

@@ -199,6 +199,12 @@ def test_rows_of_public_sets(name: str) -> None:
         ({"prompt": [{"role": "user", "content": "hi"}]}, ["hi"]),
         ({"data": [{"title": "t", "paragraphs": [{"context": "c", "qas": []}]}]}, ["c"]),
         ({"rows": [{"row_idx": 0, "row": {"text": "t"}}]}, ["t"]),
+        ({"question": "q", "contexts": ["one", "two"]}, ["one\n\ntwo\n\nq"]),
+        ({"question": "q", "context": [["Title", ["a.", "b."]]]}, ["Title\n\na.\n\nb.\n\nq"]),
+        ({"question": "q", "context": {"title": ["t"], "sentences": [["a."]]}}, ["t\n\na.\n\nq"]),
+        ({"Question": "q", "A": "x", "B": "y"}, ["q\nA. x\nB. y"]),
+        ({"inputs": "i", "targets": "t"}, ["i"]),
+        ({"dialogue": "a: hi"}, ["a: hi"]),
         ({"id": 1}, []),
         (7, []),
     ],
@@ -214,6 +220,19 @@ def test_unknown_rows_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with pytest.raises(CorpusError):
         read_pieces([tmp_path / "rows.jsonl"])
     assert "their keys: utterance, id; known are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["a long text", ["a long", "text"], {"x": ["a long text"]}])
+def test_text_under_an_unknown_key_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: object
+) -> None:
+    """A question alone is not what a row is about; an answer is no part of a prompt."""
+    rows = [{"question": "why?", "evidence_text": value}, {"question": "q", "answer": "x" * 99}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    assert read_pieces([tmp_path / "rows.json"]) == ["why?", "q"]
+    said = capsys.readouterr().err
+    assert "rows hold more text under evidence_text than what is read" in said
+    assert "answer" not in said.partition("; known are")[0]
 
 
 def test_a_corpus_in_another_encoding_is_refused(tmp_path: Path) -> None:
