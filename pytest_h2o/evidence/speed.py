@@ -70,8 +70,8 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
     if not sides:
         return settle(found, NEEDS)
     of_pairs: list[tuple[Look, list[Evidence]]] = []
-    for baseline, candidate in sides:
-        of_pairs.append((candidate, list(_each_pair(baseline, candidate))))
+    for before, after in sides:
+        of_pairs.append((after, list(_each_pair(before, after))))
     looks = list(chain.from_iterable(sides))
     of_launches = [(look, list(_each_launch(look))) for look in looks]
     for _, own in (*of_pairs, *of_launches):

@@ -7,6 +7,7 @@ files hold.
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,13 +26,21 @@ from pytest_h2o.offline.options import OfflineOptions
 
 _MAX_META_BYTES = 1 << 20
 _EXPONENT = 0x7C00  # all ones in an fp16 NaN or infinity
-_NPY = b"\x93NUMPY"
+# How files begin that hold something else than the bytes of values.
+_CONTAINERS = {
+    b"\x93NUMPY": "npy", b"PK\x03\x04": "zip", b"\x1f\x8b\x08": "gzip", b"\x28\xb5\x2f\xfd": "zstd",
+    b"GGUF": "gguf", b"\x89HDF\r\n": "hdf5", b"BZh": "bzip2", b"\xfd7zXZ": "xz",
+}  # fmt: skip
+# The header of safetensors, behind eight bytes of its length.
+_SAFETENSORS = re.compile(rb".{8}\{\s*\"", re.DOTALL)
+_HEAD_BYTES = 64
 # What writers call the elements that are read, and their bytes.
 _DTYPES = {
     "float16": 2, "fp16": 2, "half": 2, "f16": 2, "f2": 2,
     "bfloat16": 2, "bf16": 2,
     "float32": 4, "fp32": 4, "float": 4, "f32": 4, "f4": 4,
 }  # fmt: skip
+_DTYPE_KEYS = ("dtype", "data_type", "kv_dtype", "torch_dtype", "kv_cache_dtype")
 _BFLOAT16 = ("bfloat16", "bf16")
 _NUMBERS = ("layer_id", "seq_start", "seq_len", "kv_heads", "head_dim", "bytes_per_elem")
 
@@ -289,14 +298,21 @@ def _read_small(path: str) -> bytes:
 
 
 def _numbers(meta: dict[str, Any]) -> dict[str, int]:
+    return {name: _field(meta, name) for name in _NUMBERS}
+
+
+def _field(meta: dict[str, Any], name: str) -> int:
+    """The whole number that a meta file has for a field."""
+    if name not in meta:
+        raise Skip("meta_invalid_numeric_fields", f"{name} is not there")
     try:
-        numbers = {name: _whole(meta[name]) for name in _NUMBERS}
-        largest = max(map(abs, numbers.values()))
-        if largest >= 1 << 63:
+        number = _whole(meta[name])
+        if abs(number) >= 1 << 63:
             raise OverflowError("beyond 64 bits")
-        return numbers
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise Skip("meta_invalid_numeric_fields", repr(error)) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        detail = f"{name} is {meta[name]!r:.40}, no whole number of 64 bits"
+        raise Skip("meta_invalid_numeric_fields", detail) from error
+    return number
 
 
 def _whole(value: Any) -> int:
@@ -309,9 +325,10 @@ def _whole(value: Any) -> int:
 
 def _dtype(meta: dict[str, Any], bytes_per_elem: int, raw_bytes: int) -> str:
     """The element type that a meta file names, in lower case; empty if it names none."""
-    named = meta.get("dtype")
-    if named is None:
+    given = [meta[key] for key in _DTYPE_KEYS if meta.get(key) is not None]
+    if not given:
         return ""
+    named = given[0]
     text = str(named).lower().rpartition(".")[2].strip("<>=|")
     if text not in _DTYPES:
         raise Skip("unsupported_dtype", f"dtype {str(named)[:40]!r}", raw_bytes)
@@ -389,9 +406,9 @@ def _read_words(entry: DumpEntry) -> Words:
         return _words_of_tensors(entry, entry.k.tensor, entry.v.tensor)
     size = prod(entry.shape) * entry.bytes_per_elem
     for path, nbytes, *_ in (entry.k, entry.v):
-        if _has_npy_header(path):
-            detail = f"{path} begins with the header of a .npy file; write the array's bytes alone"
-            raise Skip("npy_header", detail, entry.raw_bytes)
+        if container := _container_of(path):
+            detail = f"{path} begins with the header of a .{container} file; write the array's bytes alone"
+            raise Skip(f"{container}_header", detail, entry.raw_bytes)
         if nbytes != size:
             raise Skip("size_mismatch", f"{path}: {nbytes} bytes, expected {size}", entry.raw_bytes)
     try:
@@ -413,12 +430,17 @@ def _words_of_tensors(entry: DumpEntry, k: Tensor, v: Tensor) -> Words:
     return words
 
 
-def _has_npy_header(path: str) -> bool:
+def _container_of(path: str) -> str:
+    """What kind of file begins as this one does; empty for plain values."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            return file.read(len(_NPY)) == _NPY
+            head = file.read(_HEAD_BYTES)
     except OSError:
-        return False
+        return ""
+    if _SAFETENSORS.match(head) and int.from_bytes(head[:8], "little") < 1 << 32:
+        return "safetensors"
+    found = [name for magic, name in _CONTAINERS.items() if head.startswith(magic)]
+    return found[0] if found else ""
 
 
 def _fill(buffer: memoryview, path: str) -> None:

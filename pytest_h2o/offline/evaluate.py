@@ -72,13 +72,23 @@ def _scan(dump_dir: Path, options: OfflineOptions) -> Scan:
             f"holds the run directories?"
         )
     if not found.entries:
-        reasons = {skip.reason for skip in found.skipped.values()}
-        why = ", ".join(sorted(reasons)) or "none was damaged"
         raise OfflineError(
-            f"none of {found.scanned} entries under {dump_dir} is selected ({why}); "
-            "check stage, scope and the length filters"
+            f"none of {found.scanned} entries under {dump_dir} is selected {_why(found)}"
         )
     return found
+
+
+def _why(found: Scan) -> str:
+    """Each reason with the first entry that it is about, and what to do."""
+    first: dict[str, str] = {}
+    for name, skip in found.skipped.items():
+        first.setdefault(skip.reason, f"{skip.reason}, {name}: {skip.detail}")
+    if not first:
+        return "(none was damaged); check stage, scope and the length filters"
+    step = "mend what is named"
+    if len(found.skipped) < found.scanned:
+        step += ", and check stage, scope and the length filters"
+    return f"({'; '.join(first[reason] for reason in sorted(first))}); {step}"
 
 
 def _continuity(entries: Sequence[DumpEntry]) -> Continuity:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from offline_dumps import kv, write_entry
 
+from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.dump import Scan, Skip, load, scan
+from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions
 
 ALL = OfflineOptions(front_n=100)
@@ -273,6 +275,33 @@ def test_numbers_that_are_not_whole(tmp_path: Path, number: object) -> None:
     """A length of 8.7 is none; a writer's 8.0 is 8."""
     write_entry(tmp_path, kv(8), seq_len=number)
     assert _first_skip(tmp_path)[0] == "meta_invalid_numeric_fields"
+
+
+@pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x1f\x8b\x08", b"GGUF", b"\x89HDF\r\n", b"BZh9"])
+def test_files_that_hold_something_else_than_values(tmp_path: Path, head: bytes) -> None:
+    """Archives and containers under the name of plain values are named, not coded."""
+    meta = write_entry(tmp_path, kv(8))
+    path = meta.with_name(json.loads(meta.read_text())["k_file"])
+    path.write_bytes(head + path.read_bytes()[len(head) :])
+    assert load_failure(meta, tmp_path)[0].endswith("_header")
+    header = b'{"k":{"dtype":"F16"}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + path.read_bytes()[29:])
+    assert load_failure(meta, tmp_path)[0] == "safetensors_header"
+
+
+@pytest.mark.parametrize("key", ["dtype", "data_type", "kv_dtype", "torch_dtype"])
+def test_element_types_under_other_names(tmp_path: Path, key: str) -> None:
+    """bfloat16 is never read as fp16 without a word."""
+    write_entry(tmp_path, kv(8), **{key: "torch.bfloat16"})
+    [entry] = scan(tmp_path, ALL).entries
+    assert entry.bfloat16
+
+
+def test_a_field_that_is_wrong_is_named(tmp_path: Path) -> None:
+    """With its value and its file."""
+    write_entry(tmp_path, kv(8), seq_len=8.7)
+    with pytest.raises(OfflineError, match=r"meta_t0_8.json: seq_len is 8.7, no whole number"):
+        evaluate(tmp_path, ALL)
 
 
 def test_whole_numbers_with_a_point(tmp_path: Path) -> None:
