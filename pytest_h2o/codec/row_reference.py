@@ -23,6 +23,7 @@ from pytest_h2o.codec.payload import IntArray, zstd_compress, zstd_decompress
 from pytest_h2o.codec.planes import Plane, Words
 from pytest_h2o.codec.rope import (
     Floats32,
+    PairedRows,
     Positions,
     Rope,
     Turn,
@@ -198,11 +199,12 @@ def _depths(back: IntArray) -> IntArray:
     raise CodecError(f"references hang more than {MAX_DEPTH} deep")
 
 
-def find_side(words: Words, heads: int, rope: Rope | None, positions: Positions | None) -> Side:
-    """What predicts ``words`` [rows, channels] (rotated ones in pairs) best, but for kappas."""
+def find_side(frame: PairedRows) -> Side:
+    """What predicts the words of ``frame`` best, but for kappas."""
+    words, heads, rope, positions = frame
     values = finite(words)
     half = 0
-    if rope and positions is not None:
+    if rope:
         half = words.shape[1] // heads // 2
         by = turn(rope, 2 * half, positions)
         values = rotate(values, heads, back(by))
@@ -234,9 +236,14 @@ def _kappas(stack: _Stack, rows: IntArray, predicted: Floats32, known: Plane) ->
     return kappas
 
 
-def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Positions | None) -> bytes:
-    """The body of a frame of ``words`` [rows, channels]; rotated ones are in pairs."""
-    side = find_side(words, heads, rope, positions)
+def encode_rows(frames: Sequence[PairedRows]) -> list[tuple[bytes | None, float]]:
+    """The body of a frame of each of ``frames``. 0: nothing is known of byte planes."""
+    return [(_encode_frame(frame), 0.0) for frame in frames]
+
+
+def _encode_frame(frame: PairedRows) -> bytes:
+    words = frame.words
+    side = find_side(frame)
     stack = _Stack([side])
     stack.put(np.arange(len(words)), words)
     alone, *deeper = [stack.order(depth) for depth in range(int(stack.depths.max()) + 1)]
@@ -255,8 +262,8 @@ def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Position
     raw = pack_bits(ranked.raw.reshape(-1), ranked.bits.reshape(-1))
     packed_side = zstd_compress(_side_bytes(side), 3)
     body = b""
-    if positions is not None:
-        body = pack_positions(positions)
+    if frame.rope:
+        body = pack_positions(frame.positions)
     body += _LENGTHS.pack(len(packed_side), len(ranks), len(exact_ranks))
     return body + packed_side + ranks + exact_ranks + raw
 

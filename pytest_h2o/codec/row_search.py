@@ -81,13 +81,33 @@ def measure_channels(values: Floats32, pairs: int) -> Channels:
 
 def repeats(words: Words) -> IntArray:
     """How far back the first equal row of ``words`` [rows, channels] within reach lies; 0: none."""
-    found = np.zeros(len(words), np.intp)
-    first: dict[bytes, int] = {}
-    for index, row in enumerate(words):
-        key = row.tobytes()
-        seen = first.get(key, -REACH - 1)
+    keys = np.ascontiguousarray(words).view(f"V{words[0].nbytes}")[:, 0]
+    numbers: dict[bytes, int] = {}
+    return first_alike(np.array([numbers.setdefault(key, len(numbers)) for key in keys.tolist()]))
+
+
+def first_alike(numbers: IntArray) -> IntArray:
+    """How far back the first row with the same number lies, the first within reach of those that
+    refer to it; 0: none.
+    """
+    order = np.argsort(numbers, kind="stable")
+    begins = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    lengths = np.diff(begins, append=len(order))
+    distances = np.zeros(len(order), np.intp)
+    distances[order] = order - np.repeat(order[begins], lengths)
+    if distances.max() > REACH:
+        return _within_reach(numbers)
+    return distances
+
+
+def _within_reach(numbers: IntArray) -> IntArray:
+    """The same where the first row may lie too far back: a later one takes its place then."""
+    found = np.zeros(len(numbers), np.intp)
+    first: dict[int, int] = {}
+    for index, number in enumerate(numbers.tolist()):
+        seen = first.get(number, -REACH - 1)
         if index - seen > REACH:
-            first[key] = index
+            first[number] = index
         else:
             found[index] = index - seen
     return found

@@ -4,15 +4,13 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_h2o.codec import K_PREDICTORS, ROW_CODECS, V_PREDICTORS
 from pytest_h2o.offline import OfflineError
 
 STAGES = ("prefill", "decode", "both")
 SCOPES = ("front_n", "layer_range", "layer_ids")
 ENTRY_MODES = ("per_meta", "aggregate", "chunked", "chunked_grouped")
-CODEC_MODES = ("legacy", "adaptive_v22")
-ROW_CODECS = ("rope_row", "row_reference")
-K_PREDICTORS = ("raw", "delta_seq", "xor_seq", "pair_delta", "pair_delta_delta_seq")
-V_PREDICTORS = ("raw", "delta_seq", "xor_seq")
+CODEC_MODES = ("legacy", "adaptive_v22", *ROW_CODECS)
 PREDICTOR_OPTIONS = ("k_hi_predictors", "k_lo_predictors", "v_hi_predictors", "v_lo_predictors")
 
 _LEGACY_PREDICTORS = {"hi": ("delta_seq",), "lo": ("raw",)}
