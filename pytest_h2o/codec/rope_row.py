@@ -83,10 +83,7 @@ class _Keys:
         steps = np.diff(lengths, axis=0)
         moved = np.einsum("rc,rc->r", steps, steps)
         bound = np.float32(_ALIKE) * np.einsum("rc,rc->r", lengths[1:], lengths[1:])
-        other = (moved > bound) | (np.diff(frames) > 0)
-        numbers = np.zeros(rows, np.intp)
-        numbers[order[1:]] = np.cumsum(other)
-        return first_alike(numbers)
+        return first_alike(order, (moved > bound) | (np.diff(frames) > 0))
 
 
 def encode_rows(frames: Sequence[PairedRows]) -> list[Coded]:
@@ -125,23 +122,21 @@ def _encode(keys: _Keys, starts: IntArray) -> Iterator[Coded]:
     unturned = keys.words[referring] == keys.words[referring - distances[referring]]
     visible = unturned.mean(axis=1)
     repeated = split(_zigzag(residuals[close]))
-    fresh = split(keys.words[distances == 0])
     before = np.append(0, np.cumsum(distances > 0))[starts]
     for (begin, end), (first, last) in zip(pairwise(starts), pairwise(before), strict=True):
         if first == last:
             yield None, 0.0
             continue
-        streams = [distances[begin:end].astype(np.uint8)]
-        streams.extend(plane[begin - first : end - last] for plane in fresh)
+        new = distances[begin:end] == 0
+        streams = [distances[begin:end].astype(np.uint8), *split(keys.words[begin:end][new])]
         streams.extend(plane[first:last] for plane in repeated)
         packed = [zstd_compress(stream.reshape(-1)) for stream in streams]
         lengths = [_LENGTH.pack(len(each)) for each in packed[:-1]]
         body = pack_positions(keys.positions[begin:end]) + b"".join(lengths + packed)
         planes = 0.0
         if visible[first:last].mean() < _UNTURNED:
-            new_rows = (end - last) - (begin - first)
-            planes = (len(packed[1]) + len(packed[2])) / new_rows * (end - begin)
-        yield body, float(planes)
+            planes = (len(packed[1]) + len(packed[2])) / float(new.mean())
+        yield body, planes
 
 
 def _ordered(words: Words) -> Residuals:

@@ -79,15 +79,17 @@ class FrameRows:
     def frame(self, bodies: Sequence[bytes]) -> bytes:
         """The frame with the smallest of ``bodies``, or with the words as they are."""
         rows, heads, dim = self.words.shape
-        source = np.ascontiguousarray(self.words, "<u2").tobytes()
-        body = min([*bodies, bytes([_WORDS]) + source], key=len)
+        source = np.ascontiguousarray(self.words, "<u2")
+        body = min(bodies, key=len)
+        if len(body) > source.nbytes:
+            body = bytes([_WORDS]) + source.tobytes()
         frame = _SHAPE.pack(rows - 1, heads - 1, dim - 1) + body
         return _CHECKSUM.pack(crc32(source, crc32(frame))) + frame
 
 
 def encode_frame(words: Words, codec: str, rotation: Rotation | None = None) -> bytes:
     """A frame of ``words``, beside the planes that keys or values are tried with by default."""
-    predictors = V_PREDICTORS
+    predictors: tuple[str, ...] = V_PREDICTORS
     if rotation is not None:
         predictors = K_PREDICTORS
     coding = PlaneCoding(predictors, BLOCK_ROWS)
@@ -225,7 +227,7 @@ def _unflattened(frame: _Frame, flat: Words) -> Words:
 
 
 def _checked(frame: _Frame, words: Words) -> Words:
-    source = np.ascontiguousarray(words, "<u2").tobytes()
+    source = np.ascontiguousarray(words, "<u2")
     if crc32(source, crc32(frame.blob[_CHECKSUM.size :])) != frame.checksum:
         raise CodecError("a frame does not match its checksum")
     return words

@@ -81,33 +81,36 @@ def measure_channels(values: Floats32, pairs: int) -> Channels:
 
 def repeats(words: Words) -> IntArray:
     """How far back the first equal row of ``words`` [rows, channels] within reach lies; 0: none."""
-    keys = np.ascontiguousarray(words).view(f"V{words[0].nbytes}")[:, 0]
-    numbers: dict[bytes, int] = {}
-    return first_alike(np.array([numbers.setdefault(key, len(numbers)) for key in keys.tolist()]))
-
-
-def first_alike(numbers: IntArray) -> IntArray:
-    """How far back the first row with the same number lies, the first within reach of those that
-    refer to it; 0: none.
-    """
+    keys = np.ascontiguousarray(words).view(f"V{words[0].nbytes}")[:, 0].tolist()
+    known: dict[bytes, int] = {}
+    numbers = np.array([known.setdefault(key, len(known)) for key in keys])
     order = np.argsort(numbers, kind="stable")
-    begins = np.flatnonzero(np.diff(numbers[order], prepend=-1))
-    lengths = np.diff(begins, append=len(order))
+    return first_alike(order, np.diff(numbers[order]) > 0)
+
+
+def first_alike(order: IntArray, other: npt.NDArray[np.bool_]) -> IntArray:
+    """How far back the first row within reach lies that is alike, 0: none. Rows in ``order`` are
+    alike until the next is of an ``other`` kind.
+    """
+    begins = np.append(0, np.flatnonzero(other) + 1)
+    firsts = np.minimum.reduceat(order, begins)
     distances = np.zeros(len(order), np.intp)
-    distances[order] = order - np.repeat(order[begins], lengths)
+    distances[order] = order - np.repeat(firsts, np.diff(begins, append=len(order)))
     if distances.max() > REACH:
-        return _within_reach(numbers)
+        return _within_reach(order, other)
     return distances
 
 
-def _within_reach(numbers: IntArray) -> IntArray:
+def _within_reach(order: IntArray, other: npt.NDArray[np.bool_]) -> IntArray:
     """The same where the first row may lie too far back: a later one takes its place then."""
-    found = np.zeros(len(numbers), np.intp)
+    kinds = np.zeros(len(order), np.intp)
+    kinds[order[1:]] = np.cumsum(other)
+    found = np.zeros(len(order), np.intp)
     first: dict[int, int] = {}
-    for index, number in enumerate(numbers.tolist()):
-        seen = first.get(number, -REACH - 1)
+    for index, kind in enumerate(kinds.tolist()):
+        seen = first.get(kind, -REACH - 1)
         if index - seen > REACH:
-            first[number] = index
+            first[kind] = index
         else:
             found[index] = index - seen
     return found

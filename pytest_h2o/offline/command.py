@@ -9,13 +9,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pytest_h2o.codec import ROW_CODECS
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.options import (
     CODEC_MODES,
     ENTRY_MODES,
     PREDICTOR_OPTIONS,
     ROPE_LAYOUTS,
-    ROW_CODECS,
     SCOPES,
     STAGES,
     OfflineOptions,
