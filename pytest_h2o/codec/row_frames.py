@@ -84,7 +84,7 @@ class FrameRows:
         if len(body) > source.nbytes:
             body = bytes([_WORDS]) + source.tobytes()
         frame = _SHAPE.pack(rows - 1, heads - 1, dim - 1) + body
-        return _CHECKSUM.pack(crc32(source, crc32(frame))) + frame
+        return _CHECKSUM.pack(crc32(source.data, crc32(frame))) + frame
 
 
 def encode_frame(words: Words, codec: str, rotation: Rotation | None = None) -> bytes:
@@ -228,6 +228,6 @@ def _unflattened(frame: _Frame, flat: Words) -> Words:
 
 def _checked(frame: _Frame, words: Words) -> Words:
     source = np.ascontiguousarray(words, "<u2")
-    if crc32(source, crc32(frame.blob[_CHECKSUM.size :])) != frame.checksum:
+    if crc32(source.data, crc32(frame.blob[_CHECKSUM.size :])) != frame.checksum:
         raise CodecError("a frame does not match its checksum")
     return words
