@@ -34,7 +34,8 @@ class OfflineOptions:
 
     ``layer_end`` -1 leaves the range open; ``max_seq_len`` 0 sets no limit; ``online_chunk_seq`` <=
     0 makes one chunk; ``threads`` 0 uses every CPU the process may run on. ``fast`` ranks
-    predictors by an entropy estimate instead of compressing with each, so sizes may differ slightly. ``verify`` decodes everything and compares.
+    predictors by an entropy estimate instead of compressing with each, so sizes may differ
+    slightly. ``verify`` decodes everything and compares.
 
     ``codecs`` are measured beside the compatible coding. Keys are derotated by the RoPE base and
     layout of an entry's meta file; where it names none, by ``rope_base`` (0: not) and
