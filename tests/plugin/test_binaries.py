@@ -26,8 +26,8 @@ import os, subprocess, sys
 open({log!r}, "a").write(repr(sys.argv[1:]) + chr(10))
 line, environment = " ".join(sys.argv[2:]), {{"PATH": os.environ["PATH"]}}
 print("*** welcome, errors are logged ***", file=sys.stderr, flush=True)
-options = {"shell": True, "cwd": "/", "env": environment, "start_new_session": True}
-raise SystemExit(subprocess.run(line, **options).returncode)
+here = dict(shell=True, cwd="/", env=environment, start_new_session=True)
+raise SystemExit(subprocess.run(line, **here).returncode)
 """
 FAKE_SRUN = """#!{python}
 import os, sys
