@@ -26,8 +26,9 @@ _MATTERS = re.compile(
     re.IGNORECASE,
 )
 _TO_CPU = re.compile(
-    r"\b(?:us(?:e|es|ed|ing)|runs?|running|execut(?:e|es|ed|ing)|switch(?:ed|ing)?|downgrad(?:e|ed|ing))"
-    r"(?: on| to| the)* cpu\b|\bfall(?:s|ing)? ?back (?:on|to)(?: the)? cpu\b|\bcpu (?:will be|is|was) used\b|\bto cpu\b|(?:回退到|使用|切换到) ?cpu",
+    r"\b(?:us(?:e|es|ed|ing)|run(?:s|ning)?|execut(?:e|es|ed|ing)|switch(?:ed|ing)?"
+    r"|downgrad(?:e|ed|ing)|fall(?:s|ing)? ?back)(?: on| to| the)* cpu\b"
+    r"|\bcpu (?:will be|is|was) used\b|\bto cpu\b|(?:回退到|使用|切换到) ?cpu",
     re.IGNORECASE,
 )
 _OFF = re.compile(
@@ -37,7 +38,8 @@ _OFF = re.compile(
 )
 _FEATURE = re.compile(r"h2o|lossless|evict|codec", re.IGNORECASE)
 _SWITCH = re.compile(
-    r"(?<![a-z0-9])(?:enable_?)?(?:h2o|lossless|eviction)(?:_?enabled?)?[\"']? ?[:=] ?(?:0|off|false|no)\b",
+    r"(?<![a-z0-9])(?:enable_?)?(?:h2o|lossless|eviction)(?:_?enabled?)?"
+    r"[\"']? ?[:=] ?(?:0|off|false|no)\b",
     re.IGNORECASE,
 )
 _KV = r"(?:\bkv|kv_?cache|\bk cache|\bv cache|\bkeys?\b|\bvalues?\b|atten)"
@@ -86,7 +88,7 @@ def may_admit(line: str) -> bool:
 
 
 def admission(line: str, asked: Asked) -> Admission:
-    """What a line admits: something else than was asked for, a feature that is off, quantised KV."""
+    """What a line admits: another thing than was asked for, a feature that is off, quantised KV."""
     if _OTHERWISE.search(line) and _MATTERS.search(line):
         return "otherwise"
     if asked.backend.lower() != "cpu" and _TO_CPU.search(line):

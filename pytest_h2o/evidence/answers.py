@@ -228,7 +228,10 @@ def _repetition(answer: Answer, wrote: str) -> Iterator[Evidence]:
     long = len(after) >= LONG_ANSWER
     if is_one_thing(after) or (long and novelty(after) < NO_TEXT):
         shown = printable(after[:STRETCH])
-        text = f"{answer.label}: the text repeats itself, {shown!r} over and over, {len(after)} characters"
+        text = (
+            f"{answer.label}: the text repeats itself, {shown!r} over and over, "
+            f"{len(after)} characters"
+        )
         yield Evidence.of(SOUND, False, f"{text} {wrote}")
         return
     stuck = longest_repeat(after)
@@ -254,7 +257,8 @@ def _other_kinds(answer: Answer) -> Iterator[Evidence]:
     if 1 - common < OTHER_KINDS:
         return
     usual, seen = next(iter(before)), next(iter(after))
-    text = f"{after[seen]:.0%} of the characters are {seen}, {before[usual]:.0%} {usual} in the baseline"
+    text = f"{after[seen]:.0%} of the characters are {seen}"
+    text += f", {before[usual]:.0%} {usual} in the baseline"
     if seen.endswith("letters"):
         yield _doubt(answer, text)
     else:

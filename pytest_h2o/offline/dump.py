@@ -112,8 +112,8 @@ class Scan:
 
 
 def scan(root: Path, options: OfflineOptions) -> Scan:
-    """Read every ``meta_*.json`` and every file of tensors below ``root`` (symlinked directories are
-    not entered) and select entries.
+    """Read every ``meta_*.json`` and every file of tensors below ``root`` (symlinked directories
+    are not entered) and select entries.
     """
     entries: list[DumpEntry] = []
     skipped: dict[str, Skip] = {}
@@ -407,7 +407,8 @@ def _read_words(entry: DumpEntry) -> Words:
     size = prod(entry.shape) * entry.bytes_per_elem
     for path, nbytes, *_ in (entry.k, entry.v):
         if container := _container_of(path):
-            detail = f"{path} begins with the header of a .{container} file; write the array's bytes alone"
+            detail = f"{path} begins with the header of a .{container} file"
+            detail += "; write the array's bytes alone"
             raise Skip(f"{container}_header", detail, entry.raw_bytes)
         if nbytes != size:
             raise Skip("size_mismatch", f"{path}: {nbytes} bytes, expected {size}", entry.raw_bytes)

@@ -24,27 +24,33 @@ _CAUSES = re.compile(
 )
 # What a shell says of a program that was ended; elsewhere one word may mean anything.
 _ALONE = re.compile(r"(?:.{0,200}:? +[0-9]+ +)?([^ (.:]{3,40})(?: *\(.*\))?[ .]*(?: \S*/.*)?$")
+# Words for an error in languages that systems are set to, by their stems.
+_ELSEWHERE = (
+    "错误", "出错", "失败", "异常", "无法", "不能", "不存在", "没有找到", "找不到", "未找到", "不足", "不够", "拒绝",
+    "崩溃", "超时", "錯誤", "失敗", "エラー", "異常", "不正", "できません", "ありません", "けません",
+    "見つかりません", "오류", "실패", "없습니다", "찾을 수 없", "부족", "거부",
+    "erreur", "échec", "impossible d", "introuvable", "fehler", "fehlgeschlagen", "verweigert",
+    r"\bk(?:ann|onnte) (?:.{0,80} )?nicht\b", "no se (?:puede|pudo|encontr)", r"fall[oó]\b",
+    "não (?:foi|é) possível", "não encontrad", "falha", "errore", "impossibile", "non trovat",
+    "ошибка", "не удал", "не удается", "не найден", "невозможно", "помилка", "не вдалося",
+    "nie można", "nie udało", "błąd", "nelze", r"chyba\b", "ingen sådan", "kunde inte", "kan inte",
+    "kan niet", r"fout\b", "kunne ikke", "kan ikke", r"fe[ij]l\b", "virhe", "ei voi", r"hiba\b",
+    "nem sikerült", "σφάλμα", "αδυναμία", "bulunamadı", "açılamadı", r"hata\b", "eroare",
+    "nu se poate", "nu există", "không thể", "lỗi", "gagal", "tidak dapat", "שגיאה", "לא ניתן",
+    "אין קובץ", "خطأ", "فشل", "تعذر", "لا يوجد", "त्रुटि",
+)  # fmt: skip
 # What marks a line as an error: words and tags of severity, codes, and what is missing.
 _SUSPECTS = re.compile(
-    r"error|fail|fatal|abort|exception|can't|can\u2019t|cannot|could(?: not|n't)|unable|invalid|illegal"
+    r"error|fail|fatal|abort|exception|can't|can\u2019t|cannot|could(?: not|n't)|unable"
+    r"|invalid|illegal"
     r"|not (?:be )?(?:exist|found|enough|support|available|allowed|implemented|compatible|loaded)"
     r"|(?:do|does)(?: not|n't) (?:exist|support|match|fit)|unsupported|mismatch|missing|refused"
-    r"|denied|exceed|overflow|corrupt|truncated|\bterminat(?:e|ed|ing)\b|\bsignal [0-9]|caught signal"
-    r"|\bassert(?:ed|ion)?\b|unrecogni[sz]ed|panic|timed? ?out\b|\bnull(?:ptr)?\b|\b(?:is|are|has|got|contains?|found) nans?\b|\bnans? (?:at|in|detected|found)\b"
+    r"|denied|exceed|overflow|corrupt|truncated|\bterminat(?:e|ed|ing)\b|\bsignal [0-9]"
+    r"|caught signal|\bassert(?:ed|ion)?\b|unrecogni[sz]ed|panic|timed? ?out\b|\bnull(?:ptr)?\b"
+    r"|\b(?:is|are|has|got|contains?|found) nans?\b|\bnans? (?:at|in|detected|found)\b"
     r"|\bis empty\b|\bwrong\b|\bexpected .{0,80}\b(?:got|but|found)\b"
     r"|^\W*(?:e|f|err|crit|critical|severe|alert|emerg)\W|^[ef][0-9]{4} |^<[0-3]>|^!!"
-    r"|\b(?:ret\w*|res\w*|err\w*|rc|code|status) ?(?:[:=]|is)? ?-[0-9]"
-    # The same in languages that systems are set to.
-    r"|错误|出错|失败|异常|无法|不能|不存在|没有找到|找不到|未找到|不足|不够|拒绝|崩溃|超时|錯誤|失敗"
-    r"|エラー|異常|不正|できません|ありません|けません|見つかりません"
-    r"|오류|실패|없습니다|찾을 수 없|부족|거부"
-    r"|erreur|échec|impossible d|introuvable|fehler|fehlgeschlagen|konnte nicht|kann .{0,80}\bnicht\b"
-    r"|konnte .{0,80}\bnicht\b|verweigert|no se (?:puede|pudo|encontr)|fall[oó]\b|não (?:foi|é) possível"
-    r"|não encontrad|falha|errore|impossibile|non trovat|ошибка|не удал|не удается|не найден|невозможно"
-    r"|помилка|не вдалося|nie można|nie udało|błąd|nelze|chyba\b|kunde inte|kan inte|kan niet|fout\b"
-    r"|kunne ikke|kan ikke|feil\b|fejl\b|virhe|ei voi|hiba\b|nem sikerült|σφάλμα|αδυναμία"
-    r"|bulunamadı|açılamadı|hata\b|eroare|nu se poate|không thể|lỗi|gagal|tidak dapat"
-    r"|ingen sådan|nu există|שגיאה|לא ניתן|אין קובץ|خطأ|فشل|تعذر|لا يوجد|त्रुटि"
+    r"|\b(?:ret\w*|res\w*|err\w*|rc|code|status) ?(?:[:=]|is)? ?-[0-9]|" + "|".join(_ELSEWHERE)
 )
 _HARMLESS = re.compile(
     r"\b(?:0|no) (?:errors?|fail(?:ed|ures?)?|warnings?)\b"
@@ -63,8 +69,8 @@ def telling_lines(*sources: Path | str, or_last: bool = True) -> list[str]:
     or texts.
 
     Lines that name a cause come first, then those that look like an error; without any, the last
-    lines that are not empty and not said at every start, unless ``or_last`` is off. Bytes that are no text tell nothing, and a file that cannot be read is
-    left out.
+    lines that are not empty and not said at every start, unless ``or_last`` is off. Bytes that are
+    no text tell nothing, and a file that cannot be read is left out.
     """
     causes: dict[str, None] = {}
     suspects: dict[str, None] = {}

@@ -1,4 +1,6 @@
-"""Recordings as others keep them: pasted logs, paths of Windows, other spellings, lists cut short."""
+"""Recordings as others keep them: pasted logs, paths of Windows, other spellings, lists that end
+early.
+"""
 
 from __future__ import annotations
 
