@@ -26,9 +26,10 @@ _CAUSES = re.compile(
 _ALONE = re.compile(r"(?:.{0,200}:? +[0-9]+ +)?([^ (.:]{3,40})(?: *\(.*\))?[ .]*(?: \S*/.*)?$")
 # Words for an error in languages that systems are set to, by their stems.
 _ELSEWHERE = (
-    "错误", "出错", "失败", "异常", "无法", "不能", "不存在", "没有找到", "找不到", "未找到", "不足", "不够", "拒绝",
-    "崩溃", "超时", "錯誤", "失敗", "エラー", "異常", "不正", "できません", "ありません", "けません",
-    "見つかりません", "오류", "실패", "없습니다", "찾을 수 없", "부족", "거부",
+    "错误", "出错", "失败", "异常", "无法", "不能", "不存在", "没有找到", "找不到", "未找到",
+    "不足", "不够", "拒绝", "崩溃", "超时", "錯誤", "失敗",
+    "エラー", "異常", "不正", "できません", "ありません", "けません", "見つかりません",
+    "오류", "실패", "없습니다", "찾을 수 없", "부족", "거부",
     "erreur", "échec", "impossible d", "introuvable", "fehler", "fehlgeschlagen", "verweigert",
     r"\bk(?:ann|onnte) (?:.{0,80} )?nicht\b", "no se (?:puede|pudo|encontr)", r"fall[oó]\b",
     "não (?:foi|é) possível", "não encontrad", "falha", "errore", "impossibile", "non trovat",
