@@ -10,7 +10,7 @@ is expected, without an exit code a launch ended well.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -106,7 +106,7 @@ def loose_logs(directory: Path) -> tuple[Recorded, ...]:
     return tuple(_from_log(directory, path) for path in paths)
 
 
-def _check_number(place: Path, found: Sequence[object]) -> None:
+def _check_number(place: Path, found: Sized) -> None:
     if len(found) > MAX_ENTRIES:
         raise RecordingError(f"{place}: {len(found)} launches, at most {MAX_ENTRIES}")
 
@@ -147,10 +147,11 @@ def _not_listed(directory: Path, manifest: Path, named: Collection[str]) -> Iter
 
 def _logs(directory: Path) -> list[Path]:
     """The logs in ``logs``, and those that hold a table beside it."""
-    inside = logs_in(directory / "logs")
-    _check_number(directory, inside)
+    inside, beside = logs_in(directory / "logs"), logs_in(directory)
+    for found in (inside, beside):
+        _check_number(directory, found)
     # A folder of logs that somebody else's programs wrote is no launch.
-    beside = [path for path in logs_in(directory) if _tells_of_a_launch(path)]
+    beside = [path for path in beside if _tells_of_a_launch(path)]
     return inside + beside
 
 
@@ -207,6 +208,7 @@ def _from_list(
 
 def _unlisted(directory: Path, pieces: Mapping[str, TranscriptPiece]) -> Iterator[Recorded]:
     """Launches of which a transcript alone tells: a list that was cut short names fewer."""
+    _check_number(directory, pieces)
     for piece in pieces.values():
         unnamed = LaunchEntry(argv=list(piece.argv), run_id=piece.run_id)
         yield bench_launch(directory, unnamed, piece=piece.path)

@@ -172,6 +172,85 @@ def test_a_final_that_broke_off(pytester: pytest.Pytester, tmp_path: Path) -> No
     assert "no space left" in reason
 
 
+# What v6 added to the manifest and to the table.
+LATER_KEYS = {"disable_h2o", "disable_lossless", "kv_h2o_enable"}
+LATER_COLUMNS = {
+    "h2o_lossless_backpressure_skip", "h2o_lossless_async_queue_peak", "h2o_lossless_async_wait_us",
+    "h2o_lossless_decode_cache_hit", "h2o_lossless_decode_cache_miss",
+}  # fmt: skip
+
+
+def make_v5(target: Path) -> Path:
+    """A runtime directory as v5 left it, made of one of v6: the columns and keys of then, and a
+    fixed baseline in the summary in place of launches.
+    """
+    copy(RUNTIME, target)
+    shutil.rmtree(target / "baseline_batch")
+    (target / "baseline_batch_stdout.log").unlink()
+    entries: list[dict[str, object]] = json.loads((target / "manifest.json").read_text())
+    for entry in entries:
+        for key in LATER_KEYS:
+            del entry[key]
+    (target / "manifest.json").write_text(json.dumps(entries))
+    for log in (target / "logs").iterdir():
+        lines = [line.strip("|").split("|") for line in log.read_text().splitlines()]
+        kept = [at for at, name in enumerate(lines[0]) if name.strip() not in LATER_COLUMNS]
+        rows = ["|".join(cells[at] for at in kept) for cells in lines]
+        log.write_text("".join(f"|{row}|\n" for row in rows))
+    gate = "- quality_status: PASS\n- overall_pass: true\n- decode_baseline: 6.6000\n"
+    (target / "summary.md").write_text(f"# Summary\n\n## Quality Gate\n\n{gate}")
+    return target
+
+
+def test_a_runtime_directory_of_v5(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    """It is judged by the rules of v5, against the speed that its summary names; by those of v6
+    it lacks columns.
+    """
+    archive = make_v5(tmp_path / "run")
+    found = Judgement(pytester, archive, "-m", "runtime", "--h2o-kit", "v5")
+    assert (found.failing(), found.status) == (set(), 0)
+    [drop] = [each for each in found.gates if each["gate"] == "decode_drop"]
+    assert "6.6" in str(drop["baseline"])
+    newer = Judgement(pytester, archive, "-m", "runtime")
+    assert newer.failing() == {("metric_columns", "run")}
+
+
+def test_a_final_of_v5(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    """It has no real prompts, and nobody misses them; a part that it lacks is missed."""
+    archive = tmp_path / "final"
+    for name in ("full_strict", "store_tuned", "full_coverage"):
+        make_v5(archive / f"runtime_{name}")
+    make_v5(archive / "joint_full_run01")
+    options = ["-m", "final", "-k", "lossy or every_launch", "--h2o-kit", "v5"]
+    found = Judgement(pytester, archive, *options)
+    assert {case for _, case in found.failing()} == {"joint_store", "joint_store-1"}
+    make_v5(archive / "joint_store_run01")
+    assert Judgement(pytester, archive, *options).failing() == set()
+
+
+def test_workers_judge_an_archive_as_one_does(tmp_path: Path) -> None:
+    """Joint cases and their repeats, whichever worker meets them; a bad run fails as by one."""
+    archive = make_m3(tmp_path / "m3")
+    (log,) = (archive / "joint_full_run02" / "logs").glob("run_0002*")
+    log.write_text("")
+    command = [
+        sys.executable, "-m", "pytest", str(ROOT / "gates"), "-n", "2", "-m", "m3",
+        "-k", "every_launch or lossy", "-p", "no:cacheprovider", "-p", "no:hypothesispytest",
+        "--h2o-replay", str(archive), "--h2o-out", "runs", f"--rootdir={ROOT}",
+    ]  # fmt: skip
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    (summary,) = tmp_path.glob("runs/[0-9]*/summary.json")
+    found = json.loads(summary.read_text("utf-8"))
+    assert {(each["gate"], each["case"], each["outcome"]) for each in found["gates"]} == {
+        ("every_launch_usable", "joint_full", "fail"),
+        ("every_launch_usable", "joint_store", "pass"),
+        ("lossy", "joint_full-1", "pass"),
+        ("lossy", "joint_full-2", "fail"),
+        ("lossy", "joint_store-1", "pass"),
+    }
+    assert not [text for text in found["not_judged"] if text.startswith("launch ")]
+
+
 def test_all_in_one(pytester: pytest.Pytester, tmp_path: Path) -> None:
     """Packs in a pack are judged with it, and equal names and prompts are told apart."""
     archive = tmp_path / "all"

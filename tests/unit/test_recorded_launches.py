@@ -315,3 +315,33 @@ def test_a_directory_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "iterdir", iterdir)
     with pytest.raises(RecordingError, match="extra cannot be read: Permission denied"):
         read_recording(root)
+
+
+def test_more_launches_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit nothing is judged in part: the place, the number and the limit are said."""
+    monkeypatch.setattr("pytest_h2o.kit.layouts.MAX_ENTRIES", 2)
+    for root in (tmp_path / "a" / "logs", tmp_path / "b"):
+        for number in range(3):
+            file(BENCH / "logs" / LOG, root / f"{number}.log")
+    listed = tree(BENCH, tmp_path / "c")
+    launches = entries(listed / "launches.json")
+    (listed / "launches.json").write_text(json.dumps([*launches, *launches]))
+    for name, said in (("a", "3 launches, at most 2"), ("b", "3 launches"), ("c", "4 launches")):
+        with pytest.raises(RecordingError, match=rf"{tmp_path / name}.*: {said}"):
+            read_recording(tmp_path / name)
+    monkeypatch.setattr("pytest_h2o.kit.layouts.MAX_ENTRIES", 3)
+    assert len(read_recording(tmp_path / "b").parts[0].launches) == 3
+
+
+def test_more_directories_than_are_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the limit it is said what to give instead."""
+    tree(BENCH, tmp_path / "run")
+    for number in range(6):
+        (tmp_path / f"d{number}" / "e").mkdir(parents=True)
+    monkeypatch.setattr("pytest_h2o.kit.archives.MAX_DIRECTORIES", 10)
+    with pytest.raises(RecordingError, match=r"more than 10 directories; give one nearer"):
+        read_recording(tmp_path)
+    monkeypatch.setattr("pytest_h2o.kit.archives.MAX_DIRECTORIES", 14)
+    assert len(read_recording(tmp_path).parts[0].launches) == 2
