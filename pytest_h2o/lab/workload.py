@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_h2o.lab.recordings import Recording
-from pytest_h2o.plan.cases import Case, all_cases, baseline_of, dump_launch, launches
+from pytest_h2o.plan.cases import CANDIDATE, Case, all_cases, baseline_of, dump_launch, launches
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import Prompt, PromptSelection, select_prompts
 from pytest_h2o.plan.relations import (
@@ -245,7 +245,12 @@ class Workload:
     @property
     def without_prompts(self) -> str:
         """What all gates on real prompts fail by where none can be run."""
-        return self.prompts.describe_problems() or f"none was found in {self.prompt_dir}"
+        if problems := self.prompts.describe_problems():
+            return problems
+        if self.recording:
+            trouble = self.recording.trouble(self.cases[CANDIDATE])
+            return trouble or f"{self.recording.directory} has no launch of a real prompt"
+        return f"none was found in {self.prompt_dir}"
 
 
 def _once(spec: LaunchSpec) -> str:
