@@ -236,8 +236,8 @@ def _metric_cells(
     """Metric name, column and text of every measurement in a row."""
     for column, cell in cells.items():
         prefill, both, rest = cell.partition("<br>")
-        # A run of one kind has one number, beside rows that have two.
-        alone = not both and (prompt is None) != (decode is None)
+        # Beside rows that have two numbers; a test that is not split has one.
+        alone = not both and "test" in cells
         if column == SPEEDS and not alone:
             yield "prefill_tps", column, prefill
             yield "decode_tps", column, rest

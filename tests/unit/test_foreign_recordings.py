@@ -13,6 +13,7 @@ import pytest
 from pytest_h2o.evidence import settings_evidence
 from pytest_h2o.kit.archives import read_recording
 from pytest_h2o.lab.recordings import RecordingError
+from pytest_h2o.parsers.bench_table import read_tables
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.runs.results import Run
 
@@ -136,3 +137,51 @@ def test_a_broken_line_in_a_list_of_prompts(tmp_path: Path) -> None:
     (root / RUNS).write_text("\n".join([first[:-20], *rest]) + "\n")
     with pytest.raises(RecordingError, match=r"candidate_runs.jsonl, line 1: .*; mend it"):
         read_recording(root)
+
+
+PG_TABLE = """| model | backend | threads | test | speed(tok/s) |
+| - | - | - | - | - |
+| m | METAL | 4 | pp512 | 5000.00 ± 8.00 |
+| m | METAL | 4 | tg128 | 345.00 ± 1.00 |
+| m | METAL | 4 | pp512+tg128 | {both} |
+"""
+
+
+@pytest.mark.parametrize(
+    ("both", "metrics"),
+    [
+        ("4990.00 ± 9.00<br>293.00 ± 0.40", {"prefill_tps": 4990.0, "decode_tps": 293.0}),
+        ("512.50 ± 0.40", {"combined_tps": 512.5}),
+    ],
+)
+def test_rows_of_one_number_beside_rows_of_two(
+    tmp_path: Path, both: str, metrics: dict[str, float]
+) -> None:
+    """Each number is what its test measures, whatever other rows of the column hold."""
+    (tmp_path / "pg.log").write_text(PG_TABLE.format(both=both))
+    [table] = read_tables(tmp_path / "pg.log")
+    found = [{name: each.mean for name, each in row.samples.items()} for row in table.rows]
+    assert found == [{"prefill_tps": 5000.0}, {"decode_tps": 345.0}, metrics]
+    assert [row.problems for row in table.rows] == [(), (), ()]
+
+
+@pytest.mark.parametrize(
+    ("said", "standing"),
+    [
+        ("m/config.json", "supported"),
+        ("/data/local/m/config.json", "supported"),
+        (r"C:\m\config.json", "supported"),
+        ("m/config_h2o_off.json", "contradicted"),
+    ],
+)
+def test_a_config_that_was_not_kept(tmp_path: Path, said: str, standing: str) -> None:
+    """What argv names is held against what the program says, not the name that a copy would have;
+    the config itself is not evidenced.
+    """
+    (tmp_path / "prompt_128_1.stdout").write_text(
+        PRINTED.read_text().replace("config path is m/config.json", f"config path is {said}")
+    )
+    argv = ["./llm_demo", "m/config.json", "prompt_128_1.txt", "128"]
+    (tmp_path / "launch.json").write_text(json.dumps({"argv": argv, "returncode": 0}))
+    evidence = settings_evidence(runs_of(tmp_path)["candidate"])
+    assert {item.standing for item in evidence} == {standing, "not evidenced"}
