@@ -5,9 +5,10 @@ neutralised.
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pytest_h2o.docs.pages import explain
@@ -30,6 +31,24 @@ def escaped(text: str) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a report in UTF-8, whatever the locale is."""
     path.write_text(escaped(text), "utf-8")
+
+
+def command_line(words: Iterable[str]) -> str:
+    """Words as they are typed into a shell; what a terminal cannot show is written in escapes, as
+    bash, zsh and ksh read them.
+    """
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    return f"$'{''.join(map(_typed, word.encode(errors='surrogateescape')))}'"
+
+
+def _typed(byte: int) -> str:
+    plain = 32 <= byte < 127 and chr(byte) not in "\\'"
+    return chr(byte) if plain else f"\\x{byte:02x}"
 
 
 def clean(text: object, limit: int = LONG) -> str:

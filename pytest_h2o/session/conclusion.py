@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from pytest_h2o.report.github import failure_commands, step_summary
 from pytest_h2o.report.groups import BAD
 from pytest_h2o.report.junit import settle
 from pytest_h2o.report.page import outcome
-from pytest_h2o.report.text import LONG, clean, escaped
+from pytest_h2o.report.text import LONG, clean, command_line, escaped
 from pytest_h2o.session.reporter import Reporter
 
 SHOWN_LEFT = 10
@@ -97,4 +96,4 @@ class Conclusion:
         words = ["pytest", *map(str, self.config.invocation_params.args)]
         if bad and self.config.pluginmanager.has_plugin("lfplugin"):
             words.append("--lf")
-        return shlex.join(words)
+        return command_line(words)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from pytest_h2o.plan.knobs import (
 from pytest_h2o.plan.specs import Work
 from pytest_h2o.plan.suites import named, selected
 from pytest_h2o.pytest_private import undeclared_names
+from pytest_h2o.report.text import command_line
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.runtimes import (
@@ -240,7 +240,7 @@ def rerun_command(config: pytest.Config, item: pytest.Item) -> str:
             words += [f"{option}={each}" for each in value]
         elif value not in (None, "auto", "v6"):
             words.append(f"{option}={value}")
-    return shlex.join(words)
+    return command_line(words)
 
 
 def _profile(config: pytest.Config, ini: Mapping[str, str], directory: Path) -> Profile | None:

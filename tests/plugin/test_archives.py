@@ -349,6 +349,8 @@ def test_a_name_that_is_no_text(pytester: pytest.Pytester, tmp_path: Path) -> No
     assert found.status == 0
     assert found.outcome("lossy", "rec\\xff")[0] == "pass"
     assert "NOT ALL REPORTS" not in found.screen
+    # The line that repeats it can be typed.
+    assert f"--h2o-replay $'{tmp_path}/rec\\xff'" in found.screen
 
 
 def test_two_directories_of_one_name(pytester: pytest.Pytester, tmp_path: Path) -> None:
