@@ -35,8 +35,9 @@ MAX_PROBLEMS = 64
 _DEMO = re.compile(r"prompt=([0-9]+)<br>decode=([0-9]+)")
 _TEST = re.compile(r"(?:pp([0-9]+))?\+?(?:tg([0-9]+))?")
 _SEPARATOR = re.compile(r"[-:]+")
-# What becomes of the plus-minus sign between two numbers in other encodings than the file's.
-_PLUS_MINUS = re.compile(r"(?<=[0-9nf]) [^\x00-\x7f]{1,3} (?=[-0-9ni])")
+# What becomes of the plus-minus sign between two numbers in other encodings than the file's, and
+# what is typed for it; the second byte of Shift JIS is a brace.
+_PLUS_MINUS = re.compile(r"(?<=[0-9nf]) (?:[^\x00-\x7f]{1,3}\}?|\+/?-) (?=[-0-9ni])")
 _SIZE = re.compile(r"([0-9.]+) GiB")
 # No model is larger. A program that found no weight file prints 2^64 bytes, and a full table.
 MAX_MODEL_GIB = 2**20

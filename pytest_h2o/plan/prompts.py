@@ -7,11 +7,13 @@ from __future__ import annotations
 import json
 import os.path
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from pytest_h2o.parsers.argv_options import plain_path
 from pytest_h2o.parsers.lines import is_endless
 from pytest_h2o.parsers.text_files import text_stream, why_not_utf8
 from pytest_h2o.plan.knobs import Knobs
@@ -185,9 +187,10 @@ def listed(
     """
     paths = []
     for entry in _entries(manifest, problems):
-        found = next(
-            (path for path in (manifest.parent / entry, prompt_dir / entry) if _is_file(path)), None
-        )
+        # The separators of another system are tried where no file is called so.
+        names = dict.fromkeys((entry, plain_path(entry)))
+        tried = [folder / name for name in names for folder in (manifest.parent, prompt_dir)]
+        found = next((path for path in tried if _is_file(path)), None)
         if found is None:
             problems.append(
                 PromptProblem(entry, f"no such file in {manifest.parent} or {prompt_dir}")
@@ -230,13 +233,18 @@ def _unusable(path: Path) -> str:
             return encoding
         with path.open(encoding="utf-8") as stream:
             start = text = stream.read(MAX_LINE)
-            while text and not text.strip("\ufeff \t\r\n\f\v\u3000\xa0"):
+            while text and not any(map(_is_visible, text)):
                 text = stream.read(MAX_LINE)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if not text:
         return "is empty"
     return "begins with '#', the program ignores such a prompt" if start[0] == "#" else ""
+
+
+def _is_visible(character: str) -> bool:
+    """Whether a character is more than a blank, a mark of byte order or a joint of zero width."""
+    return unicodedata.category(character)[0] not in "ZC"
 
 
 def _is_file(path: Path) -> bool:

@@ -176,6 +176,29 @@ def test_what_a_program_says_it_did_otherwise(tmp_path: Path, stream: str, line:
 
 
 @pytest.mark.parametrize(
+    ("place", "admits"),
+    [("before", True), ("after", True), ("stderr", True), ("answer", False)],
+)
+def test_what_llm_demo_says(tmp_path: Path, place: str, admits: bool) -> None:
+    """Around the answer it is the program that speaks; in it, the model."""
+    line = "H2O is not supported by this backend, KV is quantized to int8"
+    source = FIELD / "demo_without_record" / "candidate"
+    folder = changed(source, tmp_path / "run")
+    path = folder / "prompt_128_1.stdout"
+    text = path.read_text()
+    if place == "before":
+        path.write_text(f"{line}\n{text}")
+    elif place == "after":
+        path.write_text(f"{text}{line}\n")
+    elif place == "answer":
+        path.write_text(text.replace("A clerk counted", f"{line}\nA clerk counted"))
+    else:
+        (folder / "prompt_128_1.stderr").write_text(f"{line}\n")
+    said = contradictions(settings_evidence(recorded(folder)))
+    assert ("it says 'H2O is not supported" in said) == admits
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "[llm_bench] -kv true is deprecated: use `-pg <pp>,<tg>` instead",

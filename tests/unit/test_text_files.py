@@ -73,7 +73,10 @@ def test_tables_in_any_encoding(tmp_path: Path, encoding: str) -> None:
     assert table.rows[0].samples["prefill_tps"].std == 16.0
 
 
-@pytest.mark.parametrize("sign", [b"\xb1", b"\xa1\xc0", b"\xf1", "┬▒".encode(), b"\xef\xbf\xbd"])
+@pytest.mark.parametrize(
+    "sign",
+    [b"\xb1", b"\xa1\xc0", b"\xf1", "┬▒".encode(), b"\xef\xbf\xbd", b"\x81\x7d", b"+-", b"+/-"],
+)
 def test_plus_minus_in_other_code_pages(tmp_path: Path, sign: bytes) -> None:
     """Between two numbers it can be nothing else, and the cell is written as it was meant."""
     path = tmp_path / "log.md"
@@ -110,6 +113,26 @@ def test_prompts_that_a_program_would_read_as_another_text() -> None:
     assert first.startswith("is UTF-16, not UTF-8")
     assert second.startswith("is not UTF-8, perhaps gb18030")
     assert third == "is empty"
+
+
+@pytest.mark.parametrize(
+    "text", ["\u3000\n", "\u200b\u200b", "\ufeff", "\x00\x00\x00", "\u2028 \xa0"]
+)
+def test_prompts_of_nothing_that_shows(tmp_path: Path, text: str) -> None:
+    """Blanks of any script and marks are no prompt."""
+    (tmp_path / "prompt_128_1.txt").write_text(text)
+    [problem] = select_prompts(tmp_path, resolve([], {})).problems
+    assert problem.reason == "is empty"
+
+
+def test_a_manifest_of_another_system(tmp_path: Path) -> None:
+    """Its separators are read where no file is called so."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text("a prompt")
+    (tmp_path / "list.txt").write_text("sub\\a.txt\r\n")
+    knobs = resolve([], {"PROMPT_MANIFEST": str(tmp_path / "list.txt")})
+    [prompt] = select_prompts(tmp_path, knobs).prompts
+    assert prompt.path == tmp_path / "sub" / "a.txt"
 
 
 def test_a_prompt_is_checked_to_its_end(tmp_path: Path) -> None:
