@@ -11,7 +11,14 @@ from pytest_h2o.evidence.deviations import is_quant_column
 from pytest_h2o.evidence.look import Look
 from pytest_h2o.evidence.rows_asked import described
 from pytest_h2o.evidence.settings_in_force import read_config
-from pytest_h2o.parsers.argv_options import LENGTHS, behind_program, options_of, without_files
+from pytest_h2o.parsers.argv_options import (
+    LENGTHS,
+    base_name,
+    before_program,
+    behind_program,
+    options_of,
+    without_files,
+)
 from pytest_h2o.parsers.lines import printable
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes import RuntimeSetupError, find_program
@@ -32,6 +39,8 @@ def unlike(baseline: Look, candidate: Look) -> list[str]:
     if _differ_in_quantisation(baseline, candidate):
         aside |= {"-qatten", "attention_mode"}
     if one.argv and other.argv and one.program == other.program:
+        if not one.runtime and not other.runtime:  # here, the machines of a pool take turns
+            found += _differences(_launcher(one), _launcher(other))
         found += _differences(_options(one, aside), _options(other, aside))
     before, after = read_config(one), read_config(other)
     if before is not None and after is not None:
@@ -66,6 +75,11 @@ def _cells(look: Look, other: Look) -> dict[str, str]:
     return cells
 
 
+def _launcher(record: LaunchRecord) -> dict[str, str]:
+    words = before_program(record.argv, record.program)
+    return {"the launcher": " ".join(map(base_name, words))} if words else {"the launcher": "none"}
+
+
 def _options(record: LaunchRecord, aside: Iterable[str]) -> dict[str, str]:
     options = without_files(options_of(behind_program(record.argv, record.program)))
     # The program takes a config by its file, and results are told apart by theirs.
@@ -83,7 +97,10 @@ def _settings(config: Mapping[str, object], aside: Collection[str]) -> dict[str,
         if not key.startswith(CANDIDATE_KEYS) and key not in aside
     }
     named = without_files(own)
-    return {key: value for key, value in named.items() if os.sep not in value}
+    kept = {key: value for key, value in named.items() if os.sep not in value}
+    if model := own.get("base_dir", "").rstrip("/\\"):
+        kept["base_dir"] = base_name(model)
+    return kept
 
 
 def _differences(asked: Mapping[str, str], seen: Mapping[str, str]) -> Iterator[str]:

@@ -75,10 +75,17 @@ def base_name(path: str) -> str:
 
 def behind_program(argv: Sequence[str], program: str) -> Sequence[str]:
     """The words behind a program's name: those before it belong to whatever starts it."""
-    for at, word in enumerate(argv):
-        if is_program(word, program):
-            return argv[at + 1 :]
-    return argv[1:]
+    return argv[place_of(argv, program) + 1 :]
+
+
+def before_program(argv: Sequence[str], program: str) -> Sequence[str]:
+    """The words before a program's name: what starts it, and on which cores."""
+    return argv[: place_of(argv, program)]
+
+
+def place_of(argv: Sequence[str], program: str) -> int:
+    """Where a program's name stands, at first where none does."""
+    return next((at for at, word in enumerate(argv) if is_program(word, program)), 0)
 
 
 def _is_option(word: str) -> bool:

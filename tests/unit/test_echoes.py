@@ -124,6 +124,52 @@ def test_configs_that_tell_the_work_apart(tmp_path: Path) -> None:
     assert "kv_h2o_enable" not in said
 
 
+@pytest.mark.parametrize(
+    ("off", "on", "said"),
+    [
+        ({"base_dir": "/m/qwen-7b/"}, {"base_dir": "/m/qwen-1b"}, "base_dir is qwen-1b, qwen-7b"),
+        ({"base_dir": "/here/qwen/"}, {"base_dir": "/there/qwen"}, ""),
+        ({"llm_weight": "llm.mnn.weight"}, {"llm_weight": "q/llm_q4.weight"}, "llm_weight is llm_q"),
+        ({"use_mmap": True}, {"use_mmap": False}, "use_mmap is False, True in the baseline"),
+        ({"jinja": {"bos": "<s>"}}, {}, "jinja is not there"),
+        ({"nobody_knows": [1, 2]}, {"nobody_knows": [2, 1]}, "nobody_knows is [2, 1]"),
+        ({"kv_h2o_enable": False}, {"kv_h2o_enable": True, "kv_lossless_enable": True}, ""),
+    ],
+)  # fmt: skip
+def test_other_models_and_keys(
+    tmp_path: Path, off: dict[str, object], on: dict[str, object], said: str
+) -> None:
+    """Another model is another work, and so is any key but those of the candidate."""
+    records = []
+    for side, config in (("h2o_off", off), ("h2o_on", on)):
+        source = FIELD / "unlike_work" / "h2o_on"
+        folder = changed(source, tmp_path / side, config_json=json.dumps(config))
+        records.append(read_recording(folder).records[0])
+    found = contradictions(decode_evidence([(records[0], records[1])]))
+    assert said in found
+    assert ("in the baseline" in found) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("before", "same"),
+    [
+        (["taskset", "-c", "0-3"], False),
+        (["nice", "-n", "19"], False),
+        (["numactl", "--cpunodebind=1"], False),
+        ([], True),
+    ],
+)
+def test_what_started_the_program(tmp_path: Path, before: list[str], same: bool) -> None:
+    """Cores and priorities that only one side had."""
+    source = FIELD / "unlike_work" / "h2o_on"
+    plain = read_recording(source).records[0]
+    argv = json.loads((source / "launch.json").read_text())["argv"]
+    launch = json.dumps({"argv": [*before, *argv], "returncode": 0})
+    other = read_recording(changed(source, tmp_path / "on", launch_json=launch)).records[0]
+    found = contradictions(decode_evidence([(plain, other)]))
+    assert ("the launcher is" in found) != same
+
+
 def test_recorded_unlike_work() -> None:
     """Flash attention on one side only, as it was reported."""
     off, on = (
