@@ -10,6 +10,7 @@ from pytest_h2o.evidence import (
     answers_beside,
     decode_evidence,
     eviction_evidence,
+    failed_evidence,
     launches_evidence,
     lossless_evidence,
     settings_evidence,
@@ -116,7 +117,8 @@ def test_decompression_active(demo: Run, gate: Gate) -> None:
 
 def test_fallback(demo: Run, gate: Gate) -> None:
     """No block of any prompt may have failed to encode, decode or restore."""
-    gate.at_most(demo.highest("h2o_lossless_fallback"), "MAX_LOSSLESS_FALLBACK")
+    failed = demo.highest("h2o_lossless_fallback")
+    gate.at_most(failed, "MAX_LOSSLESS_FALLBACK", evidence=failed_evidence(demo))
 
 
 def test_decode_cache_hit(demo: Run, gate: Gate) -> None:

@@ -6,12 +6,19 @@ from __future__ import annotations
 
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.evidence import (
+    bytes_evidence_of,
     decode_evidence,
     eviction_evidence,
+    failed_evidence,
+    feasible_evidence,
     launches_evidence,
     lossless_evidence,
+    queue_evidence,
+    restored_evidence,
     settings_evidence,
+    skipped_evidence,
     spans_evidence,
+    workers_evidence,
 )
 from pytest_h2o.lab.decode import Comparison
 from pytest_h2o.runs.results import Run
@@ -49,7 +56,8 @@ def test_keep_feasible(run: Run, gate: Gate) -> None:
     ``1 / larger of floor and quantised keep`` is the most that an eviction can reach: a lossy gate
     that fails is the settings' fault where this one fails too.
     """
-    gate.at_least(run.ceiling(every_row=gate.every_row), "LOSSY_TARGET")
+    ceiling = run.ceiling(every_row=gate.every_row)
+    gate.at_least(ceiling, "LOSSY_TARGET", evidence=feasible_evidence(run))
 
 
 def test_lossless_active(run: Run, gate: Gate) -> None:
@@ -68,7 +76,8 @@ def test_lossless_accounted(run: Run, gate: Gate) -> None:
     asks for all.
     """
     counted = run.rows_with("h2o_lossless_raw_mb", "h2o_lossless_comp_mb", "h2o_lossless_comp_us")
-    gate.positive(counted, above=len(run.rows) - 1 if gate.every_row else 0)
+    least = len(run.rows) - 1 if gate.every_row else 0
+    gate.positive(counted, above=least, evidence=bytes_evidence_of(run))
 
 
 def test_block_spans(run: Run, gate: Gate) -> None:
@@ -109,7 +118,7 @@ def test_decompression_active(run: Run, gate: Gate) -> None:
     decoded = run.best_of(
         "h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit", every_row=gate.every_row
     )
-    gate.positive(decoded)
+    gate.positive(decoded, evidence=restored_evidence(run))
 
 
 def test_settings(run: Run, gate: Gate) -> None:
@@ -122,7 +131,8 @@ def test_settings(run: Run, gate: Gate) -> None:
 
 def test_decompression_budget(run: Run, gate: Gate) -> None:
     """Decoding must stay within its time budget in the worst row."""
-    gate.at_most(run.highest("h2o_lossless_decomp_us"), "MAX_LOSSLESS_DECOMP_US")
+    slowest = run.highest("h2o_lossless_decomp_us")
+    gate.at_most(slowest, "MAX_LOSSLESS_DECOMP_US", evidence=restored_evidence(run))
 
 
 def test_queue_peak(run: Run, gate: Gate) -> None:
@@ -131,7 +141,8 @@ def test_queue_peak(run: Run, gate: Gate) -> None:
     Some programs count decoded blocks that they retain as well, up to
     KV_LOSSLESS_DECODE_CACHE_BLOCKS.
     """
-    gate.at_most(run.highest("h2o_lossless_queue_peak"), "MAX_LOSSLESS_QUEUE_PEAK")
+    longest = run.highest("h2o_lossless_queue_peak")
+    gate.at_most(longest, "MAX_LOSSLESS_QUEUE_PEAK", evidence=queue_evidence(run))
 
 
 def test_fallback(run: Run, gate: Gate) -> None:
@@ -139,12 +150,14 @@ def test_fallback(run: Run, gate: Gate) -> None:
 
     A program that encoded nothing hides the count; ``test_lossless_active`` fails such a run.
     """
-    gate.at_most(run.highest("h2o_lossless_fallback"), "MAX_LOSSLESS_FALLBACK")
+    failed = run.highest("h2o_lossless_fallback")
+    gate.at_most(failed, "MAX_LOSSLESS_FALLBACK", evidence=failed_evidence(run))
 
 
 def test_backpressure(run: Run, gate: Gate) -> None:
     """Blocks skipped because the queue was full stay within the limit."""
-    gate.at_most(run.highest("h2o_lossless_backpressure_skip"), "MAX_LOSSLESS_BACKPRESSURE_SKIP")
+    skipped = run.highest("h2o_lossless_backpressure_skip")
+    gate.at_most(skipped, "MAX_LOSSLESS_BACKPRESSURE_SKIP", evidence=skipped_evidence(run))
 
 
 def test_async_wait(run: Run, gate: Gate) -> None:
@@ -155,7 +168,8 @@ def test_async_wait(run: Run, gate: Gate) -> None:
 def test_async_activity(run: Run, gate: Gate) -> None:
     """Encode workers must have had work; synchronous encoding would leave this at zero."""
     gate.needs("REQUIRE_ASYNC_QUEUE_ACTIVITY")
-    gate.positive(run.best("h2o_lossless_async_queue_peak", every_row=gate.every_row))
+    most = run.best("h2o_lossless_async_queue_peak", every_row=gate.every_row)
+    gate.positive(most, evidence=workers_evidence(run))
 
 
 def test_decode_cache_activity(run: Run, gate: Gate) -> None:

@@ -5,6 +5,15 @@ evidenced*.
 """
 
 from pytest_h2o.evidence.answers import agreement, answers_beside, text_evidence
+from pytest_h2o.evidence.counts import (
+    bytes_evidence_of,
+    failed_evidence,
+    feasible_evidence,
+    queue_evidence,
+    restored_evidence,
+    skipped_evidence,
+    workers_evidence,
+)
 from pytest_h2o.evidence.eviction import eviction_evidence
 from pytest_h2o.evidence.known import evicted_labels, table_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
@@ -14,13 +23,20 @@ from pytest_h2o.evidence.speed import decode_evidence, launches_evidence
 __all__ = [
     "agreement",
     "answers_beside",
+    "bytes_evidence_of",
     "decode_evidence",
     "evicted_labels",
     "eviction_evidence",
+    "failed_evidence",
+    "feasible_evidence",
     "launches_evidence",
     "lossless_evidence",
+    "queue_evidence",
+    "restored_evidence",
     "settings_evidence",
+    "skipped_evidence",
     "spans_evidence",
     "table_evidence",
     "text_evidence",
+    "workers_evidence",
 ]

@@ -76,7 +76,7 @@ def _observations(look: Look) -> Iterator[Evidence]:
     yield from deviations(look)
     # Of a launch that somebody else recorded the settings may be unknown.
     if look.spec.config:
-        yield from said_by((_log_echo, _layers, _queue, _asynchronous, _cache), look)
+        yield from said_by((_log_echo, _layers, queue_of_log, asynchronous, _cache), look)
 
 
 def config_used(look: Look) -> Evidence | None:
@@ -169,7 +169,7 @@ def _layers(look: Look) -> Evidence | None:
     return look.says(ECHO, False, text)
 
 
-def _queue(look: Look) -> Evidence | None:
+def queue_of_log(look: Look) -> Evidence | None:
     """Needs ``queue=`` of lines: the column is the peak of the responses that are measured, the
     lines of all.
     """
@@ -255,7 +255,7 @@ def _expected_spans(look: Look) -> tuple[int, int]:
     return bootstrap, step
 
 
-def _asynchronous(look: Look) -> Evidence | None:
+def asynchronous(look: Look) -> Evidence | None:
     """Needs ``h2o_lossless_async_queue_peak`` where encode workers are configured and blocks were
     encoded.
     """
