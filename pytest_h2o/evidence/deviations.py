@@ -37,6 +37,7 @@ def deviations(look: Look) -> Iterator[Evidence]:
     wrong: list[str] = []
     odd: list[str] = []
     asked = Asked(look.spec.backend, look.spec.threads, look.spec.config)
+    said += [cell for cell in _cells(look) if may_admit(cell)]
     for line in said:
         admitted = admission(line, asked)
         off = admitted == "off"
@@ -54,6 +55,14 @@ def deviations(look: Look) -> Iterator[Evidence]:
     elif odd:
         text = "; ".join(odd[:SHOWN])
         yield look.doubts(DONE, f"{text}; what was asked for is not known")
+
+
+def _cells(look: Look) -> Iterator[str]:
+    """The cells of a table as lines; how KV is quantised is looked at by its columns."""
+    if look.row.kind == "bench":
+        for name, cell in look.row.cells.items():
+            if not is_quant_column(name) and "±" not in cell:
+                yield printable(f"{name}: {cell}"[:MAX_CHARS])
 
 
 def is_quant_column(name: str) -> bool:

@@ -222,6 +222,30 @@ def test_what_a_program_says_it_did_otherwise(tmp_path: Path, stream: str, line:
 
 
 @pytest.mark.parametrize(
+    ("column", "cell", "said"),
+    [
+        ("h2o", "off", "it says 'h2o: off'"),
+        ("kv_h2o_target_lossy_ratio", "2.0", "kv_h2o_target_lossy_ratio: 2.0"),
+        ("losslessMode", "full", ""),
+        ("lossless mode", "probe", "lossless mode: probe"),
+        ("note", "evictions skipped", "evictions skipped"),
+        ("h2o", "on", ""),
+        ("fa", "off", ""),
+    ],
+)
+def test_what_a_table_says(tmp_path: Path, column: str, cell: str, said: str) -> None:
+    """A program may admit it in a column of its own."""
+    folder = changed(DATA / "runs" / "bench_full", tmp_path / "run")
+    for log in folder.rglob("*.log"):
+        head, rule, *rows = log.read_text().splitlines()
+        lines = [f"{head} {column} |", f"{rule} - |", *(f"{row} {cell} |" for row in rows)]
+        log.write_text("\n".join([*lines, ""]))
+    found = contradictions(settings_evidence(recorded(folder)))
+    assert said in found
+    assert bool(said) == bool(found)
+
+
+@pytest.mark.parametrize(
     ("place", "admits"),
     [("before", True), ("after", True), ("stderr", True), ("answer", False)],
 )

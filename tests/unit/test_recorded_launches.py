@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import pytest
@@ -232,8 +232,11 @@ FOLDERS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("below", FOLDERS)
-@pytest.mark.parametrize("root", OWN_LAUNCHES, ids=lambda path: str(path.name))
+# A session has many launches to read.
+PLACES = [*product((BENCH, SWEEP, DEMO), FOLDERS), *product([SESSION.parent], FOLDERS[2:7])]
+
+
+@pytest.mark.parametrize(("root", "below"), PLACES, ids=lambda value: getattr(value, "name", value))
 def test_a_recording_in_a_folder_of_any_name(tmp_path: Path, root: Path, below: str) -> None:
     """Its launches are read beside those of what it lies in, whatever the folder is to that."""
     archive = tree(root, tmp_path / "archive")
