@@ -50,6 +50,8 @@ class RunRows:
         absent = [row for row in self.rows if metric not in row.samples]
         if absent and metric.startswith("h2o_") and not self.has_h2o:
             return self._kind_of_program()
+        if metric == "decode_tps" and absent and not any(row.decode_tokens for row in absent):
+            return f"no decode speed in {_labels(absent)}: rows of prefill alone"
         if absent:
             return (
                 f"no value for {metric} in {_labels(absent)}; the binary may be older than "
@@ -377,7 +379,9 @@ def located(text: str, source: Path, *launches: str) -> str:
 def _first_words(text: str) -> str:
     """How a launch ended, and the first thing that its program said, in one line."""
     first, *told = text.split("\n")
-    return f"{first}: {told[0].strip()}" if told else first
+    said = told[0].strip() if told else ""
+    # A line of the engine's at work is how far it came, no cause.
+    return first if not said or said.startswith("[H2O") else f"{first}: {said}"
 
 
 def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:

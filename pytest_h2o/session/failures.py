@@ -33,9 +33,9 @@ def fold(
         if others:
             add_failure_section(config, first.nodeid, _more(len(others)), needed_by(others))
         record = record_of(first, records)
-        if record and launch_cause(record):
+        if record and launch_cause(record) == first.cause:
             _show(config, first.nodeid, record)
-    print_once(config, repeated)
+    print_once(config, repeated, verdicts.keys())
 
 
 def _more(count: int) -> str:

@@ -70,7 +70,7 @@ def test_last_lines_and_github(pytester: pytest.Pytester, monkeypatch: pytest.Mo
             "*by hand*",
             "cd * && *llm_bench*",
             "FAIL: llm_bench: ended by signal 6 (SIGABRT): no such model",
-            "Not accepted",
+            "Not accepted: 3 of 3 gates failed (1 cause)",
             "::error title=FAIL*",
             "report */report.html",
             "rerun pytest *",
@@ -78,7 +78,7 @@ def test_last_lines_and_github(pytester: pytest.Pytester, monkeypatch: pytest.Mo
         ]
     )
     text = result.stdout.str()
-    assert text.count("no such model (bench") == 1
+    assert text.count("  launched  bench") == 1
     assert "[1 of about 1]" in text
     assert "FAILED after" in text
     assert (pytester.path / "step.md").read_text().count("## Not accepted") == 1
