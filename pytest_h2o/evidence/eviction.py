@@ -107,9 +107,7 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
         )
     else:
         cause = "does the program read the kv_h2o_* keys of the config it was given?"
-    return Evidence(
-        claim=TRIGGERED, standing="contradicted", text=f"{NEVER}; {cause}"
-    )
+    return Evidence(claim=TRIGGERED, standing="contradicted", text=f"{NEVER}; {cause}")
 
 
 def _uncounted(looks: Sequence[Look]) -> Evidence:

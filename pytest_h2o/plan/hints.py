@@ -48,19 +48,28 @@ BY_CAUSE = {
     "LAUNCH_TIMEOUT_S": "a longer --h2o-set LAUNCH_TIMEOUT_S=... (now {LAUNCH_TIMEOUT_S}) if the "
     f"program was still at work; {BY_HAND}",
     "SIGKILL": f"shorter PROMPTS, or a machine with more memory; {BY_HAND}",
+    "SIGSEGV": f"see whether every file that the config names is there; {BY_HAND}",
     "ended by signal": BY_HAND,
+    "first character is '#'": "a prompt that begins with another character, or none of these",
+    "prompt file is": "see whether that file is there and holds text",
     "exit code": BY_HAND,
     "printed no table": f"{BY_HAND}: it must be an llm_bench that writes to -fp or to stdout",
     "the row is": f"{BY_HAND}: it must print a row of the lengths that it is asked for",
+    "cells where the header": "see whether the disk is full, or something else wrote to the table; "
+    f"{BY_HAND}",
+    "it looks older": "a binary built with this column; STRICT_RUNTIME_METRIC_COLUMNS=0 leaves out "
+    "that all are there",
     "not a number": f"{BY_HAND}; see there whether the model was loaded",
     "no model was loaded": BY_HAND,
     "no KV dump": "-m 'SUITE and not offline' leaves the offline gates out",
     "no metrics record": "an llm_demo that knows --metrics-jsonl; stock ones write no record",
     "holds no row of": "a baseline of the same prompt and decode lengths (-p, -n)",
-    "prefill alone": "llm_bench -kv true, which times prefill and decode of one request",
+    "time prefill": "llm_bench -kv true, which times prefill and decode of one request",
     "never triggered": "longer PROMPTS, or a lower H2O_TRIGGER_MIN and H2O_RECENT_TOKENS",
     "dropped as stale": "see whether llm_config.json of the model has layer_nums: without it plans "
     "are made and dropped",
+    "repeats itself": "a lower H2O_TARGET_LOSSY_RATIO or more H2O_RECENT_TOKENS; the report shows the "
+    "texts side by side",
     "in the baseline": "both sides with the same program, model and options",
     "claimed, not evidenced": "what stands in brackets; without --h2o-require-evidence a claim is "
     "enough",

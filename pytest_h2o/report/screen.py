@@ -126,10 +126,7 @@ def _rows(group: Sequence[Verdict]) -> Iterator[tuple[str, dict[str, str]]]:
     count = f"{len(judged) - len(bad)} of {len(judged)}" if bad else f"{len(judged)}"
     shown = _cells(worst) | {"gate": clean(worst.gate, 60), "cases": count}
     shown["tightest"] = clean(worst.case, 40)
-    causes = {each.cause for each in bad}
-    # What fails of one cause says nothing case by case; the cause is told below the table.
-    alike = len(causes) == 1 and "" not in causes
-    unfolded = bad if len(judged) > 1 and not alike else []
+    unfolded = bad if len(judged) > 1 and not _told_below(bad) else []
     if unfolded:
         shown |= dict.fromkeys(("tightest", "value", "required", "margin", "evidence"), "")
     elif len(bad) > 1:
@@ -141,6 +138,14 @@ def _rows(group: Sequence[Verdict]) -> Iterator[tuple[str, dict[str, str]]]:
             verdict.outcome,
             cells | {"": "", "gate": f"  {clean(verdict.case, 58)}", "cases": "", "tightest": ""},
         )
+
+
+def _told_below(bad: Sequence[Verdict]) -> bool:
+    """Whether the cases say nothing one by one that their causes, below the table, do not say."""
+    causes = {each.cause for each in bad}
+    if "" in causes:
+        return False
+    return len(causes) == 1 or all(each.value is None for each in bad)
 
 
 def _cells(verdict: Verdict) -> dict[str, str]:
