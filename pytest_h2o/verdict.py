@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ NO_H2O = "the program has no H2O: kv_h2o_* keys were ignored; suite kv_quant jud
 Operator = Literal[">=", "<=", ">"]
 
 
+# The launches that an observation is of, behind it: others share its cause.
+LAUNCHES = re.compile(r" \([^()]*-r[0-9]+\)$")
 # The property that holds what is no plain value, as JSON text.
 DATA = "h2o_data"
 NUMBERS = ("value", "target", "margin")
@@ -258,7 +261,7 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
     unknown = [f"{item.claim} ({item.text})" for item in said["not evidenced"]]
     doubts = [f"{item.text} (casts doubt on: {item.claim})" for item in said["doubtful"]]
     against = _contradictions(said["contradicted"])
-    causes = [item.text for item in said["contradicted"]]
+    causes = [LAUNCHES.sub("", item.text) for item in said["contradicted"]]
     if require:
         claimed = [f"claimed, not evidenced: {text}" for text in unknown]
         against += claimed

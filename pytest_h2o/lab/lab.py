@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_h2o.decode.pairs import PairedStudy, row_pairs, row_problems, study_pairs
+from pytest_h2o.lab.launch_order import of_case
 from pytest_h2o.lab.launch_plan import LaunchPlan
 from pytest_h2o.lab.measuring import Budget, PairMeasuring, Store, by_length, drop_target
 from pytest_h2o.lab.recordings import Recording
@@ -163,14 +164,9 @@ class Lab:
         return Budget(self.knobs.number("DECODE_BUDGET_S"))
 
     def _launched(self, case: Case) -> Run:
-        if case.name in self.demand.studies:
-            for spec in self.workload.batch(case):
-                self.get(spec)
-        records = []
-        for spec in self.workload.launches(case):
-            for neighbour in self.plan.before(case, spec):
-                self.get(neighbour)
-            records.append(self.get(spec))
+        for spec in of_case(self.plan, case):
+            self.get(spec)
+        records = [self.get(spec) for spec in self.workload.launches(case)]
         no_h2o = self.lacks("h2o_columns")
         run = replace(read_launches(case.name, records), no_h2o=no_h2o)
         if records:

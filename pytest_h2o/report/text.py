@@ -70,14 +70,11 @@ def _beyond(cause: str, reason: str) -> list[tuple[str, str]]:
             rest = reason.removeprefix(said).strip("; ")
             break
     found: list[tuple[str, str]] = []
-    if claim := CLAIM.match(rest):
-        found.append(("contradicts", clean(claim[1])))
-        rest = rest[claim.end() :].strip("; ")
-    if launches := LAUNCHES.fullmatch(rest):
-        found.append(("launched", clean(launches[1])))
-    elif rest:
-        found.append(("reason", clean(rest)))
-    return found
+    for name, pattern in (("contradicts", CLAIM), ("launched", LAUNCHES), ("contradicts", CLAIM)):
+        if said := pattern.match(rest):
+            found.append((name, clean(said[1])))
+            rest = rest[said.end() :].strip("; ")
+    return [*found, ("reason", clean(rest))] if rest else found
 
 
 def shown_path(path: object) -> str:

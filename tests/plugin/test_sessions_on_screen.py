@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -51,6 +53,19 @@ def test_a_plan_launches_nothing(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["1 *bench-p512_g128x1-full-r1 *not known", "at least 1 launch*"])
     assert launches(pytester.path) == []
     assert not list(pytester.path.glob("h2o-runs/*"))
+
+
+def test_a_plan_is_the_order_of_the_launches(pytester: pytest.Pytester) -> None:
+    """Launches are made in the order in which the plan lists them, whatever a study adds."""
+    options = install(pytester.path)
+    chosen = "(m3 and lossy) or bucket_decode or (full_strict and decode) or store_memory or again"
+    words = [*GATES, *options, *SETTINGS, "-k", chosen, "--h2o-set", "DECODE_MAX_PAIRS=6"]
+    listed = pytester.runpytest_inprocess(*words, "--h2o-plan").outlines
+    planned = [line.split()[1] for line in listed if re.match(r"\d+ +(bench|demo)-", line)]
+    pytester.runpytest_inprocess(*words, "-q")
+    made = [Path(directory).name for _, _, directory, _ in launches(pytester.path)]
+    assert len(planned) > 8
+    assert [name for name in made if name in planned] == planned
 
 
 def test_last_lines_and_github(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
