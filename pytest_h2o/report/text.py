@@ -71,9 +71,9 @@ def _beyond(cause: str, reason: str) -> list[tuple[str, str]]:
             break
     found: list[tuple[str, str]] = []
     for name, pattern in (("contradicts", CLAIM), ("launched", LAUNCHES), ("contradicts", CLAIM)):
-        if said := pattern.match(rest):
-            found.append((name, clean(said[1])))
-            rest = rest[said.end() :].strip("; ")
+        if found_at := pattern.match(rest):
+            found.append((name, clean(found_at[1])))
+            rest = rest[found_at.end() :].strip("; ")
     return [*found, ("reason", clean(rest))] if rest else found
 
 
