@@ -24,7 +24,7 @@ CLAIM = re.compile(r"\(contradicts: ([^()]*)\)")
 
 
 def escaped(text: str) -> str:
-    """Text that UTF-8 can hold: bytes of a path that are none, and lone surrogates, as ``\\xff``."""
+    """Text that UTF-8 can hold: a path's bytes that are none, and lone surrogates, as ``\\xff``."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:

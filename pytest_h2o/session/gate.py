@@ -181,7 +181,7 @@ class Gate:
             return ""
         if verdict.cause:
             return hint_of_cause(verdict.cause, self.knobs)
-        return hint_for(self.name, verdict.knob, self.knobs)
+        return hint_for(self.name, verdict.knob, self.knobs, suites_of(self.node))
 
 
 def _rooted(measured: Measured, root: str) -> Measured:
