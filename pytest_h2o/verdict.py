@@ -43,8 +43,8 @@ class Measured:
     """What was read for one metric: the value that counts and every row it was chosen from.
 
     ``missing`` says why there is no value; a measurement with a reason in ``missing`` never passes.
-    ``cause`` is the root of that, or of a value that cannot do, which others share. ``limits`` says what keeps the value from
-    being better, where that is known.
+    ``cause`` is the root of that, or of a value that cannot do, which others share. ``limits`` says
+    what keeps the value from being better, where that is known.
     """
 
     metric: str

@@ -80,8 +80,8 @@ BY_CAUSE = {
     "never triggered": "longer PROMPTS, or a lower H2O_TRIGGER_MIN and H2O_RECENT_TOKENS",
     "dropped as stale": "see whether llm_config.json of the model has layer_nums: without it plans "
     "are made and dropped",
-    "repeats itself": "a lower H2O_TARGET_LOSSY_RATIO or more H2O_RECENT_TOKENS; the report shows the "
-    "texts side by side",
+    "repeats itself": "a lower H2O_TARGET_LOSSY_RATIO or more H2O_RECENT_TOKENS; the report shows "
+    "the texts side by side",
     "in the baseline": "both sides with the same program, model and options",
     "claimed, not evidenced": "what stands in brackets; without --h2o-require-evidence a claim is "
     "enough",
@@ -89,7 +89,7 @@ BY_CAUSE = {
 
 
 def hint_of_cause(cause: str, knobs: Knobs) -> str:
-    """What to try where a gate could not be judged, or was refuted; empty where nothing is known."""
+    """What to try where a gate was not judged, or was refuted; empty where nothing is known."""
     for said, text in BY_CAUSE.items():
         if said in cause:
             return text.format(LAUNCH_TIMEOUT_S=f"{knobs.number('LAUNCH_TIMEOUT_S'):g}")

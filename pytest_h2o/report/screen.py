@@ -87,7 +87,7 @@ def cause_lines(verdicts: Sequence[Verdict], columns: int) -> list[str]:
 
 
 def needed_by(group: Sequence[Verdict]) -> str:
-    """The gates of one cause by name: a few with their cases, many with how many cases they have."""
+    """The gates of one cause by name: a few with their cases, many with the count of them."""
     cases: dict[str, list[str]] = {}
     for verdict in group:
         cases.setdefault(clean(verdict.gate, 60), []).append(clean(verdict.case, 40))

@@ -125,7 +125,7 @@ class Reporter:
 
     @property
     def judged_nothing(self) -> bool:
-        """Whether recorded launches were to be judged, and no gate had anything to judge of them."""
+        """Whether a recording was to be judged, and no gate had anything to judge of it."""
         listed = self.config.option.collectonly or self.config.getoption("h2o_plan")
         return bool(self.lab.replay and self.collected and not self.verdicts and not listed)
 

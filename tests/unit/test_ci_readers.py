@@ -125,7 +125,7 @@ def read_as_action_junit_report(path: Path) -> list[Shown]:
 
 
 def read_as_publish_unit_test_result(path: Path) -> list[Shown]:
-    """EnricoMi/publish-unit-test-result-action: junitparser's results, of which the worst counts."""
+    """EnricoMi/publish-unit-test-result-action: junitparser's results, the worst counts."""
     found: list[Shown] = []
     for suite in JUnitXml.fromfile(str(path)):
         for case in suite:
