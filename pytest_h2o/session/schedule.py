@@ -13,6 +13,7 @@ import pytest
 
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.text import clean
+from pytest_h2o.runs.hosts import HOSTS_FILE, HostsGoneError
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime
@@ -44,6 +45,8 @@ class Schedule:
         self.replay = replay
         self.planned = planned
         self.is_worker = hasattr(config, "workerinput")
+        if not self.is_worker:  # an earlier session may have left its own
+            (root / HOSTS_FILE).unlink(missing_ok=True)
         self.forecast = Forecast()
         self.printer = ProgressPrinter(config, self.forecast)
         self.follower: EventFollower | None = None
@@ -58,8 +61,11 @@ class Schedule:
         return RunStore(self.root, self.runtime, on_event=self._show, previous=previous)
 
     def get(self, spec: LaunchSpec) -> LaunchRecord:
-        """The record of a launch, made on first use."""
-        return self.store.get(spec)
+        """The record of a launch, made on first use; the session ends where no host is left."""
+        try:
+            return self.store.get(spec)
+        except HostsGoneError as error:
+            pytest.exit(clean(error), returncode=pytest.ExitCode.INTERRUPTED)
 
     def _show(self, kind: str, spec: LaunchSpec, seconds: float) -> None:
         if self.is_worker:
