@@ -110,7 +110,7 @@ class Verdict:
 
     ``cause`` is the root of a failure, in words that all failures of this root share; empty where
     a value missed its target. ``hint`` is what to try. ``claims`` are what ``evidence``, ``not_evidenced`` and ``warning``
-    say in words.
+    say in words. ``host`` is where the launches were made, by kind; empty for this machine.
     """
 
     gate: str = ""
@@ -133,6 +133,7 @@ class Verdict:
     warning: str = ""
     suites: str = ""
     rerun: str = ""
+    host: str = ""
     interval: Interval | None = None
     baseline: BaselineSpeed | None = None
     rows: tuple[ShownRow, ...] = ()

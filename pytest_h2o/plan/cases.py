@@ -44,8 +44,8 @@ class Case:
     ``replicate`` is the launch of that arm a case looks at. ``work`` says what its launches are,
     ``program`` what is launched for it. ``fixed`` knobs define the case, ``defaults`` may be
     overridden by the user. ``launch`` is the one launch of a case that is not made from knobs: a
-    combination of a sweep. ``studied`` cases have a decode gate. ``seats`` are those that its
-    launches are on: one, or of real prompts a seat for each bucket in turn.
+    combination of a sweep. ``studied`` cases have a decode gate. ``judged`` cases have
+    gates of their own. ``seats`` are those that its launches are on: one, or of real prompts a seat for each bucket in turn.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Case:
     program: str = ""
     replicate: int = 1
     studied: bool = True
+    judged: bool = True
     seats: tuple[str, ...] = ("",)
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
     fixed: Mapping[str, KnobValue] = field(default_factory=dict)
@@ -134,11 +135,13 @@ def _placed(cases: Iterable[Case], hosts: Hosts) -> Iterator[Case]:
         if case.work == "prompts":
             yield replace(case, seats=seats_of(hosts, kinds[0]))
             continue
-        yield _seated(case, hosts, kinds[0], number)
-        if len(kinds) > 1:
-            for kind in kinds:
-                named = replace(case, name=f"{case.name}@{kind}")
-                yield _seated(named, hosts, kind, number)
+        if len(kinds) == 1:
+            yield _seated(case, hosts, kinds[0], number)
+            continue
+        # Under its own name it is what gates of other kinds of work look at.
+        yield _seated(replace(case, judged=False), hosts, kinds[0], number)
+        for kind in kinds:
+            yield _seated(replace(case, name=f"{case.name}@{kind}"), hosts, kind, number)
 
 
 def _seated(case: Case, hosts: Hosts, kind: str, number: int) -> Case:

@@ -82,7 +82,7 @@ class LaunchSpec:
         """
         arm = f"{self.arm}-for-{self.paired_with}" if self.paired_with else self.arm
         repeat = f"x{self.repeat}" if self.repeat else ""
-        seat = f"@{self.seat.replace('/', '.')}" if self.seat else ""
+        seat = f"@{self.seat.strip('/').replace('/', '.')}" if self.seat else ""
         program = self.program.removeprefix("llm_")
         return f"{program}-{self.label}{repeat}-{arm}-r{self.replicate}{seat}"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pytest_h2o.plan.seats import Hosts, kind_of, number_of
 from pytest_h2o.runs.locks import hold, hold_any, host_lock_path, machine_lock_path
+from pytest_h2o.runs.machine import machine
 from pytest_h2o.runs.records import write_atomically
 from pytest_h2o.runtimes.base import Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.placement import PlacedRuntime
@@ -81,6 +82,12 @@ class HostPool:
     def gone(self) -> Mapping[str, str]:
         """Why each host that was taken out was, by name."""
         return read_hosts(self.path)[1]
+
+    def machine(self, seat: str) -> str:
+        """What the launches of a seat are made on, in words: one kind of host is one machine."""
+        if self.hosts is THIS_MACHINE:
+            return machine()
+        return f"hosts of the kind {kind_of(seat)}" if kind_of(seat) else "hosts"
 
     @contextmanager
     def take(self, seat: str, on_wait: OnWait) -> Iterator[Host]:

@@ -17,7 +17,6 @@ from pytest_h2o.runs.ending import explain
 from pytest_h2o.runs.hosts import Host, HostPool
 from pytest_h2o.runs.launcher import Ended, launch
 from pytest_h2o.runs.locks import hold
-from pytest_h2o.runs.machine import machine
 from pytest_h2o.runs.records import (
     RECORD_FILE,
     LaunchRecord,
@@ -216,16 +215,13 @@ class RunStore:
 
     def _inputs(self, spec: LaunchSpec) -> dict[str, str]:
         prompt = spec.prompt_file
-        if prompt is None or not prompt.is_file():
-            return self._fingerprint
-        return {**self._fingerprint, "prompt": digest(prompt)[:16]}
-
-    @property  # each time: somebody may build while a session runs
-    def _fingerprint(self) -> dict[str, str]:
-        try:
-            return {**self.runtime.fingerprint(), "machine": machine()}
+        try:  # each time: somebody may build while a session runs
+            inputs = {**self.runtime.fingerprint(), "machine": self.hosts.machine(spec.seat)}
         except RuntimeSetupError:
-            return {}
+            inputs = {}
+        if prompt and prompt.is_file():
+            inputs["prompt"] = digest(prompt)[:16]
+        return inputs
 
     def _keep(self, record: LaunchRecord) -> LaunchRecord:
         save_record(record)
