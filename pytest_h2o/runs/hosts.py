@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_h2o.plan.seats import Hosts, kind_of, number_of
+from pytest_h2o.runs.guard import GRACE_S
 from pytest_h2o.runs.locks import hold, hold_any, host_lock_path, machine_lock_path
 from pytest_h2o.runs.machine import machine
-from pytest_h2o.runs.records import write_atomically
+from pytest_h2o.runs.records import LaunchRecord, write_atomically
 from pytest_h2o.runtimes.base import Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.placement import PlacedRuntime
 
 HOSTS_FILE = "hosts.json"
 # Seconds within which a host that lives answers.
 PROBE_S = 20.0
+NODE_FAILURE = re.compile(rb"^srun: error: Node failure on [^\n]{0,200}", re.MULTILINE)
+TAIL = 4096
 THIS_MACHINE: Hosts = {"": ("",)}
 OnWait = Callable[[float], None]
 
@@ -34,25 +38,53 @@ class Host:
     name: str
     runtime: Runtime
 
-    def silence(self) -> str:
-        """Why the host does not answer, in words; empty if it does, as this machine always does."""
+    def loss(self, record: LaunchRecord) -> str:
+        """Why the host was lost in a launch, in words; empty if it was not, as this machine never
+        is.
+        """
         here = self.runtime
         if not self.name or not isinstance(here, PlacedRuntime):
             return ""
-        try:
-            probe = subprocess.run(
-                here.probe().argv, stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=PROBE_S, check=False, start_new_session=True,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return f"it did not answer within {PROBE_S:g} s"
-        except OSError as error:
-            return f"{here.placement.launcher[0]} cannot be started: {error.strerror}"
-        if probe.returncode == 0:
+        # srun exits with 0 when its node is gone.
+        if said := NODE_FAILURE.search(tail(record.stderr)):
+            return said[0].decode(errors="replace")
+        if record.status == "ok" and here.placement.tells_loss:
             return ""
-        said = probe.stderr.decode(errors="replace").strip().splitlines()
-        last = said[-1][:200] if said else "it said nothing"
-        return f"it does not answer: exit code {probe.returncode}, {last}"
+        return silence(here)
+
+
+def silence(runtime: PlacedRuntime) -> str:
+    """Why the host of a runtime does not answer, in words; empty if it does."""
+    try:
+        probe = subprocess.Popen(
+            runtime.probe().argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        return f"{runtime.placement.launcher[0]} cannot be started: {error.strerror}"
+    try:
+        _, errors = probe.communicate(timeout=PROBE_S)
+    except subprocess.TimeoutExpired:
+        probe.terminate()  # srun gives back what it waits for
+        with suppress(subprocess.TimeoutExpired):
+            probe.communicate(timeout=GRACE_S)
+        probe.kill()
+        return f"it did not answer within {PROBE_S:g} s"
+    if probe.returncode == 0:
+        return ""
+    said = errors.decode(errors="replace").strip().splitlines()
+    last = said[-1][:200] if said else "it said nothing"
+    return f"it does not answer: exit code {probe.returncode}, {last}"
+
+
+def tail(path: Path) -> bytes:
+    """The last bytes of a file; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            return file.read(TAIL)
+    except OSError:
+        return b""
 
 
 class HostPool:

@@ -141,14 +141,14 @@ class RunStore:
             try:
                 with self.hosts.take(spec.seat, lambda seconds: self._wait(spec, seconds)) as host:
                     record = self._launch_on(host, spec, directory)
-                    silence = "" if record.status == "ok" else host.silence()
-                    if silence:
-                        self.hosts.remove(host, silence)
+                    lost = host.loss(record)
+                    if lost:
+                        self.hosts.remove(host, lost)
             except RuntimeSetupError as error:
                 return self._keep(
                     self._record(spec, directory, status="not_started", reason=str(error))
                 )
-            if not silence:
+            if not lost:
                 return self._keep(record)
 
     def _launch_on(self, host: Host, spec: LaunchSpec, directory: Path) -> LaunchRecord:

@@ -22,6 +22,8 @@ HOST = "{host}"
 KIND = "{kind}"
 # These join their words with blanks and give the result to a shell on the other side.
 JOINING = ("ssh", "adb")
+# These exit with 0 as well when their host is gone in the middle.
+UNTOLD = ("adb",)
 # What a shell elsewhere runs: directory and words follow. Where no line can be read, standard input
 # is not held open for it. Else the program has a group of its own, which ends with the connection,
 # or with the program itself.
@@ -80,6 +82,11 @@ class Placement:
     def names_host(self) -> bool:
         """Whether the launcher must be told the host of a launch."""
         return any(HOST in word for word in self.launcher)
+
+    @property
+    def tells_loss(self) -> bool:
+        """Whether an exit code of 0 means that the program ended."""
+        return PurePath(self.launcher[0]).name not in UNTOLD
 
     def on(self, host: str, kind: str) -> Placement:
         """This placement on one host."""

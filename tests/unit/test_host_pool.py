@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_runs_store import SPEC, FakeRuntime
 
 from pytest_h2o.lab.decode import history_key
 from pytest_h2o.lab.lab import Lab
@@ -22,10 +21,12 @@ from pytest_h2o.plan.cases import all_cases, baseline_of
 from pytest_h2o.plan.knobs import KnobError, resolve
 from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.seats import hosts_text, kind_of, number_of, parse_hosts, seats_of
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.hosts import HostPool, HostsGoneError
 from pytest_h2o.runs.store import RunStore
-from pytest_h2o.runtimes.base import RuntimeSetupError
+from pytest_h2o.runtimes.base import Command, RuntimeKind, RuntimeSetupError, Setup
 from pytest_h2o.runtimes.placement import PlacedRuntime, parse_placement
+from pytest_h2o.runtimes.programs import BOTH
 
 NAMES = st.from_regex(r"[a-z0-9_][a-z0-9_.:@-]{0,8}", fullmatch=True)
 KINDS = st.from_regex(r"[a-z][a-z0-9_.-]{0,8}", fullmatch=True)
@@ -49,6 +50,38 @@ sys.exit(1 if first else 0)
 """
 
 
+SPEC = LaunchSpec(
+    program="llm_bench", arm="full", replicate=1, config={"kv_h2o_enable": True}, gen_tokens=8,
+    prompt_tokens=64, repeat=1, timeout_s=60.0,
+)  # fmt: skip
+
+
+class Code(RuntimeKind):
+    """Runs Python code in place of both programs."""
+
+    name = "code"
+    programs = BOTH
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    @classmethod
+    def create(cls, setup: Setup) -> Code:
+        """Nothing is set up."""
+        return cls("")
+
+    def fingerprint(self) -> dict[str, str]:
+        """What is run."""
+        return {"code": self.code}
+
+    def command(self, spec: LaunchSpec, directory: Path) -> Command:
+        """Run the code in the launch's directory."""
+        return Command(
+            argv=(sys.executable, "-I", "-S", "-c", self.code), env={}, cwd=directory,
+            config_path=directory / "config.json", config=spec.config,
+        )  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def lock_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks of our own."""
@@ -61,7 +94,7 @@ def placed(folder: Path, hosts: str, code: str = "") -> PlacedRuntime:
     launcher.write_text(LAUNCHER.format(python=sys.executable))
     launcher.chmod(0o755)
     placement = parse_placement(f"{launcher} {{host}}", "", "")
-    return PlacedRuntime(FakeRuntime(code), placement, parse_hosts(hosts))
+    return PlacedRuntime(Code(code), placement, parse_hosts(hosts))
 
 
 @given(
@@ -113,13 +146,13 @@ def test_seats() -> None:
     assert replace(SPEC, seat="pixel/2").name == f"{SPEC.name}@pixel.2"
 
 
-@pytest.mark.parametrize("hosts", ["a", "a,b", "a,b,c,d", "pixel=a,b server=c,d,e"])
+@pytest.mark.parametrize("hosts", ["a", "a,b", "a,b,c", "pixel=a,b server=c,d,e"])
 def test_what_is_compared_is_planned_on_one_seat(tmp_path: Path, hosts: str) -> None:
     """Both launches of every pair, and all pairs of a study, are on one seat; every seat has work
     where there are studies enough.
     """
     knobs = resolve([f"H2O_HOSTS={hosts}", "DECODE_BASELINE_MODE=paired"])
-    names = [name for name, case in all_cases(knobs).items() if case.studied and case.judged]
+    names = [name for name, case in all_cases(knobs).items() if case.studied and not case.quantises]
     prompts = Path(__file__).parents[2] / "prompts"
     lab = Lab(tmp_path, knobs, lambda spec: None, prompts, demand=Demand(studies=frozenset(names)))  # type: ignore[arg-type, return-value]
     used = set()
@@ -261,7 +294,7 @@ def test_resume_takes_over_what_the_same_host_launched(tmp_path: Path) -> None:
 )
 def test_launcher_and_hosts_belong_together(launcher: str, hosts: str, message: str) -> None:
     """One without the other is refused before anything is launched."""
-    runtime = PlacedRuntime(FakeRuntime(""), parse_placement(launcher, "", ""), parse_hosts(hosts))
+    runtime = PlacedRuntime(Code(""), parse_placement(launcher, "", ""), parse_hosts(hosts))
     with pytest.raises(RuntimeSetupError, match=message):
         runtime.check()
 
