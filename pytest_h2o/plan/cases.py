@@ -45,7 +45,8 @@ class Case:
     ``program`` what is launched for it. ``fixed`` knobs define the case, ``defaults`` may be
     overridden by the user. ``launch`` is the one launch of a case that is not made from knobs: a
     combination of a sweep. ``studied`` cases have a decode gate. ``judged`` cases have
-    gates of their own. ``seats`` are those that its launches are on: one, or of real prompts a seat for each bucket in turn.
+    gates of their own. ``seats`` are those that its launches are on: one, or of real prompts a
+    seat for each bucket in turn.
     """
 
     name: str

@@ -161,8 +161,8 @@ class Gate:
     def _record(self, verdict: Verdict) -> Verdict:
         rerun = self.rerun if verdict.outcome in ("fail", "inconclusive") else ""
         verdict = replace(
-            verdict, gate=self.name, case=self.case, suites=suites_of(self.node), rerun=rerun, host=self.where(),
-            hint=verdict.hint or self._hint(verdict),
+            verdict, gate=self.name, case=self.case, suites=suites_of(self.node), rerun=rerun,
+            host=self.where(), hint=verdict.hint or self._hint(verdict),
         )  # fmt: skip
         self.node.user_properties += verdict.properties()
         return verdict
@@ -170,7 +170,7 @@ class Gate:
     def _hint(self, verdict: Verdict) -> str:
         """What to try; nothing where the cause of a failure says it, or nothing failed."""
         if verdict.outcome == "fail" and not verdict.cause:
-            return hint_for(self.name, verdict.knob, self.knobs)
+            return hint_for(self.name, verdict.knob, self.knobs, suites_of(self.node))
         return ""
 
 

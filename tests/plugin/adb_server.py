@@ -23,7 +23,7 @@ CHUNK = 65536
 
 
 class AdbServer(socketserver.ThreadingTCPServer):
-    """Devices by serial number; each sees this machine's files, and knows its name as ``DEVICE``."""
+    """Devices by serial number; each sees this machine's files, and its name as ``DEVICE``."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -105,8 +105,9 @@ class AdbConnection(socketserver.BaseRequestHandler):
 
     def _shell(self, command: str) -> None:
         shell = subprocess.Popen(
-            ["sh", "-c", command], env={**os.environ, "DEVICE": self.device}, start_new_session=True,
+            ["sh", "-c", command], env={**os.environ, "DEVICE": self.device},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
         )  # fmt: skip
         self.server.shells[self.device].append(self.request)
         threading.Thread(target=self._feed, args=(shell,), daemon=True).start()
