@@ -36,6 +36,8 @@ Event = Literal["start", "tick", "end", "fail", "wait", "reuse"]
 OnEvent = Callable[[Event, LaunchSpec, float], None]
 # Stands in the name of a directory that was left when its launch was made again.
 INTERRUPTED = ".interrupted-"
+# Names the session whose launches a session takes over.
+RESUMED_FROM = "resumed_from"
 
 
 class RunStore:
@@ -62,11 +64,13 @@ class RunStore:
         self.runtime = runtime
         self.hosts = hosts or HostPool(self.root, runtime)
         self.on_event = on_event
-        self.previous = ReplayStore(previous) if previous else None
+        self.previous = _earlier(previous)
         self._known: dict[str, LaunchRecord] = {}
         self._interrupted = False
         for folder in (self._launches, self._locks):
             folder.mkdir(parents=True, exist_ok=True)
+        if previous:
+            write_atomically(self.root / RESUMED_FROM, f"{previous.absolute()}\n")
 
     @property
     def _launches(self) -> Path:
@@ -195,10 +199,9 @@ class RunStore:
         return ended
 
     def _reuse(self, spec: LaunchSpec) -> LaunchRecord | None:
-        old = self.previous.get(spec) if self.previous else None
-        if old is None or old.status != "ok" or dict(old.inputs) != self._inputs(spec):
-            return None
-        if not self.hosts.keeps(spec.seat, old.host):
+        found = [record for store in self.previous if (record := store.peek(spec))]
+        old = next((record for record in found if self._is_reusable(record, spec)), None)
+        if old is None:
             return None
         directory = self._reserve(spec)
         shutil.copytree(
@@ -208,6 +211,11 @@ class RunStore:
         return self._keep(
             replace(old, spec=spec, **standard_paths(directory), reused_from=str(old.directory))
         )
+
+    def _is_reusable(self, old: LaunchRecord, spec: LaunchSpec) -> bool:
+        if old.status != "ok" or not self.hosts.keeps(spec.seat, old.host):
+            return False
+        return dict(old.inputs) == self._inputs(spec)
 
     def _record(self, spec: LaunchSpec, directory: Path, **fields: Any) -> LaunchRecord:
         paths = standard_paths(directory)
@@ -300,6 +308,18 @@ class ReplayStore:
     @cached_property
     def _by_portable_key(self) -> dict[str, LaunchRecord]:
         return {_portable_key(record.spec): record for record in self._by_key.values()}
+
+
+def _earlier(root: Path | None) -> list[ReplayStore]:
+    """The session in ``root``, the one that it resumed, and so on: one that was killed early may
+    not have taken over all.
+    """
+    found: dict[Path, ReplayStore] = {}
+    while root and root not in found:
+        found[root] = ReplayStore(root)
+        link = root / RESUMED_FROM
+        root = Path(link.read_text("utf-8").strip()) if link.is_file() else None
+    return list(found.values())
 
 
 def _portable_key(spec: LaunchSpec) -> str:

@@ -65,7 +65,9 @@ def compare_one_and_four(combinations: int, seconds: float) -> None:
         try:
             many = preset(folder, combinations)
             one = swept(folder, hosts, NAMES[:1], many)
-            print(f"{combinations} combinations of {seconds} s on one host: {one:.1f} s", flush=True)
+            print(
+                f"{combinations} combinations of {seconds} s on one host: {one:.1f} s", flush=True
+            )
             four = swept(folder, hosts, NAMES, many)
         finally:
             hosts.close()
