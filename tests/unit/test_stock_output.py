@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_h2o.evidence import decode_evidence
+from pytest_h2o.evidence import decode_evidence, launches_evidence
 from pytest_h2o.evidence.speed import WORK
 from pytest_h2o.kit.archives import read_recording
 from pytest_h2o.kit.command_lines import bench_line
@@ -17,6 +18,7 @@ from pytest_h2o.parsers.bench_table import read_tables
 from pytest_h2o.parsers.demo_output import read_demo
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run, read_launch
 from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
 
 STOCK = Path(__file__).parents[1] / "data" / "upstream"
@@ -163,3 +165,18 @@ def test_recorded_rows_that_are_of_unlike_work(
     (found,) = [each for each in decode_evidence([(before, after)]) if each.claim == WORK]
     assert found.standing == ("contradicted" if said else "supported")
     assert said in found.text
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_prompt_in_another_form_is_said(tmp_path: Path, changed: bool) -> None:
+    """Where the directory of a launch holds a prompt of its own, its lines were joined."""
+    shutil.copytree(STOCK / "demo_128_1", tmp_path, dirs_exist_ok=True)
+    record = read_recording(tmp_path).records[0]
+    spec = replace(record.spec, prompt_file=Path("prompts/prompt_128_1.txt"))
+    record = replace(record, spec=spec, directory=tmp_path)
+    if changed:
+        (tmp_path / "prompt_128_1.txt").write_text("one line")
+    rows, problems = read_launch(record, ())
+    run = Run("llm_demo", (record,), tuple(rows), tuple(problems))
+    said = [each.text for each in launches_evidence([run]) if each.standing == "doubtful"]
+    assert any("its lines were joined by spaces" in text for text in said) == changed
