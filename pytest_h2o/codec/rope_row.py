@@ -2,9 +2,9 @@
 ``rope_row`` frame.
 
 ``positions``, ``u32`` bytes of each of the following zstd frames but the last: how far back the
-reference of each row lies (0: none), the low and the high bytes of rows without reference, and those
-of the residuals of the others. A residual is the zigzag of how many fp16 numbers lie between a value
-and its turned reference. References are to rows without one.
+reference of each row lies (0: none), the low and the high bytes of rows without reference, and
+those of the residuals of the others. A residual is the zigzag of how many fp16 numbers lie between
+a value and its turned reference. References are to rows without one.
 
 Rows that are not rotated have no such body: the byte planes' zstd finds those that repeat.
 """

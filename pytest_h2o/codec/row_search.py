@@ -170,7 +170,7 @@ def _hidden(rows: int, columns: int, shift: int) -> Floats32:
 def _best_levels(
     gram: Floats32, size: Floats32, begin: int, first: int, channels: int
 ) -> tuple[IntArray, IntArray]:
-    """How far back the cheapest reference of each row lies, and its level; both 0 where none pays."""
+    """How far back each row's cheapest reference lies, and its level; both 0 where none pays."""
     rows = np.arange(len(gram))
     own = size[begin : begin + len(gram)]
     earlier = size[first : first + gram.shape[1]]

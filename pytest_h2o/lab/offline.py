@@ -120,7 +120,7 @@ class Evaluation:
         )
 
     def ratio(self, codec: str = "compatible") -> Measured:
-        """The ratio of the compatible coding, or of another codec; the others are shown beside it."""
+        """The ratio of the compatible coding, or of another codec; others are shown beside it."""
         measured = self.measure("lossless_ratio")
         rows, chosen = list(measured.rows), None
         for each in self.values.get("codecs", ()):

@@ -47,8 +47,8 @@ _HELP = {
     "online_chunk_seq": "tokens per chunk, 0: one chunk",
     "online_framing_bytes": "bytes charged per tensor and chunk",
     "aggregate_by_stage": "keep prefill and decode apart when joining entries",
-    "codec_mode": "legacy: fixed predictors; adaptive_v22: the best predictor of each block; rope_row "
-    "and row_reference: what these row codecs reach",
+    "codec_mode": "legacy: fixed predictors; adaptive_v22: the best predictor of each block; "
+    "rope_row and row_reference: what these row codecs reach",
     "adaptive_block_seq": "tokens per predictor block",
     "bitshuffle": "transpose bit planes before compressing",
     "codecs": f"measure these beside it, of {', '.join(ROW_CODECS)} (comma list)",

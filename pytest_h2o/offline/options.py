@@ -33,7 +33,8 @@ class OfflineOptions:
 
     ``layer_end`` -1 leaves the range open; ``max_seq_len`` 0 sets no limit; ``online_chunk_seq`` <=
     0 makes one chunk; ``threads`` 0 uses every CPU the process may run on. ``fast`` ranks
-    predictors by an entropy estimate instead of compressing with each, so sizes may differ slightly. ``verify`` decodes everything and compares.
+    predictors by an entropy estimate instead of compressing with each, so sizes may differ
+    slightly. ``verify`` decodes everything and compares.
 
     ``codec_mode`` is the coding whose ratios are reported: one of the two compatible ones, or a row
     codec. ``codecs`` are measured beside it. Keys are derotated by the RoPE base and

@@ -27,9 +27,10 @@ BY_KNOB = {
     "report shows the texts side by side",
     "MAX_LOSSLESS_QUEUE_PEAK": "more KV_LOSSLESS_ASYNC_THREADS, or a higher {knob}",
     "MAX_LOSSLESS_ASYNC_WAIT_US": "more KV_LOSSLESS_ASYNC_THREADS, or a higher {knob}",
-    "MAX_LOSSLESS_DECOMP_US": "a decode cache (KV_LOSSLESS_DECODE_CACHE_BLOCKS) saves decoding; the "
-    "limit is {knob}",
-    "MAX_MEMORY_INCREASE": "look for KV that is kept beside its compressed form; the limit is {knob}",
+    "MAX_LOSSLESS_DECOMP_US": "a decode cache (KV_LOSSLESS_DECODE_CACHE_BLOCKS) saves decoding; "
+    "the limit is {knob}",
+    "MAX_MEMORY_INCREASE": "look for KV that is kept beside its compressed form; "
+    "the limit is {knob}",
     "MAX_MEMORY_GROWTH": "look for what a request leaves behind; the limit is {knob}",
 }
 MORE_BITS = "an ATTENTION_OPTION that keeps more bits (2: K and V int8); the limit is {knob}"

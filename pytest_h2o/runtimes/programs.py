@@ -182,7 +182,7 @@ class LineDemo(LlmDemo):
 
 
 class PplEval(Program):
-    """``ppl_eval``: the perplexity of a held-out text, read in windows at once, without decoding."""
+    """``ppl_eval``: the perplexity of a held-out text, read in windows, without decoding."""
 
     name = "ppl_eval"
     work = "text"

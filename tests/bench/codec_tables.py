@@ -1,8 +1,8 @@
 """What each codec makes of a KV dump: ratio by layer and tensor, speed, ablation, chunk length.
 
-Part of ``bench_offline.py --codecs``. Every codec codes the same chunks, is charged the same 8 bytes
-of framing a chunk and tensor, and is decoded and compared. Speeds are CPU time of one thread, the
-best of several rounds, in which the codecs take turns.
+Part of ``bench_offline.py --codecs``. Every codec codes the same chunks, is charged the same 8
+bytes of framing a chunk and tensor, and is decoded and compared. Speeds are CPU time of one thread,
+the best of several rounds, in which the codecs take turns.
 """
 
 from __future__ import annotations

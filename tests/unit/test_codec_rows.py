@@ -211,7 +211,7 @@ def test_another_shape(codec: str) -> None:
 
 @pytest.mark.parametrize("codec", ROW_CODECS)
 def test_planes_instead(codec: str) -> None:
-    """Words that no row predicts, but a byte plane's predictor does, take few bytes all the same."""
+    """Words that no row predicts, but a byte plane's predictor does, still take few bytes."""
     steps = np.random.default_rng(0).integers(0, 2, (192, 2, 16)).cumsum(axis=0)
     words = ((steps % 256) << 8).astype(np.uint16)
     assert len(there_and_back(words, codec, None)) < 0.15 * words.nbytes
@@ -267,7 +267,7 @@ def test_ranks_are_settled() -> None:
 
 @pytest.mark.parametrize("name", ["keys", "keys_interleaved", "values", "repeated_keys", "planes"])
 def test_golden_frame(name: str) -> None:
-    """The frame in the tests' data is what the encoder's format says: both decoders read it alike."""
+    """The frame in the tests' data is of the encoder's format: both decoders read it alike."""
     about = json.loads((GOLDEN / "frames.json").read_text())[name]
     frame = (GOLDEN / f"{name}.frame").read_bytes()
     words = np.fromfile(GOLDEN / f"{name}.words", "<u2").reshape(about["shape"])

@@ -77,7 +77,7 @@ def test_codec_mode(codec: str, tmp_path: Path) -> None:
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command prints a column for each codec, and names the known ones when asked for another."""
+    """The command prints a column for each codec, and names the known ones if asked for another."""
     write_entry(tmp_path / "dump", repeated(150))
     out = tmp_path / "report.md"
     asked = ["offline", str(tmp_path / "dump"), "--codec", "row_reference", "--rope-base", "10000"]

@@ -126,7 +126,7 @@ def test_second_implementation(
 @pytest.mark.parametrize("codec", ROW_CODECS)
 @pytest.mark.parametrize("bitshuffle", [False, True])
 def test_no_frame_outgrows_its_planes(codec: str, bitshuffle: bool, recorded_dumps: Path) -> None:
-    """On a recorded dump, too, no layer takes more than a byte a frame above the compatible mode."""
+    """On a recorded dump no layer takes more than a byte a frame above the compatible mode."""
     options = replace(online_sim_options(8), codecs=(codec,), bitshuffle=bitshuffle)
     found = evaluate(recorded_dumps / "kv_dump" / "fp16", options)
     for tally in found.tensors.values():

@@ -115,7 +115,8 @@ def test_threads_and_backend_hold_for_both_programs(mnn: MnnRuntime, tmp_path: P
     """
     spec = replace(demo(tmp_path / "p.txt"), attention_option=1)
     command = mnn.command(spec, tmp_path)
-    assert {key: command.config[key] for key in ("thread_num", "backend_type", "attention_mode")} == {
+    keys = ("thread_num", "backend_type", "attention_mode")
+    assert {key: command.config[key] for key in keys} == {
         "thread_num": 2, "backend_type": "cpu", "attention_mode": 9,
     }  # fmt: skip
     assert command.overridden == {"thread_num": 4, "kv_h2o_enable": False}
