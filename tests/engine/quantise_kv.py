@@ -1,4 +1,4 @@
-"""Run in a process of its own: reports of a few windows with K in int8, K and V in int8, and TQ4."""
+"""Run in a process of its own: reports of a few windows with int8 K, int8 K and V, and TQ4."""
 
 from __future__ import annotations
 

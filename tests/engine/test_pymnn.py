@@ -150,9 +150,7 @@ def test_a_missing_weight_file_is_named(tmp_path: Path) -> None:
 
 
 def test_quantised_kv(tmp_path: Path) -> None:
-    """On this model int8 costs nothing, for K and for both, and TQ4 ruins it, while it saves most of
-    the memory.
-    """
+    """On this model int8 costs nothing, for K and for both; TQ4 ruins it and saves most memory."""
     script = Path(__file__).with_name("quantise_kv.py")
     subprocess.run([sys.executable, str(script), str(MODEL), str(tmp_path)], check=True)
     keys, int8, tq4 = (read_kv_report(tmp_path / name) for name in ("1", "2", "6"))
