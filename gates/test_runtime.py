@@ -11,6 +11,7 @@ from pytest_h2o.evidence import (
     eviction_evidence,
     failed_evidence,
     feasible_evidence,
+    idle,
     launches_evidence,
     lossless_evidence,
     queue_evidence,
@@ -57,7 +58,8 @@ def test_keep_feasible(run: Run, gate: Gate) -> None:
     that fails is the settings' fault where this one fails too.
     """
     ceiling = run.ceiling(every_row=gate.every_row)
-    gate.at_least(ceiling, "LOSSY_TARGET", evidence=feasible_evidence(run))
+    evidence = feasible_evidence(run)
+    gate.at_least(ceiling, "LOSSY_TARGET", evidence=evidence, root=idle(run))
 
 
 def test_lossless_active(run: Run, gate: Gate) -> None:
@@ -65,7 +67,7 @@ def test_lossless_active(run: Run, gate: Gate) -> None:
     nothing was.
     """
     lossless = run.best("h2o_lossless", every_row=gate.every_row)
-    gate.positive(lossless, above=1.0, evidence=lossless_evidence(run))
+    gate.positive(lossless, above=1.0, evidence=lossless_evidence(run), root=idle(run))
 
 
 def test_lossless_accounted(run: Run, gate: Gate) -> None:
@@ -75,9 +77,9 @@ def test_lossless_accounted(run: Run, gate: Gate) -> None:
     One such row is enough, since short prompts may have nothing to encode, unless REQUIRE_ALL_ROWS
     asks for all.
     """
-    counted = run.rows_with("h2o_lossless_raw_mb", "h2o_lossless_comp_mb", "h2o_lossless_comp_us")
     least = len(run.rows) - 1 if gate.every_row else 0
-    gate.positive(counted, above=least, evidence=bytes_evidence_of(run))
+    counted = run.rows_with("h2o_lossless_raw_mb", "h2o_lossless_comp_mb", "h2o_lossless_comp_us")
+    gate.positive(counted, above=least, evidence=bytes_evidence_of(run), root=idle(run))
 
 
 def test_block_spans(run: Run, gate: Gate) -> None:
@@ -118,7 +120,7 @@ def test_decompression_active(run: Run, gate: Gate) -> None:
     decoded = run.best_of(
         "h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit", every_row=gate.every_row
     )
-    gate.positive(decoded, evidence=restored_evidence(run))
+    gate.positive(decoded, evidence=restored_evidence(run), root=idle(run))
 
 
 def test_settings(run: Run, gate: Gate) -> None:

@@ -14,7 +14,7 @@ from pytest_h2o.evidence.counts import (
     skipped_evidence,
     workers_evidence,
 )
-from pytest_h2o.evidence.eviction import eviction_evidence
+from pytest_h2o.evidence.eviction import eviction_evidence, idle
 from pytest_h2o.evidence.known import evicted_labels, table_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
 from pytest_h2o.evidence.settings_in_force import settings_evidence, spans_evidence
@@ -29,6 +29,7 @@ __all__ = [
     "eviction_evidence",
     "failed_evidence",
     "feasible_evidence",
+    "idle",
     "launches_evidence",
     "lossless_evidence",
     "queue_evidence",

@@ -59,8 +59,8 @@ _HARMLESS = re.compile(
 )
 # What programs say at every start, whatever becomes of it.
 _STARTING = re.compile(
-    r"the device supports|prepare for |.{0,80}\bcost time\b|load(?:ing)? tokenizer|load cache file"
-    r"|cpu group:"
+    r"the device supports|config path is|prepare for |.{0,80}\bcost time\b|load(?:ing)? tokenizer"
+    r"|load cache file|cpu group:"
 )
 TELLING = 8
 
@@ -83,7 +83,7 @@ def telling_lines(*sources: Path | str, or_last: bool = True) -> list[str]:
         # What stands beside it in a line of the engine's may be a cause, its own words are none.
         lowered = _HARMLESS.sub("", piece.text.lower())
         at_start = _STARTING.match(lowered)
-        readable = _is_text(piece.text[:TELLING_CHARS])
+        readable = is_text(piece.text[:TELLING_CHARS])
         own = readable and not at_start and not is_log_line(piece.text)
         at = _cause_at(lowered)
         if at is not None:
@@ -94,7 +94,7 @@ def telling_lines(*sources: Path | str, or_last: bool = True) -> list[str]:
             kept = starting if at_start else last
             kept.append(printable(piece.text[:TELLING_CHARS].rstrip()))
     told = list(causes | suspects)[:TELLING]
-    return told if told or not or_last else list(last or starting)
+    return told if told or not or_last else list(last) or list(starting)[-1:]
 
 
 def _cause_at(line: str) -> int | None:
@@ -139,7 +139,7 @@ def broken_lines(*sources: Path | str) -> list[str]:
     return found
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     """Whether most of it can be read."""
     return sum(c.isprintable() and c != "\ufffd" for c in text) > 0.8 * len(text)
 
