@@ -74,7 +74,7 @@ _TRUTHS = {"true": 1.0, "on": 1.0, "yes": 1.0, "false": 0.0, "off": 0.0, "no": 0
 
 
 @dataclass(frozen=True)
-class Asked:
+class Instructions:
     """What a launch was asked to do, as far as lines can deny it."""
 
     backend: str
@@ -87,7 +87,7 @@ def may_admit(line: str) -> bool:
     return not _CHATTER.search(line) and any(shape.search(line) for shape in _SHAPES)
 
 
-def admission(line: str, asked: Asked) -> Admission:
+def admission(line: str, asked: Instructions) -> Admission:
     """What a line admits: another thing than was asked for, a feature that is off, quantised KV."""
     if _OTHERWISE.search(line) and _MATTERS.search(line):
         return "otherwise"

@@ -209,8 +209,8 @@ def _each_answer(answer: Answer) -> Iterator[Evidence]:
         text = f"{answer.label}: {len(after)} characters were written {wrote}"
         yield Evidence.of(SOUND, False, text)
     else:
-        yield from _repetition(answer, wrote)
-        yield from _other_kinds(answer)
+        repeated = list(_repetition(answer, wrote))
+        yield from repeated or _other_kinds(answer)
         if len(before) >= LONG_ANSWER and len(after) < SHORT * len(before):
             yield _doubt(answer, f"{len(after)} characters were written {wrote}")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from pytest_h2o.evidence.admissions import Asked, admission, may_admit
+from pytest_h2o.evidence.admissions import Instructions, admission, may_admit
 from pytest_h2o.evidence.look import SHOWN, Look
 from pytest_h2o.parsers.argv_options import behind_program, options_of
 from pytest_h2o.parsers.demo_output import SUMMARY_END
@@ -36,7 +36,7 @@ def deviations(look: Look) -> Iterator[Evidence]:
     quantised = _asks_for_quantised_kv(look)
     wrong: list[str] = []
     odd: list[str] = []
-    asked = Asked(look.spec.backend, look.spec.threads, look.spec.config)
+    asked = Instructions(look.spec.backend, look.spec.threads, look.spec.config)
     said += [cell for cell in _cells(look) if may_admit(cell)]
     for line in said:
         admitted = admission(line, asked)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_h2o.evidence.admissions import Asked, admission, may_admit
+from pytest_h2o.evidence.admissions import Instructions, admission, may_admit
 
-ASKED = Asked(
+ASKED = Instructions(
     backend="opencl",
     threads=4,
     config={
@@ -18,7 +18,7 @@ ASKED = Asked(
 )
 
 
-def said(line: str, asked: Asked = ASKED) -> str:
+def said(line: str, asked: Instructions = ASKED) -> str:
     """What a line admits, as it is read."""
     return admission(line, asked) if may_admit(line) else ""
 
@@ -125,4 +125,4 @@ def test_nothing_is_admitted(line: str) -> None:
 
 def test_the_cpu_that_was_asked_for() -> None:
     """To use it is no admission then."""
-    assert said("Using CPU backend", Asked("cpu", 4, {})) == ""
+    assert said("Using CPU backend", Instructions("cpu", 4, {})) == ""
