@@ -22,12 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the names or one schema; 1 for a name that there is not."""
+    from pytest_h2o.plan.knobs import meant  # noqa: PLC0415
+
     known = schemas()
     if arguments.name is None:
         print("\n".join(known))
         return 0
     if arguments.name not in known:
-        return fail(f"{arguments.name}: no such schema; there are {', '.join(known)}")
+        near = meant(arguments.name, known)
+        return fail(f"{arguments.name}: no such schema{near}; there are {', '.join(known)}")
     print(json.dumps(known[arguments.name], indent=2))
     return 0
 
