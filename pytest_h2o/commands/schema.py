@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from importlib.resources import files
 from typing import Any
 
 from pytest_h2o.commands import fail
@@ -49,8 +50,11 @@ def schemas() -> dict[str, dict[str, Any]]:
         "profile": profile_schema(),
         "prompt_record": dict(RECORD_SCHEMA),
     }
-    documents = {**models.SCHEMAS, "manifest_entry": kit.ManifestEntry, **kit.SCHEMAS}
-    for name, model in documents.items():
-        found[name] = model.model_json_schema()
+    found["manifest_entry"] = kit.ManifestEntry.model_json_schema()
+    # What ships, and not what the version of pydantic here would make of the models.
+    for package, documents in (("report", models.SCHEMAS), ("kit", kit.SCHEMAS)):
+        folder = files(f"pytest_h2o.{package}") / "schemas"
+        for name in documents:
+            found[name] = json.loads((folder / f"{name}.json").read_text("utf-8"))
     found["offline"] = result_schema()
     return found

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection
-from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -47,10 +46,16 @@ class Schedule:
         self.forecast = Forecast()
         self.printer = ProgressPrinter(config, self.forecast)
         self.follower: EventFollower | None = None
+        self._store: RunStore | ReplayStore | None = None
 
-    @cached_property
+    # No property: some versions of pytest read every attribute of a plugin that is registered.
     def store(self) -> RunStore | ReplayStore:
-        """Where the launches are kept, or were kept by an earlier session."""
+        """Where the launches are kept, or were kept by an earlier session; made on first use."""
+        if self._store is None:
+            self._store = self._opened()
+        return self._store
+
+    def _opened(self) -> RunStore | ReplayStore:
         if self.replay:
             return ReplayStore(self.replay)
         resume = self.config.getoption("h2o_resume")
@@ -59,7 +64,7 @@ class Schedule:
 
     def get(self, spec: LaunchSpec) -> LaunchRecord:
         """The record of a launch, made on first use."""
-        return self.store.get(spec)
+        return self.store().get(spec)
 
     def _show(self, kind: str, spec: LaunchSpec, seconds: float) -> None:
         if self.is_worker:
