@@ -113,7 +113,8 @@ class Verdict:
 
     ``cause`` is the root of a failure, in words that all failures of this root share; empty where a
     value missed its target. ``hint`` is what to try. ``claims`` are what ``evidence``,
-    ``not_evidenced`` and ``warning`` say in words.
+    ``not_evidenced`` and ``warning`` say in words. ``host`` is where the launches were made, by
+    kind; empty for this machine.
     """
 
     gate: str = ""
@@ -136,6 +137,7 @@ class Verdict:
     warning: str = ""
     suites: str = ""
     rerun: str = ""
+    host: str = ""
     interval: Interval | None = None
     baseline: BaselineSpeed | None = None
     rows: tuple[ShownRow, ...] = ()

@@ -113,6 +113,7 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
         "evidence": verdict.evidence,
         "not evidenced": verdict.not_evidenced,
         "warning": verdict.warning,
+        "host": verdict.host,
         "try": verdict.hint,
         "open": shown_path(verdict.source),
         "rerun": verdict.rerun,

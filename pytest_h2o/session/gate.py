@@ -5,7 +5,7 @@ table.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,7 +36,8 @@ class Gate:
     """What a gate function calls once: every method ends the test with a recorded verdict.
 
     ``name`` is the test function without ``test_``; ``knobs`` are the session's as the case under
-    test sees them; ``rerun`` is the command that repeats this gate.
+    test sees them; ``rerun`` is the command that repeats this gate, and ``where``
+    says on which hosts its launches were made.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Gate:
     node: pytest.Item
     rerun: str
     require_evidence: bool = False
+    where: Callable[[], str] = str
 
     @property
     def every_row(self) -> bool:
@@ -170,7 +172,7 @@ class Gate:
         rerun = self.rerun if verdict.outcome in ("fail", "inconclusive") else ""
         verdict = replace(
             verdict, gate=self.name, case=self.case, suites=suites_of(self.node), rerun=rerun,
-            hint=verdict.hint or self._hint(verdict),
+            host=self.where(), hint=verdict.hint or self._hint(verdict),
         )  # fmt: skip
         self.node.user_properties += verdict.properties()
         return verdict
