@@ -15,7 +15,8 @@ from pytest_h2o.runs.guard import GRACE_S
 from pytest_h2o.runs.locks import hold, hold_any, host_lock_path, machine_lock_path
 from pytest_h2o.runs.machine import machine
 from pytest_h2o.runs.records import LaunchRecord, write_atomically
-from pytest_h2o.runtimes.base import Runtime, RuntimeSetupError
+from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
+from pytest_h2o.runtimes.copying import Courier
 from pytest_h2o.runtimes.placement import PlacedRuntime
 
 HOSTS_FILE = "hosts.json"
@@ -37,6 +38,17 @@ class Host:
 
     name: str
     runtime: Runtime
+    courier: Courier | None = None
+
+    def carry(self, command: Command) -> None:
+        """Bring what a launch reads, if the host does not see it; raises :class:`CopyError`."""
+        if self.courier:
+            self.courier.carry(command)
+
+    def fetch(self, command: Command) -> None:
+        """Get what a launch left, if it is not here; raises :class:`CopyError`."""
+        if self.courier:
+            self.courier.fetch(command)
 
     def loss(self, record: LaunchRecord) -> str:
         """Why the host was lost in a launch, in words; empty if it was not, as this machine never
@@ -137,9 +149,13 @@ class HostPool:
                     return
 
     def _host(self, name: str, kind: str) -> Host:
-        if name and isinstance(self.runtime, PlacedRuntime):
-            return Host(name, self.runtime.on(name, kind))
-        return Host(name, self.runtime)
+        if not name or not isinstance(self.runtime, PlacedRuntime):
+            return Host(name, self.runtime)
+        here = self.runtime.on(name, kind)
+        if not here.copies:
+            return Host(name, here)
+        ledger = self.path.with_name(f"copies_{host_lock_path(name).stem}.json")
+        return Host(name, here, Courier(here.placement, here.copies, ledger))
 
     def keeps(self, seat: str, name: str) -> bool:
         """Whether what was launched for a seat on a host is still to be compared with what will

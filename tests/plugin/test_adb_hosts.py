@@ -51,6 +51,25 @@ def test_gates_on_a_device(tmp_path: Path, devices: AdbServer) -> None:
     assert hosts(tmp_path) == {"b"}
 
 
+def test_copies(tmp_path: Path, devices: AdbServer) -> None:
+    """A device gets what a launch reads, over adb's own protocol, and its results are pulled; what
+    it has already is not pushed again.
+    """
+    install(tmp_path)
+    far = tmp_path / "far"
+    more = ["--h2o-set", f"H2O_COPY={far}"]
+    found, output = run(tmp_path, *GATES, *LAUNCHER, "a", *more)
+    assert found == {"passed": 1}, output
+    assert (Path(f"{far}{tmp_path}") / "launches.txt").is_file()
+    pushed = devices.sent.count(f"{far}{tmp_path}/llm.mnn")
+    assert pushed == 1
+    (tmp_path / "llm.mnn").write_text("another")
+    found, output = run(tmp_path, *GATES, *LAUNCHER, "a", *more)
+    assert found == {"passed": 1}, output
+    assert devices.sent.count(f"{far}{tmp_path}/llm.mnn") == 2
+    assert devices.sent.count(f"{far}{tmp_path}/llm_bench") == 1
+
+
 def test_unplugged(tmp_path: Path, devices: AdbServer) -> None:
     """What ran on a device that is gone is launched on the other."""
     install(tmp_path, HANG)

@@ -126,6 +126,30 @@ def test_kinds_of_hosts_are_judged_apart(tmp_path: Path, hosts: SshHosts) -> Non
     assert len(made(tmp_path)) == 4
 
 
+def test_copies(tmp_path: Path, hosts: SshHosts) -> None:
+    """A host that sees nothing of ours gets program, model and config once, and what it leaves is
+    fetched.
+    """
+    install(tmp_path, NOTE)
+    far = tmp_path / "far"
+    gates = ["-m", "runtime", "-k", "full_strict and (queue_peak or lossless_active)"]
+    more = ["--h2o-set", f"H2O_COPY={far}"]
+    found, output = run(tmp_path, *gates, *options(hosts, "a"), *more)
+    assert found == {"passed": 2}, output
+    there = Path(f"{far}{tmp_path}")
+    noted = (there / "addresses.txt").read_text().splitlines()
+    directories = [Path(json.loads(line)[0]) for line in noted]
+    assert len(directories) == 2
+    assert all(directory.is_relative_to(far) for directory in directories)
+    assert not (tmp_path / "addresses.txt").exists()
+    for directory in directories:
+        here = tmp_path / directory.relative_to(there)
+        assert (here / "log.md").read_bytes() == (directory / "log.md").read_bytes()
+        config = json.loads((directory / "config.json").read_text())
+        assert config["base_dir"] == f"{there}/"
+    assert (there / "llm.mnn").read_bytes() == (tmp_path / "llm.mnn").read_bytes()
+
+
 def test_all_hosts_gone_ends_the_session(tmp_path: Path, hosts: SshHosts) -> None:
     """What was launched is kept, the screen says how to go on, and to go on launches the rest."""
     dies = NOTE + 'if "p1024" in os.getcwd() and not (here / "back").exists(): time.sleep(600)'
