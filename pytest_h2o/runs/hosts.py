@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pytest_h2o.plan.seats import Hosts, kind_of, number_of
 from pytest_h2o.runs.guard import GRACE_S
 from pytest_h2o.runs.locks import hold, hold_any, host_lock_path, machine_lock_path
 from pytest_h2o.runs.machine import machine
-from pytest_h2o.runs.records import LaunchRecord, write_atomically
+from pytest_h2o.runs.records import write_atomically
 from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.copying import Courier
 from pytest_h2o.runtimes.placement import PlacedRuntime
@@ -50,17 +51,17 @@ class Host:
         if self.courier:
             self.courier.fetch(command)
 
-    def loss(self, record: LaunchRecord) -> str:
+    def loss(self, *, ok: bool, stderr: Path) -> str:
         """Why the host was lost in a launch, in words; empty if it was not, as this machine never
-        is.
+        is. ``ok`` says whether the launch seems to have ended well.
         """
         here = self.runtime
         if not self.name or not isinstance(here, PlacedRuntime):
             return ""
         # srun exits with 0 when its node is gone.
-        if said := NODE_FAILURE.search(tail(record.stderr)):
+        if said := NODE_FAILURE.search(tail(stderr)):
             return said[0].decode(errors="replace")
-        if record.status == "ok" and here.placement.tells_loss:
+        if ok and here.placement.tells_loss:
             return ""
         return silence(here)
 
@@ -126,6 +127,12 @@ class HostPool:
     def gone(self) -> Mapping[str, str]:
         """Why each host that was taken out was, by name."""
         return read_hosts(self.path)[1]
+
+    def only(self, name: str) -> HostPool:
+        """This pool with one of its hosts."""
+        pool = copy(self)
+        pool.hosts = {"": (name,)}
+        return pool
 
     def machine(self, seat: str) -> str:
         """What the launches of a seat are made on, in words: one kind of host is one machine."""

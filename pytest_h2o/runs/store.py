@@ -147,7 +147,7 @@ class RunStore:
             try:
                 with self.hosts.take(spec.seat, lambda seconds: self._wait(spec, seconds)) as host:
                     record = self._launch_on(host, spec, directory)
-                    lost = host.loss(record)
+                    lost = host.loss(ok=record.status == "ok", stderr=record.stderr)
                     if lost:
                         self.hosts.remove(host, lost)
             except RuntimeSetupError as error:
