@@ -90,6 +90,11 @@ def test_a_study_moves_as_a_whole(tmp_path: Path, hosts: SshHosts) -> None:
         assert (each["host"], at[name], each["status"]) == ("b", "127.0.0.2", "ok")
     assert verdicts(tmp_path)["full_strict"]["host"] == "b"
     assert len(verdicts(tmp_path)["full_strict"]["pairs"]) >= 6  # type: ignore[arg-type]
+    summary = json.loads((tmp_path / "runs" / "latest" / "summary.json").read_text())
+    assert summary["hosts"]["a"].startswith("0 launches; taken out")
+    assert "taken out, its launches were made again" in (
+        tmp_path / "runs" / "latest" / "report.html"
+    ).read_text("utf-8")
 
 
 def test_no_host_makes_two_launches_at_once(tmp_path: Path, hosts: SshHosts) -> None:
