@@ -63,10 +63,14 @@ class Host:
             return said[0].decode(errors="replace")
         if ok and here.placement.tells_loss:
             return ""
-        return silence(here)
+        return self.silence()
+
+    def silence(self) -> str:
+        """Why the host does not answer, in words; empty if it does."""
+        return silence_of(self.runtime) if isinstance(self.runtime, PlacedRuntime) else ""
 
 
-def silence(runtime: PlacedRuntime) -> str:
+def silence_of(runtime: PlacedRuntime) -> str:
     """Why the host of a runtime does not answer, in words; empty if it does."""
     try:
         probe = subprocess.Popen(
@@ -122,6 +126,14 @@ class HostPool:
     def size(self) -> int:
         """How many launches can be made at once."""
         return sum(len(names) for names in self.hosts.values())
+
+    @property
+    def named(self) -> list[Host]:
+        """All hosts that have names."""
+        found: list[Host] = []
+        for kind, names in self.hosts.items():
+            found += [self._host(name, kind) for name in names if name]
+        return found
 
     @property
     def gone(self) -> Mapping[str, str]:

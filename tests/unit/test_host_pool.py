@@ -304,3 +304,14 @@ def test_baselines_are_of_the_seat(tmp_path: Path) -> None:
     spec = replace(SPEC, seat="/2")
     assert baseline_of(spec).seat == "/2"
     assert baseline_of(spec).key != baseline_of(SPEC).key
+
+
+def test_each_host_can_be_asked(tmp_path: Path) -> None:
+    """Those that answer, and why others do not."""
+    (tmp_path / "b.gone").touch()
+    pool = HostPool(tmp_path, placed(tmp_path, "x=a y=b"))
+    assert {host.name: host.silence() for host in pool.named} == {
+        "a": "",
+        "b": "it does not answer: exit code 1, no route to host",
+    }
+    assert HostPool(tmp_path / "2", Code("")).named == []
