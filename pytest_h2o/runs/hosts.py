@@ -58,8 +58,8 @@ class Host:
         here = self.runtime
         if not self.name or not isinstance(here, PlacedRuntime):
             return ""
-        # srun exits with 0 when its node is gone.
-        if said := NODE_FAILURE.search(tail(stderr)):
+        said = NODE_FAILURE.search(tail(stderr))
+        if said and here.placement.program == "srun":  # it exits with 0 all the same
             return said[0].decode(errors="replace")
         if ok and here.placement.tells_loss:
             return ""

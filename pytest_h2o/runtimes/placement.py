@@ -87,7 +87,12 @@ class Placement:
     @property
     def tells_loss(self) -> bool:
         """Whether an exit code of 0 means that the program ended."""
-        return PurePath(self.launcher[0]).name not in UNTOLD
+        return self.program not in UNTOLD
+
+    @property
+    def program(self) -> str:
+        """The name of what launches; empty without a launcher."""
+        return PurePath(self.launcher[0]).name if self.launcher else ""
 
     def on(self, host: str, kind: str) -> Placement:
         """This placement on one host."""
