@@ -62,7 +62,7 @@ def verdicts(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_copies(tmp_path: Path, devices: AdbServer) -> None:
-    """A device gets what its launches read once, over adb's own protocol, and results are pulled."""
+    """A device gets what its launches read once over adb itself, and results are pulled."""
     install(tmp_path)
     far = tmp_path / "far"
     more = ["--h2o-set", f"H2O_COPY={far}"]
