@@ -156,7 +156,7 @@ class LlmDemo(Program):
 
 
 class LineDemo(LlmDemo):
-    """``llm_demo`` of stock MNN, to which each line of a file is a prompt, or a comment after ``#``.
+    """``llm_demo`` of stock MNN: each line of a file is a prompt, or a comment after ``#``.
 
     A prompt of several lines is given to it in one, from the directory of the launch; breaks become
     spaces, and another one stands before a number sign at the beginning.
