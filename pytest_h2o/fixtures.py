@@ -135,6 +135,15 @@ def unevicted_texts(lab: Lab) -> TextRelation:
 
 
 @pytest.fixture
+@needs(relation="speed")
+def baseline_study(lab: Lab) -> PairedStudy:
+    """The baseline's decode speed against that of a candidate with nothing to evict."""
+    from pytest_h2o.lab.decode import baseline_held  # noqa: PLC0415
+
+    return baseline_held(lab)
+
+
+@pytest.fixture
 @needs(relation="greedy")
 def repeated_texts(lab: Lab) -> TextRelation:
     """What candidate and baseline write when they are launched again."""
@@ -294,7 +303,9 @@ def _bench_cases(lab: Lab, *, studied: bool) -> list[object]:
     """Each case with its suite as a marker."""
     found: list[object] = []
     for case in lab.cases.values():
-        if case.work == "lengths" and not case.quantises and (case.studied or not studied):
+        if case.work != "lengths" or case.quantises or case.relates:
+            continue
+        if case.studied or not studied:
             mark = getattr(pytest.mark, case.suite)
             found.append(pytest.param(case.name, marks=mark))
     return found

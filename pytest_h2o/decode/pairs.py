@@ -183,6 +183,14 @@ def study_pairs(
     return study, plain
 
 
+def speed_differences(pairs: Sequence[Pair]) -> list[float]:
+    """What each pair differs by: against the yardstick if every pair has it."""
+    costs = [pair.relative for pair in pairs if pair.relative is not None]
+    if len(costs) == len(pairs):
+        return costs
+    return [pair.difference for pair in pairs]
+
+
 def _judge(differences: Sequence[float], labels: Sequence[str], target: float) -> Study:
     parts: dict[str, list[float]] = {}
     for label, difference in zip(labels, differences, strict=True):

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pytest_h2o.decode.study import LOOKS, launch_order
+from pytest_h2o.decode.study import LOOKS, SCREEN_PAIRS, launch_order
 from pytest_h2o.lab.workload import Workload
-from pytest_h2o.plan.cases import Case, baseline_of
+from pytest_h2o.plan.cases import UNEVICTED, Case, baseline_of
 from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.specs import LaunchSpec
 
@@ -56,12 +56,16 @@ class LaunchPlan:
 
     @property
     def paired(self) -> list[str]:
-        """The studied cases that are measured in pairs."""
+        """The studied cases that are measured in pairs, with that of a relation."""
         modes = {name: self.workload.baseline_mode(name) for name in self.demand.studies}
+        if "speed" in self.demand.relations and UNEVICTED in self.workload.cases:
+            modes[UNEVICTED] = "paired"
         return [name for name, mode in modes.items() if mode == "paired"]
 
     def first_look(self, case: Case) -> int:
-        """Replicates until the first planned look of a study."""
+        """Replicates until the first planned look of a study, or until a relation is screened."""
+        if case.holds_baseline:
+            return SCREEN_PAIRS
         if case.work == "lengths":
             per_replicate = len(self.workload.launches(case, 1))
         else:
@@ -95,8 +99,9 @@ class LaunchPlan:
         in seeded order.
         """
         names = {case.name}
-        if candidate.replicate <= self.first_look(case):
-            names.update(self.paired)
+        for name in self.paired:
+            if candidate.replicate <= self.first_look(self.workload.cases[name]):
+                names.add(name)
         by_arm: dict[str, LaunchSpec] = {}
         for name in sorted(names):
             other = self.workload.cases[name]

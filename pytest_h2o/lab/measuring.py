@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pytest_h2o.decode.pairs import OpenStudy, PairedStudy, look
-from pytest_h2o.decode.study import LOOKS
+from pytest_h2o.decode.pairs import OpenStudy, PairedStudy, look, speed_differences
+from pytest_h2o.decode.study import LOOKS, SCREEN_PAIRS, screen
 from pytest_h2o.lab.launch_plan import LaunchPlan
 from pytest_h2o.plan.cases import Case
 from pytest_h2o.plan.knobs import Knobs
@@ -63,6 +63,18 @@ class PairMeasuring:
         seed = knobs.integer("DECODE_SEED")
         return {bucket: study.end(seed) for bucket, study in studies.items()}
 
+    def screened(self, case: Case) -> PairedStudy | None:
+        """The first pairs of a case if all of them look well, or cannot be compared."""
+        study = OpenStudy([SCREEN_PAIRS])
+        for replicate in range(1, SCREEN_PAIRS + 1):
+            self._add_pairs(study, case, replicate, "")
+        if not study.problems:
+            target = drop_target(case, self.plan.workload.knobs)
+            study.study = screen(speed_differences(study.pairs), target)
+        if study.study or study.problems:
+            return study.end(self.plan.workload.knobs.integer("DECODE_SEED"))
+        return None
+
     def _add_pairs(self, study: OpenStudy, case: Case, replicate: int, bucket: str) -> None:
         records = [
             self._launch(case, baseline, candidate)
@@ -76,7 +88,7 @@ class PairMeasuring:
                 # Of the launches themselves: what the machine did between them is not to change
                 # what is decided.
                 self.budget.spent_s += sum(record.seconds or 0.0 for record in pair)
-            study.add(*pair)
+            study.add(*(pair[::-1] if case.holds_baseline else pair))
 
     def _launch(
         self, case: Case, baseline: LaunchSpec, candidate: LaunchSpec

@@ -91,7 +91,7 @@ def _out_of_order(whole: str, expected: list[str]) -> str:
 def write_prompts(lab: Lab) -> None:
     """Write the prompts once a session, whichever process comes first; a replay has its own."""
     folder = lab.workload.unseen_dir
-    prompts = lab.workload.relation_prompts
+    prompts = lab.workload.renewed_prompts
     if lab.replay or not prompts:
         return
     folder.mkdir(parents=True, exist_ok=True)

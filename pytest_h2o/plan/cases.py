@@ -16,6 +16,8 @@ from pytest_h2o.plan.suites import CASE_PARTS
 BASELINE = "baseline"
 CANDIDATE = "candidate"
 KV_QUANT = "kv_quant"
+RELATIONS_SUITE = "relations"
+UNEVICTED = "unevicted"
 # The knob that limits the decode drop.
 DROP_KNOBS: Mapping[Work, str] = {
     "lengths": "DECODE_DROP_TARGET",
@@ -42,7 +44,8 @@ class Case:
     ``replicate`` is the launch of that arm a case looks at. ``work`` says what its launches are,
     ``program`` what is launched for it. ``fixed`` knobs define the case, ``defaults`` may be
     overridden by the user. ``launch`` is the one launch of a case that is not made from knobs: a
-    combination of a sweep. ``studied`` cases have a decode gate.
+    combination of a sweep. ``studied`` cases have a decode gate. Where ``holds_baseline`` the
+    baseline's speed is held against the case's, not the other way round.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Case:
     program: str = ""
     replicate: int = 1
     studied: bool = True
+    holds_baseline: bool = False
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
     fixed: Mapping[str, KnobValue] = field(default_factory=dict)
 
@@ -60,6 +64,11 @@ class Case:
     def quantises(self) -> bool:
         """Whether what is under test is quantised KV, with H2O off."""
         return self.suite == KV_QUANT
+
+    @property
+    def relates(self) -> bool:
+        """Whether the launches of the case are made for a relation alone."""
+        return self.suite == RELATIONS_SUITE
 
     @property
     def drop_knob(self) -> str:
@@ -104,6 +113,7 @@ def all_cases(
         _single(knobs),
         _baseline_modes(knobs),
         _kv_quant(knobs),
+        _unevicted(knobs),
         _sweep(combinations),
         [candidate_case(knobs)],
     )
@@ -181,6 +191,29 @@ def _kv_quant(knobs: Knobs) -> Iterator[Case]:
         case = Case(name=name, suite=KV_QUANT, arm=name, fixed={"ATTENTION_OPTION": option})
         yield case
         yield replace(case, name=f"{name}_prompts", work="prompts")
+
+
+def _unevicted(knobs: Knobs) -> Iterator[Case]:
+    """The candidate with H2O on, and nothing for it to do: one layer that keeps all of its tokens.
+
+    So it does what the baseline does, and next to nothing more.
+    """
+    if knobs.on("RELATION_SPEED"):
+        yield Case(
+            name=UNEVICTED,
+            suite=RELATIONS_SUITE,
+            arm="nothing-to-evict",
+            holds_baseline=True,
+            fixed={
+                "DECODE_BASELINE_MODE": "paired",
+                "H2O_TARGET_LOSSY_RATIO": 1.0,
+                "H2O_KEEP_RATIO": 1.0,
+                "H2O_LAYER_END": knobs.integer("H2O_LAYER_START"),
+                "KV_LOSSLESS_SCOPE": "none",
+                "PROMPTS": (min(knobs.integers("PROMPTS")),),
+                "GENS": (max(knobs.integers("GENS")),),
+            },
+        )
 
 
 def _sweep(combinations: Iterable[LaunchSpec]) -> Iterator[Case]:

@@ -276,6 +276,9 @@ _JUDGING = (
     Knob("RELATION_UNEVICTED", "bool", True,
          "where nothing is evicted the baseline's text is written",
          kit="own"),
+    Knob("RELATION_SPEED", "bool", True,
+         "the baseline is as fast as a candidate that has nothing to evict",
+         kit="own"),
     Knob("RELATION_GREEDY", "bool", True,
          "a launch writes the same text when it is repeated",
          kit="own"),
@@ -288,9 +291,9 @@ _JUDGING = (
     Knob("RELATION_ORDER", "bool", True,
          "the more is asked to be evicted the less is kept, and a little changes little",
          kit="own"),
-    Knob("MIN_MILD_AGREEMENT", "float", 0.15,
-         "least share of an answer that stays the baseline's at a target ratio of 1.25, best of "
-         "three prompts or more",
+    Knob("MIN_MILD_AGREEMENT", "float", 0.4,
+         "least share of an answer that stays the baseline's at a target ratio of 1.1 with a block "
+         "of recent tokens, median of four prompts or more",
          low=0, high=1, unit="share", kit="own"),
     Knob("UNSEEN_SEED", "int", 0,
          "seed of the prompts that are made for a session; 0: another one each time",

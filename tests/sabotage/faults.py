@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from pytest_h2o.codec.blocks import EncodedBlock
-from pytest_h2o.engine import bench, demo, lossless_store
+from pytest_h2o.engine import bench, demo, evictor, lossless_store
+from pytest_h2o.engine.config import H2OSettings
 from pytest_h2o.engine.evictor import Evictor
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
@@ -174,33 +175,64 @@ def doubles_its_bytes() -> None:
     _changed_metrics(double)
 
 
-def renumbers_positions() -> None:
-    """After an eviction the next token's position is the length of the cache."""
+def _decoding(change: Callable[[KVCache], None]) -> None:
+    """The cache is changed before each token is decoded; a prompt is read in windows of it."""
     forward = Model.forward
 
-    def renumbered(self: Model, tokens, cache: KVCache, *arguments):
-        cache.position = min(cache.position, max(layer.length for layer in cache.layers[2:]))
+    def with_fault(self: Model, tokens, cache: KVCache, *arguments):
+        if isinstance(cache, KVCache):
+            change(cache)
         return forward(self, tokens, cache, *arguments)
 
-    Model.forward = renumbered
+    Model.forward = with_fault
+
+
+def renumbers_positions() -> None:
+    """After an eviction the next token's position is the length of the cache."""
+
+    def renumber(cache: KVCache) -> None:
+        cache.position = min(layer.length for layer in cache.layers)
+
+    _decoding(renumber)
 
 
 def shifts_positions() -> None:
     """Every eviction moves all later positions on by what it dropped."""
     keep = LayerCache.keep
+    dropped: list[int] = []
 
-    def shifting(self: LayerCache, ranges: Ranges) -> None:
+    def counting(self: LayerCache, ranges: Ranges) -> None:
         before = self.length
         keep(self, ranges)
-        self.shifted = getattr(self, "shifted", 0) + before - self.length
+        dropped.append(before - self.length)
 
-    forward = Model.forward
+    def shift(cache: KVCache) -> None:
+        cache.position += sum(dropped) // (len(cache.layers) - 2)
+        dropped.clear()
 
-    def shifted(self: Model, tokens, cache: KVCache, *arguments):
-        cache.position += sum(vars(layer).pop("shifted", 0) for layer in cache.layers) // 6
-        return forward(self, tokens, cache, *arguments)
+    LayerCache.keep = counting
+    _decoding(shift)
 
-    LayerCache.keep, Model.forward = shifting, shifted
+
+def _scoring(change: Callable[[Floats], None]) -> None:
+    """The policy is that of the engine, and its scores are changed where blocks are chosen."""
+    select = evictor.select
+
+    def with_fault(kv: int, scores: Floats, settings: H2OSettings) -> evictor.Selection:
+        change(scores)
+        return select(kv, scores, settings)
+
+    evictor.select = with_fault
+
+
+def inverts_scores() -> None:
+    """What drew the least attention stays: a comparison the wrong way round."""
+    _scoring(lambda scores: np.negative(scores, out=scores))
+
+
+def scores_of_other_blocks() -> None:
+    """Scores are read from the wrong end, so that each block has those of another one."""
+    _scoring(lambda scores: np.copyto(scores, scores[::-1].copy()))
 
 
 def _sampling(pick: Callable[[Floats, int], int]) -> None:

@@ -103,17 +103,28 @@ TABLES = (
     Fault("a table of known prompts", "knows_the_prompts", UNSEEN, TEXTS, prompts=12),
     Fault("a table of known prompts", "knows_first_sentences", UNSEEN, TEXTS, prompts=12),
 )
-WITHOUT_PERPLEXITY = "no relation asks yet where a token is"
-NO_SPEED = "no relation asks yet how fast the baseline could be"
-PENDING = (
-    Fault("positions renumbered", "renumbers_positions", unseen=WITHOUT_PERPLEXITY),
-    Fault("positions renumbered", "shifts_positions", unseen=WITHOUT_PERPLEXITY),
-    Fault("a slow baseline", "baseline_sleeps", unseen=NO_SPEED),
-    Fault("a slow baseline", "baseline_spins", unseen=NO_SPEED),
+PLACES = "more_eviction_keeps_less"
+SPEED = "baseline_is_no_slower"
+LONGER = ("DECODE_TOKENS=64", "RELATION_TOKENS=64", "THREADS=1")
+TIMED = ("PROMPTS=512", "GENS=128", "REPEAT=1", "THREADS=1")
+PLACE_FAULTS = (
+    Fault("positions renumbered", "renumbers_positions", PLACES, LONGER, prompts=4),
+    Fault("scores the wrong way round", "inverts_scores", PLACES, LONGER, prompts=6),
+    Fault("a slow baseline", "baseline_sleeps", SPEED, TIMED),
+)
+# Variants of the same that cost a CI more than they tell it.
+MORE_PLACE_FAULTS = (
+    Fault("positions renumbered", "shifts_positions", PLACES, LONGER, prompts=4),
+    Fault("a slow baseline", "baseline_spins", SPEED, TIMED),
 )
 HONEST_TEXTS = (Fault("honest", "honest", f"{GREEDY} or {UNEVICTED}", TEXTS),)
-EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS, *TABLES)
-EVERY_HONEST = (*HONEST, Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS))
+EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS, *PLACE_FAULTS, *MORE_PLACE_FAULTS, *TABLES)
+EVERY_HONEST = (
+    *HONEST,
+    Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS),
+    Fault("honest", "honest", PLACES, LONGER, prompts=6),
+    Fault("honest", "honest", SPEED, TIMED),
+)
 
 
 def plain(session: Path, target: Path) -> Path:
