@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_h2o.decode.pairs import PairedStudy
     from pytest_h2o.evidence.kv_quant import Compared
+    from pytest_h2o.lab.builds import Builds
     from pytest_h2o.lab.decode import Comparison
     from pytest_h2o.lab.lab import Lab
     from pytest_h2o.lab.offline import Evaluation
@@ -178,6 +179,20 @@ def target_ratios(lab: Lab) -> TargetRatios:
 
 
 @pytest.fixture
+@needs(relation="builds")
+def plain_builds(lab: Lab) -> Builds:
+    """The build under test beside the second one, with H2O off."""
+    return _builds(lab, plain=True)
+
+
+@pytest.fixture
+@needs(relation="release")
+def full_builds(lab: Lab) -> Builds:
+    """The build under test beside the second one, with H2O on."""
+    return _builds(lab, plain=False)
+
+
+@pytest.fixture
 def quant_case(lab: Lab, request: pytest.FixtureRequest) -> str:
     """The name of a case with quantised KV: a test that asks for it runs once for each."""
     name: str = request.param
@@ -268,6 +283,12 @@ def _held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Compar
     from pytest_h2o.lab.decode import held_against  # noqa: PLC0415
 
     return held_against(lab, name, bucket)
+
+
+def _builds(lab: Lab, *, plain: bool) -> Builds:
+    from pytest_h2o.lab.builds import Builds  # noqa: PLC0415
+
+    return Builds(lab, plain)
 
 
 def _text_relation(lab: Lab, name: str) -> TextRelation:

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 
 from pytest_h2o.decode.study import LOOKS, SCREEN_PAIRS, launch_order
 from pytest_h2o.lab.workload import Workload
-from pytest_h2o.plan.cases import UNEVICTED, Case, baseline_of
+from pytest_h2o.plan.cases import (
+    BUILDS_FULL,
+    BUILDS_PLAIN,
+    UNEVICTED,
+    Case,
+    baseline_of,
+    of_second_build,
+)
 from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.specs import LaunchSpec
 
+# The relations between speeds, with their cases.
+PAIRED_RELATIONS = {"speed": UNEVICTED, "builds": BUILDS_PLAIN, "release": BUILDS_FULL}
 SpecPair = tuple[LaunchSpec, LaunchSpec]
 
 
@@ -56,10 +65,12 @@ class LaunchPlan:
 
     @property
     def paired(self) -> list[str]:
-        """The studied cases that are measured in pairs, with that of a relation."""
+        """The studied cases that are measured in pairs, with those of relations."""
         modes = {name: self.workload.baseline_mode(name) for name in self.demand.studies}
-        if "speed" in self.demand.relations and UNEVICTED in self.workload.cases:
-            modes[UNEVICTED] = "paired"
+        for relation in self.demand.relations:
+            name = PAIRED_RELATIONS.get(relation, "")
+            if name in self.workload.cases:
+                modes[name] = "paired"
         return [name for name, mode in modes.items() if mode == "paired"]
 
     def first_look(self, case: Case) -> int:
@@ -82,6 +93,8 @@ class LaunchPlan:
         if bucket:
             labels = self.workload.labels(bucket)
             candidates = [spec for spec in candidates if spec.label in labels]
+        if case.builds:
+            return [(of_second_build(candidate), candidate) for candidate in candidates]
         paired_with = case.arm if replicate > self.first_look(case) else ""
         return [(baseline_of(candidate, paired_with), candidate) for candidate in candidates]
 

@@ -9,7 +9,14 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_h2o.lab.recordings import Recording
-from pytest_h2o.plan.cases import Case, all_cases, baseline_of, dump_launch, launches
+from pytest_h2o.plan.cases import (
+    Case,
+    all_cases,
+    baseline_of,
+    dump_launch,
+    launches,
+    of_second_build,
+)
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import Prompt, PromptSelection, select_prompts
 from pytest_h2o.plan.relations import (
@@ -29,6 +36,8 @@ from pytest_h2o.runtimes.programs import BOTH
 LINES = "unseen_lines.txt"
 # Further prompts, short ones first, that are answered under a little eviction.
 MORE_MILD_PROMPTS = 4
+# Prompts, short ones first, that two builds answer.
+BUILD_PROMPTS = 6
 
 
 @dataclass
@@ -158,6 +167,18 @@ class Workload:
             found.append((spec, mild_only(ratios(spec, tokens))))
         return found
 
+    def of_builds(self, *, plain: bool) -> list[tuple[LaunchSpec, LaunchSpec]]:
+        """Real prompts answered by the build under test and by the second one, with H2O off or as
+        the candidate has it; the second one decodes no more than a relation needs.
+        """
+        tokens = self.knobs.integer("RELATION_TOKENS")
+        pairs: list[tuple[LaunchSpec, LaunchSpec]] = []
+        for spec in self._related("builds", all_prompts=True)[:BUILD_PROMPTS]:
+            own = baseline_of(spec) if plain else spec
+            short = replace(own, gen_tokens=min(tokens, own.gen_tokens))
+            pairs.append((own, of_second_build(short)))
+        return pairs
+
     def _related(self, relation: str, *, all_prompts: bool = False) -> list[LaunchSpec]:
         """The candidate over the prompts of a relation, or all that could be; none where it is
         off.
@@ -178,6 +199,10 @@ class Workload:
         if relation == "speed":
             return []  # pairs, planned with those of the decode studies
         specs: list[LaunchSpec] = []
+        if relation in ("builds", "release"):
+            for own_and_second in self.of_builds(plain=relation == "builds"):
+                specs += own_and_second
+            return specs
         if relation == "order":
             for candidate, arms in self.ratios():
                 specs.append(baseline_of(candidate))

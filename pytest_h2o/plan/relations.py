@@ -23,6 +23,8 @@ RELATIONS: Mapping[str, str] = {
     "strangers": "RELATION_STRANGERS",
     "unseen": "RELATION_UNSEEN",
     "order": "RELATION_ORDER",
+    "builds": "RELATION_BUILD",
+    "release": "RELATION_BUILD",
 }
 MODE = "kv_lossless_runtime_mode"
 CODEC = "kv_lossless_codec_runtime"
