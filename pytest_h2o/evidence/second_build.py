@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from pytest_h2o.evidence.relations import Written, difference, same_share
+from pytest_h2o.evidence.written_texts import Written, difference, same_share
 from pytest_h2o.verdict import Evidence
 
 SAME = "the build under test writes what the second build writes"

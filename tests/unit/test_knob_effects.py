@@ -32,13 +32,13 @@ from pytest_h2o.decode.history import append_history
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.decode.study import Study
 from pytest_h2o.evidence.order import little_evidence
-from pytest_h2o.evidence.relations import Written
 from pytest_h2o.evidence.second_build import text_evidence_of_builds
+from pytest_h2o.evidence.written_texts import Written
 from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.offline import Evaluation, _options
-from pytest_h2o.lab.unseen import write_prompts
+from pytest_h2o.lab.unseen_prompts import write_prompts
 from pytest_h2o.plan.cases import all_cases, launches
 from pytest_h2o.plan.knobs import KNOBS, Knob, Knobs, resolve
 from pytest_h2o.plan.needs import Demand
