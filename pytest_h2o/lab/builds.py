@@ -9,9 +9,9 @@ from statistics import median
 
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.evidence.second_build import text_evidence_of_builds
+from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.text_relation import NO_TEXT
-from pytest_h2o.lab.texts import Texts
 from pytest_h2o.plan.cases import BUILDS_FULL, BUILDS_PLAIN
 from pytest_h2o.plan.relations import Arm
 from pytest_h2o.runs.records import LaunchRecord

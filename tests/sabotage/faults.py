@@ -416,6 +416,19 @@ def leaks_every_token() -> None:
     Evictor.after_attention = leaking
 
 
+def slows_with_every_response() -> None:
+    """Every response leaves a list behind that each later token looks through."""
+    after = Evictor.after_attention
+    past: list[int] = []
+
+    def searching(self: Evictor, layer: int, attention) -> None:
+        after(self, layer, attention)
+        time.sleep(0.0005 * len(past))
+
+    _before_response(lambda _: past.append(1))
+    Evictor.after_attention = searching
+
+
 def keeps_a_copy() -> None:
     """Whatever is evicted stays in a copy of 50 MiB."""
     keep = LayerCache.keep
