@@ -34,6 +34,36 @@ def honest() -> None:
     """Nothing."""
 
 
+def honest_but_rounding_by_batch() -> None:
+    """Nothing: a kernel for one token rounds otherwise than that for many."""
+    _rounding(lambda tokens, _: len(tokens) > 1)
+
+
+def honest_but_rounding_by_threads() -> None:
+    """Nothing: sums are split among threads, and rounded by how many there are."""
+    prefill = Model.prefill
+
+    def counting(self: Model, prompt, cache: KVCache, threads: int, *rest):
+        self.odd_threads = threads % 2
+        return prefill(self, prompt, cache, threads, *rest)
+
+    Model.prefill = counting
+    _rounding(lambda _, model: bool(getattr(model, "odd_threads", 0)))
+
+
+def _rounding(coarse: Callable[..., bool]) -> None:
+    """The model's output has as many bits as a kernel that was chosen gives it."""
+    forward = Model.forward
+
+    def rounded(self: Model, tokens, *arguments) -> Floats:
+        logits = forward(self, tokens, *arguments)
+        mask = 0xFFFF0000 if coarse(tokens, self) else 0xFFFFF000
+        _mask(logits, mask)
+        return logits
+
+    Model.forward = rounded
+
+
 def _before_response(act: Callable[[Engine], object]) -> None:
     respond = Engine.respond
 

@@ -103,6 +103,7 @@ TABLES = (
     Fault("a table of known prompts", "knows_the_prompts", UNSEEN, TEXTS, prompts=12),
     Fault("a table of known prompts", "knows_first_sentences", UNSEEN, TEXTS, prompts=12),
 )
+EVERY_TEXT = f"{LOSSLESS} or {GREEDY} or {UNEVICTED} or requests_are_strangers"
 STRANGERS = "requests_are_strangers"
 PLACES = "more_eviction_keeps_less"
 SPEED = "baseline_is_no_slower"
@@ -127,6 +128,8 @@ EVERY_HONEST = (
     Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS),
     Fault("honest", "honest", PLACES, LONGER, prompts=6),
     Fault("honest", "honest", SPEED, TIMED),
+    Fault("honest", "honest_but_rounding_by_batch", EVERY_TEXT, TEXTS, prompts=2),
+    Fault("honest", "honest_but_rounding_by_threads", EVERY_TEXT, TEXTS, prompts=2),
 )
 
 
