@@ -22,8 +22,6 @@ from typing import Literal
 Decision = Literal["pass", "fail", "inconclusive"]
 LOOKS = (6, 10, 16, 20)
 ALPHA = 0.02
-# Where a failure is looked for and a pass needs no proof: so many pairs that all look well end it.
-SCREEN_PAIRS = 3
 DOUBT = 0.125  # three slow pairs of three
 
 
@@ -111,17 +109,6 @@ def judge(differences: Sequence[float], drop_target: float) -> Study:
         decision,
         slow,
     )
-
-
-def screen(differences: Sequence[float], drop_target: float) -> Study | None:
-    """A pass if not one of some pairs has a drop of ``drop_target``; the bounds are those of the
-    pairs.
-    """
-    if min(differences) <= math.log1p(-drop_target):
-        return None
-    study = judge(differences, drop_target)
-    low, high = 1 - math.exp(max(differences)), 1 - math.exp(min(differences))
-    return replace(study, drop_low=low, drop_high=high, decision="pass")
 
 
 def judge_parts(study: Study, parts: Mapping[str, Sequence[float]], drop_target: float) -> Study:

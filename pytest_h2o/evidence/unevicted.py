@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pytest_h2o.decode.judge import in_words
-from pytest_h2o.decode.pairs import PairedStudy
-from pytest_h2o.decode.study import SCREEN_PAIRS, Study
+from pytest_h2o.decode.pairs import SCREEN_PAIRS, PairedStudy
+from pytest_h2o.decode.study import Study
 from pytest_h2o.verdict import Evidence
 
 BASELINE = "the baseline is not slower than a candidate that does the same and has more to do"

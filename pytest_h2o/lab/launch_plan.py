@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pytest_h2o.decode.study import LOOKS, SCREEN_PAIRS, launch_order
+from pytest_h2o.decode.pairs import SCREEN_PAIRS
+from pytest_h2o.decode.study import LOOKS, launch_order
 from pytest_h2o.lab.workload import Workload
 from pytest_h2o.plan.cases import (
     BUILDS_FULL,
@@ -21,6 +22,8 @@ from pytest_h2o.plan.specs import LaunchSpec
 
 # The relations between speeds, with their cases.
 PAIRED_RELATIONS = {"speed": UNEVICTED, "builds": BUILDS_PLAIN, "release": BUILDS_FULL}
+# Rounds of pairs before their launches are made twice as long, and how often that is done.
+ROUNDS_OF_A_LENGTH, MOST_DOUBLINGS = 3, 3
 SpecPair = tuple[LaunchSpec, LaunchSpec]
 
 
@@ -88,7 +91,7 @@ class LaunchPlan:
         """Baseline and candidate on the same work; up to the first look all arms share one
         baseline.
         """
-        repeat = self.workload.knobs.integer("DECODE_REPEAT") or None
+        repeat = self._repeat(case, replicate)
         candidates = self.workload.launches(case, replicate, repeat)
         if bucket:
             labels = self.workload.labels(bucket)
@@ -97,6 +100,17 @@ class LaunchPlan:
             return [(of_second_build(candidate), candidate) for candidate in candidates]
         paired_with = case.arm if replicate > self.first_look(case) else ""
         return [(baseline_of(candidate, paired_with), candidate) for candidate in candidates]
+
+    def _repeat(self, case: Case, replicate: int) -> int | None:
+        """Measured repeats of a pair's launches; doubled after rounds that decided nothing, since
+        what is too short is not made longer by more of it.
+        """
+        repeat = self.workload.knobs.integer("DECODE_REPEAT")
+        doublings = (replicate - self.first_look(case) + 1) // ROUNDS_OF_A_LENGTH
+        if case.work != "lengths" or doublings < 1:
+            return repeat or None
+        repeat = repeat or case.knobs(self.workload.knobs).integer("REPEAT")
+        return repeat * 2 ** min(doublings, MOST_DOUBLINGS)
 
     def before(self, case: Case, spec: LaunchSpec) -> list[LaunchSpec]:
         """What is launched together with a launch that gates look at: its neighbours, if it is the

@@ -143,12 +143,17 @@ def plain(session: Path, target: Path) -> Path:
         if table.is_file():
             table.write_text("".join(_without_own(table.read_text().splitlines())))
         if metrics.is_file():
-            record = json.loads(metrics.read_text())
-            kept = {key: value for key, value in record.items() if key not in OWN}
-            metrics.write_text(json.dumps(kept) + "\n")
+            metrics.write_text("".join(_common(metrics.read_text().splitlines())))
         record = json.loads((copy / "launch.json").read_text())
         (copy / "launch.json").write_text(json.dumps({**record, "outputs": {}}))
     return target
+
+
+def _common(lines: list[str]) -> Iterator[str]:
+    """Records without the keys of :data:`OWN`."""
+    for line in lines:
+        kept = {key: value for key, value in json.loads(line).items() if key not in OWN}
+        yield json.dumps(kept) + "\n"
 
 
 def _without_own(lines: list[str]) -> Iterator[str]:

@@ -4,6 +4,8 @@ studies decide.
 
 from __future__ import annotations
 
+import math
+import random
 from pathlib import Path
 
 import pytest
@@ -245,3 +247,36 @@ def test_a_relation_of_speeds_shares_the_baselines_of_decode_studies(tmp_path: P
     own = [name for name in store.launched if "nothing-to-evict" in name]
     assert len(own) == 3
     assert set(store.launched) <= planned
+
+
+def test_pairs_that_decide_nothing_are_measured_longer(tmp_path: Path) -> None:
+    """Launches get twice as many repeats after every few rounds; those of the first look stay."""
+    lab, store = make_lab(tmp_path, noisy, "DECODE_REPEAT=1", "PROMPTS=512")
+    lab.study("full_strict")
+    repeats = []
+    for replicate in range(1, 21):
+        [found] = {
+            name.split("x")[1].split("-")[0]
+            for name in store.launched
+            if name.endswith(f"-full-r{replicate}")
+        }
+        repeats.append(int(found))
+    assert repeats == [1] * 7 + [2] * 3 + [4] * 3 + [8] * 7
+
+
+def test_longer_launches_decide_what_repeating_does_not(tmp_path: Path) -> None:
+    """Honest speeds with noise that falls with what is measured end in a decision."""
+
+    def speed(spec: LaunchSpec) -> float:
+        noise = random.Random(f"{seed} {spec.key}").gauss(0, 0.12)
+        return 100.0 * math.exp(noise / math.sqrt(spec.repeat or 1))
+
+    undecided = 0
+    for seed in range(20):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        lab, _ = make_lab(folder, speed, "DECODE_REPEAT=1", "PROMPTS=512")
+        study = lab.study("full_strict").study
+        assert study
+        undecided += study.decision == "inconclusive"
+    assert undecided < 10  # 16 where all pairs are of one length
