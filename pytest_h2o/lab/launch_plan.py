@@ -110,7 +110,7 @@ class LaunchPlan:
         if case.work != "lengths" or doublings < 1:
             return repeat or None
         repeat = repeat or case.knobs(self.workload.knobs).integer("REPEAT")
-        return repeat * 2 ** min(doublings, MOST_DOUBLINGS)
+        return repeat << min(doublings, MOST_DOUBLINGS)
 
     def before(self, case: Case, spec: LaunchSpec) -> list[LaunchSpec]:
         """What is launched together with a launch that gates look at: its neighbours, if it is the
