@@ -16,6 +16,7 @@ LONGER = ("DECODE_TOKENS=64", "RELATION_TOKENS=64")  # what stays is a share of 
     [
         ("rounded_blocks", "lossless_is_lossless", (), "store"),
         ("renumbered_positions", "more_eviction_keeps_less", LONGER, "stays the baseline's"),
+        ("lightest_tokens", "more_eviction_keeps_less", LONGER, "stays the baseline's"),
         ("remembered_requests", "requests_are_strangers", ("RELATION_PROMPTS=2",), "alone"),
         ("drawn_tokens", "repeated_launches_agree", (), "candidate-again beside candidate"),
     ],
