@@ -36,5 +36,7 @@ def test_spoiled_writer_is_caught(  # noqa: PLR0913, PLR0917  a fixture each
 
 def test_honest_writer_is_accepted(stage: Stage, judge: Judge) -> None:
     """The engine as it is keeps all relations."""
-    judged = judge(stage.spoiled_writer("honest"), "test_relations and not unseen and not slower", RELATIONS)
+    judged = judge(
+        stage.spoiled_writer("honest"), "test_relations and not unseen and not slower", RELATIONS
+    )
     assert (judged.failed, len(judged.gates)) == ({}, 5)
