@@ -104,17 +104,34 @@ TABLES = (
     Fault("a table of known prompts", "knows_the_prompts", UNSEEN, TEXTS, prompts=12),
     Fault("a table of known prompts", "knows_first_sentences", UNSEEN, TEXTS, prompts=12),
 )
-WITHOUT_PERPLEXITY = "no relation asks yet where a token is"
-NO_SPEED = "no relation asks yet how fast the baseline could be"
-PENDING = (
-    Fault("positions renumbered", "renumbers_positions", unseen=WITHOUT_PERPLEXITY),
-    Fault("positions renumbered", "shifts_positions", unseen=WITHOUT_PERPLEXITY),
-    Fault("a slow baseline", "baseline_sleeps", unseen=NO_SPEED),
-    Fault("a slow baseline", "baseline_spins", unseen=NO_SPEED),
+EVERY_TEXT = f"{LOSSLESS} or {GREEDY} or {UNEVICTED} or requests_are_strangers"
+STRANGERS = "requests_are_strangers"
+PLACES = "more_eviction_keeps_less"
+SPEED = "baseline_is_no_slower"
+LONGER = ("DECODE_TOKENS=64", "RELATION_TOKENS=64", "THREADS=1")
+TIMED = ("PROMPTS=512", "GENS=128", "REPEAT=1", "THREADS=1")
+PLACE_FAULTS = (
+    Fault("later requests suffer", "slows_with_every_response", STRANGERS, LONGER),
+    Fault("positions renumbered", "renumbers_positions", PLACES, LONGER, prompts=4),
+    Fault("scores the wrong way round", "inverts_scores", PLACES, LONGER, prompts=6),
+    Fault("a slow baseline", "baseline_sleeps", SPEED, TIMED),
+)
+# Variants of the same that cost a CI more than they tell it.
+MORE_PLACE_FAULTS = (
+    Fault("later requests suffer", "leaks_every_response", STRANGERS, LONGER),
+    Fault("positions renumbered", "shifts_positions", PLACES, LONGER, prompts=4),
+    Fault("a slow baseline", "baseline_spins", SPEED, TIMED),
 )
 HONEST_TEXTS = (Fault("honest", "honest", f"{GREEDY} or {UNEVICTED}", TEXTS),)
-EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS, *TABLES)
-EVERY_HONEST = (*HONEST, Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS))
+EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS, *PLACE_FAULTS, *MORE_PLACE_FAULTS, *TABLES)
+EVERY_HONEST = (
+    *HONEST,
+    Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS),
+    Fault("honest", "honest", PLACES, LONGER, prompts=6),
+    Fault("honest", "honest", SPEED, TIMED),
+    Fault("honest", "honest_but_rounding_by_batch", EVERY_TEXT, TEXTS, prompts=2),
+    Fault("honest", "honest_but_rounding_by_threads", EVERY_TEXT, TEXTS, prompts=2),
+)
 
 
 def plain(session: Path, target: Path) -> Path:
@@ -127,12 +144,17 @@ def plain(session: Path, target: Path) -> Path:
         if table.is_file():
             table.write_text("".join(_without_own(table.read_text().splitlines())))
         if metrics.is_file():
-            record = json.loads(metrics.read_text())
-            kept = {key: value for key, value in record.items() if key not in OWN}
-            metrics.write_text(json.dumps(kept) + "\n")
+            metrics.write_text("".join(_common(metrics.read_text().splitlines())))
         record = json.loads((copy / "launch.json").read_text())
         (copy / "launch.json").write_text(json.dumps({**record, "outputs": {}}))
     return target
+
+
+def _common(lines: list[str]) -> Iterator[str]:
+    """Records without the keys of :data:`OWN`."""
+    for line in lines:
+        kept = {key: value for key, value in json.loads(line).items() if key not in OWN}
+        yield json.dumps(kept) + "\n"
 
 
 def _without_own(lines: list[str]) -> Iterator[str]:
