@@ -1,18 +1,9 @@
-"""The faults that engines are launched with, and what is left of their output where only the
-columns of a real build are printed.
-"""
+"""The faults that engines are launched with, and the gates that are to judge them."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from pytest_h2o.engine.response import EXTRA_COLUMNS
-
-OWN = {column.header for column in EXTRA_COLUMNS}
 BENCH = ("PROMPTS=512", "GENS=48", "REPEAT=2", "THREADS=1", "DECODE_BASELINE_MODE=same_batch")
 ALONE = "not decode_drop and not memory_peak"
 
@@ -112,34 +103,70 @@ PENDING = (
     Fault("a slow baseline", "baseline_spins", unseen=NO_SPEED),
 )
 HONEST_TEXTS = (Fault("honest", "honest", f"{GREEDY} or {UNEVICTED}", TEXTS),)
-EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS, *TABLES)
-EVERY_HONEST = (*HONEST, Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS))
-
-
-def plain(session: Path, target: Path) -> Path:
-    """A copy of a session whose programs printed only the columns that real builds have."""
-    for directory in sorted(session.glob("launches/*/")):
-        if not (directory / "launch.json").is_file():
-            continue
-        copy = Path(shutil.copytree(directory, target / "launches" / directory.name))
-        table, metrics = copy / "log.md", copy / "metrics.jsonl"
-        if table.is_file():
-            table.write_text("".join(_without_own(table.read_text().splitlines())))
-        if metrics.is_file():
-            record = json.loads(metrics.read_text())
-            kept = {key: value for key, value in record.items() if key not in OWN}
-            metrics.write_text(json.dumps(kept) + "\n")
-        record = json.loads((copy / "launch.json").read_text())
-        (copy / "launch.json").write_text(json.dumps({**record, "outputs": {}}))
-    return target
-
-
-def _without_own(lines: list[str]) -> Iterator[str]:
-    """A table without the columns of :data:`OWN`."""
-    rows = [line.strip("| ").split(" |") for line in lines]
-    if not rows:
-        return  # a launch that broke off
-    keep = [index for index, cell in enumerate(rows[0]) if cell.strip() not in OWN]
-    for row in rows:
-        cells = [row[index].strip() for index in keep]
-        yield f"| {' | '.join(cells)} |\n"
+PAIRED = f"{WITH_BASELINE} or full_strict and decode_drop"
+FREE = (*BENCH, "DECODE_DROP_TARGET=0.9", "LLM_DEMO_DECODE_DROP_TARGET=0.9")
+TWO_THREADS = tuple(word.replace("THREADS=1", "THREADS=2") for word in FREE)
+RELATIONS = "test_relations and not unseen"
+DEMO = "llm_demo and not bucket and not prompt_memory and not test_prompts"
+OTHER_TEXTS = "more_eviction or nothing_evicted or greedy_agreement"
+FEW = ("LLM_DEMO_DECODE_DROP_TARGET=0.9", "DECODE_BASELINE_MODE=same_batch", *TEXTS)
+DISGUISES = (
+    Fault("decoded blocks cut short", "loses_the_end_of_blocks", LOSSLESS, TEXTS),
+    Fault("decoded blocks cut short", "loses_the_last_token_of_blocks", LOSSLESS, TEXTS),
+    Fault("values in the wrong place", "swaps_keys_and_values", LOSSLESS, TEXTS),
+    Fault("values in the wrong place", "swaps_heads", LOSSLESS, TEXTS),
+    Fault("rare values lost", "loses_nan_payloads", LOSSLESS, TEXTS),
+    Fault("rare values lost", "flushes_subnormals", LOSSLESS, TEXTS),
+    Fault("quantised behind lossless", "int8_while_lossless", f"{LOSSLESS} or full_strict and {ALONE}", (*BENCH, *TEXTS)),
+    Fault("quantised behind lossless", "fp8_while_lossless", f"{LOSSLESS} or full_strict and {ALONE}", (*BENCH, *TEXTS)),
+    Fault("half of a block encoded", "encodes_keys_alone", f"{LOSSLESS} or full_strict and {ALONE}", (*BENCH, *TEXTS)),
+    Fault("other tokens evicted", "evicts_at_random", RELATIONS, TEXTS),
+    Fault("other tokens evicted", "evicts_by_a_fixed_draw", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("protected tokens evicted", "evicts_the_sink", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("protected tokens evicted", "evicts_the_recent", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("protected tokens evicted", "protects_nothing_recent", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("protected layers evicted", "evicts_front_layers_as_well", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("eviction only where it is logged", "evicts_when_logged", RELATIONS, TEXTS),
+    Fault("a table of known prompts", "knows_hashes", UNSEEN, TEXTS, prompts=12),
+    Fault("a table of known prompts", "knows_lengths", UNSEEN, TEXTS, prompts=12),
+    Fault("a table of known prompts", "knows_all_prompts_of_a_bucket", f"{UNSEEN} or more_eviction", TEXTS, prompts=3),
+    Fault("a file of expected values", "reads_expected_values", f"{UNSEEN} or more_eviction", TEXTS, prompts=3),
+    Fault("less is computed", "skips_a_layer_when_compressing", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("the prompt is not read again", "keeps_the_prefill", PAIRED, FREE),
+    Fault("the prompt is not read again", "keeps_the_candidates_prefill", PAIRED, FREE),
+    Fault("a hindered baseline", "baseline_on_one_thread", PAIRED, TWO_THREADS),
+    Fault("a hindered baseline", "baseline_reads_twice", PAIRED, FREE),
+    Fault("tokens drawn", "draws_with_a_fixed_seed", RELATIONS, TEXTS),
+    Fault("a clock that stands still", "counts_cpu_time", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("a clock that stands still", "counts_half_of_the_time", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("a coarse clock", "has_a_coarse_clock", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("a coarse clock", "has_a_clock_of_milliseconds", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("work after the response", "encodes_after_the_response", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("evicted to a disk", "swaps_to_a_file", PAIRED, FREE),
+    Fault("evicted to a disk", "maps_a_file", PAIRED, FREE),
+    Fault("memory elsewhere", "hoards_in_a_child", PAIRED, FREE),
+    Fault("memory elsewhere", "hoards_in_a_daemon", PAIRED, FREE),
+    Fault("processes left", "leaves_a_child_behind", PAIRED, FREE),
+    Fault("processes left", "leaves_zombies", PAIRED, FREE),
+    Fault("work elsewhere", "computes_in_a_daemon", PAIRED, FREE),
+    Fault("behaviour under observation", "behaves_under_pytest", LOSSLESS, TEXTS),
+    Fault("behaviour under observation", "behaves_where_it_is_measured", LOSSLESS, TEXTS),
+    Fault("behaviour by count", "behaves_at_first", f"{LOSSLESS} or {GREEDY}", TEXTS),
+    Fault("behaviour by count", "behaves_in_the_first_response", f"strangers or full_strict and {ALONE}", (*BENCH, *TEXTS), prompts=3),
+    Fault("printed twice", "prints_two_tables", PAIRED, FREE),
+    Fault("printed from a recording", "prints_recorded_times", f"{DEMO} or {PAIRED}", (*FREE, *FEW)),
+    Fault("tokens that nobody wrote", "stops_within_the_budget", f"{DEMO} or {UNEVICTED}", FEW, prompts=3),
+)  # fmt: skip
+HONEST_DISGUISES = (
+    Fault("honest", "honest", RELATIONS, TEXTS),
+    Fault("honest", "honest", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("honest", "honest", UNSEEN, TEXTS, prompts=12),
+    Fault("honest", "honest", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest", PAIRED, TWO_THREADS),
+)
+EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS, *TABLES, *DISGUISES)
+EVERY_HONEST = (
+    *HONEST,
+    *HONEST_DISGUISES,
+    Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS),
+)
