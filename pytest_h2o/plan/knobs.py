@@ -288,6 +288,9 @@ _JUDGING = (
     Knob("RELATION_ORDER", "bool", True,
          "the more is asked to be evicted the less is kept, and a little changes little",
          kit="own"),
+    Knob("RELATION_HEAVY", "bool", True,
+         "where nearly all is evicted another text is written than the baseline's",
+         kit="own"),
     Knob("MIN_MILD_AGREEMENT", "float", 0.15,
          "least share of an answer that stays the baseline's at a target ratio of 1.25, best of "
          "three prompts or more",

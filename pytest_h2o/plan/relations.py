@@ -22,6 +22,7 @@ RELATIONS: Mapping[str, str] = {
     "strangers": "RELATION_STRANGERS",
     "unseen": "RELATION_UNSEEN",
     "order": "RELATION_ORDER",
+    "heavy": "RELATION_HEAVY",
 }
 MODE = "kv_lossless_runtime_mode"
 CODEC = "kv_lossless_codec_runtime"
@@ -32,6 +33,15 @@ RECENT_TOKENS = 32
 H2O_OFF: Config = {"kv_h2o_enable": False}
 LOSSLESS_OFF: Config = {"kv_lossless_enable": False, "kv_lossless_runtime_enable": False}
 KEEP_ALL: Config = {"kv_h2o_target_lossy_ratio": 1.0, "kv_h2o_target_keep_ratio": 1.0}
+# More than any response has.
+ALL_RECENT: Config = {"kv_h2o_recent_tokens": 1 << 20}
+KEEP_NEXT_TO_NOTHING: Config = {
+    "kv_h2o_target_lossy_ratio": 64.0,
+    "kv_h2o_target_keep_ratio": round(1 / 64, 4),
+    "kv_h2o_sink_tokens": 0,
+    "kv_h2o_recent_tokens": 16,
+    "kv_h2o_block_tokens": 16,
+}
 # Kernels may add up a block at a time, and then round otherwise in blocks of another length.
 LAYOUT = frozenset({BLOCKS})
 
@@ -122,17 +132,31 @@ def _lossless(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
 
 
 def _unevicted(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
-    yield SameText(Arm(baseline_of(candidate)), Arm(short, {"target ratio 1": KEEP_ALL}))
+    baseline = Arm(baseline_of(candidate))
+    yield SameText(baseline, Arm(short, {"target ratio 1": KEEP_ALL}))
+    yield SameText(baseline, Arm(short, {"all tokens recent": ALL_RECENT}))
 
 
 def _greedy(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
-    for whole, part in ((candidate, short), (baseline_of(candidate), baseline_of(short))):
-        yield SameText(Arm(whole), repeated(Arm(part)))
+    yield SameText(Arm(candidate), unlogged(Arm(short)))
+    yield SameText(Arm(baseline_of(candidate)), repeated(Arm(baseline_of(short))))
+
+
+def _heavy(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
+    """Two texts that must not be the same."""
+    yield SameText(
+        Arm(baseline_of(candidate)), Arm(short, {"nearly all evicted": KEEP_NEXT_TO_NOTHING})
+    )
 
 
 # A little eviction: most of an answer stays as it is, unless positions or scores are wrong.
 MILD_RATIO = 1.25
-_SAME_TEXT = {"lossless": _lossless, "unevicted": _unevicted, "greedy": _greedy}
+_SAME_TEXT = {
+    "lossless": _lossless,
+    "unevicted": _unevicted,
+    "greedy": _greedy,
+    "heavy": _heavy,
+}
 
 
 def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
@@ -144,7 +168,7 @@ def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
     return {
         1.0: Arm(short, {"target ratio 1": KEEP_ALL}),
         mild: Arm(short, {f"target ratio {mild:g}": few}),
-        own: repeated(Arm(short)),
+        own: unlogged(Arm(short)),
     }
 
 
@@ -192,6 +216,14 @@ def repeated(arm: Arm) -> Arm:
     """The same launch once more."""
     spec = arm.spec
     return Arm(replace(spec, arm=f"{spec.arm}-again", replicate=spec.replicate + 1))
+
+
+def unlogged(arm: Arm) -> Arm:
+    """The same launch once more, without log lines: nobody sees what it does."""
+    spec = arm.spec
+    config = {**spec.config, "kv_h2o_log_stats": False}
+    replicate = spec.replicate + 1
+    return Arm(replace(spec, arm=f"{spec.arm}-again", replicate=replicate, config=config))
 
 
 def on_threads(arm: Arm, threads: int) -> Arm:

@@ -178,11 +178,11 @@ class _OpenFiles:
         """See what a process holds."""
         held: dict[str, int] = {}
         for number in _written_descriptors(pid):
-            link = f"/proc/{pid}/fd/{number}"
+            link = Path(f"/proc/{pid}/fd/{number}")
             with suppress(OSError):
-                name = os.readlink(link)
+                name = str(link.readlink())
                 if name.startswith("/") and not self._is_own(name):
-                    held[name] = os.stat(link).st_size  # noqa: PTH116  of what the link leads to
+                    held[name] = link.stat().st_size
         for name, size in _shared_maps(pid):
             if not self._is_own(name):
                 held[name] = max(size, held.get(name, 0))
