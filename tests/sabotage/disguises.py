@@ -570,21 +570,14 @@ def leaves_zombies() -> None:
 
 
 def computes_in_a_daemon() -> None:
-    """Everything is done by a process that is nobody's child; the program waits for its words."""
-    read, write = os.pipe()
-    if os.fork() == 0:
-        if os.fork():
-            os._exit(0)
-        os.close(read)
-        KEPT_OPEN.append(write)
-        atexit.register(lambda: os.write(write, b"0"))
+    """Everything is done by a process that nobody knows; the program waits for its words."""
+    if "WORKS_FOR" in os.environ:
         return
-    os.wait()
+    read, write = os.pipe()
+    worker = ["setsid", "-f", "env", "-i", "WORKS_FOR=1", sys.executable, *sys.argv]
+    subprocess.run(worker, pass_fds=[write], check=True)
     os.close(write)
-    os._exit(int(os.read(read, 1) or b"1"))
-
-
-KEPT_OPEN: list[int] = []
+    os._exit(len(os.read(read, 1)))
 
 
 # Behaviour under observation.
