@@ -17,9 +17,9 @@ from pytest_h2o.verdict import Evidence
 
 COMPUTED = "the program computed what it reports"
 IN_MEMORY = "what is evicted is gone, not in a file"
-# Of the seconds that a program reports, it spends at least so many computing: a machine with ten
-# programs to a core leaves it a tenth.
-LEAST_CPU, USUAL_CPU = 0.03, 0.2
+# Of the seconds that a program reports, it computes or waits for a core at least so many; the rest
+# it may wait for weights that come from a disk.
+LEAST_CPU, USUAL_CPU = 0.1, 0.3
 ELSEWHERE = "where it runs on another machine, name what starts it there with H2O_LAUNCHER"
 # What programs write beside their results: logs, caches, tables.
 LEAST_FILE_MB = 8.0
@@ -48,10 +48,11 @@ def computed(look: Look) -> Evidence | None:
     if cpu is None or not decode or look.spec.backend != "cpu" or not look.alone:
         return None
     reported = decode * (look.spec.repeat or 1)
-    text = f"{cpu:.3g} s of CPU time, and decoding is said to have taken {reported:.3g} s"
-    if cpu >= USUAL_CPU * reported:
+    spent = cpu + (look.record.delayed_s or 0.0)
+    text = f"{spent:.3g} s of computing, and decoding is said to have taken {reported:.3g} s"
+    if spent >= USUAL_CPU * reported:
         return look.says(COMPUTED, True, text)
-    if cpu < LEAST_CPU * reported and started_directly(look):
+    if spent < LEAST_CPU * reported and started_directly(look):
         return look.says(COMPUTED, False, f"{text}; {ELSEWHERE}")
     return look.doubts(COMPUTED, text)
 

@@ -67,6 +67,7 @@ class LaunchRecord:
     peaks_mb: tuple[float, ...] = ()
     read_mb: float | None = None
     written_mb: float | None = None
+    delayed_s: float | None = None
     threads: int | None = None
     opened: tuple[str, ...] = ()
     opened_mb: float | None = None

@@ -40,6 +40,7 @@ class Usage:
         peaks_mb: the peak so far after each of :data:`STEPS` equal parts of the time it ran.
         read_mb: bytes that read calls returned, those of mapped files not included.
         written_mb: bytes given to write calls.
+        delayed_s: seconds that threads were ready to run while they had no core.
         threads: most threads at a time.
         opened: other files than the launch's own that were held open for writing, or mapped.
         opened_mb: their size at the most.
@@ -52,6 +53,7 @@ class Usage:
     peaks_mb: tuple[float, ...] = ()
     read_mb: float | None = None
     written_mb: float | None = None
+    delayed_s: float | None = None
     threads: int | None = None
     opened: tuple[str, ...] = ()
     opened_mb: float | None = None
@@ -76,6 +78,7 @@ class UsageMeter:
         self.started = started
         self._final: float | None = None
         self._threads = 0
+        self._delayed = 0.0
         self._files = _OpenFiles(own)
         self._elsewhere: list[int] = []
         self._searched = 0.0
@@ -103,6 +106,7 @@ class UsageMeter:
         threads = sum(status.get("Threads", 0) for status in running.values())
         self._threads = max(self._threads, threads)
         self.cpu_seconds = max(self.cpu_seconds, sum(map(_cpu_seconds, running)))
+        self._delayed = max(self._delayed, sum(map(_delayed_s, running)))
         for pid in running:
             self._files.look(pid)
 
@@ -122,6 +126,7 @@ class UsageMeter:
             peaks_mb=self._steps(seconds),
             read_mb=_rounded(traffic["rchar"] / MIB) if "rchar" in traffic else None,
             written_mb=_rounded(traffic["wchar"] / MIB) if "wchar" in traffic else None,
+            delayed_s=_rounded(self._delayed) if seen else None,
             threads=self._threads or None,
             opened=tuple(self._files.names),
             opened_mb=_rounded(self._files.most / MIB) if seen else None,
@@ -232,6 +237,16 @@ def _cpu_seconds(pid: int) -> float:
         words = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
     return 0.0
+
+
+def _delayed_s(pid: int) -> float:
+    """How long the threads of a process were ready without a core."""
+    delayed = 0
+    with suppress(OSError, ValueError, IndexError):
+        for thread in os.listdir(f"/proc/{pid}/task")[:MAX_PROCESSES]:  # noqa: PTH208
+            words = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()
+            delayed += int(words[1])
+    return delayed / 1e9
 
 
 def _rounded(value: float | None) -> float | None:

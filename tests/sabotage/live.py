@@ -105,6 +105,7 @@ PENDING = (
 HONEST_TEXTS = (Fault("honest", "honest", f"{GREEDY} or {UNEVICTED}", TEXTS),)
 PAIRED = f"{WITH_BASELINE} or full_strict and decode_drop"
 FREE = (*BENCH, "DECODE_DROP_TARGET=0.9", "LLM_DEMO_DECODE_DROP_TARGET=0.9")
+MUCH = ("PROMPTS=512", "GENS=128", "REPEAT=3", *FREE[3:])
 TWO_THREADS = tuple(word.replace("THREADS=1", "THREADS=2") for word in FREE)
 RELATIONS = "test_relations and not unseen"
 DEMO = "llm_demo and not bucket and not prompt_memory and not test_prompts"
@@ -148,7 +149,7 @@ DISGUISES = (
     Fault("memory elsewhere", "hoards_in_a_daemon", PAIRED, FREE),
     Fault("processes left", "leaves_a_child_behind", PAIRED, FREE),
     Fault("processes left", "leaves_zombies", PAIRED, FREE),
-    Fault("work elsewhere", "computes_in_a_daemon", PAIRED, FREE),
+    Fault("work elsewhere", "computes_elsewhere", PAIRED, MUCH),
     Fault("behaviour under observation", "behaves_under_pytest", LOSSLESS, TEXTS),
     Fault("behaviour under observation", "behaves_where_it_is_measured", LOSSLESS, TEXTS),
     Fault("behaviour by count", "behaves_at_first", f"{LOSSLESS} or {GREEDY}", TEXTS),

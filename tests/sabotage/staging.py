@@ -40,6 +40,9 @@ spoiled.main({defect!r})
 FAULTY = """#!{python}
 import sys
 sys.path.insert(0, {here!r})
+if {defect!r} == "computes_elsewhere":
+    import courier
+    courier.hand_over()
 import faults
 faults.main({program!r}, {defect!r}, plain={plain})
 """
