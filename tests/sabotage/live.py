@@ -107,6 +107,8 @@ PAIRED = f"{WITH_BASELINE} or full_strict and decode_drop"
 FREE = (*BENCH, "DECODE_DROP_TARGET=0.9", "LLM_DEMO_DECODE_DROP_TARGET=0.9")
 MUCH = ("PROMPTS=512", "GENS=128", "REPEAT=3", *FREE[3:])
 TWO_THREADS = tuple(word.replace("THREADS=1", "THREADS=2") for word in FREE)
+OFFLINE = "online_sim or llm_demo and decompression_active"
+DUMPED = (*TEXTS, "LOSSLESS_TARGET=1.2")
 RELATIONS = "test_relations and not unseen"
 DEMO = "llm_demo and not bucket and not prompt_memory and not test_prompts"
 OTHER_TEXTS = "more_eviction or nothing_evicted or greedy_agreement"
@@ -120,7 +122,7 @@ DISGUISES = (
     Fault("rare values lost", "flushes_subnormals", LOSSLESS, TEXTS),
     Fault("quantised behind lossless", "int8_while_lossless", f"{LOSSLESS} or full_strict and {ALONE}", (*BENCH, *TEXTS)),
     Fault("quantised behind lossless", "fp8_while_lossless", f"{LOSSLESS} or full_strict and {ALONE}", (*BENCH, *TEXTS)),
-    Fault("half of a block encoded", "encodes_keys_alone", f"{LOSSLESS} or full_strict and {ALONE}", (*BENCH, *TEXTS)),
+    Fault("half of a block encoded", "encodes_keys_alone", OFFLINE, DUMPED),
     Fault("other tokens evicted", "evicts_at_random", RELATIONS, TEXTS),
     Fault("other tokens evicted", "evicts_by_a_fixed_draw", OTHER_TEXTS, TEXTS, prompts=3),
     Fault("protected tokens evicted", "evicts_the_sink", OTHER_TEXTS, TEXTS, prompts=3),
@@ -141,7 +143,7 @@ DISGUISES = (
     Fault("a clock that stands still", "counts_cpu_time", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
     Fault("a clock that stands still", "counts_half_of_the_time", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
     Fault("a coarse clock", "has_a_coarse_clock", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
-    Fault("a coarse clock", "has_a_clock_of_milliseconds", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("a coarse clock", "has_a_clock_of_hundredths", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
     Fault("work after the response", "encodes_after_the_response", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
     Fault("evicted to a disk", "swaps_to_a_file", PAIRED, FREE),
     Fault("evicted to a disk", "maps_a_file", PAIRED, FREE),
@@ -159,6 +161,7 @@ DISGUISES = (
     Fault("tokens that nobody wrote", "stops_within_the_budget", f"{DEMO} or {UNEVICTED}", FEW, prompts=3),
 )  # fmt: skip
 HONEST_DISGUISES = (
+    Fault("honest", "honest", OFFLINE, DUMPED),
     Fault("honest", "honest", RELATIONS, TEXTS),
     Fault("honest", "honest", OTHER_TEXTS, TEXTS, prompts=3),
     Fault("honest", "honest", UNSEEN, TEXTS, prompts=12),
