@@ -35,13 +35,14 @@ LOSSLESS_OFF: Config = {"kv_lossless_enable": False, "kv_lossless_runtime_enable
 KEEP_ALL: Config = {"kv_h2o_target_lossy_ratio": 1.0, "kv_h2o_target_keep_ratio": 1.0}
 # More than any response has.
 ALL_RECENT: Config = {"kv_h2o_recent_tokens": 1 << 20}
-KEEP_NEXT_TO_NOTHING: Config = {
-    "kv_h2o_target_lossy_ratio": 64.0,
-    "kv_h2o_target_keep_ratio": round(1 / 64, 4),
+# A floor of protected tokens above the target would keep everything: the last block but one begins
+# at most 15 tokens before the end.
+FEW_PROTECTED: Config = {
     "kv_h2o_sink_tokens": 0,
-    "kv_h2o_recent_tokens": 16,
-    "kv_h2o_block_tokens": 16,
+    "kv_h2o_recent_tokens": 8,
+    "kv_h2o_block_tokens": 8,
 }
+LEAST_KEPT = 18
 # Kernels may add up a block at a time, and then round otherwise in blocks of another length.
 LAYOUT = frozenset({BLOCKS})
 
@@ -145,8 +146,18 @@ def _greedy(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
 def _heavy(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
     """Two texts that must not be the same."""
     yield SameText(
-        Arm(baseline_of(candidate)), Arm(short, {"nearly all evicted": KEEP_NEXT_TO_NOTHING})
+        Arm(baseline_of(candidate)), Arm(short, {"nearly all evicted": _kept_least(short)})
     )
+
+
+def _kept_least(spec: LaunchSpec) -> Config:
+    """Settings that keep next to nothing of a cache that is long enough to evict."""
+    ratio = round(max(2.0, int(spec.config.get(TRIGGER, 0)) / LEAST_KEPT), 4)
+    return {
+        "kv_h2o_target_lossy_ratio": ratio,
+        "kv_h2o_target_keep_ratio": round(1 / ratio, 4),
+        **FEW_PROTECTED,
+    }
 
 
 # A little eviction: most of an answer stays as it is, unless positions or scores are wrong.
