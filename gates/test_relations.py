@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.evidence import (
     answers_beside,
     evicted_labels,
@@ -16,6 +17,7 @@ from pytest_h2o.evidence import (
     table_evidence,
     text_evidence,
 )
+from pytest_h2o.evidence.unevicted import unevicted_evidence
 from pytest_h2o.lab.target_ratios import TargetRatios
 from pytest_h2o.lab.text_relation import TextRelation
 from pytest_h2o.lab.unseen_prompts import Unseen
@@ -45,6 +47,24 @@ def test_nothing_evicted_nothing_changes(unevicted_texts: TextRelation, gate: Ga
     _same(unevicted_texts, "RELATION_UNEVICTED", gate)
 
 
+def test_baseline_is_no_slower(baseline_study: PairedStudy, gate: Gate) -> None:
+    """The baseline must not be slower, by more than the decode limit, than a candidate with nothing
+    to evict: that does all that the baseline does, and more.
+
+    A baseline that is slowed down makes any candidate look fast. Pairs that decide nothing are a
+    doubt, and so is a candidate that is slower: honest ones score tokens all the time.
+    """
+    gate.needs("RELATION_SPEED")
+    target = gate.knobs.number("DECODE_DROP_TARGET")
+    gate.holds(
+        "same_speed",
+        baseline_study.problems,
+        source=baseline_study.source,
+        cause=baseline_study.cause,
+        evidence=unevicted_evidence(baseline_study, target),
+    )
+
+
 def test_repeated_launches_agree(repeated_texts: TextRelation, gate: Gate) -> None:
     """Candidate and baseline must write the same text when they are launched again, the candidate
     without its log lines.
@@ -66,7 +86,8 @@ def test_evicted_is_missing(heavy_eviction: TextRelation, gate: Gate) -> None:
 
 
 def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> None:
-    """Prompts that one process answers one after the other must get the answers that they get alone.
+    """Prompts that one process answers one after the other must get the answers that they get alone,
+    and the first of them, at the end once more, as fast and in no more memory.
 
     A cache, scores or blocks that outlive a response belong to somebody else's request.
     """
@@ -74,11 +95,12 @@ def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> N
 
 
 def test_more_eviction_keeps_less(target_ratios: TargetRatios, gate: Gate) -> None:
-    """At target ratios of 1, 1.25 and the tested one, less and less must be kept; a little eviction
-    may not change all of every answer.
+    """At target ratios of 1, 1.1 and the tested one, less and less must be kept; a little eviction
+    must leave most of most answers as they were.
 
-    A ratio that is only reported keeps what it kept. Positions that are renumbered, or values that
-    are mixed up, spoil an answer at once, however little is evicted.
+    A ratio that is only reported keeps what it kept. Positions that are renumbered, scores the
+    wrong way round and values that are mixed up spoil an answer at once, however little is evicted
+    and whatever is protected: at 1.1 only a block of recent tokens is.
     """
     gate.needs("RELATION_ORDER")
     gate.holds(

@@ -21,9 +21,9 @@ def judge_study(
     pairs = f"{study.pairs} pairs"
     if seed is not None:
         pairs += f", seed {seed}"
-    shown = f"{_in_words(study)} ({pairs})"
+    shown = f"{in_words(study)} ({pairs})"
     if plain:
-        shown = f"against the yardstick: {shown}; bare speeds: {_in_words(plain)}"
+        shown = f"against the yardstick: {shown}; bare speeds: {in_words(plain)}"
     reason = hint = ""
     if study.decision == "inconclusive":
         hint = _advice(study)
@@ -54,7 +54,8 @@ def interval_of(study: Study) -> Interval:
     )
 
 
-def _in_words(study: Study) -> str:
+def in_words(study: Study) -> str:
+    """The drop and where it lies."""
     bounds = f"{study.drop_low:+.1%} to {study.drop_high:+.1%}"
     return f"drop {study.drop:+.1%}, {LEVEL:.0%} interval {bounds}"
 

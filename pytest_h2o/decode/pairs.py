@@ -18,6 +18,9 @@ from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, launch_cause, read_launches
 from pytest_h2o.verdict import BaselineSpeed, SpeedPair
 
+# So many pairs that all look well are enough for :func:`screen`.
+SCREEN_PAIRS = 3
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -181,6 +184,22 @@ def study_pairs(
     if study.decision == "pass" and plain.decision == "fail":
         study = replace(study, decision="inconclusive")
     return study, plain
+
+
+def screen(pairs: Sequence[Pair], target: float) -> Study | None:
+    """A pass if not one of some pairs has a drop of ``target``; the bounds are those of the pairs.
+
+    This is for requirements that a failure is looked for in: a pass needs no proof.
+    """
+    differences = [pair.difference for pair in pairs]
+    costs = [pair.relative for pair in pairs if pair.relative is not None]
+    if len(costs) == len(pairs):
+        differences = costs
+    if min(differences) <= math.log1p(-target):
+        return None
+    study, _ = study_pairs(pairs, target)
+    low, high = 1 - math.exp(max(differences)), 1 - math.exp(min(differences))
+    return replace(study, drop_low=low, drop_high=high, decision="pass")
 
 
 def _judge(differences: Sequence[float], labels: Sequence[str], target: float) -> Study:

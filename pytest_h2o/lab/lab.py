@@ -133,6 +133,10 @@ class Lab:
                 self._studies[name, each] = study
         return self._studies[name, bucket]
 
+    def screened(self, name: str) -> PairedStudy | None:
+        """The first pairs of a case if they are enough: where none of them looks slow."""
+        return PairMeasuring(self.plan, self.get, self._budget).screened(self.cases[name])
+
     def quality(self) -> LaunchRecord | None:
         """The launch that predicts a held-out text; None where it is turned off, in a recording,
         or where the runtime cannot tell.

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pytest_h2o.decode.pairs import OpenStudy, PairedStudy, look
+from pytest_h2o.decode.pairs import (
+    SCREEN_PAIRS,
+    OpenStudy,
+    Pair,
+    PairedStudy,
+    look,
+    read_pair,
+    screen,
+)
 from pytest_h2o.decode.study import LOOKS
 from pytest_h2o.lab.launch_plan import LaunchPlan
 from pytest_h2o.plan.cases import Case
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import launch_cause
 
 Store = Callable[[LaunchSpec], LaunchRecord]
 
@@ -63,6 +72,24 @@ class PairMeasuring:
         seed = knobs.integer("DECODE_SEED")
         return {bucket: study.end(seed) for bucket, study in studies.items()}
 
+    def screened(self, case: Case) -> PairedStudy | None:
+        """The first pairs of a case if none of them looks slow, or one cannot be compared."""
+        knobs = self.plan.workload.knobs
+        pairs: list[Pair] = []
+        for replicate in range(1, SCREEN_PAIRS + 1):
+            for specs in self.plan.pairs(case, replicate):
+                first, second = self._launch(case, *specs)[:: _order(case)]
+                pair, problems = read_pair(first, second)
+                if pair is None:
+                    cause = launch_cause(first) or launch_cause(second)
+                    return PairedStudy((), None, tuple(problems), second.directory, cause=cause)
+                pairs.append(pair)
+        study = screen(pairs, drop_target(case, knobs))
+        if study is None:
+            return None
+        source = first.directory.parent
+        return PairedStudy(tuple(pairs), study, (), source, seed=knobs.integer("DECODE_SEED"))
+
     def _add_pairs(self, study: OpenStudy, case: Case, replicate: int, bucket: str) -> None:
         records = [
             self._launch(case, baseline, candidate)
@@ -76,7 +103,7 @@ class PairMeasuring:
                 # Of the launches themselves: what the machine did between them is not to change
                 # what is decided.
                 self.budget.spent_s += sum(record.seconds or 0.0 for record in pair)
-            study.add(*pair)
+            study.add(*pair[:: _order(case)])
 
     def _launch(
         self, case: Case, baseline: LaunchSpec, candidate: LaunchSpec
@@ -85,6 +112,11 @@ class PairMeasuring:
             self.get(spec)
         launched = self.get(candidate)
         return self.get(baseline), launched
+
+
+def _order(case: Case) -> int:
+    """The step through a pair of launches, baseline first, that puts first what is held against."""
+    return -1 if case.holds_baseline else 1
 
 
 def drop_target(case: Case, knobs: Knobs) -> float:

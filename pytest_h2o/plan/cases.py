@@ -16,6 +16,11 @@ from pytest_h2o.plan.suites import CASE_PARTS
 BASELINE = "baseline"
 CANDIDATE = "candidate"
 KV_QUANT = "kv_quant"
+UNEVICTED = "unevicted"
+# Candidate and second build, with H2O off and on.
+BUILDS_PLAIN, BUILDS_FULL = "builds_plain", "builds_full"
+# Whose cases are made for relations between launches alone.
+RELATING = ("relations", "release")
 # The knob that limits the decode drop.
 DROP_KNOBS: Mapping[Work, str] = {
     "lengths": "DECODE_DROP_TARGET",
@@ -42,7 +47,9 @@ class Case:
     ``replicate`` is the launch of that arm a case looks at. ``work`` says what its launches are,
     ``program`` what is launched for it. ``fixed`` knobs define the case, ``defaults`` may be
     overridden by the user. ``launch`` is the one launch of a case that is not made from knobs: a
-    combination of a sweep. ``studied`` cases have a decode gate.
+    combination of a sweep. ``studied`` cases have a decode gate. Where ``holds_baseline`` the
+    baseline's speed is held against the case's, not the other way round; ``plain`` ones have H2O
+    off, and those of ``builds`` are held against the second build with the same settings.
     """
 
     name: str
@@ -53,6 +60,9 @@ class Case:
     program: str = ""
     replicate: int = 1
     studied: bool = True
+    holds_baseline: bool = False
+    plain: bool = False
+    builds: bool = False
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
     fixed: Mapping[str, KnobValue] = field(default_factory=dict)
 
@@ -60,6 +70,11 @@ class Case:
     def quantises(self) -> bool:
         """Whether what is under test is quantised KV, with H2O off."""
         return self.suite == KV_QUANT
+
+    @property
+    def relates(self) -> bool:
+        """Whether the launches of the case are made for a relation alone."""
+        return self.suite in RELATING
 
     @property
     def drop_knob(self) -> str:
@@ -104,6 +119,8 @@ def all_cases(
         _single(knobs),
         _baseline_modes(knobs),
         _kv_quant(knobs),
+        _unevicted(knobs),
+        _builds(knobs),
         _sweep(combinations),
         [candidate_case(knobs)],
     )
@@ -183,6 +200,39 @@ def _kv_quant(knobs: Knobs) -> Iterator[Case]:
         yield replace(case, name=f"{name}_prompts", work="prompts")
 
 
+def _unevicted(knobs: Knobs) -> Iterator[Case]:
+    """The candidate with H2O on, and nothing for it to do: one layer that keeps all of its tokens.
+
+    So it does what the baseline does, and next to nothing more.
+    """
+    if knobs.on("RELATION_SPEED"):
+        yield Case(
+            name=UNEVICTED,
+            suite="relations",
+            arm="nothing-to-evict",
+            holds_baseline=True,
+            fixed={
+                "DECODE_BASELINE_MODE": "paired",
+                "H2O_TARGET_LOSSY_RATIO": 1.0,
+                "H2O_KEEP_RATIO": 1.0,
+                "H2O_LAYER_START": 0,
+                "H2O_LAYER_END": 0,
+                "KV_LOSSLESS_SCOPE": "none",
+                "PROMPTS": (min(knobs.integers("PROMPTS")),),
+                "GENS": (max(knobs.integers("GENS")),),
+            },
+        )
+
+
+def _builds(knobs: Knobs) -> Iterator[Case]:
+    """The build under test beside a second one, where there is one."""
+    if knobs.on("RELATION_BUILD"):
+        fixed: dict[str, KnobValue] = {**FULL, "DECODE_BASELINE_MODE": "paired"}
+        common = Case(name=BUILDS_FULL, suite="release", arm="full", builds=True, fixed=fixed)
+        yield common
+        yield replace(common, name=BUILDS_PLAIN, arm=BASELINE, plain=True)
+
+
 def _sweep(combinations: Iterable[LaunchSpec]) -> Iterator[Case]:
     """One case per combination; those that the engine runs in the same way share their launches."""
     specs = list(combinations)
@@ -243,7 +293,7 @@ def launches(
         program=case.program,
         arm=case.arm,
         replicate=number,
-        config=baseline_config() if case.quantises else engine_config(knobs),
+        config=baseline_config() if case.quantises or case.plain else engine_config(knobs),
         gen_tokens=knobs.integer("DECODE_TOKENS"),
         threads=knobs.integer("THREADS"),
         backend=knobs.text("BACKEND"),
@@ -263,6 +313,11 @@ def baseline_of(candidate: LaunchSpec, paired_with: str = "") -> LaunchSpec:
     if candidate.config == baseline_config():
         return replace(plain, attention_option=0)
     return plain
+
+
+def of_second_build(candidate: LaunchSpec) -> LaunchSpec:
+    """The same launch of the second build."""
+    return replace(candidate, arm=f"{candidate.arm}-of-second-build", second_build=True)
 
 
 def dump_launch(case: Case, knobs: Knobs, prompt: Path) -> LaunchSpec:

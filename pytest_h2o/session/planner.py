@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.planned_tokens import for_relations_alone, planned_tokens
 from pytest_h2o.plan.knobs import NEEDS_BASELINE
 from pytest_h2o.plan.needs import demand_of
 from pytest_h2o.plan.specs import LaunchSpec
@@ -57,10 +58,22 @@ class Planner:
         if number := len(self.planned):
             plural = "" if number == 1 else "es"
             lines.append(f"h2o: at least {number} launch{plural} planned")
+            lines += self._of_relations()
         if keys := overridden_keys(self.runtime, self.planned):
             replaced = clean(", ".join(keys))
             lines.append(f"h2o: the launches replace these keys of the model config: {replaced}")
         return lines
+
+    def _of_relations(self) -> list[str]:
+        """How much of what is planned the relations between launches cost."""
+        alone = planned_tokens(for_relations_alone(self.lab.plan))
+        if not alone.launches:
+            return []
+        whole = planned_tokens(self.planned)
+        return [
+            f"h2o: {alone.launches} of them for relations alone, which read about {alone.read} of "
+            f"{whole.read} tokens and decode {alone.decoded} of {whole.decoded} at most"
+        ]
 
 
 def will_run(config: pytest.Config) -> bool:

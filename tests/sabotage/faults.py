@@ -16,7 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from pytest_h2o.codec.blocks import EncodedBlock
-from pytest_h2o.engine import bench, bench_options, bench_rows, demo, lossless_store, response
+from pytest_h2o.engine import (
+    bench,
+    bench_options,
+    bench_rows,
+    demo,
+    evictor,
+    lossless_store,
+    response,
+)
+from pytest_h2o.engine.config import H2OSettings
 from pytest_h2o.engine.evictor import Evictor
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
@@ -31,6 +40,36 @@ HOARD: list[bytearray] = []
 
 def honest() -> None:
     """Nothing."""
+
+
+def honest_but_rounding_by_batch() -> None:
+    """Nothing: a kernel for one token rounds otherwise than that for many."""
+    _rounding(lambda tokens, _: len(tokens) > 1)
+
+
+def honest_but_rounding_by_threads() -> None:
+    """Nothing: sums are split among threads, and rounded by how many there are."""
+    prefill = Model.prefill
+
+    def counting(self: Model, prompt, cache: KVCache, threads: int, *rest):
+        self.odd_threads = threads % 2
+        return prefill(self, prompt, cache, threads, *rest)
+
+    Model.prefill = counting
+    _rounding(lambda _, model: bool(getattr(model, "odd_threads", 0)))
+
+
+def _rounding(coarse: Callable[..., bool]) -> None:
+    """The model's output has as many bits as a kernel that was chosen gives it."""
+    forward = Model.forward
+
+    def rounded(self: Model, tokens, *arguments) -> Floats:
+        logits = forward(self, tokens, *arguments)
+        mask = 0xFFFF0000 if coarse(tokens, self) else 0xFFFFF000
+        _mask(logits, mask)
+        return logits
+
+    Model.forward = rounded
 
 
 def _before_response(act: Callable[[Engine], object]) -> None:
@@ -174,33 +213,64 @@ def doubles_its_bytes() -> None:
     _changed_metrics(double)
 
 
-def renumbers_positions() -> None:
-    """After an eviction the next token's position is the length of the cache."""
+def _decoding(change: Callable[[KVCache], None]) -> None:
+    """The cache is changed before each token is decoded; a prompt is read in windows of it."""
     forward = Model.forward
 
-    def renumbered(self: Model, tokens, cache: KVCache, *arguments):
-        cache.position = min(cache.position, max(layer.length for layer in cache.layers[2:]))
+    def with_fault(self: Model, tokens, cache: KVCache, *arguments):
+        if isinstance(cache, KVCache):
+            change(cache)
         return forward(self, tokens, cache, *arguments)
 
-    Model.forward = renumbered
+    Model.forward = with_fault
+
+
+def renumbers_positions() -> None:
+    """After an eviction the next token's position is the length of the cache."""
+
+    def renumber(cache: KVCache) -> None:
+        cache.position = min(layer.length for layer in cache.layers)
+
+    _decoding(renumber)
 
 
 def shifts_positions() -> None:
     """Every eviction moves all later positions on by what it dropped."""
     keep = LayerCache.keep
+    dropped: list[int] = []
 
-    def shifting(self: LayerCache, ranges: Ranges) -> None:
+    def counting(self: LayerCache, ranges: Ranges) -> None:
         before = self.length
         keep(self, ranges)
-        self.shifted = getattr(self, "shifted", 0) + before - self.length
+        dropped.append(before - self.length)
 
-    forward = Model.forward
+    def shift(cache: KVCache) -> None:
+        cache.position += sum(dropped) // (len(cache.layers) - 2)
+        dropped.clear()
 
-    def shifted(self: Model, tokens, cache: KVCache, *arguments):
-        cache.position += sum(vars(layer).pop("shifted", 0) for layer in cache.layers) // 6
-        return forward(self, tokens, cache, *arguments)
+    LayerCache.keep = counting
+    _decoding(shift)
 
-    LayerCache.keep, Model.forward = shifting, shifted
+
+def _scoring(change: Callable[[Floats], None]) -> None:
+    """The policy is that of the engine, and its scores are changed where blocks are chosen."""
+    select = evictor.select
+
+    def with_fault(kv: int, scores: Floats, settings: H2OSettings) -> evictor.Selection:
+        change(scores)
+        return select(kv, scores, settings)
+
+    evictor.select = with_fault
+
+
+def inverts_scores() -> None:
+    """What drew the least attention stays: a comparison the wrong way round."""
+    _scoring(lambda scores: np.negative(scores, out=scores))
+
+
+def scores_of_other_blocks() -> None:
+    """Scores are read from the wrong end, so that each block has those of another one."""
+    _scoring(lambda scores: np.copyto(scores, scores[::-1].copy()))
 
 
 def _sampling(pick: Callable[[Floats, int], int]) -> None:
@@ -382,6 +452,19 @@ def leaks_every_token() -> None:
         HOARD.append(bytearray(b"x") * 2**17)
 
     Evictor.after_attention = leaking
+
+
+def slows_with_every_response() -> None:
+    """Every response leaves a list behind that each later token looks through."""
+    after = Evictor.after_attention
+    past: list[int] = []
+
+    def searching(self: Evictor, layer: int, attention) -> None:
+        after(self, layer, attention)
+        time.sleep(0.0005 * len(past))
+
+    _before_response(lambda _: past.append(1))
+    Evictor.after_attention = searching
 
 
 def keeps_a_copy() -> None:

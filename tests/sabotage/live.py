@@ -88,13 +88,23 @@ TABLES = (
     Fault("a table of known prompts", "knows_the_prompts", UNSEEN, TEXTS, prompts=12),
     Fault("a table of known prompts", "knows_first_sentences", UNSEEN, TEXTS, prompts=12),
 )
-WITHOUT_PERPLEXITY = "no relation asks yet where a token is"
-NO_SPEED = "no relation asks yet how fast the baseline could be"
-PENDING = (
-    Fault("positions renumbered", "renumbers_positions", unseen=WITHOUT_PERPLEXITY),
-    Fault("positions renumbered", "shifts_positions", unseen=WITHOUT_PERPLEXITY),
-    Fault("a slow baseline", "baseline_sleeps", unseen=NO_SPEED),
-    Fault("a slow baseline", "baseline_spins", unseen=NO_SPEED),
+EVERY_TEXT = f"{LOSSLESS} or {GREEDY} or {UNEVICTED} or requests_are_strangers"
+STRANGERS = "requests_are_strangers"
+PLACES = "more_eviction_keeps_less"
+SPEED = "baseline_is_no_slower"
+LONGER = ("DECODE_TOKENS=64", "RELATION_TOKENS=64", "THREADS=1")
+TIMED = ("PROMPTS=512", "GENS=128", "REPEAT=1", "THREADS=1")
+PLACE_FAULTS = (
+    Fault("later requests suffer", "slows_with_every_response", STRANGERS, LONGER),
+    Fault("positions renumbered", "renumbers_positions", PLACES, LONGER, prompts=4),
+    Fault("scores the wrong way round", "inverts_scores", PLACES, LONGER, prompts=6),
+    Fault("a slow baseline", "baseline_sleeps", SPEED, TIMED),
+)
+# Variants of the same that cost a CI more than they tell it.
+MORE_PLACE_FAULTS = (
+    Fault("later requests suffer", "leaks_every_response", STRANGERS, LONGER),
+    Fault("positions renumbered", "shifts_positions", PLACES, LONGER, prompts=4),
+    Fault("a slow baseline", "baseline_spins", SPEED, TIMED),
 )
 HONEST_TEXTS = (Fault("honest", "honest", f"{GREEDY} or {UNEVICTED}", TEXTS),)
 PAIRED = f"{WITH_BASELINE} or full_strict and decode_drop"
@@ -103,7 +113,7 @@ MUCH = ("PROMPTS=512", "GENS=128", "REPEAT=3", *FREE[3:])
 TWO_THREADS = tuple(word.replace("THREADS=1", "THREADS=2") for word in FREE)
 OFFLINE = "online_sim or llm_demo and decompression_active"
 DUMPED = (*TEXTS, "LOSSLESS_TARGET=1.2")
-RELATIONS = "test_relations and not unseen"
+RELATIONS = f"{EVERY_TEXT} or {HEAVY} or more_eviction"
 DEMO = "llm_demo and not bucket and not prompt_memory and not test_prompts"
 OTHER_TEXTS = f"{HEAVY} or more_eviction or nothing_evicted or greedy_agreement"
 FEW = ("LLM_DEMO_DECODE_DROP_TARGET=0.9", "DECODE_BASELINE_MODE=same_batch", *TEXTS)
@@ -173,9 +183,21 @@ HONEST_DISGUISES = (
     Fault("honest", "honest", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
     Fault("honest", "honest", PAIRED, TWO_THREADS),
 )
-EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS, *TABLES, *DISGUISES)
+EVERY_FAULT = (
+    *FAULTS,
+    *TEXT_FAULTS,
+    *MORE_TEXT_FAULTS,
+    *PLACE_FAULTS,
+    *MORE_PLACE_FAULTS,
+    *TABLES,
+    *DISGUISES,
+)
 EVERY_HONEST = (
     *HONEST,
     *HONEST_DISGUISES,
     Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS),
+    Fault("honest", "honest", PLACES, LONGER, prompts=6),
+    Fault("honest", "honest", SPEED, TIMED),
+    Fault("honest", "honest_but_rounding_by_batch", EVERY_TEXT, TEXTS, prompts=2),
+    Fault("honest", "honest_but_rounding_by_threads", EVERY_TEXT, TEXTS, prompts=2),
 )

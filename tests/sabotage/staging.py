@@ -141,7 +141,7 @@ class Stage:
         """The same over real prompts; ``demo_`` tells the program which of the two it is."""
         options = self.spoiled(defect)
         program = self._program(f"demo_{defect}", SPOILED, defect)
-        settings = ("PROMPT_PATTERN=prompt_512_[1-3].txt", "DECODE_TOKENS=24", "RELATION_TOKENS=24")
+        settings = ("PROMPT_PATTERN=prompt_512_[1-4].txt", "DECODE_TOKENS=24", "RELATION_TOKENS=24")
         return [
             *options,
             *_set(settings),

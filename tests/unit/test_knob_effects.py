@@ -14,7 +14,17 @@ from unittest.mock import patch
 
 import pytest
 from fake_store import FakeStore, Speed, by_arm
-from gate_functions import DEMO, KV_QUANT, MEMORY, OFFLINE, QUALITY, RUNTIME, judge, make_run
+from gate_functions import (
+    DEMO,
+    KV_QUANT,
+    MEMORY,
+    OFFLINE,
+    QUALITY,
+    RELEASE,
+    RUNTIME,
+    judge,
+    make_run,
+)
 from quantised_texts import texts_of
 
 from pytest_h2o.data import bundled
@@ -22,6 +32,8 @@ from pytest_h2o.decode.history import append_history
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.decode.study import Study
 from pytest_h2o.evidence.order import little_evidence
+from pytest_h2o.evidence.second_build import text_evidence_of_builds
+from pytest_h2o.evidence.written_texts import Written
 from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
@@ -290,6 +302,25 @@ def quantised(gate: str) -> Effect:
     return effect
 
 
+def builds_text(settings: Sequence[str], tmp_path: Path) -> object:
+    """What answers show that part after a quarter."""
+    lab, _ = make_lab(settings, tmp_path)
+    spec = next(iter(lab.workload.launches(lab.cases["candidate"])))
+    record = LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(tmp_path))  # type: ignore[arg-type]
+    second, own = Written(record, "abcd" * 9, 9), Written(record, "abcd" * 2 + "x" * 28, 9)
+    least = lab.knobs.number("MIN_BUILD_AGREEMENT")
+    return text_evidence_of_builds([(second, own)], least, "").standing
+
+
+def builds_loss(settings: Sequence[str], tmp_path: Path) -> object:
+    """What a gate decides on a loss of 0.05."""
+    loss = Measured(metric="build_loss", value=0.05, unit="share")
+    builds: Any = SimpleNamespace(loss=loss)
+    return judge(
+        RELEASE.test_release_numbers, resolve(settings), "builds_full", full_builds=builds
+    ).outcome
+
+
 def judge_raising(knobs: Knobs, paired: PairedStudy) -> None:
     """The decode gate, with pytest's outcome let through."""
     node: Any = SimpleNamespace(user_properties=[], iter_markers=lambda: iter(()))
@@ -338,6 +369,7 @@ EFFECTS: Mapping[str, Turned] = {
         "DECODE_BASELINE_MODE": "fixed", "RELATION_PROMPTS": "2", "RELATION_TOKENS": "8", "RELATION_LOSSLESS": "0",
         "RELATION_UNEVICTED": "0", "RELATION_GREEDY": "0", "RELATION_STRANGERS": "0", "RELATION_UNSEEN": "0", "RELATION_ORDER": "0",
         "RELATION_HEAVY": "0",
+        "RELATION_SPEED": "0", "RELATION_BUILD": "0",
     }.items()},
     "RUN_FINAL": Turned(parts, "0"),
     # These suites are part of final too.
@@ -413,6 +445,8 @@ EFFECTS: Mapping[str, Turned] = {
     "MAX_MEMORY_INCREASE": Turned(memory, "0.3"),
     "MAX_MEMORY_GROWTH": Turned(memory, "0.3"),
     "MIN_MILD_AGREEMENT": Turned(little, "0.1"),
+    "MIN_BUILD_AGREEMENT": Turned(builds_text, "0.1"),
+    "MAX_BUILD_LOSS": Turned(builds_loss, "0.1"),
     "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
@@ -422,6 +456,8 @@ PLACES = {
     "LLM_BENCH": lambda session: session.runtime.describe(),
     "LLM_DEMO": lambda session: session.runtime.describe(),
     "MODEL_CONFIG": lambda session: session.runtime.describe(),
+    "H2O_BASELINE_LLM_BENCH": lambda session: session.runtime.describe(),
+    "H2O_BASELINE_LLM_DEMO": lambda session: session.runtime.describe(),
     "PROMPT_DIR": lambda session: session.lab.prompt_dir,
     "OUT": lambda session: session.root.name,
     "BASE_OUT": lambda session: session.root.name,

@@ -4,11 +4,15 @@ studies decide.
 
 from __future__ import annotations
 
+import math
+import random
 from pathlib import Path
 
 import pytest
 from fake_store import FakeStore, Speed, by_arm
 
+from pytest_h2o.evidence.unevicted import unevicted_evidence
+from pytest_h2o.lab.decode import baseline_held
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.offline import absent_layers, kv_dump
 from pytest_h2o.plan.knobs import resolve
@@ -202,3 +206,77 @@ def test_layers_that_a_dump_lacks(tmp_path: Path) -> None:
     assert absent_layers(lab, tmp_path, {"selected_layers": [0, 1, 2]}) == ""
     given = Lab(tmp_path, resolve([f"DUMP_DIR={tmp_path}"]), lab.get, tmp_path)
     assert absent_layers(given, tmp_path, {"selected_layers": [0]}) == ""
+
+
+def noisy(spec: LaunchSpec) -> float:
+    """A speed that only the launch itself settles, 20 % to either side of 100."""
+    return 80.0 + 40.0 * (int(spec.key, 16) % 1000) / 1000
+
+
+@pytest.mark.parametrize(
+    ("speed", "pairs", "standings"),
+    [
+        (by_arm(), 3, ["supported"]),
+        (by_arm(baseline=87.0), 6, ["contradicted"]),
+        (by_arm(baseline=96.0), 3, ["supported"]),
+        (by_arm(baseline=118.0), 3, ["supported", "doubtful"]),
+        (noisy, 20, ["doubtful"]),
+    ],
+)
+def test_baseline_beside_a_candidate_with_nothing_to_evict(
+    speed: Speed, pairs: int, standings: list[str], tmp_path: Path
+) -> None:
+    """A slow baseline is refuted, a slow candidate and noise are doubts; three pairs are enough
+    where nothing looks slow.
+    """
+    lab, store = make_lab(tmp_path, speed)
+    study = baseline_held(lab)
+    found = unevicted_evidence(study, 0.05)
+    assert [each.standing for each in found] == standings
+    assert len(study.pairs) == pairs
+    assert len(store.launched) == 2 * pairs
+
+
+def test_a_relation_of_speeds_shares_the_baselines_of_decode_studies(tmp_path: Path) -> None:
+    """Where cases are studied as well, its own launches are those of the candidate alone."""
+    lab, store = make_lab(tmp_path)
+    lab.demand = Demand(cases=["full_strict"], studies=["full_strict"], relations=["speed"])
+    planned = {spec.name for spec in lab.plan.planned()}
+    lab.study("full_strict")
+    baseline_held(lab)
+    own = [name for name in store.launched if "nothing-to-evict" in name]
+    assert len(own) == 3
+    assert set(store.launched) <= planned
+
+
+def test_pairs_that_decide_nothing_are_measured_longer(tmp_path: Path) -> None:
+    """Launches get twice as many repeats after every few rounds; those of the first look stay."""
+    lab, store = make_lab(tmp_path, noisy, "DECODE_REPEAT=1", "PROMPTS=512")
+    lab.study("full_strict")
+    repeats = []
+    for replicate in range(1, 21):
+        [found] = {
+            name.split("x")[1].split("-")[0]
+            for name in store.launched
+            if name.endswith(f"-full-r{replicate}")
+        }
+        repeats.append(int(found))
+    assert repeats == [1] * 7 + [2] * 3 + [4] * 3 + [8] * 7
+
+
+def test_longer_launches_decide_what_repeating_does_not(tmp_path: Path) -> None:
+    """Honest speeds with noise that falls with what is measured end in a decision."""
+
+    def speed(spec: LaunchSpec) -> float:
+        noise = random.Random(f"{seed} {spec.key}").gauss(0, 0.12)
+        return 100.0 * math.exp(noise / math.sqrt(spec.repeat or 1))
+
+    undecided = 0
+    for seed in range(20):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        lab, _ = make_lab(folder, speed, "DECODE_REPEAT=1", "PROMPTS=512")
+        study = lab.study("full_strict").study
+        assert study
+        undecided += study.decision == "inconclusive"
+    assert undecided < 10  # 16 where all pairs are of one length

@@ -21,6 +21,7 @@ from pytest_h2o.lab.text_relation import TextRelation, text_relation
 from pytest_h2o.lab.unseen_prompts import strangers, unseen
 from pytest_h2o.parsers.demo_output import generated_text
 from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.plan.relations import MILD_RATIO
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.unseen import made_anew
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
@@ -71,7 +72,8 @@ def stores(spec: LaunchSpec) -> bool:
 def honest(spec: LaunchSpec) -> str:
     text = STORY.get(spec.label, STORY["prompt_512_1"])
     if evicts(spec):
-        text = text[:90] + EVICTED + text
+        same = 90 if asked(spec) > MILD_RATIO else 400
+        text = text[:same] + EVICTED + text
     return text[: 8 * spec.gen_tokens]
 
 
@@ -446,11 +448,18 @@ def wrong_positions(spec: LaunchSpec) -> str:
     return twisted(spec, 3) if evicts(spec) else honest(spec)
 
 
+def wrong_scores(spec: LaunchSpec) -> str:
+    """One answer is the baseline's by chance."""
+    lucky = spec.label == "prompt_512_1"
+    return twisted(spec, 90) if evicts(spec) and not lucky else honest(spec)
+
+
 @pytest.mark.parametrize(
     ("write", "lossy", "words"),
     [
         (honest, asked, ""),
         (wrong_positions, asked, "stays the baseline's for 0.6%"),
+        (wrong_scores, asked, "the median of 4 answers stays the baseline's for 17.6%"),
         (honest, lambda spec: 1.5 if evicts(spec) else 1.0, ""),
         (
             honest,
