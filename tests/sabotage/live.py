@@ -13,7 +13,9 @@ class Fault:
     """One fault: ``name`` is its function, ``kind`` what it is a variant of, ``select`` the gates
     that judge it.
 
-    ``prompts`` is how many real ones there are. ``unseen`` is why nobody can tell from the columns and lines of a real build, if that is so.
+    ``prompts`` is how many real ones there are. ``unseen`` is why nobody can tell from the columns
+    and lines of a real build, if that is so; ``own`` then names the gate that the engine's own
+    report tells.
     """
 
     kind: str
@@ -21,7 +23,16 @@ class Fault:
     select: str = f"full_strict and {ALONE}"
     settings: tuple[str, ...] = BENCH
     unseen: str = ""
+    own: str = ""
     prompts: int = 1
+
+    def judged_by(self, side: str) -> tuple[str, tuple[str, ...]]:
+        """The gates that are run with all columns, or with the lines of a real build, and the
+        settings.
+        """
+        if side == "columns" and self.own:
+            return self.own, (*self.settings, "REQUIRE_QUALITY=1")
+        return self.select, self.settings
 
 
 STORE = f"store_tuned and {ALONE}"
@@ -117,6 +128,9 @@ RELATIONS = f"{EVERY_TEXT} or {HEAVY} or more_eviction"
 DEMO = "llm_demo and not bucket and not prompt_memory and not test_prompts"
 OTHER_TEXTS = f"{HEAVY} or more_eviction or nothing_evicted or greedy_agreement"
 FEW = ("LLM_DEMO_DECODE_DROP_TARGET=0.9", "DECODE_BASELINE_MODE=same_batch", *TEXTS)
+QUALITY = "quality_under_eviction"
+WHICH_TOKENS = "which tokens stay shows in perplexity, and a real build reports none"
+ONE_THREAD = "decoding uses one thread here, and prompts are read little faster by two"
 NOT_THERE = "no value of the model's KV is one of those, or so small a one decides no token"
 LIKE_GREEDY = "a seed that never changes is as deterministic as greedy decoding, on both sides"
 ON_BOTH_SIDES = "decode speed is not touched; the speed of prompts is wrong on both sides, a doubt"
@@ -131,10 +145,10 @@ DISGUISES = (
     Fault("quantised behind lossless", "fp8_while_lossless", f"{LOSSLESS} or full_strict and {ALONE}", (*BENCH, *TEXTS)),
     Fault("half of a block encoded", "encodes_keys_alone", OFFLINE, DUMPED),
     Fault("other tokens evicted", "evicts_at_random", RELATIONS, TEXTS),
-    Fault("other tokens evicted", "evicts_by_a_fixed_draw", OTHER_TEXTS, TEXTS, prompts=3),
-    Fault("protected tokens evicted", "evicts_the_sink", OTHER_TEXTS, TEXTS, prompts=3),
-    Fault("protected tokens evicted", "evicts_the_recent", OTHER_TEXTS, TEXTS, prompts=3),
-    Fault("protected tokens evicted", "protects_nothing_recent", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("other tokens evicted", "evicts_by_a_fixed_draw", PLACES, LONGER, unseen=WHICH_TOKENS, own=QUALITY, prompts=6),
+    Fault("protected tokens evicted", "evicts_the_sink", PLACES, LONGER, unseen=WHICH_TOKENS, own=QUALITY, prompts=6),
+    Fault("protected tokens evicted", "evicts_the_recent", PLACES, LONGER, prompts=6),
+    Fault("protected tokens evicted", "protects_nothing_recent", PLACES, LONGER, unseen=WHICH_TOKENS, own=QUALITY, prompts=6),
     Fault("protected layers evicted", "evicts_front_layers_as_well", OTHER_TEXTS, TEXTS, prompts=3),
     Fault("eviction only where it is logged", "evicts_when_logged", RELATIONS, TEXTS),
     Fault("a table of known prompts", "knows_hashes", UNSEEN, TEXTS, prompts=12),
@@ -144,7 +158,7 @@ DISGUISES = (
     Fault("less is computed", "skips_a_layer_when_compressing", OTHER_TEXTS, TEXTS, prompts=3),
     Fault("the prompt is not read again", "keeps_the_prefill", PAIRED, FREE, unseen=ON_BOTH_SIDES),
     Fault("the prompt is not read again", "keeps_the_candidates_prefill", PAIRED, FREE),
-    Fault("a hindered baseline", "baseline_on_one_thread", DEMO, (*FEW, "THREADS=2"), prompts=3),
+    Fault("a hindered baseline", "baseline_on_one_thread", DEMO, (*FEW, "THREADS=2"), unseen=ONE_THREAD, prompts=3),
     Fault("a hindered baseline", "baseline_reads_twice", DEMO, FEW, prompts=3),
     Fault("tokens drawn", "draws_with_a_fixed_seed", RELATIONS, TEXTS, unseen=LIKE_GREEDY),
     Fault("a clock that stands still", "counts_cpu_time", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),

@@ -55,8 +55,10 @@ def main(words: Sequence[str]) -> None:
 
 def judged(fault: Fault, stage: Stage, side: str, out: Path) -> dict[str, str]:
     """The gates that failed in a session, with their reasons."""
-    arguments = stage.faulty(fault.name, fault.settings, fault.prompts, plain=side == "lines")
-    select = fault.select if fault.select == OFFLINE else f"({fault.select}) and {WITHOUT}"
+    select, settings = fault.judged_by(side)
+    arguments = stage.faulty(fault.name, settings, fault.prompts, plain=side == "lines")
+    if select != OFFLINE:
+        select = f"({select}) and {WITHOUT}"
     gates = ["-m", "final", "-k", select, str(ROOT / "gates")]
     command = [sys.executable, "-m", "pytest", "-q", *gates, *arguments, "--h2o-out", str(out)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

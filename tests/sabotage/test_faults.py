@@ -19,8 +19,8 @@ from staging import Judge, Stage
 def refused(fault: Fault, side: str, stage: Stage, judge: Judge) -> dict[str, str]:
     """The gates that fail, with their reasons."""
     plain = side == "lines"
-    arguments = stage.faulty(fault.name, fault.settings, fault.prompts, plain=plain)
-    return judge(arguments, fault.select).failed
+    select, settings = fault.judged_by(side)
+    return judge(stage.faulty(fault.name, settings, fault.prompts, plain=plain), select).failed
 
 
 @pytest.mark.parametrize(
