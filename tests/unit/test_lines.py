@@ -18,12 +18,14 @@ from pytest_h2o.evidence.log_consistency import (
 )
 from pytest_h2o.evidence.look import Look
 from pytest_h2o.evidence.speed import _same_bytes
+from pytest_h2o.lab.offline import coded_alike
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.loglines import read_log_facts
 from pytest_h2o.parsers.repeats import MOST, LoggedBlock, Plan, Repeats
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
+from pytest_h2o.runs.results import read_launch
 
 CONFIG = {
     "kv_h2o_layer_start": 0,
@@ -282,3 +284,34 @@ def test_times_that_come_again(
     text = "".join(late(520, us) for us in times)
     found = [each for each in blocks_evidence(look(tmp_path, text)) if each.claim == TIMED_ANEW]
     assert [each.standing for each in found] == ([standing] if standing else [])
+
+
+@pytest.mark.parametrize(("comp", "standing"), [(700, "supported"), (400, "contradicted")])
+def test_blocks_smaller_than_any_coder_makes_them(tmp_path: Path, comp: int, standing: str) -> None:
+    """Blocks of front layers are held against what the same values come to here."""
+    seen = look(tmp_path, block(0, comp) + block(1, comp) + block(4, 100))
+    values = {
+        "lossless_ratio": 1.35,
+        "selected_layers": [0, 1],
+        "codecs": [{"lossless_ratio": 1.5}, {"lossless_ratio": None}],
+    }
+    (found,) = coded_alike([seen.record], values)
+    assert found.standing == standing
+    assert coded_alike([], values) == []
+
+
+HEADER = "| model | llm_demo | speed(tok/s) |\n|---|---|---|\n"
+
+
+@pytest.mark.parametrize(
+    ("speed", "problems"),
+    [("100.00 ± 1.00<br>10.00 ± 0.10", 0), ("100.00 ± 1.00<br>12.00 ± 0.10", 1)],
+)
+def test_a_table_on_stdout_beside_the_file(tmp_path: Path, speed: str, problems: int) -> None:
+    """What is printed twice must be the same twice."""
+    record = look(tmp_path, HEADER + f"| m | prompt=512<br>decode=64 | {speed} |\n").record
+    row = "| m | prompt=512<br>decode=64 | 100.00 ± 1.00<br>10.00 ± 0.10 |\n"
+    record.table.write_text(HEADER + row)
+    found = read_launch(record)[1]
+    assert len(found) == problems
+    assert all("another in the table on stdout" in each for each in found)
