@@ -1,5 +1,5 @@
-"""More faults of the embedded engine: codecs that lose something, evictions of other tokens, clocks,
-memory held elsewhere, and programs that behave while they are watched.
+"""More faults of the embedded engine: codecs that lose something, evictions of other tokens,
+clocks, memory held elsewhere, and programs that behave while they are watched.
 
 Like those of :mod:`faults`, each is a function whose docstring says what is wrong.
 """

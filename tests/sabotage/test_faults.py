@@ -1,5 +1,5 @@
-"""Engines that compute something wrong, and print what a real build prints, are refused; honest ones
-are not.
+"""Engines that compute something wrong, and print what a real build prints, are refused; honest
+ones are not.
 """
 
 from __future__ import annotations
