@@ -86,8 +86,8 @@ def test_evicted_is_missing(heavy_eviction: TextRelation, gate: Gate) -> None:
 
 
 def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> None:
-    """Prompts that one process answers one after the other must get the answers that they get alone,
-    and the first of them, at the end once more, as fast and in no more memory.
+    """Prompts that one process answers one after the other must get the answers that they get
+    alone, and the first of them, at the end once more, as fast and in no more memory.
 
     A cache, scores or blocks that outlive a response belong to somebody else's request.
     """

@@ -159,7 +159,8 @@ def test_decisions(values: list[float], decision: str) -> None:
     ("slow", "pairs", "decision", "slow_at"),
     [
         (0.0, 3, "pass", ""), (0.04, 3, "pass", ""),
-        (0.10, 3, "inconclusive", "1024"), (0.10, 6, "inconclusive", "1024"),  # 1/64 for each of two is too much
+        (0.10, 3, "inconclusive", "1024"),
+        (0.10, 6, "inconclusive", "1024"),  # 1/64 for each of two is too much
         (0.10, 7, "fail", "1024"), (0.10, 1, "inconclusive", "1024"),
     ],
 )  # fmt: skip
