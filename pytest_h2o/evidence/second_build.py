@@ -17,8 +17,8 @@ def text_evidence_of_builds(
 ) -> Evidence:
     """What answers to the same prompts show, the second build's first.
 
-    Texts that part late are a doubt, and so are those that are ``drawn``; if the median of what they
-    have in common is below ``least``, it is another computation.
+    Texts that part late are a doubt, and so are those that are ``drawn``; if the median of what
+    they have in common is below ``least``, it is another computation.
     """
     shares = [same_share(*pair) for pair in answers]
     parted = [pair for pair in answers if difference(*pair)]

@@ -1,4 +1,4 @@
-"""Is the baseline as fast as it can be? It is held against a candidate that has nothing to evict."""
+"""Is the baseline as fast as it can be? It is held against a candidate with nothing to evict."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def unevicted_evidence(paired: PairedStudy, target: float) -> list[Evidence]:
 
 
 def _candidate_slower(study: Study, target: float) -> bool:
-    """Whether the candidate is surely slower by more than ``target``: a drop of the baseline that is
-    negative, as a share of the candidate's speed.
+    """Whether the candidate is surely slower by more than ``target``: a drop of the baseline that
+    is negative, as a share of the candidate's speed.
     """
     return 1 / (1 - study.drop_high) < 1 - target
 
