@@ -93,9 +93,9 @@ class UsageMeter:
         family = _family([self.pid, *self._daemons()])
         statuses = {pid: _fields(Path(f"/proc/{pid}/status")) for pid in family}
         running = {pid: status for pid, status in statuses.items() if status.get("VmRSS")}
-        self._see_ended(set(family) - set(running))
         if not running:
             return
+        self._see_ended(set(family) - set(running))
         current = sum(_resident_mb(pid, status, len(running)) for pid, status in running.items())
         alone = max(status.get("VmHWM", 0) for status in running.values()) / 1024
         self._final = current
