@@ -83,6 +83,7 @@ class UsageMeter:
         self._elsewhere: list[int] = []
         self._searched = 0.0
         self._ended: dict[int, float] = {}
+        self._seen: set[int] = set()
         # Seconds since the start, and the peak so far.
         self._looks: list[tuple[float, float]] = []
         # A child that is about to become the program counts as large as its parent has ever been.
@@ -96,7 +97,12 @@ class UsageMeter:
         if not running:
             return
         self._see_ended(set(family) - set(running))
-        current = sum(_resident_mb(pid, status, len(running)) for pid, status in running.items())
+        # A process that was just forked shares its parent's memory until it is another program.
+        staying = [pid for pid in running if pid == self.pid or pid in self._seen]
+        self._seen = set(running)
+        if not staying:
+            return
+        current = sum(_resident_mb(pid, running[pid], len(staying)) for pid in staying)
         alone = max(status.get("VmHWM", 0) for status in running.values()) / 1024
         self._final = current
         before = self._looks[-1][1] if self._looks else 0.0

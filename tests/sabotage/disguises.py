@@ -30,7 +30,15 @@ from faults import (
 )
 
 from pytest_h2o.codec.blocks import EncodedBlock
-from pytest_h2o.engine import bench, demo, evictor, generate, lossless_store
+from pytest_h2o.engine import (
+    bench,
+    bench_rows,
+    demo,
+    evictor,
+    generate,
+    lossless_store,
+    response,
+)
 from pytest_h2o.engine.evictor import Evictor, Selection
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
@@ -39,6 +47,56 @@ from pytest_h2o.engine.model import Model
 from pytest_h2o.engine.response import Response
 
 MANY = 60 * 2**20
+
+
+# Nothing is wrong with these.
+
+
+def honest_but_slow() -> None:
+    """Nothing: every token takes longer to compute, as on a small device."""
+    _before_token(lambda: _spin(0.008))
+
+
+def honest_but_noisy() -> None:
+    """Nothing: tokens take as long as a busy machine lets them, and libraries warn on stderr."""
+    draw = np.random.default_rng(time.time_ns())
+    _before_token(lambda: _spin(draw.exponential(0.001)))
+    print("warning: governor is powersave, 0 errors", file=sys.stderr)
+
+
+def honest_with_helpers() -> None:
+    """Nothing: a helper is asked and waited for, and a cache of tables is written and mapped."""
+
+    def help_out() -> None:
+        subprocess.run(["/bin/true"], check=True)
+        with tempfile.TemporaryFile() as file:
+            file.write(b"x" * 2**20)
+
+    _before_response(lambda _: help_out())
+
+
+def honest_with_other_columns() -> None:
+    """Nothing: some columns that no gate reads are absent, and others are there as well."""
+    left = [each for each in response.COLUMNS if each.header != "h2o_codec_us"]
+    more = response.Column("h2o_blocks_seen", "blocks", 1)
+    response.COLUMNS = bench_rows.COLUMNS = (*left, more)
+
+
+def _before_token(act: Callable[[], None]) -> None:
+    forward = Model.forward
+
+    def after(self: Model, tokens, *arguments):
+        if len(tokens) == 1:
+            act()
+        return forward(self, tokens, *arguments)
+
+    Model.forward = after
+
+
+def _spin(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
 
 
 # Codecs.

@@ -287,6 +287,10 @@ HONEST_DISGUISES = (
     Fault("honest", "honest", UNSEEN, TEXTS, prompts=12),
     Fault("honest", "honest", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
     Fault("honest", "honest", PAIRED, TWO_THREADS),
+    Fault("honest", "honest_but_slow", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest_but_noisy", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest_with_helpers", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest_with_other_columns", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
 )
 EVERY_FAULT = (
     *FAULTS,
