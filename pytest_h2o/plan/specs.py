@@ -37,6 +37,7 @@ class LaunchSpec:
         tag: tells launches over prompts of one name apart.
         env: extra environment of the process; ``{directory}`` in a value stands for the directory
             of the launch.
+        seat: on which of several hosts it is planned, see :mod:`pytest_h2o.plan.seats`.
     """
 
     program: str
@@ -57,6 +58,7 @@ class LaunchSpec:
     tag: str = ""
     line_by_line: bool = False
     second_build: bool = False
+    seat: str = ""
 
     @property
     def work(self) -> Work:
@@ -82,7 +84,9 @@ class LaunchSpec:
         """
         arm = f"{self.arm}-for-{self.paired_with}" if self.paired_with else self.arm
         repeat = f"x{self.repeat}" if self.repeat else ""
-        return f"{self.program.removeprefix('llm_')}-{self.label}{repeat}-{arm}-r{self.replicate}"
+        seat = f"@{self.seat.strip('/').replace('/', '.')}" if self.seat else ""
+        program = self.program.removeprefix("llm_")
+        return f"{program}-{self.label}{repeat}-{arm}-r{self.replicate}{seat}"
 
     @property
     def deadline_s(self) -> float:
@@ -128,4 +132,6 @@ class LaunchSpec:
             content.append("line by line")
         if self.second_build:
             content.append("second build")
+        if self.seat:
+            content.append(f"seat {self.seat}")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -64,12 +64,14 @@ class Ended:
     usage: Usage = field(default_factory=Usage)
 
 
-def launch(
+def launch(  # noqa: PLR0913  what to launch, and all that can end it
     command: Command,
     directory: Path,
     timeout_s: float,
     on_tick: Callable[[float], None] = lambda _: None,
     limits: Limits = DEFAULT_LIMITS,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Ended:
     """Run ``command`` with its output in ``directory/stdout`` and ``directory/stderr`` until it
     ends or must be ended.
@@ -79,7 +81,8 @@ def launch(
     this process
     dies: TERM to all its processes, KILL after a grace time. What it leaves running when it exits
         is killed as well.
-    ``on_tick`` gets the elapsed seconds every few seconds. A process that cannot be started is not
+    ``on_tick`` gets the elapsed seconds every few seconds; once ``stopped`` says so, the wait is
+    interrupted as by Ctrl-C. A process that cannot be started is not
     an exception.
     """
     started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -104,7 +107,8 @@ def launch(
     guard.watch(mark, process.pid)
     written = [directory / "stdout", directory / "stderr", *command.files]
     written += [path for path in (command.table, command.metrics) if path]
-    child = _Child(process, mark, UsageMeter(process.pid, started, mark, written))
+    meter = UsageMeter(process.pid, started, mark, written)
+    child = _Child(process, mark, meter, stopped)
     try:
         cause = child.supervise(timeout_s, on_tick, lambda: _size(written) > limits.output_bytes)
     finally:
@@ -133,8 +137,15 @@ def launch(
 class _Child:
     """A running process and the thread that notes the moment of its exit."""
 
-    def __init__(self, process: subprocess.Popen[bytes], mark: str, meter: UsageMeter) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        mark: str,
+        meter: UsageMeter,
+        stopped: Callable[[], bool],
+    ) -> None:
         self.process = process
+        self.stopped = stopped
         self.mark = mark
         self.meter = meter
         self.started = self.ended = meter.started
@@ -162,6 +173,8 @@ class _Child:
         now = time.monotonic()
         while not self._exited.wait(min(self._pause(now), max(0.0, deadline - now))):
             self.meter.look()
+            if self.stopped():
+                raise KeyboardInterrupt
             now = time.monotonic()
             if now >= deadline:
                 return "deadline"

@@ -20,7 +20,7 @@ from pytest_h2o.session.places import unnamed_root
 
 INI_NAMES = (
     "llm_bench", "llm_demo", "model_config", "prompt_dir", "h2o_baseline_llm_bench",
-    "h2o_baseline_llm_demo", "h2o_profile", "h2o_set",
+    "h2o_baseline_llm_demo", "h2o_profile", "h2o_hosts", "h2o_set",
 )  # fmt: skip
 
 
