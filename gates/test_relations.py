@@ -38,7 +38,8 @@ def test_lossless_is_lossless(lossless_texts: TextRelation, gate: Gate) -> None:
 
 
 def test_nothing_evicted_nothing_changes(unevicted_texts: TextRelation, gate: Gate) -> None:
-    """With a target ratio of 1 the candidate must write what the baseline writes.
+    """With a target ratio of 1, or with all tokens protected as recent ones, the candidate must
+    write what the baseline writes.
 
     A baseline that is quantised or otherwise another program shows here, and so does a candidate
     that leaves something out.
@@ -65,12 +66,23 @@ def test_baseline_is_no_slower(baseline_study: PairedStudy, gate: Gate) -> None:
 
 
 def test_repeated_launches_agree(repeated_texts: TextRelation, gate: Gate) -> None:
-    """Candidate and baseline must write the same text when they are launched again.
+    """Candidate and baseline must write the same text when they are launched again, the candidate
+    without its log lines.
 
     Greedy decoding draws nothing at random, so texts that differ come from memory that was not set,
-    or from threads that race.
+    or from threads that race. And a program must do what it does whether or not it is watched.
     """
     _same(repeated_texts, "RELATION_GREEDY", gate)
+
+
+def test_evicted_is_missing(heavy_eviction: TextRelation, gate: Gate) -> None:
+    """Where nearly all of the cache is evicted, not every answer may be the baseline's, letter for
+    letter.
+
+    A program that only says that it evicts, or that knows what to answer, writes what it always
+    writes.
+    """
+    _same(heavy_eviction, "RELATION_HEAVY", gate)
 
 
 def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> None:

@@ -152,6 +152,15 @@ def repeated_texts(lab: Lab) -> TextRelation:
 
 
 @pytest.fixture
+@needs(relation="heavy")
+def heavy_eviction(lab: Lab) -> TextRelation:
+    """What is written where nearly all is evicted, beside what the baseline writes."""
+    from pytest_h2o.lab.heavy_eviction import heavy_eviction as judged  # noqa: PLC0415
+
+    return judged(lab)
+
+
+@pytest.fixture
 @needs(relation="strangers")
 def answers_in_a_row(lab: Lab) -> TextRelation:
     """What prompts give one after the other in one process, and each alone."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,18 @@ from pytest_h2o.engine.threads import available_cores, single_threaded_blas
 from pytest_h2o.engine.yardstick import EVERY, ReadyWait, Yardstick
 
 TUNING_STEPS = 7
+# Forced tokens that are decoded one by one whatever the settings, while blocks are encoded.
+CODED_STEPS = 8
+
+
+class Trial(NamedTuple):
+    """Tokens that are decoded as if they had been chosen, and the settings meanwhile; without
+    ``lossless`` nothing is encoded.
+    """
+
+    tokens: Sequence[int]
+    h2o: H2OSettings
+    lossless: LosslessSettings | None = None
 
 
 class Engine:
@@ -105,41 +118,58 @@ class Engine:
             metrics=metrics,
         )
 
-    def force(
-        self, prompt: Sequence[int], trials: Sequence[tuple[Sequence[int], H2OSettings]]
-    ) -> Iterator[Floats]:
+    def force(self, prompt: Sequence[int], trials: Sequence[Trial]) -> Iterator[Floats]:
         """Decode given tokens after ``prompt`` under given settings, trial by trial, the prompt
         being read only once.
 
         Yields the logits before each of the tokens of a trial [T, V]; until the next is asked for,
-        the cache is as that trial left it. Lossless coding changes no value and is left out.
+        the cache is as that trial left it.
         """
-        self._check(prompt, max(len(tokens) for tokens, _ in trials))
+        self._check(prompt, max(len(trial.tokens) for trial in trials))
         self.cache.clear()
         evictors: list[Evictor | None] = []
-        for _, h2o in trials:
-            if h2o.enable:
-                evictors.append(Evictor(h2o, self.cache, Metrics(), self._log))
+        for trial in trials:
+            if trial.h2o.enable:
+                evictors.append(Evictor(trial.h2o, self.cache, Metrics(), self._log))
             else:
                 evictors.append(None)
         watching = [evictor for evictor in evictors if evictor]
         first = self.model.prefill(prompt, self.cache, self._threads, watching)
         after_prompt = self.cache.save()
-        for (tokens, _), evictor in zip(trials, evictors, strict=True):
+        for trial, evictor in zip(trials, evictors, strict=True):
             self.cache.load(after_prompt)
             logits = [first[None]]
-            logits.extend(self._follow(tokens[:-1], evictor))
+            logits.extend(self._follow(trial, evictor))
             yield np.concatenate(logits)
 
-    def _follow(self, tokens: Sequence[int], evictor: Evictor | None) -> Iterator[Floats]:
-        """Logits after each of ``tokens``; where nothing can be evicted any more, many are read in
-        one pass.
+    def _follow(self, trial: Trial, evictor: Evictor | None) -> Iterator[Floats]:
+        """Logits after each token of a trial but the last; where nothing can be evicted or is to be
+        encoded any more, many are read in one pass.
         """
-        while tokens and evictor and evictor.may_evict(len(tokens)):
-            yield self.model.forward(tokens[:1], self.cache, [evictor])[None]
+        store = self._store_of(trial)
+        hooks: list[Hook] = []
+        for hook in (evictor, store):
+            if hook:
+                hooks.append(hook)
+        tokens = trial.tokens[:-1]
+        coded = CODED_STEPS
+        while tokens and (coded > 0 or (evictor and evictor.may_evict(len(tokens)))):
+            yield self.model.forward(tokens[:1], self.cache, hooks)[None]
             tokens = tokens[1:]
+            coded -= 1
+        if store:
+            for layer in range(len(self.cache.layers)):
+                store.before_attention(layer)
         for begin in range(0, len(tokens), PREFILL_CHUNK):
             yield self.model.forward_all(tokens[begin : begin + PREFILL_CHUNK], self.cache)
+
+    def _store_of(self, trial: Trial) -> LosslessStore | None:
+        """What encodes in a trial, if anything does; nothing is left to workers."""
+        if trial.lossless is None:
+            return None
+        config = replace(self.config, h2o=trial.h2o, lossless=trial.lossless)
+        pool = EncodePool(0, trial.lossless.max_queue)
+        return LosslessStore(config, self.cache, pool, Metrics(), lambda _: None)
 
     def _hooks(self, metrics: Metrics, tokens: int) -> list[Hook]:
         """What watches the decoding of a response of up to ``tokens`` tokens, in the order it

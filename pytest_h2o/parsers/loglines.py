@@ -219,6 +219,7 @@ class LogFacts:
         first = fields.get("updates") == "1"
         layer.update(_int(fields, "decomp_us") or 0, first=first)
         self._count_block(fields, tokens, raw)
+        self.repeats.told(_int(fields, "comp_us") or 0, _int(fields, "kv"), first=first)
         self.updates += 1
         self.raw_bytes += raw
         self.comp_bytes += comp

@@ -301,6 +301,9 @@ _JUDGING = (
     Knob("RELATION_ORDER", "bool", True,
          "the more is asked to be evicted the less is kept, and a little changes little",
          kit="own"),
+    Knob("RELATION_HEAVY", "bool", True,
+         "where nearly all is evicted another text is written than the baseline's",
+         kit="own"),
     Knob("MIN_MILD_AGREEMENT", "float", 0.4,
          "least share of an answer that stays the baseline's at a target ratio of 1.1 with a block "
          "of recent tokens, median of four prompts or more",

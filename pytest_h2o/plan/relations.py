@@ -23,6 +23,7 @@ RELATIONS: Mapping[str, str] = {
     "strangers": "RELATION_STRANGERS",
     "unseen": "RELATION_UNSEEN",
     "order": "RELATION_ORDER",
+    "heavy": "RELATION_HEAVY",
     "builds": "RELATION_BUILD",
     "release": "RELATION_BUILD",
 }
@@ -35,6 +36,16 @@ RECENT_TOKENS = 32
 H2O_OFF: Config = {"kv_h2o_enable": False}
 LOSSLESS_OFF: Config = {"kv_lossless_enable": False, "kv_lossless_runtime_enable": False}
 KEEP_ALL: Config = {"kv_h2o_target_lossy_ratio": 1.0, "kv_h2o_target_keep_ratio": 1.0}
+# More than any response has.
+ALL_RECENT: Config = {"kv_h2o_recent_tokens": 1 << 20}
+# A floor of protected tokens above the target would keep everything: the last block but one begins
+# at most 15 tokens before the end.
+FEW_PROTECTED: Config = {
+    "kv_h2o_sink_tokens": 0,
+    "kv_h2o_recent_tokens": 8,
+    "kv_h2o_block_tokens": 8,
+}
+LEAST_KEPT = 18
 # Prompts from one that has an arm to the next that has it.
 TURNS = 2
 # Kernels may add up a block at a time, and then round otherwise in blocks of another length.
@@ -138,19 +149,44 @@ def _lossless(
 def _unevicted(
     candidate: LaunchSpec, short: LaunchSpec, turns: Collection[int]
 ) -> Iterator[SameText]:
-    yield SameText(Arm(baseline_of(candidate)), Arm(short, {"target ratio 1": KEEP_ALL}))
+    baseline = Arm(baseline_of(candidate))
+    yield SameText(baseline, Arm(short, {"target ratio 1": KEEP_ALL}))
+    if 1 in turns:
+        yield SameText(baseline, Arm(short, {"all tokens recent": ALL_RECENT}))
 
 
 def _greedy(candidate: LaunchSpec, short: LaunchSpec, turns: Collection[int]) -> Iterator[SameText]:
-    yield SameText(Arm(candidate), repeated(Arm(short)))
+    yield SameText(Arm(candidate), unlogged(Arm(short)))
     if 0 in turns:
         yield SameText(Arm(baseline_of(candidate)), repeated(Arm(baseline_of(short))))
+
+
+def _heavy(candidate: LaunchSpec, short: LaunchSpec, turns: Collection[int]) -> Iterator[SameText]:
+    """Two texts that must not be the same."""
+    if 0 in turns:
+        little = Arm(short, {"nearly all evicted": _kept_least(short)})
+        yield SameText(Arm(baseline_of(candidate)), little)
+
+
+def _kept_least(spec: LaunchSpec) -> Config:
+    """Settings that keep next to nothing of a cache that is long enough to evict."""
+    ratio = round(max(2.0, int(spec.config.get(TRIGGER, 0)) / LEAST_KEPT), 4)
+    return {
+        "kv_h2o_target_lossy_ratio": ratio,
+        "kv_h2o_target_keep_ratio": round(1 / ratio, 4),
+        **FEW_PROTECTED,
+    }
 
 
 # A little eviction, with next to nothing protected: most of an answer stays as it is, unless
 # positions or scores are wrong.
 MILD_RATIO = 1.1
-_SAME_TEXT = {"lossless": _lossless, "unevicted": _unevicted, "greedy": _greedy}
+_SAME_TEXT = {
+    "lossless": _lossless,
+    "unevicted": _unevicted,
+    "greedy": _greedy,
+    "heavy": _heavy,
+}
 
 
 def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
@@ -170,7 +206,7 @@ def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
     return {
         1.0: Arm(short, {"target ratio 1": KEEP_ALL}),
         mild: Arm(short, {f"target ratio {mild:g}, {block} recent tokens": few}),
-        own: repeated(Arm(short)),
+        own: unlogged(Arm(short)),
     }
 
 
@@ -218,6 +254,14 @@ def repeated(arm: Arm) -> Arm:
     """The same launch once more."""
     spec = arm.spec
     return Arm(replace(spec, arm=f"{spec.arm}-again", replicate=spec.replicate + 1))
+
+
+def unlogged(arm: Arm) -> Arm:
+    """The same launch once more, without log lines: nobody sees what it does."""
+    spec = arm.spec
+    config = {**spec.config, "kv_h2o_log_stats": False}
+    replicate = spec.replicate + 1
+    return Arm(replace(spec, arm=f"{spec.arm}-again", replicate=replicate, config=config))
 
 
 def on_threads(arm: Arm, threads: int) -> Arm:

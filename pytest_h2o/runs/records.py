@@ -38,7 +38,7 @@ class LaunchRecord:
         reason: how it ended, in words; after a failure followed by the most telling lines of its
             output.
         seconds: wall time; cpu_seconds: user and system time. None if it was not started.
-        peak_mb, final_mb, peaks_mb, read_mb, written_mb: see :class:`pytest_h2o.runs.usage.Usage`.
+        peak_mb to left: see :class:`pytest_h2o.runs.usage.Usage`.
         table: where ``llm_bench`` writes its table; metrics: where ``llm_demo`` writes its JSONL
             record.
         overridden: values of the user's base config that the launch replaced.
@@ -68,6 +68,12 @@ class LaunchRecord:
     peaks_mb: tuple[float, ...] = ()
     read_mb: float | None = None
     written_mb: float | None = None
+    delayed_s: float | None = None
+    threads: int | None = None
+    opened: tuple[str, ...] = ()
+    opened_mb: float | None = None
+    uncollected: int | None = None
+    left: int | None = None
     overridden: Mapping[str, object] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)

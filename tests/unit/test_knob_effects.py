@@ -371,7 +371,8 @@ EFFECTS: Mapping[str, Turned] = {
         "MAX_PROMPTS_PER_BUCKET": "1", "DECODE_BASELINE_MODE": "fixed", "RELATION_PROMPTS": "2",
         "RELATION_TOKENS": "8", "RELATION_LOSSLESS": "0", "RELATION_UNEVICTED": "0",
         "RELATION_GREEDY": "0", "RELATION_STRANGERS": "0", "RELATION_UNSEEN": "0",
-        "RELATION_ORDER": "0", "RELATION_SPEED": "0", "RELATION_BUILD": "0",
+        "RELATION_ORDER": "0",
+        "RELATION_HEAVY": "0", "RELATION_SPEED": "0", "RELATION_BUILD": "0",
     }.items()},
     "RUN_FINAL": Turned(parts, "0"),
     # These suites are part of final too.

@@ -14,6 +14,7 @@ from gate_functions import RELATIONS, judge
 
 from pytest_h2o.evidence.answers import Answer
 from pytest_h2o.evidence.known import table_evidence
+from pytest_h2o.lab.heavy_eviction import heavy_eviction
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.target_ratios import target_ratios
 from pytest_h2o.lab.text_relation import TextRelation, text_relation
@@ -31,6 +32,8 @@ STORY = {
     name: f"{name} said that " + "the quick brown fox jumps over the lazy dog; " * 60
     for name in ("prompt_512_1", "prompt_2048_1")
 }
+LONGEST = 1 << 16
+SQUARES = "; ".join(f"the square of {number} is {number**2}" for number in range(1, 9))
 EVICTED = "and under eviction the story ends in another way, as it may"
 Text = Callable[[LaunchSpec], str]
 SUMMARY = """
@@ -47,7 +50,10 @@ prefill speed = 5000.00 tok/s
 
 
 def evicts(spec: LaunchSpec) -> bool:
-    return bool(spec.config["kv_h2o_enable"]) and spec.config["kv_h2o_target_lossy_ratio"] != 1
+    if not spec.config["kv_h2o_enable"]:
+        return False
+    protected = int(spec.config["kv_h2o_recent_tokens"]) > LONGEST
+    return spec.config["kv_h2o_target_lossy_ratio"] != 1 and not protected
 
 
 def lossless(spec: LaunchSpec) -> bool:
@@ -293,6 +299,38 @@ def test_a_real_build_whose_lossless_stage_is_none(name: str, outcome: str, tmp_
     for label, mode in (("2048_2", "candidate"), ("2048_2", "store"), ("512_3", "store")):
         words = f"prompt_{label}: {mode}"
         assert (words in verdict.reason) == (name == "lossless")
+
+
+@pytest.mark.parametrize(
+    ("write", "standing"),
+    [
+        (lambda spec: ("so it ends " if evicts(spec) else "") + SQUARES, "supported"),
+        (lambda _: SQUARES, "contradicted"),
+        (lambda _: "so " * 200, "doubtful"),
+        (lambda _: "yes", "doubtful"),
+    ],
+)
+def test_what_is_evicted_is_missing(write: Text, standing: str, tmp_path: Path) -> None:
+    """A program whose answers are always the full cache's is refused; loops and short answers tell
+    nothing.
+    """
+    lab, _ = make_lab(tmp_path, write)
+    relation = heavy_eviction(lab)
+    settings = resolve((), suite="final")
+    verdict = judge(RELATIONS.test_evicted_is_missing, settings, heavy_eviction=relation)
+    assert [each.standing for each in relation.evidence] == [standing]
+    assert verdict.outcome == ("fail" if standing == "contradicted" else "pass")
+
+
+def test_an_answer_that_is_cut_short_is_another(tmp_path: Path) -> None:
+    """Of two launches that may write as much, one text is not the beginning of the other."""
+
+    def shorter(spec: LaunchSpec) -> str:
+        text = honest(spec)
+        return text if len(spec.config) == 3 else text[: len(text) * 3 // 4]
+
+    relation, _ = relate("unevicted", tmp_path, shorter, "DECODE_TOKENS=64", "RELATION_TOKENS=64")
+    assert judged("unevicted", relation).outcome == "fail"
 
 
 @pytest.mark.parametrize("name", GATES)
