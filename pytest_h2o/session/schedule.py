@@ -51,6 +51,7 @@ class Schedule:
         self.printer = ProgressPrinter(config, self.forecast)
         self.follower: EventFollower | None = None
         self._store: RunStore | ReplayStore | None = None
+        self.session: pytest.Session | None = None
 
     # No property: some versions of pytest read every attribute of a plugin that is registered.
     def store(self) -> RunStore | ReplayStore:
@@ -71,7 +72,14 @@ class Schedule:
         try:
             return self.store().get(spec)
         except HostsGoneError as error:
-            pytest.exit(clean(error), returncode=pytest.ExitCode.INTERRUPTED)
+            why = clean(error)
+        if self.session:
+            self.session.shouldstop = why  # of a worker: xdist stops the others as well
+        pytest.fail(why, pytrace=False)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self.session = item.session
 
     def hosts_of(self, specs: Iterable[LaunchSpec]) -> str:
         """Where launches were made, as far as they were: ``pixel: a, b``; empty for this
