@@ -1,4 +1,4 @@
-"""Decode speed measured in pairs of launches, until a planned look decides."""
+"""Decode speed measured in pairs of launches, until a study is sure or has all its pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_h2o.decode.pairs import OpenStudy, PairedStudy, look
-from pytest_h2o.decode.study import LOOKS
 from pytest_h2o.lab.launch_plan import LaunchPlan
 from pytest_h2o.plan.cases import Case
 from pytest_h2o.plan.knobs import Knobs
@@ -38,36 +37,31 @@ class PairMeasuring:
     budget: Budget
 
     def measure(self, case: Case, buckets: Sequence[str]) -> dict[str, PairedStudy]:
-        """The studies of some buckets, a family: pairs until a look, the cap or the budget ends
-        each of them.
+        """The studies of some buckets, a family: pairs until a decision, the cap or the budget
+        ends each of them.
         """
         knobs = self.plan.workload.knobs
         target = drop_target(case, knobs)
-        cap = knobs.integer("DECODE_MAX_PAIRS")
-        looks = [pairs for pairs in LOOKS if pairs <= cap]
-        studies = {bucket: OpenStudy(list(looks)) for bucket in buckets}
+        most = knobs.integer("DECODE_MAX_PAIRS")
+        studies = {bucket: OpenStudy(most) for bucket in buckets}
         replicate = 0
         while running := [bucket for bucket, study in studies.items() if study.open]:
-            looked = all(studies[bucket].study for bucket in running)
-            last = looked and self.budget.used_up
-            if last:
-                for bucket in running:
-                    studies[bucket].looks = [len(studies[bucket].pairs)]
-            else:
-                replicate += 1
-                for bucket in running:
-                    self._add_pairs(studies[bucket], case, replicate, bucket)
-            look(studies, target, each_label=by_length(case))
-            if last:
+            judged = all(studies[bucket].study for bucket in running)
+            if judged and self.budget.used_up:
                 break
+            replicate += 1
+            for bucket in running:
+                self._add_pairs(studies[bucket], case, replicate, bucket)
+            if replicate >= self.plan.first_look(case):
+                look(studies, target, each_label=by_length(case))
         seed = knobs.integer("DECODE_SEED")
         return {bucket: study.end(seed) for bucket, study in studies.items()}
 
     def _add_pairs(self, study: OpenStudy, case: Case, replicate: int, bucket: str) -> None:
-        records = [
-            self._launch(case, baseline, candidate)
-            for baseline, candidate in self.plan.pairs(case, replicate, bucket)
-        ]
+        specs = self.plan.pairs(case, replicate, bucket)
+        if by_length(case) and study.study:
+            specs = [pair for pair in specs if pair[1].label in study.study.doubtful]
+        records = [self._launch(case, baseline, candidate) for baseline, candidate in specs]
         if not records:
             study.problems.append(self.plan.workload.nothing_to_run(bucket))
             study.cause = self.plan.workload.without_prompts

@@ -30,7 +30,7 @@ from statistics import median
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from pytest_h2o.decode.study import bounds  # noqa: E402
+from pytest_h2o.decode.effects import quantiles  # noqa: E402
 from pytest_h2o.engine.config import SHIPPED  # noqa: E402
 from pytest_h2o.runs.locks import hold, machine_lock_path  # noqa: E402
 
@@ -175,9 +175,8 @@ def compare(title: str, variants: Sequence[Variant]) -> Iterator[str]:
         for variant in variants
     ]
     for variant, speed in zip(variants, speeds, strict=True):
-        low, middle, high = bounds(
-            [math.log(a / b) for a, b in zip(speed, speeds[0], strict=True)], 0.025
-        )
+        ratios = [math.log(a / b) for a, b in zip(speed, speeds[0], strict=True)]
+        low, middle, high = quantiles([ratios], (0.025, 0.5, 0.975))
         ratio = f"{math.exp(middle):.3f} | {math.exp(low):.3f} to {math.exp(high):.3f}"
         yield f"| {variant.name} | {median(variant.column('decode_tps')):.1f} | {ratio} |"
 
