@@ -13,7 +13,7 @@ from pytest_h2o.evidence import (
     settings_evidence,
     text_evidence,
 )
-from pytest_h2o.evidence.kv_quant import (
+from pytest_h2o.evidence.kv_quant_cost import (
     Compared,
     bytes_evidence,
     bytes_ratio,

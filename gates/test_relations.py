@@ -16,9 +16,9 @@ from pytest_h2o.evidence import (
     table_evidence,
     text_evidence,
 )
-from pytest_h2o.lab.relations import TextRelation
 from pytest_h2o.lab.target_ratios import TargetRatios
-from pytest_h2o.lab.unseen import Unseen
+from pytest_h2o.lab.text_relation import TextRelation
+from pytest_h2o.lab.unseen_prompts import Unseen
 from pytest_h2o.runs.results import Run
 from pytest_h2o.session.gate import Gate
 

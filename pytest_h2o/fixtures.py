@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_h2o.decode.pairs import PairedStudy
-    from pytest_h2o.evidence.kv_quant import Compared
+    from pytest_h2o.evidence.kv_quant_cost import Compared
     from pytest_h2o.lab.decode import Comparison
     from pytest_h2o.lab.lab import Lab
     from pytest_h2o.lab.offline import Evaluation
-    from pytest_h2o.lab.relations import TextRelation
     from pytest_h2o.lab.target_ratios import TargetRatios
-    from pytest_h2o.lab.unseen import Unseen
+    from pytest_h2o.lab.text_relation import TextRelation
+    from pytest_h2o.lab.unseen_prompts import Unseen
     from pytest_h2o.runs.records import LaunchRecord
     from pytest_h2o.runs.results import Run
     from pytest_h2o.session.gate import Gate
@@ -145,7 +145,7 @@ def repeated_texts(lab: Lab) -> TextRelation:
 @needs(relation="strangers")
 def answers_in_a_row(lab: Lab) -> TextRelation:
     """What prompts give one after the other in one process, and each alone."""
-    from pytest_h2o.lab.unseen import strangers  # noqa: PLC0415
+    from pytest_h2o.lab.unseen_prompts import strangers  # noqa: PLC0415
 
     return strangers(lab)
 
@@ -154,7 +154,7 @@ def answers_in_a_row(lab: Lab) -> TextRelation:
 @needs(relation="unseen")
 def unseen_prompts(lab: Lab) -> Unseen:
     """Candidate and baseline over prompts that were made for this session."""
-    from pytest_h2o.lab.unseen import unseen  # noqa: PLC0415
+    from pytest_h2o.lab.unseen_prompts import unseen  # noqa: PLC0415
 
     return unseen(lab)
 
@@ -200,7 +200,7 @@ def quant_study(lab: Lab, quant_case: str) -> PairedStudy | Comparison:
 @needs(parameter="quant_case", quality=True)
 def quant_text(lab: Lab, quant_case: str) -> Compared:
     """A held-out text predicted with plain KV, and with quantised KV."""
-    from pytest_h2o.evidence.kv_quant import Compared  # noqa: PLC0415
+    from pytest_h2o.evidence.kv_quant_cost import Compared  # noqa: PLC0415
 
     return Compared(*lab.texts(quant_case))
 
@@ -262,7 +262,7 @@ def _held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Compar
 
 
 def _text_relation(lab: Lab, name: str) -> TextRelation:
-    from pytest_h2o.lab.relations import text_relation  # noqa: PLC0415
+    from pytest_h2o.lab.text_relation import text_relation  # noqa: PLC0415
 
     return text_relation(lab, name)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_h2o.codec import CodecError
-from pytest_h2o.codec.frames import FrameCoder
 from pytest_h2o.codec.payload import RLE, ZSTD
+from pytest_h2o.codec.plane_frames import FrameCoder
 from pytest_h2o.codec.planes import Words
 from pytest_h2o.codec.rope import Rope, Rotation
 from pytest_h2o.codec.row_frames import MAX_ROWS, MAX_WIDTH, decode_frames, encode_frame

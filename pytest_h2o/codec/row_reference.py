@@ -64,7 +64,7 @@ _KAPPA_ONE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class SideInformation:
     """All of a frame that predictions depend on but the rows themselves. ``kappas``: quarter
     octaves of how much smaller residuals are than expected, + 8.
     """
@@ -84,7 +84,7 @@ class _Stack:
     counts as 0 when it is referred to.
     """
 
-    def __init__(self, sides: Sequence[Side]) -> None:
+    def __init__(self, sides: Sequence[SideInformation]) -> None:
         first = sides[0]
         channels = len(first.kappas)
         counts = [len(side.references.levels) for side in sides]
@@ -174,7 +174,7 @@ def finite(words: Words) -> Floats32:
     return values
 
 
-def _spreads(side: Side) -> Floats32:
+def _spreads(side: SideInformation) -> Floats32:
     """Of each level and channel [16, channels]; those of exact rows are not used."""
     sigma = size_of(side.channels.sizes)
     quarters = side.kappas.astype(np.uint8) + np.uint8(64 - _KAPPA_ONE)
@@ -198,7 +198,9 @@ def _depths(back: IntArray) -> IntArray:
     raise CodecError(f"references hang more than {MAX_DEPTH} deep")
 
 
-def find_side(words: Words, heads: int, rope: Rope | None, positions: Positions | None) -> Side:
+def find_side(
+    words: Words, heads: int, rope: Rope | None, positions: Positions | None
+) -> SideInformation:
     """What predicts ``words`` [rows, channels] (rotated ones in pairs) best, but for kappas."""
     values = finite(words)
     half = 0
@@ -215,7 +217,7 @@ def find_side(words: Words, heads: int, rope: Rope | None, positions: Positions 
         exact_back = repeats(words)
     references = find_references(z, exact_back)
     kappas = np.full(words.shape[1], _KAPPA_ONE, np.uint8)
-    return Side(channels, kappas, references, heads, rope, positions)
+    return SideInformation(channels, kappas, references, heads, rope, positions)
 
 
 def _kappas(stack: _Stack, rows: IntArray, predicted: Floats32, known: Plane) -> Plane:
@@ -261,7 +263,7 @@ def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Position
     return body + packed_side + ranks + exact_ranks + raw
 
 
-def _side_bytes(side: Side) -> Plane:
+def _side_bytes(side: SideInformation) -> Plane:
     distances = side.references.back
     parts = (
         side.channels.sizes,
@@ -277,7 +279,7 @@ def _side_bytes(side: Side) -> Plane:
 class RowBody:
     """A body that has been taken apart."""
 
-    side: Side
+    side: SideInformation
     ranks: bytes
     exact_ranks: bytes
     raw: bytes
@@ -308,7 +310,7 @@ def _read_side(  # noqa: PLR0913, PLR0917 - what the head of a frame says
     dim: int,
     rope: Rope | None,
     positions: Positions | None,
-) -> Side:
+) -> SideInformation:
     channels = heads * dim
     most = 3 * channels + 2 * rows
     data = zstd_decompress(packed, _declared(packed, most))
@@ -327,7 +329,9 @@ def _read_side(  # noqa: PLR0913, PLR0917 - what the head of a frame says
     if not distances[referring].all():
         raise CodecError("a row refers to itself")
     references = References(distances, levels)
-    return Side(Channels(sizes, means.view(np.int8)), kappas, references, heads, rope, positions)
+    return SideInformation(
+        Channels(sizes, means.view(np.int8)), kappas, references, heads, rope, positions
+    )
 
 
 def _declared(packed: bytes, most: int) -> int:

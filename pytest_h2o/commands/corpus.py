@@ -15,7 +15,7 @@ from typing import Any
 from pytest_h2o.commands import note
 from pytest_h2o.parsers.lines import printable
 from pytest_h2o.parsers.text_files import EncodingError, lines_of, read_text
-from pytest_h2o.runtimes.config import read_config, resolve_base_dir
+from pytest_h2o.runtimes.launch_config import read_config, resolve_base_dir
 
 MANIFEST = "prompts_manifest.jsonl"
 SUFFIXES = (".txt", ".jsonl", ".json")

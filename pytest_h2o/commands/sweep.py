@@ -167,7 +167,7 @@ def check_directories(arguments: argparse.Namespace) -> Path | None:
 
 def write_configs(out: Path, configs: Mapping[str, Mapping[str, object]]) -> None:
     """Write the config of every combination, as a launch gets it, to ``configs/<run_id>.json``."""
-    from pytest_h2o.runtimes.config import config_text  # noqa: PLC0415
+    from pytest_h2o.runtimes.launch_config import config_text  # noqa: PLC0415
 
     for folder in ("configs", "logs"):
         (out / folder).mkdir(parents=True, exist_ok=True)

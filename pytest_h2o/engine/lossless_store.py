@@ -1,6 +1,6 @@
 """Lossless coding of cold KV while decoding: which blocks, when, what becomes of the raw values.
 
-:func:`cold_region`, :func:`is_covered` and :meth:`Schedule.next_span` are the schedule and pure.
+:func:`cold_region`, :func:`is_covered` and :meth:`EncodeSchedule.next_span` are the schedule and pure.
 :class:`LosslessStore` carries it out: in ``full`` and ``probe`` mode blocks are encoded and checked
 beside the raw values; in ``store`` mode the raw values of an encoded block are dropped whenever its
 layer does not attend, and restored before it does.
@@ -51,7 +51,7 @@ def cold_region(tokens: int, settings: LosslessSettings) -> Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class EncodeSchedule:
     """How far the encoding of one layer has come. ``watermark``: tokens before it are done or
     passed over.
     """
@@ -73,7 +73,7 @@ class Schedule:
 
     def next_span(
         self, tokens: int, token: int, interval: int, settings: LosslessSettings
-    ) -> tuple[Span, Schedule] | None:
+    ) -> tuple[Span, EncodeSchedule] | None:
         """The span to encode at decode token ``token`` of a layer holding ``tokens``, and the
         schedule after it.
         """
@@ -90,18 +90,18 @@ class Schedule:
             return None
         begin = max(max(self.watermark, cold.begin) - sizes.overlap, cold.begin)
         span = Span(begin, min(sizes.step, cold.end - begin))
-        return span, Schedule(self.updates + 1, span.end, token)
+        return span, EncodeSchedule(self.updates + 1, span.end, token)
 
     def _bootstrap(
         self, cold: Span, token: int, size: int, settings: LosslessSettings
-    ) -> tuple[Span, Schedule]:
+    ) -> tuple[Span, EncodeSchedule]:
         count = min(size, cold.size)
         if settings.runtime_mode == "probe":
-            return Span(cold.begin, count), Schedule(1, cold.end, token)
+            return Span(cold.begin, count), EncodeSchedule(1, cold.end, token)
         span = Span(max(cold.begin, cold.end - size), count)
-        return span, Schedule(1, span.end, token)
+        return span, EncodeSchedule(1, span.end, token)
 
-    def compacted(self, tokens: int, settings: LosslessSettings) -> Schedule:
+    def compacted(self, tokens: int, settings: LosslessSettings) -> EncodeSchedule:
         """The schedule after an eviction left the layer with ``tokens``."""
         end = cold_region(tokens, settings).end
         if end >= self.watermark:
@@ -216,7 +216,7 @@ class Encoded:
 class _LayerBlocks:
     tokens: int = 0  # decode tokens seen
     epoch: int = 0  # compactions of the layer's cache seen
-    schedule: Schedule = field(default_factory=Schedule)
+    schedule: EncodeSchedule = field(default_factory=EncodeSchedule)
     blocks: list[Stored] = field(default_factory=list)
     covered: list[Span] = field(default_factory=list)  # what the blocks hold, joined
     dropped: int = 0  # tokens whose raw values are gone
@@ -254,7 +254,7 @@ class LosslessStore:
         self._storing = settings.runtime_mode == "store"
         pool.peak = 0
         for layer in range(len(cache.layers)):
-            self._set_schedule(layer, Schedule())
+            self._set_schedule(layer, EncodeSchedule())
 
     def after_prompt(self, layer: int, attention: Attention) -> None:
         """Nothing to do."""
@@ -306,7 +306,7 @@ class LosslessStore:
                 cold += region.size
         return held / max(1, cold)
 
-    def _set_schedule(self, layer: int, schedule: Schedule) -> None:
+    def _set_schedule(self, layer: int, schedule: EncodeSchedule) -> None:
         """Also work out when to look at the layer again: never, if no token's sampling covers
         it.
         """

@@ -4,12 +4,12 @@ Every check says which output it needs; where a runtime does not print it, the c
 evidenced*.
 """
 
+from pytest_h2o.evidence.answers import agreement, answers_beside, text_evidence
 from pytest_h2o.evidence.eviction import eviction_evidence
 from pytest_h2o.evidence.known import evicted_labels, table_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
-from pytest_h2o.evidence.settings import settings_evidence, spans_evidence
+from pytest_h2o.evidence.settings_in_force import settings_evidence, spans_evidence
 from pytest_h2o.evidence.speed import decode_evidence, launches_evidence
-from pytest_h2o.evidence.text import agreement, answers_beside, text_evidence
 
 __all__ = [
     "agreement",

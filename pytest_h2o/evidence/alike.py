@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from pytest_h2o.evidence.deviations import is_quant_column
 from pytest_h2o.evidence.look import Look
-from pytest_h2o.evidence.rows import described
-from pytest_h2o.evidence.settings import read_config
+from pytest_h2o.evidence.rows_asked import described
+from pytest_h2o.evidence.settings_in_force import read_config
+from pytest_h2o.parsers.argv_options import LENGTHS, behind_program, options_of, without_files
 from pytest_h2o.parsers.lines import printable
-from pytest_h2o.parsers.options import LENGTHS, behind_program, options_of, without_files
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runtimes import RuntimeSetupError, find_program
 

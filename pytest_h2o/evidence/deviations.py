@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from pytest_h2o.evidence.look import SHOWN, Look
+from pytest_h2o.parsers.argv_options import behind_program, options_of
 from pytest_h2o.parsers.lines import is_endless, printable, read_pieces
 from pytest_h2o.parsers.loglines import is_log_line
-from pytest_h2o.parsers.options import behind_program, options_of
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.verdict import Evidence
 

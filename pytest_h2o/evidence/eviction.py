@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pytest_h2o.evidence.lines import plans_evidence
+from pytest_h2o.evidence.log_consistency import plans_evidence
 from pytest_h2o.evidence.look import (
     TUNING_TOKENS,
     Look,

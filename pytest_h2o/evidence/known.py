@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from pytest_h2o.evidence.answers import LONG_ANSWER, Answer
 from pytest_h2o.evidence.look import settle
-from pytest_h2o.evidence.text import LONG_ANSWER, Answer
 from pytest_h2o.runs.results import Run
 from pytest_h2o.verdict import Evidence
 

@@ -4,7 +4,7 @@ encoded?
 
 from __future__ import annotations
 
-from pytest_h2o.evidence.lines import blocks_evidence, waited
+from pytest_h2o.evidence.log_consistency import blocks_evidence, waited
 from pytest_h2o.evidence.look import Look, looks_at, overlooked, said_by, settle
 from pytest_h2o.metrics import MIB
 from pytest_h2o.parsers.loglines import LOSSLESS_ERRORS

@@ -14,11 +14,11 @@ from statistics import median
 from pytest_h2o.evidence.eviction import leftovers
 from pytest_h2o.evidence.look import Look, looks_at, settle
 from pytest_h2o.evidence.lossless import decode_seconds
-from pytest_h2o.evidence.settings import read_config
+from pytest_h2o.evidence.settings_in_force import read_config
 from pytest_h2o.metrics import MIB
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, read_launches
-from pytest_h2o.runtimes.config import model_files
+from pytest_h2o.runtimes.launch_config import model_files
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 PEAK = "compression costs no memory"

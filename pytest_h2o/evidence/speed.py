@@ -15,7 +15,7 @@ from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
 from pytest_h2o.evidence.look import EVERY_ROW, Look, looks_at, overlooked, said_by, settle
 from pytest_h2o.evidence.lossless import TIMED, decode_seconds
 from pytest_h2o.evidence.plausible import possible_gain, possible_speeds
-from pytest_h2o.evidence.settings import cells_echo, config_used, cores_used
+from pytest_h2o.evidence.settings_in_force import cells_echo, config_used, cores_used
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, read_launch

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from pytest_h2o.kit.models import DemoRun, Number
+from pytest_h2o.kit.documents import DemoRun, Number
 from pytest_h2o.metrics import Sample
-from pytest_h2o.parsers.demo import REQUIRED
+from pytest_h2o.parsers.demo_output import REQUIRED
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.prompts import bucket_of
 from pytest_h2o.runs.records import LaunchRecord

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pytest_h2o.kit.command_lines import bench_line, demo_line, is_demo
 from pytest_h2o.kit.manifest import settings_of
-from pytest_h2o.kit.transcripts import Piece, split_transcript
+from pytest_h2o.kit.transcripts import TranscriptPiece, split_transcript
 from pytest_h2o.lab.recordings import Recorded, RecordingError
 from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
@@ -29,7 +29,7 @@ from pytest_h2o.runs.launcher import describe_exit
 from pytest_h2o.runs.records import LaunchRecord, RecordStatus
 from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
-from pytest_h2o.runtimes.config import kept_config
+from pytest_h2o.runtimes.launch_config import kept_config
 
 T = TypeVar("T")
 SIZE_LIMIT = 16 * 2**20
@@ -188,7 +188,7 @@ def _from_list(
     yield from _unlisted(directory, pieces)
 
 
-def _unlisted(directory: Path, pieces: Mapping[str, Piece]) -> Iterator[Recorded]:
+def _unlisted(directory: Path, pieces: Mapping[str, TranscriptPiece]) -> Iterator[Recorded]:
     """Launches of which a transcript alone tells: a list that was cut short names fewer."""
     for piece in pieces.values():
         unnamed = LaunchEntry(argv=list(piece.argv), run_id=piece.run_id)
@@ -262,7 +262,7 @@ def _from_manifest(directory: Path, path: Path, transcript: Path) -> Iterator[Re
     yield from _unlisted(directory, pieces)
 
 
-def _combination(directory: Path, entry: SweepEntry, piece: Piece | None) -> Recorded:
+def _combination(directory: Path, entry: SweepEntry, piece: TranscriptPiece | None) -> Recorded:
     said = settings_of(entry.model_dump())
     if piece is None:
         return _untold(directory, entry, said)

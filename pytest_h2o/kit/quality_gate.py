@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_h2o.kit.models import CaseResult
+from pytest_h2o.kit.documents import CaseResult
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.text import markdown_text

@@ -8,7 +8,7 @@ from itertools import chain
 from statistics import fmean
 from typing import Any
 
-from pytest_h2o.kit.models import (
+from pytest_h2o.kit.documents import (
     AllInOneReport,
     DemoBucket,
     DemoPackRow,
@@ -24,9 +24,9 @@ from pytest_h2o.kit.models import (
     M3Report,
     M3Row,
     Number,
-    Part,
     RuntimePart,
     RuntimeRow,
+    SuitePart,
 )
 from pytest_h2o.kit.quality_gate import view
 from pytest_h2o.parsers.rows import Row
@@ -341,7 +341,7 @@ def _part(case: str, folder: str, passed: bool) -> dict[str, Any]:
     }
 
 
-def _shared(report: M3Report | DemoReport | FinalReport, part: type[Part]) -> dict[str, Any]:
+def _shared(report: M3Report | DemoReport | FinalReport, part: type[SuitePart]) -> dict[str, Any]:
     names = set(type(report).model_fields) & set(part.model_fields) - {"overall_pass"}
     return {name: getattr(report, name) for name in names}
 

@@ -23,7 +23,7 @@ BEGUN = (b"[H2O", b"The device supports", b"config path is", b"| model")
 
 
 @dataclass(frozen=True)
-class Piece:
+class TranscriptPiece:
     """What one launch printed, in a file of its own, and the command line above it."""
 
     run_id: str
@@ -31,7 +31,7 @@ class Piece:
     path: Path
 
 
-def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
+def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, TranscriptPiece]:
     """The pieces of a transcript by run id: each begins with ``Running: <argv>``.
 
     A run id that was launched again has what its last launch printed, as its table has; the pieces
@@ -39,7 +39,7 @@ def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
     told apart.
     """
     folder = Path(tempfile.mkdtemp(dir=_scratch()))
-    pieces: dict[str, Piece] = {}
+    pieces: dict[str, TranscriptPiece] = {}
     before = b""
     printed = _as_utf8(path, folder)
     with printed.open("rb") as source, ExitStack() as stack:
@@ -64,7 +64,7 @@ def split_transcript(path: Path, run_ids: Collection[str]) -> dict[str, Piece]:
         )
     if before:
         [run_id] = run_ids
-        return {run_id: Piece(run_id, (), printed)}
+        return {run_id: TranscriptPiece(run_id, (), printed)}
     return pieces
 
 
@@ -96,11 +96,11 @@ def _as_utf8(path: Path, folder: Path) -> Path:
     return copied
 
 
-def _piece(line: bytes, run_ids: Collection[str], folder: Path, number: int) -> Piece:
+def _piece(line: bytes, run_ids: Collection[str], folder: Path, number: int) -> TranscriptPiece:
     command = line[len(MARK) :].decode("utf-8", "surrogateescape").strip()
     argv = _words(command)
     run_id = _run_id(command, argv, run_ids) or f"launch {number + 1}"
-    return Piece(run_id, argv, folder / f"{number:04d}.stdout")
+    return TranscriptPiece(run_id, argv, folder / f"{number:04d}.stdout")
 
 
 def _words(command: str) -> tuple[str, ...]:

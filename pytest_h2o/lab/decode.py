@@ -33,7 +33,7 @@ from pytest_h2o.plan.cases import Case
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
-from pytest_h2o.runtimes.config import PATH_FIELDS
+from pytest_h2o.runtimes.launch_config import PATH_FIELDS
 from pytest_h2o.verdict import BaselineSpeed, Measured, SpeedPair, Verdict
 
 Records = tuple[tuple[LaunchRecord, LaunchRecord], ...]

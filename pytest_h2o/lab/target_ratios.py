@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from pytest_h2o.evidence.look import settle
 from pytest_h2o.evidence.order import NEEDS, kept_evidence, little_evidence
-from pytest_h2o.evidence.relations import Written, same_share
+from pytest_h2o.evidence.written_texts import Written, same_share
+from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
-from pytest_h2o.lab.relations import NO_TEXT
-from pytest_h2o.lab.texts import Texts
+from pytest_h2o.lab.text_relation import NO_TEXT
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import baseline_of
 from pytest_h2o.plan.relations import Arm, mild_only

@@ -20,7 +20,7 @@ _BATCH_BYTES = 1 << 22
 Kind: TypeAlias = tuple[int, tuple[int, int]]
 
 
-class Piece(NamedTuple):
+class EntryPiece(NamedTuple):
     """Rows of an entry, ``words`` [2, rows, kv_heads, head_dim], and the position of the first."""
 
     entry: DumpEntry
@@ -32,7 +32,7 @@ class Piece(NamedTuple):
 class Unit:
     """Rows that are coded as one tensor, from entries of one layer."""
 
-    pieces: Sequence[Piece]
+    pieces: Sequence[EntryPiece]
 
     @property
     def nbytes(self) -> int:
@@ -138,11 +138,11 @@ def batches(
 
 def _pieces(
     group: Iterable[DumpEntry], read: Callable[[DumpEntry], Words | None]
-) -> Iterator[Piece]:
+) -> Iterator[EntryPiece]:
     for entry in group:
         words = read(entry)
         if words is not None:
-            yield Piece(entry, words, entry.seq_start)
+            yield EntryPiece(entry, words, entry.seq_start)
 
 
 def _kind(unit: Unit) -> Kind:
@@ -153,15 +153,15 @@ def _kind_of(entry: DumpEntry) -> Kind:
     return entry.layer_id, (entry.kv_heads, entry.head_dim)
 
 
-def _cut(pieces: Iterable[Piece], rows: int) -> Iterator[list[Piece]]:
+def _cut(pieces: Iterable[EntryPiece], rows: int) -> Iterator[list[EntryPiece]]:
     """``pieces`` in lists of ``rows`` rows (the last may have fewer); 0: all in one."""
-    unit: list[Piece] = []
+    unit: list[EntryPiece] = []
     free = rows
     for whole in pieces:
         entry, rest, position = whole
         while rest.size:
             piece = rest[:, :free] if rows else rest
-            unit.append(Piece(entry, piece, position))
+            unit.append(EntryPiece(entry, piece, position))
             taken = piece.shape[1]
             rest = rest[:, taken:]
             position += taken

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pytest_h2o.parsers.errno_texts import errno_texts
 from pytest_h2o.parsers.lines import Piece, printable, read_pieces
-from pytest_h2o.parsers.repeats import Block, Plan, Repeats
+from pytest_h2o.parsers.repeats import LoggedBlock, Plan, Repeats
 from pytest_h2o.parsers.rows import ParseError
 
 H2O, LOSSLESS = "[H2O] ", "[H2O-LOSSLESS] "
@@ -100,7 +100,7 @@ class LayerFacts:
 
 
 @dataclass
-class Finding:
+class LineCount:
     """How often a kind of line occurred, and the first one."""
 
     count: int
@@ -131,7 +131,7 @@ class LogFacts:
     """
 
     layers: dict[int, LayerFacts] = field(default_factory=dict)
-    findings: dict[str, Finding] = field(default_factory=dict)
+    findings: dict[str, LineCount] = field(default_factory=dict)
     max_kv: int | None = None
     floor_dominated: int = 0
     updates: int = 0
@@ -238,7 +238,7 @@ class LogFacts:
     def _count_block(self, fields: dict[str, str], tokens: int, raw: int) -> None:
         layer, start, comp = (_int(fields, key) for key in ("layer", "start", "attempt_comp"))
         if start is not None and comp is not None:
-            block = Block(layer or 0, start, tokens, raw, comp, _int(fields, "updates"))
+            block = LoggedBlock(layer or 0, start, tokens, raw, comp, _int(fields, "updates"))
             self.repeats.block(block, _int(fields, "async_wait_us") or 0)
 
     def _stale_plan(self, text: str) -> bool:
@@ -260,7 +260,7 @@ class LogFacts:
 
     def _find(self, kind: str, text: str) -> None:
         if kind not in self.findings:
-            self.findings[kind] = Finding(0, printable(text[:TELLING_CHARS]))
+            self.findings[kind] = LineCount(0, printable(text[:TELLING_CHARS]))
         self.findings[kind].count += 1
 
 

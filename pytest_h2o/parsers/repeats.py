@@ -17,7 +17,7 @@ class Plan(NamedTuple):
     evict: int
 
 
-class Block(NamedTuple):
+class LoggedBlock(NamedTuple):
     """An encoded block; ``comp`` is its encoded size in bytes, ``number`` counts a layer's updates
     within a response, None where the line does not say.
     """
@@ -40,7 +40,7 @@ class Repeats:
     """
 
     plans: list[Plan] = field(default_factory=list)
-    blocks: Counter[Block] = field(default_factory=Counter)
+    blocks: Counter[LoggedBlock] = field(default_factory=Counter)
     cut: bool = False
     _waits_us: list[int] = field(default_factory=lambda: [0])
 
@@ -51,7 +51,7 @@ class Repeats:
         else:
             self.cut = True
 
-    def block(self, block: Block, waited_us: int) -> None:
+    def block(self, block: LoggedBlock, waited_us: int) -> None:
         """Count a block; ``waited_us`` is a running sum that begins again with every response."""
         if waited_us >= self._waits_us[-1]:
             self._waits_us[-1] = waited_us

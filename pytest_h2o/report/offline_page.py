@@ -17,7 +17,7 @@ _CELLS = re.compile(r"(?<!\\) \| ")
 
 
 @dataclass(frozen=True)
-class Block:
+class PageBlock:
     """A piece of the Markdown: ``kind`` is ``h2``, ``p``, ``li`` or ``table``."""
 
     kind: str
@@ -67,7 +67,7 @@ def _usage(result: DumpEvaluation) -> Chart | None:
     return bars("predictors", title, values, ("plane", "predictor", "share"), stacked=True)
 
 
-def _blocks(lines: Sequence[str]) -> Iterator[Block]:
+def _blocks(lines: Sequence[str]) -> Iterator[PageBlock]:
     """What the Markdown of an evaluation consists of."""
     table: list[list[str]] = []
     for line in [*lines, ""]:
@@ -75,14 +75,14 @@ def _blocks(lines: Sequence[str]) -> Iterator[Block]:
             table.append(_cells(line))
             continue
         if table:
-            yield Block("table", header=table[0], rows=table[2:])
+            yield PageBlock("table", header=table[0], rows=table[2:])
             table = []
         mark, _, text = line.partition(" ")
         kind = {"##": "h2", "-": "li"}.get(mark)
         if kind:
-            yield Block(kind, text)
+            yield PageBlock(kind, text)
         elif line:
-            yield Block("p", line)
+            yield PageBlock("p", line)
 
 
 def _cells(line: str) -> list[str]:

@@ -18,8 +18,8 @@ from pytest_h2o.report.groups import ORDER, by_cause, by_gate, spare_share, tigh
 from pytest_h2o.report.models import GateVerdict, Summary
 from pytest_h2o.report.outputs import record_of, tail_of
 from pytest_h2o.report.rendering import render
+from pytest_h2o.report.side_by_side import side_by_side
 from pytest_h2o.report.text import WORDS, clean, details, headline, verdict_row
-from pytest_h2o.report.texts import side_by_side
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Verdict
 
@@ -48,7 +48,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Place:
+class LinkedPlace:
     """A file, and where it lies from the page; ``link`` is empty outside the run directory."""
 
     text: str
@@ -67,7 +67,7 @@ class Failure:
     measured: str
     required: str
     lines: Sequence[tuple[str, str]]
-    place: Place | None
+    place: LinkedPlace | None
     tail: str
     argv: str
     meaning: str
@@ -88,7 +88,7 @@ class CaseLine:
     verdict: GateVerdict
     cells: Sequence[str]
     lines: Sequence[tuple[str, str]]
-    place: Place | None
+    place: LinkedPlace | None
 
 
 @dataclass(frozen=True)
@@ -266,15 +266,15 @@ def _lines(verdict: Verdict, apart: Collection[str] = ("open",)) -> list[tuple[s
     return [(name.strip(), text) for name, text in details(verdict) if name not in apart]
 
 
-def _place(source: str, root: Path) -> Place | None:
+def _place(source: str, root: Path) -> LinkedPlace | None:
     """A file of the run directory as a link beside the page; the name alone of any other."""
     if not source:
         return None
     path = Path(source)
     inside = path.relative_to(root) if path.is_relative_to(root) else None
     if inside is None or ".." in inside.parts:
-        return Place(clean(source), "")
-    return Place(clean(inside), quote(bytes(inside)))
+        return LinkedPlace(clean(source), "")
+    return LinkedPlace(clean(inside), quote(bytes(inside)))
 
 
 def _gates(

@@ -28,7 +28,7 @@ from pytest_h2o.runs.records import (
     write_atomically,
 )
 from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
-from pytest_h2o.runtimes.config import config_text
+from pytest_h2o.runtimes.launch_config import config_text
 
 __all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
 

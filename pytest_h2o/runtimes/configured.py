@@ -18,7 +18,12 @@ from pytest_h2o.runtimes.base import (
     RuntimeKind,
     RuntimeSetupError,
 )
-from pytest_h2o.runtimes.config import launch_config, model_files, overridden_values, read_config
+from pytest_h2o.runtimes.launch_config import (
+    launch_config,
+    model_files,
+    overridden_values,
+    read_config,
+)
 from pytest_h2o.runtimes.paths import file_hash
 from pytest_h2o.runtimes.programs import BOTH
 

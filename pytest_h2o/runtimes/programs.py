@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_h2o.parsers.bench_table import Table, read_tables
-from pytest_h2o.parsers.demo import generated_text, read_demo
+from pytest_h2o.parsers.demo_output import generated_text, read_demo
 from pytest_h2o.parsers.held_out import HeldOut, read_kv_report, read_perplexity
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import (

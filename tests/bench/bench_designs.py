@@ -27,7 +27,7 @@ import numpy as np
 from bench_verdicts import decide
 
 from pytest_h2o.engine.config import SHIPPED, load_config
-from pytest_h2o.engine.generate import Engine, greedy
+from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.threads import single_threaded_blas
 from pytest_h2o.engine.yardstick import ReadyWait, Yardstick
 from pytest_h2o.runs.locks import hold, machine_lock_path
@@ -56,7 +56,7 @@ def child(prompt: int) -> list[Repeat]:
         state = {"logits": engine.model.prefill([16] * prompt, engine.cache, 2)}
 
         def step(state: dict[str, np.ndarray] = state) -> None:
-            state["logits"] = engine.model.forward([greedy(state["logits"])], engine.cache)
+            state["logits"] = engine.model.forward([int(np.argmax(state["logits"]))], engine.cache)
 
         before = [timed(wait, stick.run) for _ in range(AROUND)]
         both = [(timed(wait, step), timed(wait, stick.run)) for _ in range(TOKENS)]

@@ -29,7 +29,7 @@ from bench_engine import H2O  # noqa: E402
 
 from pytest_h2o.engine.config import SHIPPED  # noqa: E402
 from pytest_h2o.parsers.bench_table import read_tables  # noqa: E402
-from pytest_h2o.runtimes.config import config_text, launch_config, read_config  # noqa: E402
+from pytest_h2o.runtimes.launch_config import config_text, launch_config, read_config  # noqa: E402
 
 EXPORT = ROOT / "tests" / "data" / "mnn" / "config.json"
 DECODED = 128
@@ -60,11 +60,9 @@ def commands(directory: Path, llm_bench: Path | None) -> dict[str, list[str]]:
     """The words that start each engine on its config."""
     shipped = SHIPPED / "h2o.json"
     configs = {"embedded": (shipped, {}), "embedded, H2O": (shipped, H2O), "wheel": (EXPORT, {})}
-    modules = {"embedded": "engine", "embedded, H2O": "engine", "wheel": "runtimes.pymnn"}
-    starts = {
-        name: [sys.executable, "-m", f"pytest_h2o.{module}.bench"]
-        for name, module in modules.items()
-    }
+    embedded = [sys.executable, "-m", "pytest_h2o.engine.bench"]
+    wheel = [sys.executable, "-m", "pytest_h2o.runtimes.pymnn.wheel_bench"]
+    starts = {"embedded": embedded, "embedded, H2O": embedded, "wheel": wheel}
     if llm_bench:
         configs["binary"], starts["binary"] = (EXPORT, {}), [str(llm_bench.absolute())]
     for name, (path, values) in configs.items():

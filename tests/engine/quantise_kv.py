@@ -9,8 +9,8 @@ from pathlib import Path
 from pytest_h2o.engine import bench_options
 from pytest_h2o.engine.config import SHIPPED
 from pytest_h2o.runtimes.pymnn import quality
-from pytest_h2o.runtimes.pymnn.bench import load
 from pytest_h2o.runtimes.pymnn.wheel import quiet
+from pytest_h2o.runtimes.pymnn.wheel_bench import load
 
 quality.PROMPT_TOKENS, quality.SCORED_TOKENS, quality.WINDOWS = 256, 24, 2
 quality.LENGTHS = (256, 768)

@@ -18,8 +18,8 @@ from pytest_h2o.engine.config import LosslessSettings
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Attention
 from pytest_h2o.engine.lossless_store import (
+    EncodeSchedule,
     LosslessStore,
-    Schedule,
     Span,
     cold_region,
     covered_tokens,
@@ -48,30 +48,30 @@ TIMES = dict.fromkeys(
 @pytest.mark.parametrize(
     ("settings", "schedule", "tokens", "token", "span", "watermark"),
     [
-        (GATE, Schedule(), 513, 1, Span(129, 128), 257),
-        (GATE, Schedule(), 390, 1, Span(16, 118), 134),
-        (GATE, Schedule(), 383, 1, None, 0),  # grown by less than a block
-        (GATE, Schedule(1, 257, 1), 640, 128, None, 257),
-        (GATE, Schedule(1, 257, 1), 641, 129, Span(257, 128), 385),
-        (GATE, Schedule(1, 257, 1), 700, 16, None, 257),  # the interval has not passed
-        (STORE, Schedule(), 513, 1, Span(225, 32), 257),
-        (replace(STORE, store_bootstrap_tokens=0), Schedule(), 513, 1, Span(193, 64), 257),
-        (STORE, Schedule(1, 257, 1), 736, 224, None, 257),
-        (STORE, Schedule(1, 257, 1), 737, 225, Span(225, 256), 481),
+        (GATE, EncodeSchedule(), 513, 1, Span(129, 128), 257),
+        (GATE, EncodeSchedule(), 390, 1, Span(16, 118), 134),
+        (GATE, EncodeSchedule(), 383, 1, None, 0),  # grown by less than a block
+        (GATE, EncodeSchedule(1, 257, 1), 640, 128, None, 257),
+        (GATE, EncodeSchedule(1, 257, 1), 641, 129, Span(257, 128), 385),
+        (GATE, EncodeSchedule(1, 257, 1), 700, 16, None, 257),  # the interval has not passed
+        (STORE, EncodeSchedule(), 513, 1, Span(225, 32), 257),
+        (replace(STORE, store_bootstrap_tokens=0), EncodeSchedule(), 513, 1, Span(193, 64), 257),
+        (STORE, EncodeSchedule(1, 257, 1), 736, 224, None, 257),
+        (STORE, EncodeSchedule(1, 257, 1), 737, 225, Span(225, 256), 481),
         (
             replace(STORE, store_grouped_step_tokens=0),
-            Schedule(1, 257, 1),
+            EncodeSchedule(1, 257, 1),
             849,
             337,
             Span(209, 384),
             593,
         ),
-        (replace(GATE, runtime_mode="probe"), Schedule(), 513, 1, Span(16, 32), 257),
+        (replace(GATE, runtime_mode="probe"), EncodeSchedule(), 513, 1, Span(16, 32), 257),
     ],
 )
 def test_spans(  # noqa: PLR0913, PLR0917 - one row of the table each
     settings: LosslessSettings,
-    schedule: Schedule,
+    schedule: EncodeSchedule,
     tokens: int,
     token: int,
     span: Span | None,
@@ -85,13 +85,15 @@ def test_spans(  # noqa: PLR0913, PLR0917 - one row of the table each
 
 @given(
     mode=st.sampled_from(["probe", "full", "store"]),
-    schedule=st.builds(Schedule, st.integers(0, 3), st.integers(0, 300), st.integers(0, 50)),
+    schedule=st.builds(EncodeSchedule, st.integers(0, 3), st.integers(0, 300), st.integers(0, 50)),
     sink=st.integers(0, 40),
     recent=st.integers(0, 300),
     block=st.integers(1, 140),
     token=st.integers(1, 100),
 )
-def test_due_length_misses_nothing(mode: str, schedule: Schedule, token: int, **sizes: int) -> None:
+def test_due_length_misses_nothing(
+    mode: str, schedule: EncodeSchedule, token: int, **sizes: int
+) -> None:
     """Below the length at which a span can be due none is due, and at some token from there on one
     is.
     """

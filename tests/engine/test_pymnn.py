@@ -17,7 +17,7 @@ import pytest
 from pytest_h2o.engine.config import SHIPPED, H2OSettings, load_config
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.parsers.bench_table import read_tables
-from pytest_h2o.parsers.demo import read_demo
+from pytest_h2o.parsers.demo_output import read_demo
 from pytest_h2o.parsers.held_out import read_kv_report
 
 pytestmark = pytest.mark.skipif(
@@ -29,7 +29,7 @@ CHATTER = ("The device supports", "load_vocab", "[MNNLLM]", "cost time")
 
 def launch(program: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """One process, as a session starts it."""
-    argv = [sys.executable, "-m", f"pytest_h2o.runtimes.pymnn.{program}", *words]
+    argv = [sys.executable, "-m", f"pytest_h2o.runtimes.pymnn.wheel_{program}", *words]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, check=False)
 

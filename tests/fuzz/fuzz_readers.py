@@ -30,7 +30,7 @@ def check(data: bytes, directory: Path) -> None:
     """Read ``data`` with every reader: stdout, then after a separator byte the table, JSON or
     record file.
     """
-    from pytest_h2o.parsers.demo import generated_text
+    from pytest_h2o.parsers.demo_output import generated_text
     from pytest_h2o.parsers.loglines import read_log_facts, telling_lines
 
     stdout, other = directory / "stdout", directory / "other"
@@ -81,7 +81,7 @@ def check_json(path: Path) -> None:
 
 def check_demo(stdout: Path, metrics: Path) -> None:
     """A row without a problem has the speed of the last record's tokens and microseconds."""
-    from pytest_h2o.parsers.demo import read_demo
+    from pytest_h2o.parsers.demo_output import read_demo
 
     row = read_demo(stdout, metrics, "prompt")
     assert printable(row.problems)
@@ -132,7 +132,7 @@ def main() -> None:
     with atheris.instrument_imports(include=["pytest_h2o.parsers", "pytest_h2o.metrics"]):
         import pytest_h2o.parsers.bench_json
         import pytest_h2o.parsers.bench_table
-        import pytest_h2o.parsers.demo
+        import pytest_h2o.parsers.demo_output
         import pytest_h2o.parsers.loglines  # noqa: F401
     arguments.corpus.mkdir(exist_ok=True)
     for number, seed in enumerate(seeds()):

@@ -20,14 +20,14 @@ import pytest
 from lxml import etree
 
 from pytest_h2o.commands.schema import schemas
-from pytest_h2o.kit import models as kit_models
+from pytest_h2o.kit import documents
 from pytest_h2o.report import models
 from pytest_h2o.session import session
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {
     Path(module.__file__).parent / "schemas" / f"{name}.json": model
-    for module in (models, kit_models)
+    for module in (models, documents)
     for name, model in module.SCHEMAS.items()
 }
 GOLDEN = ROOT / "tests" / "data" / "runs"

@@ -23,7 +23,7 @@ from pytest_h2o.evidence import (
 )
 from pytest_h2o.evidence.look import looks_at
 from pytest_h2o.evidence.perplexity import perplexity_increase, quality_evidence
-from pytest_h2o.evidence.settings import cores_used
+from pytest_h2o.evidence.settings_in_force import cores_used
 from pytest_h2o.evidence.speed import ANEW, PLAIN
 from pytest_h2o.kit.archives import read_recording
 from pytest_h2o.plan.knobs import resolve

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pytest_h2o.evidence.kv_quant import Compared
+from pytest_h2o.evidence.kv_quant_cost import Compared
 from pytest_h2o.lab.workload import Workload
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.runs.records import LaunchRecord, standard_paths

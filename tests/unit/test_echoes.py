@@ -14,7 +14,7 @@ import pytest
 
 from pytest_h2o.evidence import decode_evidence, launches_evidence, settings_evidence
 from pytest_h2o.kit.archives import read_recording
-from pytest_h2o.parsers.options import behind_program, options_of
+from pytest_h2o.parsers.argv_options import behind_program, options_of
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.runs.results import Run
 from pytest_h2o.verdict import Evidence

@@ -49,7 +49,7 @@ import json, sys
 from pathlib import Path
 from pytest_h2o.docs.generated import knob_table
 from pytest_h2o.engine.config import ConfigError, load_config
-from pytest_h2o.kit import models as kit
+from pytest_h2o.kit import documents as kit
 from pytest_h2o.kit.manifest import manifest_entry
 from pytest_h2o.plan.knobs import KNOBS, KnobError, engine_config, resolve
 from pytest_h2o.plan.presets import Preset, expand, preset_of

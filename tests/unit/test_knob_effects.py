@@ -26,7 +26,7 @@ from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.offline import Evaluation, _options
-from pytest_h2o.lab.unseen import write_prompts
+from pytest_h2o.lab.unseen_prompts import write_prompts
 from pytest_h2o.plan.cases import all_cases, launches
 from pytest_h2o.plan.knobs import KNOBS, Knob, Knobs, resolve
 from pytest_h2o.plan.needs import Demand

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.evidence.lines import blocks_evidence, ended_well, plans_evidence, waited
+from pytest_h2o.evidence.log_consistency import blocks_evidence, ended_well, plans_evidence, waited
 from pytest_h2o.evidence.look import Look
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.loglines import read_log_facts
-from pytest_h2o.parsers.repeats import MOST, Block, Plan, Repeats
+from pytest_h2o.parsers.repeats import MOST, LoggedBlock, Plan, Repeats
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
@@ -194,7 +194,7 @@ def test_repeats_are_bounded() -> None:
     repeats = Repeats()
     for number in range(MOST + 1):
         repeats.plan(Plan(0, number, 1))
-        repeats.block(Block(0, number, 1, 2, 1, 1), number)
+        repeats.block(LoggedBlock(0, number, 1, 2, 1, 1), number)
     assert (len(repeats.plans), len(repeats.blocks), repeats.cut) == (MOST, MOST, True)
     assert repeats.least_wait_us(1) == MOST
 

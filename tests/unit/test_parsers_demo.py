@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.metrics import METRICS, Sample
-from pytest_h2o.parsers.demo import MAX_TEXT_CHARS, generated_text, read_demo
+from pytest_h2o.parsers.demo_output import MAX_TEXT_CHARS, generated_text, read_demo
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 SKIPPED = "0 prompt tokens: the program skips an empty prompt and one whose first character is '#'"

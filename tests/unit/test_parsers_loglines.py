@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pytest_h2o.parsers import lines
 from pytest_h2o.parsers.bench_table import read_tables
-from pytest_h2o.parsers.demo import generated_text, read_demo
+from pytest_h2o.parsers.demo_output import generated_text, read_demo
 from pytest_h2o.parsers.lines import PIECE_CHARS, printable, read_pieces
 from pytest_h2o.parsers.loglines import (
     EVENT_CHARS,

@@ -13,7 +13,7 @@ import pytest
 from gate_functions import KV_QUANT, judge, make_run
 from quantised_texts import KNOBS, texts_of
 
-from pytest_h2o.evidence.kv_quant import bytes_ratio, in_force
+from pytest_h2o.evidence.kv_quant_cost import bytes_ratio, in_force
 from pytest_h2o.lab.workload import Workload
 from pytest_h2o.parsers.held_out import read_kv_report, read_perplexity
 from pytest_h2o.parsers.rows import ParseError

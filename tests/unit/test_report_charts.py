@@ -15,7 +15,7 @@ from pytest_h2o.notebook import read_run
 from pytest_h2o.report.charts import decode_forest, decode_history, session_charts
 from pytest_h2o.report.kv_lengths import eviction_plans, kv_points
 from pytest_h2o.report.page import cards, tightest
-from pytest_h2o.report.texts import common_length, loops, stretches
+from pytest_h2o.report.side_by_side import common_length, loops, stretches
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Interval, SpeedPair, Verdict
 

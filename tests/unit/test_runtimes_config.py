@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_h2o.runtimes.base import RuntimeSetupError
-from pytest_h2o.runtimes.config import (
+from pytest_h2o.runtimes.launch_config import (
     PATH_FIELDS,
     config_text,
     launch_config,

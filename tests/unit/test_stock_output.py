@@ -10,7 +10,7 @@ import pytest
 from pytest_h2o.kit.command_lines import bench_line
 from pytest_h2o.parsers.bench_json import read_bench_json
 from pytest_h2o.parsers.bench_table import read_tables
-from pytest_h2o.parsers.demo import read_demo
+from pytest_h2o.parsers.demo_output import read_demo
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
 

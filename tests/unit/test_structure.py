@@ -31,12 +31,6 @@ LAYERS = [
     {"commands"},
     {"fixtures", "cli", "notebook", "plugin"},
 ]
-# Names that occur more than once: none is to be added.
-SHARED_CLASSES = {"Block", "Finding", "Part", "Piece", "Place", "Schedule", "Side"}
-SHARED_FILES = {
-    "bench.py", "config.py", "demo.py", "frames.py", "kv_quant.py", "lines.py", "models.py", "options.py",
-    "relations.py", "rope_row.py", "row_reference.py", "rows.py", "settings.py", "text.py", "texts.py", "unseen.py",
-}  # fmt: skip
 TOP_LEVEL = {
     "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",
 }  # fmt: skip
@@ -108,14 +102,13 @@ def test_top_level() -> None:
 
 
 def test_class_names_occur_once() -> None:
-    """A class is known by its name alone; those that still share one get no company."""
+    """A class is known by its name alone."""
     found: dict[str, list[str]] = {}
     for path in [*PACKAGE.rglob("*.py"), *(ROOT / "gates").rglob("*.py")]:
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
-    twice = {name: paths for name, paths in found.items() if len(paths) > 1}
-    assert {name: twice[name] for name in twice.keys() - SHARED_CLASSES} == {}
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
 def test_file_names_occur_once() -> None:
@@ -124,11 +117,10 @@ def test_file_names_occur_once() -> None:
     """
     found: dict[str, list[str]] = {}
     for path in [*PACKAGE.rglob("*.py"), *(ROOT / "gates").rglob("*.py")]:
-        chosen_by_users = path.parent.name in {"commands", "block_codecs", "row_codecs", "policies"}
+        chosen_by_users = path.parent.name in {"commands", "block_codecs", "policies"}
         if path.name not in {"__init__.py", "conftest.py"} and not chosen_by_users:
             found.setdefault(path.name, []).append(str(path.relative_to(ROOT)))
-    twice = {name: paths for name, paths in found.items() if len(paths) > 1}
-    assert {name: twice[name] for name in twice.keys() - SHARED_FILES} == {}
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
 @pytest.mark.parametrize(

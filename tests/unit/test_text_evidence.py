@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.evidence.text import Answer, agreement, answers, novelty, text_evidence
+from pytest_h2o.evidence.answers import Answer, agreement, answers, novelty, text_evidence
 from pytest_h2o.kit.archives import read_recording
 
 FIELD = Path(__file__).parents[1] / "data" / "field"

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from gate_functions import RELATIONS, judge
 
+from pytest_h2o.evidence.answers import Answer
 from pytest_h2o.evidence.known import table_evidence
-from pytest_h2o.evidence.text import Answer
 from pytest_h2o.lab.lab import Lab
-from pytest_h2o.lab.relations import TextRelation, text_relation
 from pytest_h2o.lab.target_ratios import target_ratios
-from pytest_h2o.lab.unseen import strangers, unseen
-from pytest_h2o.parsers.demo import generated_text
+from pytest_h2o.lab.text_relation import TextRelation, text_relation
+from pytest_h2o.lab.unseen_prompts import strangers, unseen
+from pytest_h2o.parsers.demo_output import generated_text
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.unseen import made_anew

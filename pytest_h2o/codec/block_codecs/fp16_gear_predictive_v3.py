@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_h2o.codec.frames import FrameCoder
 from pytest_h2o.codec.payload import RLE, ZSTD
+from pytest_h2o.codec.plane_frames import FrameCoder
 
 _CODER = FrameCoder(axis=None, payloads=(RLE, ZSTD))
 encode, decode = _CODER.encode, _CODER.decode

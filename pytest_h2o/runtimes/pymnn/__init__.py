@@ -61,7 +61,7 @@ class PymnnRuntime(ConfiguredRuntime):
 
     def start(self, program: str) -> tuple[str, ...]:
         """This interpreter with the module that drives the wheel."""
-        return (sys.executable, "-m", f"{__name__}.{program.removeprefix('llm_')}")
+        return (sys.executable, "-m", f"{__name__}.wheel_{program.removeprefix('llm_')}")
 
     def environment(self) -> dict[str, str]:
         """A checkout that is not installed must be importable from the launch's directory as

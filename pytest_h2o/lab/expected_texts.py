@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_h2o.evidence.relations import Written, difference, random_sampler, written
+from pytest_h2o.evidence.written_texts import Written, difference, random_sampler, written
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.plan.relations import Arm, on_threads, repeated
 

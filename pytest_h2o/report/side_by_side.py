@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pytest_h2o.evidence.text import Answer, answers
+from pytest_h2o.evidence.answers import Answer, answers
 from pytest_h2o.report.frames import beside
 from pytest_h2o.runs.records import LaunchRecord
 
@@ -30,7 +30,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Side:
+class TextSide:
     """The stretches of a text; ``left_out`` characters follow."""
 
     stretches: Sequence[Stretch]
@@ -49,8 +49,8 @@ class SideBySide:
     label: str
     prompt: str
     agreement: float
-    baseline: Side
-    candidate: Side
+    baseline: TextSide
+    candidate: TextSide
 
     @property
     def remark(self) -> str:
@@ -89,9 +89,9 @@ def common_length(one: str, other: str) -> int:
     return min(len(one), len(other))
 
 
-def _side(text: str, same: int) -> Side:
+def _side(text: str, same: int) -> TextSide:
     shown = text[:MAX_CHARS]
-    return Side(list(stretches(shown, same)), len(text) - len(shown))
+    return TextSide(list(stretches(shown, same)), len(text) - len(shown))
 
 
 def stretches(text: str, same: int) -> Iterator[Stretch]:

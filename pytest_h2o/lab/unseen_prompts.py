@@ -8,10 +8,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pytest_h2o.evidence.relations import Written
-from pytest_h2o.evidence.text import Answer, answers
+from pytest_h2o.evidence.answers import Answer, answers
+from pytest_h2o.evidence.written_texts import Written
 from pytest_h2o.lab.lab import Lab
-from pytest_h2o.lab.relations import NO_TEXT, TextRelation
+from pytest_h2o.lab.text_relation import NO_TEXT, TextRelation
 from pytest_h2o.lab.workload import LINES
 from pytest_h2o.plan.cases import baseline_of
 from pytest_h2o.plan.relations import Arm

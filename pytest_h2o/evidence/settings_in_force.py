@@ -9,13 +9,13 @@ from itertools import chain
 from pathlib import Path
 
 from pytest_h2o.evidence.deviations import deviations
-from pytest_h2o.evidence.lines import ended_well
+from pytest_h2o.evidence.log_consistency import ended_well
 from pytest_h2o.evidence.look import Look, looks_at, overlooked, said_by, settle
-from pytest_h2o.evidence.rows import rows_as_asked, values_asked
+from pytest_h2o.evidence.rows_asked import rows_as_asked, values_asked
 from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
-from pytest_h2o.runtimes.config import kept_config
+from pytest_h2o.runtimes.launch_config import kept_config
 from pytest_h2o.verdict import Evidence
 
 CONFIG = "the launch had the generated config"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pytest_h2o.evidence.relations import Written, difference
+from pytest_h2o.evidence.written_texts import Written, difference
+from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
-from pytest_h2o.lab.texts import Texts
 from pytest_h2o.plan.relations import Arm, SameText
 from pytest_h2o.runs.results import launch_cause
 from pytest_h2o.verdict import Evidence

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pytest_h2o.evidence.look import Look
 from pytest_h2o.parsers.loglines import AGAIN_TOKENS
-from pytest_h2o.parsers.repeats import Block
+from pytest_h2o.parsers.repeats import LoggedBlock
 from pytest_h2o.runs.ending import troubled_lines
-from pytest_h2o.runtimes.config import SIZE_LIMIT, model_files
+from pytest_h2o.runtimes.launch_config import SIZE_LIMIT, model_files
 from pytest_h2o.verdict import Evidence
 
 PROMPT = "plans are made with the prompt in the cache"
@@ -151,9 +151,11 @@ def _once(look: Look) -> Evidence | None:
     responses = look.responses
     if not responses or look.facts.repeats.cut:
         return None
-    times = Counter[Block]()
+    times = Counter[LoggedBlock]()
     for block, count in look.facts.repeats.blocks.items():
-        same = Block(block.layer, block.start, block.tokens, block.raw, block.comp, number=None)
+        same = LoggedBlock(
+            block.layer, block.start, block.tokens, block.raw, block.comp, number=None
+        )
         times[same] += count
     block, most = max(times.items(), key=lambda each: each[1])
     text = (

@@ -4,7 +4,7 @@
 A number that was not measured and a gate that was not judged are ``null``. A gate that its knob
 turns off passes, as in the original. ``not_judged`` names the gates of a suite that were not
 selected or not reached: with any of them, ``overall_pass`` is false. ``python -m
-pytest_h2o.kit.models DIRECTORY`` writes the schemas.
+pytest_h2o.kit.documents DIRECTORY`` writes the schemas.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class FinalReport(Document):
     not_judged: list[str]
 
 
-class Part(Document):
+class SuitePart(Document):
     """What every row of ``all_in_one`` holds; ``out_dir`` is the part's folder, ``return_code`` 0
     if it passed.
     """
@@ -249,7 +249,7 @@ class Part(Document):
     out_dir: str
 
 
-class RuntimePart(Part):
+class RuntimePart(SuitePart):
     """A runtime case with one kind of decode baseline."""
 
     suite: Literal["runtime"] = "runtime"
@@ -267,7 +267,7 @@ class RuntimePart(Part):
     runtime_backpressure_skip_best: Number
 
 
-class M3Part(Part):
+class M3Part(SuitePart):
     """The m3 pack as a part."""
 
     suite: Literal["m3"] = "m3"
@@ -276,7 +276,7 @@ class M3Part(Part):
     overall_pass_runs: int
 
 
-class DemoPart(Part):
+class DemoPart(SuitePart):
     """The real prompts as a part."""
 
     suite: Literal["llm_demo"] = "llm_demo"
@@ -289,7 +289,7 @@ class DemoPart(Part):
     bucket_decode_pass: Flag
 
 
-class FinalPart(Part):
+class FinalPart(SuitePart):
     """The acceptance as a part."""
 
     suite: Literal["final"] = "final"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pytest_h2o.evidence.look import Look
 from pytest_h2o.metrics import BY_BENCH
-from pytest_h2o.parsers.options import LENGTHS, behind_program, options_of, without_files
+from pytest_h2o.parsers.argv_options import LENGTHS, behind_program, options_of, without_files
 from pytest_h2o.verdict import Evidence
 
 ROWS = "the rows are those that were asked for"
