@@ -20,7 +20,8 @@ from pytest_h2o.decode.effects import Parts, part_tables, quantiles, weigh
 Decision = Literal["pass", "fail", "inconclusive"]
 ERROR = 0.01  # what may be left of the probability of the contrary
 LEAST_PAIRS = 4  # before anything is decided
-LEAST_TO_FAIL = 6  # so that two disturbed launches fail nobody
+LEAST_TO_FAIL = 6  # so that two disturbed launches fail nobody,
+LEAST_OF_SLOW = 3  # and so many of the part that is slow
 LEAST_OF_EACH = 2  # pairs of every prompt length in the first round
 DOUBT = 0.5  # of the probability of the most doubtful part: parts that are measured again
 
@@ -56,7 +57,7 @@ def judge(parts: Mapping[str, Sequence[float]], drop_target: float) -> Study:
     p_slow = dict(zip(parts, slow.tolist(), strict=True))
     worst = max(p_slow, key=p_slow.__getitem__)
     pairs = sum(len(found) for found in parts.values())
-    decision = decide(p_fast, pairs)
+    decision = decide(p_fast, pairs, len(parts[worst]))
     slow_at = worst if min(p_slow.values()) < 0.5 < p_slow[worst] else ""
     part = list(parts).index(slow_at) if slow_at else None
     low, middle, high = _drops(from_limit, limit, part)
@@ -64,11 +65,14 @@ def judge(parts: Mapping[str, Sequence[float]], drop_target: float) -> Study:
     return Study(pairs, middle, low, high, decision, p_fast, slow_at, doubtful)
 
 
-def decide(p_fast: float, pairs: int) -> Decision:
-    """What this probability that no part is slow decides after so many pairs."""
+def decide(p_fast: float, pairs: int, of_worst: int) -> Decision:
+    """What this probability that no part is slow decides after so many pairs, ``of_worst`` of the
+    most doubtful part.
+    """
     if pairs >= LEAST_PAIRS and 1 - p_fast <= ERROR:
         return "pass"
-    if pairs >= LEAST_TO_FAIL and p_fast <= ERROR:
+    enough = pairs >= LEAST_TO_FAIL and of_worst >= LEAST_OF_SLOW
+    if enough and p_fast <= ERROR:
         return "fail"
     return "inconclusive"
 

@@ -69,7 +69,7 @@ class LaunchPlan:
         return math.ceil(LEAST_PAIRS / max(1, min(sizes, default=0)))
 
     def pairs(self, case: Case, replicate: int, bucket: str = "") -> list[SpecPair]:
-        """Baseline and candidate on the same work; up to the first look all arms share one
+        """Baseline and candidate on the same work; in the first rounds all arms share one
         baseline.
         """
         repeat = self.workload.knobs.integer("DECODE_REPEAT") or None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_h2o.decode.pairs import OpenStudy, PairedStudy, look
 from pytest_h2o.lab.launch_plan import LaunchPlan
-from pytest_h2o.plan.cases import Case
+from pytest_h2o.plan.cases import Case, baseline_of
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord
@@ -17,7 +17,7 @@ Store = Callable[[LaunchSpec], LaunchRecord]
 
 @dataclass
 class Budget:
-    """The seconds of launches that the studies of a session may take after their first looks."""
+    """The seconds of launches that the studies of a session may take after their first rounds."""
 
     limit_s: float
     spent_s: float = 0.0
@@ -70,6 +70,9 @@ class PairMeasuring:
                 # Of the launches themselves: what the machine did between them is not to change
                 # what is decided.
                 self.budget.spent_s += sum(record.seconds or 0.0 for record in pair)
+            if study.study and pair[1].status == "not_recorded":
+                study.most = len(study.pairs)
+                return
             study.add(*pair)
 
     def _launch(
@@ -77,8 +80,11 @@ class PairMeasuring:
     ) -> tuple[LaunchRecord, LaunchRecord]:
         for spec in self.plan.neighbours(case, candidate):
             self.get(spec)
-        launched = self.get(candidate)
-        return self.get(baseline), launched
+        launched, other = self.get(candidate), self.get(baseline)
+        if other.status == "not_recorded":
+            # Earlier versions shared the baseline of all arms for more rounds.
+            other = self.get(baseline_of(candidate))
+        return other, launched
 
 
 def drop_target(case: Case, knobs: Knobs) -> float:

@@ -5,8 +5,7 @@ encode overlap.
 
 Every measurement is a fresh process, and each round runs all variants of a section in another
 order, so that slow phases of the machine meet all of them. Ratios are taken within a round; printed
-are their Hodges-Lehmann estimate and its 95 % signed-rank interval, which takes at least six
-rounds. A round holds the machine-wide launch lock. The ``torch`` section takes an interpreter that
+are their median and 95 % interval by the plugin's own model of noise. A round holds the machine-wide launch lock. The ``torch`` section takes an interpreter that
 has torch and transformers; it runs ``torch_decode.py`` beside this one.
 """
 

@@ -35,7 +35,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_h2o.decode.effects import GRID, SCALES, log_likelihood, weigh
-from pytest_h2o.decode.study import DOUBT, ERROR, LEAST_OF_EACH, LEAST_PAIRS, LEAST_TO_FAIL
+from pytest_h2o.decode.study import (
+    DOUBT,
+    ERROR,
+    LEAST_OF_EACH,
+    LEAST_OF_SLOW,
+    LEAST_PAIRS,
+    LEAST_TO_FAIL,
+)
 
 Floats = npt.NDArray[np.float64]
 Generator = np.random.Generator
@@ -146,6 +153,7 @@ class Studies:
         self.decision, self.pairs = np.zeros(count), np.zeros(count, np.int64)
         self._tables = np.zeros((count, lengths, len(SCALES), len(GRID)))
         self._doubtful = np.ones((count, lengths), bool)
+        self._of_length = np.zeros((count, lengths), np.int64)
 
     def run(self, most: int) -> None:
         """Measure until everything is decided, or has ``most`` pairs."""
@@ -161,11 +169,14 @@ class Studies:
     def _measure(self, studies: npt.NDArray[np.int64], length: int) -> None:
         difference = self.noise[studies, self.pairs[studies]] + self.effects[length]
         self._tables[studies, length] += log_likelihood(difference - math.log1p(-LIMIT))
+        self._of_length[studies, length] += 1
         self.pairs[studies] += 1
 
     def _look(self, studies: npt.NDArray[np.int64]) -> None:
         none_slow, slow = weigh(self._tables[studies])
-        fails = (none_slow <= ERROR) & (self.pairs[studies] >= LEAST_TO_FAIL)
+        of_worst = self._of_length[studies, slow.argmax(axis=1)]
+        enough = (self.pairs[studies] >= LEAST_TO_FAIL) & (of_worst >= LEAST_OF_SLOW)
+        fails = enough & (none_slow <= ERROR)
         self.decision[studies] = np.where(1 - none_slow <= ERROR, 1, np.where(fails, -1, 0))
         self._doubtful[studies] = slow >= DOUBT * slow.max(axis=1, keepdims=True)
 
