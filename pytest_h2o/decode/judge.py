@@ -58,7 +58,7 @@ def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:
     if study.decision == "fail":
         return f"more than {target:.1%} slower than the baseline{at}"
     after = f"undecided after {study.pairs} pairs"
-    if at:
+    if at or study.drop_low > target:
         return f"probably more than {target:.1%} slower than the baseline{at}: {after}"
     if plain and plain.decision == "fail":
         return (

@@ -10,6 +10,7 @@ from pytest_h2o.evidence.known import evicted_labels, table_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
 from pytest_h2o.evidence.settings_in_force import settings_evidence, spans_evidence
 from pytest_h2o.evidence.speed import decode_evidence, launches_evidence
+from pytest_h2o.evidence.stability import speed_spread, stability_evidence
 
 __all__ = [
     "agreement",
@@ -21,6 +22,8 @@ __all__ = [
     "lossless_evidence",
     "settings_evidence",
     "spans_evidence",
+    "speed_spread",
+    "stability_evidence",
     "table_evidence",
     "text_evidence",
 ]

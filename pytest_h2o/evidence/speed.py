@@ -39,7 +39,7 @@ NEEDS = {
 CLOCK_SLACK = 1.02
 # Time outside the reported times is start-up; candidates that have this much more of it, all of
 # them, hide decoding.
-HIDDEN_SHARE, HIDDEN_S, HIDDEN_PAIRS = 0.25, 0.1, 6
+HIDDEN_SHARE, HIDDEN_S, HIDDEN_PAIRS = 0.25, 0.1, 4
 FEWER = 0.5
 FASTER_PREFILL = 1.6  # honest ones come to 1.3
 CHANCE = 0.01
@@ -69,6 +69,8 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
             found.append(Evidence(claim=EVERY_ROW, standing="not evidenced", text=text))
     if not sides:
         return settle(found, NEEDS)
+    # What is true of all pairs is said before what any of them shows.
+    found += _fewer_tokens(sides)
     for side in sides:
         found += _each_pair(*side)
     looks = list(chain.from_iterable(sides))
@@ -78,7 +80,6 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
     found += _anew(looks)
     found += _hidden(sides)
     found += _elsewhere(sides)
-    found += _fewer_tokens(sides)
     return settle(found, NEEDS)
 
 

@@ -252,6 +252,10 @@ _JUDGING = (
     Knob("MAX_MEMORY_GROWTH", "float", 0.1,
          "largest rise of peak resident memory after the first measured repeat",
          low=0, high=10, limit=True, unit="share", kit="own"),
+    Knob("MAX_SPEED_SPREAD", "float", 0.5,
+         "m3: largest distance between the decode speeds of equal launches, as a share of their "
+         "median",
+         low=0, high=10, limit=True, unit="share", kit="own"),
     Knob("MAX_KV_DIVERGENCE", "float", 0.05,
          "kv_quant: largest divergence of what is predicted from what plain KV predicts",
          low=0, high=100, limit=True, unit="nats/token", kit="own"),

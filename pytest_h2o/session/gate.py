@@ -123,9 +123,16 @@ class Gate:
     def needs(self, knob: str) -> None:
         """Skip the gate, saying so, when its knob turns it off."""
         if not self.knobs.on(knob):
-            reason = f"turned off by {knob}={self.knobs.number(knob):g}"
-            self._record(Verdict(metric="", outcome="skipped", knob=knob, reason=reason))
-            pytest.skip(reason)
+            self._off(f"turned off by {knob}={self.knobs.number(knob):g}", knob)
+
+    def repeats(self, launched: Sequence[object], knob: str) -> None:
+        """Skip the gate, saying so, where a case is launched once and nothing can be compared."""
+        if len(launched) == 1:
+            self._off(f"one launch has nothing to agree with; {knob}=2 makes another", knob)
+
+    def _off(self, reason: str, knob: str) -> None:
+        self._record(Verdict(metric="", outcome="skipped", knob=knob, reason=reason))
+        pytest.skip(reason)
 
     def _limit(
         self, measured: Measured, operator: Operator, knob: str, evidence: Sequence[Evidence] = ()

@@ -154,6 +154,7 @@ class Studies:
         self._tables = np.zeros((count, lengths, len(SCALES), len(GRID)))
         self._doubtful = np.ones((count, lengths), bool)
         self._of_length = np.zeros((count, lengths), np.int64)
+        self._fastest = np.full((count, lengths), -np.inf)
 
     def run(self, most: int) -> None:
         """Measure until everything is decided, or has ``most`` pairs."""
@@ -168,7 +169,9 @@ class Studies:
 
     def _measure(self, studies: npt.NDArray[np.int64], length: int) -> None:
         difference = self.noise[studies, self.pairs[studies]] + self.effects[length]
-        self._tables[studies, length] += log_likelihood(difference - math.log1p(-LIMIT))
+        from_limit = difference - math.log1p(-LIMIT)
+        self._tables[studies, length] += log_likelihood(from_limit)
+        self._fastest[studies, length] = np.maximum(self._fastest[studies, length], from_limit)
         self._of_length[studies, length] += 1
         self.pairs[studies] += 1
 
@@ -177,8 +180,12 @@ class Studies:
         of_worst = self._of_length[studies, slow.argmax(axis=1)]
         enough = (self.pairs[studies] >= LEAST_TO_FAIL) & (of_worst >= LEAST_OF_SLOW)
         fails = enough & (none_slow <= ERROR)
-        self.decision[studies] = np.where(1 - none_slow <= ERROR, 1, np.where(fails, -1, 0))
-        self._doubtful[studies] = slow >= DOUBT * slow.max(axis=1, keepdims=True)
+        only_slow = self._fastest[studies] < 0
+        sure = 1 - none_slow <= ERROR
+        passes = sure & ~only_slow.any(axis=1)
+        self.decision[studies] = np.where(passes, 1, np.where(fails, -1, 0))
+        doubtful = slow >= DOUBT * slow.max(axis=1, keepdims=True)
+        self._doubtful[studies] = np.where((sure & ~passes)[:, None], only_slow, doubtful)
 
 
 def shares(decision: Floats) -> list[float]:

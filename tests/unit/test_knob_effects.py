@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pytest
 from fake_store import FakeStore, Speed, by_arm
-from gate_functions import DEMO, KV_QUANT, MEMORY, OFFLINE, QUALITY, RUNTIME, judge, make_run
+from gate_functions import DEMO, KV_QUANT, M3, MEMORY, OFFLINE, QUALITY, RUNTIME, judge, make_run
 from quantised_texts import texts_of
 
 from pytest_h2o.data import bundled
@@ -119,6 +119,13 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
     return judge(
         DEMO.test_greedy_agreement, knobs, "candidate", demo=runs[1], demo_baseline=runs[0]
     ).outcome
+
+
+def repeated(settings: Sequence[str], tmp_path: Path) -> object:
+    """What is decided on two launches whose speeds lie 40 % apart."""
+    runs = [make_run([{"decode_tps": speed}], "joint_full-1") for speed in (80.0, 120.0)]
+    knobs = resolve(settings, suite="m3")
+    return judge(M3.test_stable, knobs, "joint_full-1", joint="joint_full", joint_runs=runs).outcome
 
 
 def memory(settings: Sequence[str], tmp_path: Path) -> object:
@@ -411,6 +418,7 @@ EFFECTS: Mapping[str, Turned] = {
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
     "MAX_MEMORY_INCREASE": Turned(memory, "0.3"),
     "MAX_MEMORY_GROWTH": Turned(memory, "0.3"),
+    "MAX_SPEED_SPREAD": Turned(repeated, "0.2"),
     "MIN_MILD_AGREEMENT": Turned(little, "0.1"),
     "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
