@@ -75,7 +75,8 @@ def test_decode_drop(demo_study: PairedStudy | Comparison, gate: Gate) -> None:
     """Over all real prompts, compression must not cost decode speed.
 
     Outside paired studies, all tokens over all time are compared, so that a short fast prompt does
-    not weigh as much as a long slow one. Without a baseline nothing can be said, and the gate fails.
+    not weigh as much as a long slow one. Without a baseline nothing can be said, and the gate
+    fails.
     """
     gate.passes_study(
         demo_study, "LLM_DEMO_DECODE_DROP_TARGET", evidence=decode_evidence(demo_study.records)

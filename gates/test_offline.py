@@ -32,8 +32,8 @@ def test_upper_bound_lossless(upper_bound: Evaluation, online_sim: Evaluation, g
     """Whole sequences coded at once must reach what chunks are asked to, or this codec leaves the
     target out of reach.
 
-    It tells a weak codec from a bad cut: where this gate fails too, no choice of chunks helps. Where
-    short stages make chunks the better cut, what they reach counts.
+    It tells a weak codec from a bad cut: where this gate fails too, no choice of chunks helps.
+    Where short stages make chunks the better cut, what they reach counts.
     """
     bound, chunks = upper_bound.measure("lossless_ratio"), online_sim.measure("lossless_ratio")
     better = not bound.missing and (chunks.value or 0.0) > (bound.value or 0.0)

@@ -54,7 +54,8 @@ def test_repeated_launches_agree(repeated_texts: TextRelation, gate: Gate) -> No
 
 
 def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> None:
-    """Prompts that one process answers one after the other must get the answers that they get alone.
+    """Prompts that one process answers one after the other must get the answers that they get
+    alone.
 
     A cache, scores or blocks that outlive a response belong to somebody else's request.
     """

@@ -13,12 +13,13 @@ one :class:`Measured` with any :class:`Evidence`, which makes one :class:`Verdic
 >>> def test_half_goes(lab: Lab, gate: Gate) -> None:
 ...     gate.positive(lab.run("full_strict").lowest("h2o_lossy"), above=2.0)
 
-For a runtime or a program of your own: a :class:`RuntimeKind` provides :class:`Program` objects. Its
-:class:`Runtime` turns a :class:`LaunchSpec`, one launch of a :class:`Case`, into a :class:`Command` and raises :class:`RuntimeSetupError` where it cannot; what
-came of it is a :class:`LaunchRecord`.
+For a runtime or a program of your own: a :class:`RuntimeKind` provides :class:`Program` objects.
+Its :class:`Runtime` turns a :class:`LaunchSpec`, one launch of a :class:`Case`, into a
+:class:`Command` and raises :class:`RuntimeSetupError` where it cannot; what came of it is a
+:class:`LaunchRecord`.
 
-For a notebook: :func:`read_run` reads what a session, or anything that ``--h2o-replay`` judges, left
-in a directory. The :class:`RecordedRun` has the frames ``metrics``, ``gates``, ``pairs`` and
+For a notebook: :func:`read_run` reads what a session, or anything that ``--h2o-replay`` judges,
+left in a directory. The :class:`RecordedRun` has the frames ``metrics``, ``gates``, ``pairs`` and
 ``launches``, and ``columns``, which says what each of their columns means:
 
 >>> from pytest_h2o import read_run
@@ -39,9 +40,9 @@ in a directory. The :class:`RecordedRun` has the frames ``metrics``, ``gates``, 
 
 A directory that is no run raises :class:`RecordingError`:
 
->>> read_run("h2o-runs/none")
+>>> read_run("absent")
 Traceback (most recent call last):
-pytest_h2o.lab.recordings.RecordingError: h2o-runs/none is not there; give the directory of an earlier run
+pytest_h2o.lab.recordings.RecordingError: absent is not there; give the directory of an earlier run
 
 :func:`evaluate` codes a KV dump as :class:`OfflineOptions` say, and raises :class:`OfflineError`
 where there is none:

@@ -21,9 +21,9 @@ from pytest_h2o.plan.suites import SUITES
 DESCRIPTION = """Acceptance gates for KV-cache compression in LLM runtimes.
 
 The three things people do:
-  pytest-h2o doctor                               what would a run from here use, and does it work?
-  pytest-h2o final --junitxml=report.xml          is this build accepted?
-  pytest-h2o explain lossy                        what does this gate, knob or word mean, what do I do?
+  pytest-h2o doctor                         what would a run from here use, and does it work?
+  pytest-h2o final --junitxml=report.xml    is this build accepted?
+  pytest-h2o explain lossy                  what does this gate, knob or word mean, what do I do?
 """
 EXAMPLES = """more examples:
   pytest-h2o final -k lossy                       arguments after the suite go to pytest
@@ -37,22 +37,24 @@ SUITE_EXAMPLES = """Every argument goes to pytest as it is; pytest --help lists 
 examples:
   pytest-h2o {suite} --junitxml=report.xml
   pytest-h2o {suite} -k lossy -n 2
-  pytest-h2o {suite} --llm-bench build/llm_bench --llm-demo build/llm_demo --model-config model/config.json
+  pytest-h2o {suite} --llm-bench build/llm_bench --model-config model/config.json
   pytest-h2o {suite} --h2o-set LOSSY_TARGET=3.2
   pytest-h2o {suite} --h2o-replay RUN_DIR
 """
 DOCTOR = "check what a run from here would use, and launch each program once"
-DOCTOR_EXAMPLES = """Every argument goes to pytest as it is, so that the gates read the same settings: options, then
-the environment, a profile, the ini file, and at last ./build_h2o_v6/ and ./build/. The exit code is 0 when every gate
-can be evaluated.
+DOCTOR_EXAMPLES = """\
+Every argument goes to pytest as it is, so that the gates read the same settings: options, then
+the environment, a profile, the ini file, and at last ./build_h2o_v6/ and ./build/. The exit code is
+0 when every gate can be evaluated.
 
 examples:
   pytest-h2o doctor
   pytest-h2o doctor --h2o-profile server
-  pytest-h2o doctor --llm-bench build/llm_bench --llm-demo build/llm_demo --model-config model/config.json
+  pytest-h2o doctor --llm-bench build/llm_bench --model-config model/config.json
 
-The profile NAME is the file h2o-profiles/NAME.toml of the working directory or of the nearest one above it; a PATH is
-taken as it is. Relative paths in it start at the file. Each key may be left out:
+The profile NAME is the file h2o-profiles/NAME.toml of the working directory or of the nearest one
+above it; a PATH is taken as it is. Relative paths in it start at the file. Each key may be left
+out:
 
   llm_bench = "../build/llm_bench"
   llm_demo = "../build/llm_demo"
@@ -67,11 +69,12 @@ taken as it is. Relative paths in it start at the file. Each key may be left out
   [env]                         # of every launch
   LD_LIBRARY_PATH = "/opt/mnn/lib"
 
-A launcher runs the programs elsewhere. It must see the run directory, the prompts and the model under the same paths.
-ssh and adb get the command as one word, quoted for the shell on the other side; every other launcher gets it as words,
-or quoted in place of {command}, as in: docker exec -i c sh -c {command}. Quoted, the program and its children end with
-the connection, if standard input reaches the other side (not with ssh -n, or docker without -i) and it has setsid; one
-that makes itself a daemon there is out of reach. What srun leaves on a node is up to its own settings.
+A launcher runs the programs elsewhere. It must see the run directory, the prompts and the model
+under the same paths. ssh and adb get the command as one word, quoted for the shell on the other
+side; every other launcher gets it as words, or quoted in place of {command}, as in: docker exec -i
+c sh -c {command}. Quoted, the program and its children end with the connection, if standard input
+reaches the other side (not with ssh -n, or docker without -i) and it has setsid; one that makes
+itself a daemon there is out of reach. What srun leaves on a node is up to its own settings.
 """
 # The plugin's package is loaded before pytest, by this command.
 IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"

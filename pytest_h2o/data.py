@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).resolve().parent
 
 # Where pytest looks for its configuration, and what the file must contain.
 INI_FILES = {
-    "pytest.toml": "", ".pytest.toml": "", "pytest.ini": "", ".pytest.ini": "", "pyproject.toml": "[tool.pytest",
-    "tox.ini": "[pytest]", "setup.cfg": "[tool:pytest]",
+    "pytest.toml": "", ".pytest.toml": "", "pytest.ini": "", ".pytest.ini": "",
+    "pyproject.toml": "[tool.pytest", "tox.ini": "[pytest]", "setup.cfg": "[tool:pytest]",
 }  # fmt: skip
 
 

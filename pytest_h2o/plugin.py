@@ -40,7 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--h2o-runtime",
         metavar="NAME",
         default="auto",
-        help="insist on a runtime: embedded, mnn, pymnn, or one that a package registers (default: auto)",
+        help="insist on a runtime: embedded, mnn, pymnn, or one that a package registers "
+        "(default: auto)",
     )
     group.addoption(
         "--h2o-kit",

@@ -108,9 +108,9 @@ class Verdict:
     """The outcome of one gate for one case, with everything a reader needs to trust or contest
     it.
 
-    ``cause`` is the root of a failure, in words that all failures of this root share; empty where
-    a value missed its target. ``hint`` is what to try. ``claims`` are what ``evidence``, ``not_evidenced`` and ``warning``
-    say in words.
+    ``cause`` is the root of a failure, in words that all failures of this root share; empty where a
+    value missed its target. ``hint`` is what to try. ``claims`` are what ``evidence``,
+    ``not_evidenced`` and ``warning`` say in words.
     """
 
     gate: str = ""

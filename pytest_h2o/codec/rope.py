@@ -2,8 +2,8 @@
 how much a pair turns from one position to the next.
 
 A decoder must find the same float32 values bit for bit, so the order of operations is part of the
-format: frequencies are rounded to float32, angles are exact products in float64, cosine and sine are
-rounded to float32, and a turn takes two products and one sum for each value, never a fused one.
+format: frequencies are rounded to float32, angles are exact products in float64, cosine and sine
+are rounded to float32, and a turn takes two products and one sum for each value, never a fused one.
 """
 
 from __future__ import annotations
@@ -66,6 +66,17 @@ class Rotation:
     """That rows of keys were rotated: by which embedding, and the position of each row."""
 
     rope: Rope
+    positions: Positions
+
+
+class PairedRows(NamedTuple):
+    """Words [rows, channels] of ``heads`` heads; if they are rotated, in pairs, and the position of
+    each row.
+    """
+
+    words: Words
+    heads: int
+    rope: Rope | None
     positions: Positions
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pytest_h2o.decode.history import Entry
 
 EXAMPLES = """examples:
-  pytest-h2o baseline                                  the history of this directory's run directories
+  pytest-h2o baseline           the history of this directory's run directories
   pytest-h2o baseline history.jsonl --window 8
-  pytest-h2o baseline --json                           every entry, with what identifies its machine and model
+  pytest-h2o baseline --json    every entry, with what identifies its machine and model
 """
 
 

@@ -11,9 +11,9 @@ from pytest_h2o.keys import SHARED, SWEPT
 WORK = {"prompts": "512", "gens": "128", "repeat": "3"}
 
 EXAMPLES = """examples:
-  pytest-h2o bench                                                  one launch with the sweep's defaults
+  pytest-h2o bench                                     one launch with the sweep's defaults
   pytest-h2o bench --prompts 512,1024 --h2o-target-lossy-ratios 3.0,3.2 --kv-lossless-enable 1
-  pytest-h2o bench --disable-h2o --out baseline                     the same work with H2O off
+  pytest-h2o bench --disable-h2o --out baseline        the same work with H2O off
   pytest-h2o bench --h2o-keep-ratios 0.3,0.4 --h2o-target-mode static --dry-run --out plan
 
 Lists are comma separated; every combination is a launch. exit code: as of pytest-h2o sweep

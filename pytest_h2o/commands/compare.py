@@ -16,7 +16,8 @@ EXAMPLES = """examples:
   pytest-h2o compare before/ after/ --markdown     tables for a pull request
   pytest-h2o compare before/ after/ --html compared.html
 
-Deltas are of the last run against the first; those of times and speeds are left out where machines differ.
+Deltas are of the last run against the first; those of times and speeds are left out where machines
+differ.
 """
 TITLES = ("what was tested", "outcomes that changed", "values")
 NOTHING = ("the same in all that was recorded", "none", "none was measured")

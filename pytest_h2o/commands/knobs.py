@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   pytest-h2o knobs
-  pytest-h2o knobs LOSSY RECENT                     those with one of these words in their name
-  pytest-h2o knobs --markdown                       the table of knobs.md
-  REPEAT=5 pytest-h2o knobs --json                  with the values in force in -m final, and where they come from
+  pytest-h2o knobs LOSSY RECENT       those with one of these words in their name
+  pytest-h2o knobs --markdown         the table of knobs.md
+  REPEAT=5 pytest-h2o knobs --json    with the values in force in -m final, and their origin
   pytest-h2o knobs --json --suite m3 --h2o-set PROMPTS=512
 """
 

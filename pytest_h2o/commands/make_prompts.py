@@ -9,11 +9,11 @@ from pytest_h2o.commands import fail, table
 
 EXAMPLES = """examples:
   pytest-h2o make_prompts --corpus docs/ --config model/config.json --out-dir my_prompts
-  pytest-h2o make_prompts --corpus questions.jsonl --config model/config.json --targets 512 --per-target 6 --overwrite
+  pytest-h2o make_prompts --corpus questions.jsonl --config config.json --targets 512 --overwrite
   pytest gates -m llm_demo --prompt-dir my_prompts
 
-A corpus is a list of files and directories with .txt (paragraphs), .jsonl and .json (rows with a question and choices,
-or with text, prompt or input).
+A corpus is a list of files and directories with .txt (paragraphs), .jsonl and .json (rows with a
+question and choices, or with text, prompt or input).
 """
 
 

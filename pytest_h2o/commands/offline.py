@@ -16,7 +16,7 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 EXAMPLES = """examples:
   pytest-h2o offline DUMP_DIR
   pytest-h2o offline DUMP_DIR --out-json offline.json --out-md offline.md
-  pytest-h2o offline DUMP_DIR --scope front_n --front-n 2 --entry-mode chunked_grouped --online-chunk-seq 192
+  pytest-h2o offline DUMP_DIR --front-n 2 --entry-mode chunked_grouped --online-chunk-seq 192
 """
 
 

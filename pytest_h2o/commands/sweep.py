@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   pytest-h2o sweep --preset target_core_gate_v6
-  pytest-h2o sweep --preset mine.json --llm-bench build/llm_bench --model-config model/config.json --threads 4
+  pytest-h2o sweep --preset mine.json --llm-bench llm_bench --model-config config.json --threads 4
   pytest-h2o sweep --preset target_ratio_v6 --dry-run --out plan      configs and manifest only
   pytest-h2o sweep --preset target_ratio_v6 --resume h2o-runs/latest  go on after an interruption
 
-exit code: 0 all launches ended well, 1 some launches failed, 2 wrong usage, 130 interrupted (what is finished is kept)
+exit code: 0 all launches ended well, 1 some launches failed, 2 wrong usage, 130 interrupted (what
+is finished is kept)
 """
 PROGRESS_EVERY_S = 15.0
 OPTION_KNOBS = ("threads", "backend", "attention_option", "launch_timeout_s")

@@ -88,7 +88,7 @@ def _first_sentences(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _in_markdown(text: str) -> str:
-    """A paragraph of a docstring on one line, its code and the knobs in it marked as in Markdown."""
+    """A paragraph of a docstring on one line, its code and knobs marked as in Markdown."""
     line = text.replace("\n", " ").replace("``", "`")
     pieces = line.split("`")
     for index in range(0, len(pieces), 2):

@@ -1,9 +1,9 @@
 """Lossless coding of cold KV while decoding: which blocks, when, what becomes of the raw values.
 
-:func:`cold_region`, :func:`is_covered` and :meth:`EncodeSchedule.next_span` are the schedule and pure.
-:class:`LosslessStore` carries it out: in ``full`` and ``probe`` mode blocks are encoded and checked
-beside the raw values; in ``store`` mode the raw values of an encoded block are dropped whenever its
-layer does not attend, and restored before it does.
+:func:`cold_region`, :func:`is_covered` and :meth:`EncodeSchedule.next_span` are the schedule and
+pure. :class:`LosslessStore` carries it out: in ``full`` and ``probe`` mode blocks are encoded and
+checked beside the raw values; in ``store`` mode the raw values of an encoded block are dropped
+whenever its layer does not attend, and restored before it does.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ class Penalty(Greedy):
     """The most likely token once what was said already counts less.
 
     A token of the prompt or the answer loses by ``penalty``, and by ``ngram_factor`` more for each
-    token before it that stands before the next one too; one that would repeat ``ngram`` tokens loses
-    by ``max_penalty``. Positive logits are divided and negative ones multiplied, as Keskar et al.
-    (2019) do.
+    token before it that stands before the next one too; one that would repeat ``ngram`` tokens
+    loses by ``max_penalty``. Positive logits are divided and negative ones multiplied, as Keskar et
+    al. (2019) do.
     """
 
     def __init__(self, settings: EngineSettings, prompt: Sequence[int], budget: int) -> None:

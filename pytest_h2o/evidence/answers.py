@@ -206,7 +206,10 @@ def _each_answer(answer: Answer) -> Iterator[Evidence]:
         yield Evidence.of(SOUND, False, text)
     elif is_one_thing(after) or (len(after) >= LONG_ANSWER and novelty(after) < NO_TEXT):
         shown = printable(after[:STRETCH])
-        text = f"{answer.label}: the text repeats itself, {shown!r} over and over, {len(after)} characters"
+        text = (
+            f"{answer.label}: the text repeats itself, {shown!r} over and over, "
+            f"{len(after)} characters"
+        )
         yield Evidence.of(SOUND, False, f"{text} {wrote}")
     elif len(after) >= LONG_ANSWER and novelty(after) < LOOPS:
         text = f"{answer.label}: the text loops, {novelty(after):.0%} of it is new"

@@ -11,7 +11,7 @@ from pytest_h2o.verdict import Evidence
 
 COMPUTED = "answers are computed, not looked up"
 NEEDS = {COMPUTED: "long answers to evicted prompts, known ones and new ones"}
-# With this share of the cache gone some answer differs from the baseline's, if it is not very short.
+# With this share of the cache gone some answer differs from the baseline's, if not very short.
 HEAVY, LEAST_PROMPTS, MANY_PROMPTS, MOST_ALIKE = 2.0, 4, 8, 0.8
 
 

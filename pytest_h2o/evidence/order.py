@@ -40,7 +40,7 @@ def kept_evidence(label: str, rows: Mapping[float, Row]) -> Iterator[Evidence]:
 
 
 def little_evidence(shares: Mapping[str, float], least: float) -> Evidence:
-    """Whether some answer stays the baseline's for ``least`` of it; a doubt where few were given."""
+    """Whether some answer stays the baseline's for ``least`` of it; a doubt where few are given."""
     best = max(shares.values())
     text = f"the best of {len(shares)} answers stays the baseline's for {best:.1%}"
     if best >= least or len(shares) >= ENOUGH_PROMPTS:

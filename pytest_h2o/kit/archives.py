@@ -210,7 +210,7 @@ def _parts_of(place: Place) -> list[Part]:
 
 
 def _named(place: Place, launches: tuple[Recorded, ...]) -> Part:
-    """A case of prompt lengths by the name of its directory; those of the kit's suites by theirs."""
+    """A case of prompt lengths by its directory's name; those of the kit's suites by theirs."""
     directory = place.directory
     part = Part(name=case_name(directory), directory=directory, launches=launches)
     if directory == place.pack:

@@ -11,12 +11,13 @@ from typing import TextIO
 from pytest_h2o.report.text import clean
 
 COLUMNS = (
-    "model", "modelSize", "backend", "threads", "llm_demo", "speed(tok/s)", "h2o_keep", "h2o_lossy", "h2o_lossless",
-    "h2o_target_keep_effective", "h2o_floor_keep", "h2o_quantized_keep", "h2o_evict_us", "h2o_codec_us",
-    "h2o_lossless_raw_mb", "h2o_lossless_comp_mb", "h2o_lossless_comp_us", "h2o_lossless_decomp_us",
-    "h2o_lossless_queue_peak", "h2o_lossless_fallback", "h2o_lossless_backpressure_skip",
-    "h2o_lossless_async_queue_peak", "h2o_lossless_async_wait_us", "h2o_lossless_decode_cache_hit",
-    "h2o_lossless_decode_cache_miss", "log_file",
+    "model", "modelSize", "backend", "threads", "llm_demo", "speed(tok/s)", "h2o_keep", "h2o_lossy",
+    "h2o_lossless", "h2o_target_keep_effective", "h2o_floor_keep", "h2o_quantized_keep",
+    "h2o_evict_us", "h2o_codec_us", "h2o_lossless_raw_mb", "h2o_lossless_comp_mb",
+    "h2o_lossless_comp_us", "h2o_lossless_decomp_us", "h2o_lossless_queue_peak",
+    "h2o_lossless_fallback", "h2o_lossless_backpressure_skip", "h2o_lossless_async_queue_peak",
+    "h2o_lossless_async_wait_us", "h2o_lossless_decode_cache_hit", "h2o_lossless_decode_cache_miss",
+    "log_file",
 )  # fmt: skip
 Line = Mapping[str, str]
 

@@ -28,7 +28,7 @@ OPTIONS = {
     "-load": "loading", "--loading-time": "loading",
     "-mmp": "mmap", "--mmap": "mmap",
 }  # fmt: skip
-# Lengths are combined, and these have one value; any other option multiplies the rows by its values.
+# Lengths are combined, and these have one value; any other multiplies the rows by its values.
 LENGTHS = {"prompts", "gens", "pairs"}
 SINGLE = {"repeat", "demo", "table", "json", "loading", "mmap"}
 _OPTION = re.compile(r"--?[A-Za-z][A-Za-z-]*")

@@ -1,4 +1,4 @@
-"""Output directories of the original's ``llm_demo`` runner: real prompts, baseline and candidate."""
+"""Directories of the original's ``llm_demo`` runner: real prompts, baseline and candidate."""
 
 from __future__ import annotations
 

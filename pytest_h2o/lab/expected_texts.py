@@ -44,7 +44,7 @@ class Texts:
         return ""
 
     def only_in_parallel(self, arm: Arm) -> str:
-        """Whether the launch repeats itself on one thread, as parallel sums need not; empty if not."""
+        """Whether the launch repeats itself on one thread, unlike parallel sums; empty if not."""
         if arm.spec.threads == 1:
             return ""
         single = on_threads(arm, 1)

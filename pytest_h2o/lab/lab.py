@@ -36,11 +36,11 @@ class Lab:
     """Everything gates need: cases, launches, decode studies, prompts.
 
     ``demand`` is what the selected gates need. It is known before the first launch, so that the
-    launches of all arms can be interleaved. ``combinations`` are those of a sweep. ``programs`` says
-    what is launched for each kind of work, ``reports`` what ``runtime`` can tell. A ``recording``
-    takes the place of all launches, with what was recorded in ``baseline`` to compare its decode
-    speed with; ``replay`` is the directory of any earlier run that is judged again. ``history`` is
-    the file with the decode speeds of earlier sessions.
+    launches of all arms can be interleaved. ``combinations`` are those of a sweep. ``programs``
+    says what is launched for each kind of work, ``reports`` what ``runtime`` can tell. A
+    ``recording`` takes the place of all launches, with what was recorded in ``baseline`` to compare
+    its decode speed with; ``replay`` is the directory of any earlier run that is judged again.
+    ``history`` is the file with the decode speeds of earlier sessions.
     """
 
     root: Path

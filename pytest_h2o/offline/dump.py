@@ -103,8 +103,8 @@ class Scan:
 
 
 def scan(root: Path, options: OfflineOptions) -> Scan:
-    """Read every ``meta_*.json`` and every file of tensors below ``root`` (symlinked directories are
-    not entered) and select entries.
+    """Read every ``meta_*.json`` and every file of tensors below ``root`` (symlinked directories
+    are not entered) and select entries.
     """
     entries: list[DumpEntry] = []
     skipped: dict[str, Skip] = {}

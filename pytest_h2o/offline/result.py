@@ -117,7 +117,7 @@ class TensorTally:
         return self.raw_bytes / self.container_bytes
 
     def row_ratio(self, codec: str) -> float | None:
-        """Raw bytes over those of the frames of ``codec``; None where it coded nothing or failed."""
+        """Raw bytes over those of ``codec``'s frames; None where it coded nothing or failed."""
         tally = self.rows.get(codec)
         if tally is None or tally.error or not tally.compressed_bytes:
             return None

@@ -48,8 +48,8 @@ def read_pieces(source: Path | str) -> Iterator[Piece]:
     around a line.
 
     A NUL within a line stands for bytes that were lost, so it is replaced: ``1\\x002`` is not 12.
-    Bytes are decoded as UTF-8, or as UTF-16 where they are that, with replacement. Raises :class:`ParseError` if the file cannot be
-    read.
+    Bytes are decoded as UTF-8, or as UTF-16 where they are that, with replacement. Raises
+    :class:`ParseError` if the file cannot be read.
     """
     if isinstance(source, str):
         yield from _pieces(io.BytesIO(source.encode(errors="replace")))

@@ -370,7 +370,8 @@ _CAUSES = re.compile(
 )
 # What looks like one; the words for an error in languages that systems are set to.
 _SUSPECTS = re.compile(
-    r"error|fail|fatal|abort|exception|can't|can\u2019t|cannot|could(?: not|n't)|unable|invalid|illegal"
+    r"error|fail|fatal|abort|exception|can't|can\u2019t|cannot|could(?: not|n't)"
+    r"|unable|invalid|illegal"
     r"|not (?:be )?(?:exist|found|enough|support|available|allowed|implemented|compatible)"
     r"|(?:do|does)(?: not|n't) (?:exist|support|match|fit)|unsupported|mismatch|missing|refused"
     r"|denied|exceed|overflow|corrupt|truncated|terminat|\bsignal\b|assert|unrecogni[sz]ed|panic"
@@ -390,8 +391,8 @@ def telling_lines(*sources: Path | str, or_last: bool = True) -> list[str]:
     or texts.
 
     Lines that name a cause come first, then those that look like an error; without any, the last
-    lines that are not empty and not said at every start, unless ``or_last`` is off. Bytes that are no text tell nothing, and a file that cannot be read is
-    left out.
+    lines that are not empty and not said at every start, unless ``or_last`` is off. Bytes that are
+    no text tell nothing, and a file that cannot be read is left out.
     """
     causes: dict[str, None] = {}
     suspects: dict[str, None] = {}

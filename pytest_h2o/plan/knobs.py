@@ -553,7 +553,8 @@ def resolve(  # noqa: PLR0913  one argument for each source
     """Merge the sources of user values; raises :class:`KnobError` for an unknown name or a bad
     value.
 
-    An empty environment variable counts as not set. A knob that stands for another one is that knob's value, unless the other one is given as well.
+    An empty environment variable counts as not set. A knob that stands for another one is that
+    knob's value, unless the other one is given as well.
     """
     environment = {name: text for name, text in (environment or {}).items() if text}
     for name in environment:

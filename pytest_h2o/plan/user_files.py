@@ -28,7 +28,7 @@ MAX_NAMED = 20
 
 @dataclass(frozen=True)
 class FileProblem:
-    """What is wrong at one place of a file; ``rule`` is the keyword of the schema that is broken."""
+    """What is wrong at one place of a file; ``rule`` is the schema's keyword that is broken."""
 
     place: str
     rule: str

@@ -68,9 +68,7 @@ def _cases(group: Sequence[Verdict]) -> str:
 
 def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
     """Estimate, interval and pairs of each decode drop, in % of the baseline's speed."""
-    judged = [
-        each for each in verdicts if each.metric == "decode_drop" and _finite(each.value)
-    ]  # fmt: skip
+    judged = [each for each in verdicts if each.metric == "decode_drop" and _finite(each.value)]
     estimates: list[Line] = []
     pairs: list[Line] = []
     table: list[list[object]] = []
@@ -101,12 +99,16 @@ def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
             {
                 "data": {"values": estimates},
                 "mark": {"type": "rule", "strokeWidth": 3},
-                "encoding": {"x": _x("low", x["title"]), "x2": {"field": "high"}, "color": _stated("color")},
+                "encoding": {
+                    "x": _x("low", x["title"]),
+                    "x2": {"field": "high"},
+                    "color": _stated("color"),
+                },
             },
             {
                 "data": {"values": estimates},
                 "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
-                "encoding": {"x": x, "color": _stated("color"), "tooltip": [{"field": name} for name in FOREST_COLUMNS]},
+                "encoding": {"x": x, "color": _stated("color"), "tooltip": _fields(FOREST_COLUMNS)},
             },
             {
                 "data": {"values": estimates},
@@ -183,7 +185,8 @@ def kv_lengths(records: Sequence[LaunchRecord]) -> Chart | None:
     return Chart(
         name="kv",
         title=f"KV length while decoding, {trace.label}",
-        note=f"dashed: the full cache; each fall is an applied eviction; dropped plans, in red: {dropped}",
+        note="dashed: the full cache; each fall is an applied eviction; dropped plans, in red: "
+        f"{dropped}",
         spec={"height": 260, "data": {"values": points}, "layer": layers},
         header=["layer", "decoded tokens", "tokens in KV", "event"],
         rows=rows,
@@ -235,17 +238,35 @@ def trade_off(values: Sequence[Line]) -> Chart | None:
     color = "arm" if by_arm else "lengths"
     encoding: Line = {
         "x": _x("ratio", "KV compressed, lossy × lossless", zero=False),
-        "y": {"field": "speed", "type": "quantitative", "title": "decode tok/s", "scale": {"zero": False}},
+        "y": _on_y("speed"),
         "color": {"field": color, "type": "nominal", "title": "settings" if by_arm else "lengths"},
-        "tooltip": [{"field": name} for name in ("arm", "lengths", "ratio", "speed")],
-    }  # fmt: skip
+        "tooltip": _fields(("arm", "lengths", "ratio", "speed")),
+    }
     shape: Line = {"field": "lengths", "type": "nominal"}
-    curve: Line = {"x": encoding["x"], "y": encoding["y"], "detail": {"field": "lengths"}, "order": {"field": "ratio"}}  # fmt: skip
+    curve: Line = {
+        "x": encoding["x"],
+        "y": encoding["y"],
+        "detail": {"field": "lengths"},
+        "order": {"field": "ratio"},
+    }
+    front = [each for each in typical if each["front"]]
     layers = [
-        {"data": {"values": values[:MAX_POINTS]}, "mark": {"type": "point", "size": 25, "opacity": 0.45}, "encoding": encoding},
-        {"data": {"values": [each for each in typical if each["front"]]}, "mark": {"type": "line", "color": GREY, "strokeDash": [4, 3], "point": RING}, "encoding": curve},
-        {"data": {"values": typical}, "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1}, "encoding": encoding | {"shape": shape}},
-    ]  # fmt: skip
+        {
+            "data": {"values": values[:MAX_POINTS]},
+            "mark": {"type": "point", "size": 25, "opacity": 0.45},
+            "encoding": encoding,
+        },
+        {
+            "data": {"values": front},
+            "mark": {"type": "line", "color": GREY, "strokeDash": [4, 3], "point": RING},
+            "encoding": curve,
+        },
+        {
+            "data": {"values": typical},
+            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+            "encoding": encoding | {"shape": shape},
+        },
+    ]
     columns = ("arm", "lengths", "ratio", "speed", "front")
     typical.sort(key=lambda each: (each["lengths"], -each["ratio"], -each["speed"]))
     rows = [[each[name] for name in columns] for each in typical]
@@ -322,7 +343,8 @@ def buckets(verdicts: Sequence[Verdict]) -> Chart | None:
     return Chart(
         name="buckets",
         title="Real prompts by length",
-        note="decode drop with its limit in red; agreement: characters before the first that differs",
+        note="decode drop with its limit in red; agreement: characters before the first that "
+        "differs",
         spec={
             "height": 56 * len(order),
             "data": {"values": values},
@@ -408,14 +430,25 @@ def decode_history(history: Sequence[Entry], window: int) -> Chart | None:
     if not any("median" in each for each in values):
         return None
     x = {"field": "time", "type": "temporal", "title": None}
-    y = _on_y("speed")
+    tooltip = _fields(("time", "case", "speed", "outcome"))
     color = {"field": "case", "type": "nominal", "title": None}
     banded = [{"filter": "isValid(datum.low)"}]
     layers = [
-        {"transform": banded, "mark": {"type": "area", "opacity": 0.18}, "encoding": {"x": x, "y": _on_y("low"), "y2": {"field": "high"}, "color": color}},
-        {"transform": banded, "mark": {"type": "line", "strokeDash": [4, 3]}, "encoding": {"x": x, "y": _on_y("median"), "color": color}},
-        {"mark": {"type": "point", "filled": True, "size": 45}, "encoding": {"x": x, "y": y, "color": color, "tooltip": [{"field": n} for n in ("time", "case", "speed", "outcome")]}},
-    ]  # fmt: skip
+        {
+            "transform": banded,
+            "mark": {"type": "area", "opacity": 0.18},
+            "encoding": {"x": x, "y": _on_y("low"), "y2": {"field": "high"}, "color": color},
+        },
+        {
+            "transform": banded,
+            "mark": {"type": "line", "strokeDash": [4, 3]},
+            "encoding": {"x": x, "y": _on_y("median"), "color": color},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 45},
+            "encoding": {"x": x, "y": _on_y("speed"), "color": color, "tooltip": tooltip},
+        },
+    ]
     names = ("time", "case", "speed", "outcome", "low", "median", "high")
     rows = [[each.get(name, "-") for name in names] for each in values]
     return Chart(
@@ -426,6 +459,10 @@ def decode_history(history: Sequence[Entry], window: int) -> Chart | None:
         header=["time", "case", "decode tok/s", "outcome", "lowest before", "median", "highest"],
         rows=rows,
     )
+
+
+def _fields(names: Iterable[str]) -> list[Line]:
+    return [{"field": name} for name in names]
 
 
 def _on_y(field: str) -> Line:

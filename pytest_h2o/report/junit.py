@@ -21,7 +21,8 @@ OURS = {each.name for each in fields(Verdict)} | {DATA}
 
 
 def settle(path: Path, *, keep_properties: bool) -> None:
-    """Rewrite the file at once or not at all; ``keep_properties`` leaves those of each test as well.
+    """Rewrite the file at once or not at all; ``keep_properties`` leaves those of each test as
+    well.
 
     Raises OSError and :class:`xml.etree.ElementTree.ParseError`, the file being as it was.
     """

@@ -40,11 +40,12 @@ def offline_html(result: DumpEvaluation) -> str:
 
 
 def _bits(layers: Sequence[dict[str, Any]]) -> Chart | None:
+    shown = {"bits_per_byte": "compressed", "entropy_bits_per_byte": "order-0 entropy"}
     values: list[Line] = []
     for layer in layers:
         for short, name in (("hi", "high"), ("lo", "low")):
             plane = f"layer {layer['layer_id']} {layer['tensor'].upper()} {name}"
-            for key, what in (("bits_per_byte", "compressed"), ("entropy_bits_per_byte", "order-0 entropy")):  # fmt: skip
+            for key, what in shown.items():
                 bits = layer[short][key] or 0.0
                 values.append({"plane": plane, "what": what, "bits": round(bits, 4)})
     return bars("bits", "Bits per byte of each plane", values, ("plane", "what", "bits"))

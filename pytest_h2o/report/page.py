@@ -27,10 +27,20 @@ MARKS = {"pass": "✔", "fail": "✘", "inconclusive": "?", "skipped": "○"}
 # What a card shows: the gates to take the tightest of, the first of those that were judged.
 CARDS: tuple[Mapping[str, tuple[str, ...]], ...] = (
     {"KV memory, lossy": ("lossy",)},
-    {"KV memory, lossless": ("online_sim_lossless", "lossless", "upper_bound_lossless", "lossless_active")},
+    {
+        "KV memory, lossless": (
+            "online_sim_lossless",
+            "lossless",
+            "upper_bound_lossless",
+            "lossless_active",
+        )
+    },
     {"Decode, worst case": ("decode_drop", "bucket_decode")},
-    {"Perplexity under eviction": ("quality_under_eviction",), "Same text as the baseline": ("greedy_agreement",)},
-)  # fmt: skip
+    {
+        "Perplexity under eviction": ("quality_under_eviction",),
+        "Same text as the baseline": ("greedy_agreement",),
+    },
+)
 SHOWN_CASES = 12
 SHOWN_APART = ("open", "measured", "required", "missed by", "rerun")
 

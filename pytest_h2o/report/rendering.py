@@ -46,8 +46,12 @@ def _environment() -> Environment:
 
     loader = PackageLoader("pytest_h2o.report")
     environment = Environment(
-        autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )  # fmt: skip
+        autoescape=True,
+        loader=loader,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["clean"] = clean
     return environment
 

@@ -35,7 +35,7 @@ REASON = 600
 
 
 def session_lines(verdicts: Sequence[Verdict], columns: int, *, color: bool) -> list[str]:
-    """Everything between the section's title and the outcome: table, causes, doubts, what is off."""
+    """All between the section's title and the outcome: table, causes, doubts, what is off."""
     lines = table_lines(verdicts, columns, color=color)
     for title, texts in (("doubtful", _doubts(verdicts)), ("not evidenced", _claims(verdicts))):
         for text in texts:

@@ -20,7 +20,7 @@ NOTE, LONG = 60, 2000  # characters of a note on a screen, and of any text
 
 
 def escaped(text: str) -> str:
-    """Text that UTF-8 can hold: bytes of a path that are none, and lone surrogates, as ``\\xff``."""
+    """Text that UTF-8 can hold: a path's bytes that are none, and lone surrogates, as ``\\xff``."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:

@@ -86,8 +86,10 @@ def launch(
             guard.watch(mark)
             started = time.monotonic()
             process = subprocess.Popen(
-                command.argv, cwd=command.cwd, env={**os.environ, **command.env, MARK: mark}, start_new_session=True,
-                stdin=subprocess.PIPE if command.watched else subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                command.argv, cwd=command.cwd, env={**os.environ, **command.env, MARK: mark},
+                start_new_session=True,
+                stdin=subprocess.PIPE if command.watched else subprocess.DEVNULL, stdout=stdout,
+                stderr=stderr,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             return Ended(

@@ -43,9 +43,9 @@ class RunStore:
     the same root.
 
     ``on_event`` is told what happens and the seconds so far: ``start``, ``tick`` (every few
-    seconds), ``end`` or ``fail``, ``wait`` while another process launches, and ``reuse`` of an earlier launch.
-    ``previous`` is the root of an earlier session: its successful launches are copied where spec,
-    programs, model, base config and prompt are unchanged.
+    seconds), ``end`` or ``fail``, ``wait`` while another process launches, and ``reuse`` of an
+    earlier launch. ``previous`` is the root of an earlier session: its successful launches are
+    copied where spec, programs, model, base config and prompt are unchanged.
     """
 
     def __init__(
@@ -151,9 +151,9 @@ class RunStore:
         self.on_event("end" if status == "ok" else "fail", spec, ended.seconds or 0.0)
         return self._keep(
             self._record(
-                spec, directory, status=status, reason=reason, argv=command.argv, started_utc=ended.started_utc,
-                returncode=ended.returncode, seconds=ended.seconds, cpu_seconds=ended.cpu_seconds,
-                overridden=command.overridden, **vars(ended.usage),
+                spec, directory, status=status, reason=reason, argv=command.argv,
+                started_utc=ended.started_utc, returncode=ended.returncode, seconds=ended.seconds,
+                cpu_seconds=ended.cpu_seconds, overridden=command.overridden, **vars(ended.usage),
             ).sealed()
         )  # fmt: skip
 

@@ -156,7 +156,7 @@ class LlmDemo(Program):
 
 
 class PplEval(Program):
-    """``ppl_eval``: the perplexity of a held-out text, read in windows at once, without decoding."""
+    """``ppl_eval``: the perplexity of a held-out text, read in windows, without decoding."""
 
     name = "ppl_eval"
     work = "text"

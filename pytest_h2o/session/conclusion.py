@@ -1,4 +1,4 @@
-"""The last lines on the screen: how the session ended, where its report lies, how to run it again."""
+"""The last lines on the screen: how the session ended, its report, how to run it again."""
 
 from __future__ import annotations
 

@@ -135,8 +135,8 @@ def _launches(lab: Lab, root: Path, runtime: Runtime) -> Iterator[Finding]:
     elif not lab.knobs.text("DUMP_DIR"):
         dumped = has_dump(store.get(specs[-1]).directory)
         none = (
-            f"{specs[-1].program} wrote none: the offline gates need a build with the KV dump switch, or "
-            "DUMP_DIR"
+            f"{specs[-1].program} wrote none: the offline gates need a build with the KV dump "
+            "switch, or DUMP_DIR"
         )
         yield Finding("KV dump", dumped, "written when asked for" if dumped else none)
     yield Finding("kept", None, f"what the launches printed: {root}")

@@ -36,8 +36,8 @@ class Forecast:
         self.now[name] = seconds
 
     def left(self) -> float | None:
-        """Seconds for the planned launches that have not ended; None if one cannot be guessed, or all
-        have.
+        """Seconds for the planned launches that have not ended; None if one cannot be guessed, or
+        all have.
         """
         ahead = [name for name in self.names if name not in self.now]
         guesses = [self.guess(name) for name in ahead]

@@ -1,4 +1,4 @@
-"""``--h2o-plan``: what the selected gates would have launched, in which order, and what it takes."""
+"""``--h2o-plan``: what the selected gates would have launched, in which order and time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin's state in one process: settings, laboratory, and what plans, schedules and reports."""
+"""The plugin's state in one process: settings, lab, and what plans, schedules and reports."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ class Session:
         self.lab = Lab(
             self.root, self.knobs, self.schedule.get, settings.prompt_dir,
             combinations=subject.combinations, programs=settings.programs,
-            runtime=settings.runtime.name, reports=settings.runtime.capabilities, replay=subject.replay, recording=subject.recording,
-            baseline=subject.baseline, history=config.invocation_params.dir / history,
+            runtime=settings.runtime.name, reports=settings.runtime.capabilities,
+            replay=subject.replay, recording=subject.recording, baseline=subject.baseline,
+            history=config.invocation_params.dir / history,
         )  # fmt: skip
         self.planner = Planner(config, self.lab, self.runtime)
         title = f"replay of {subject.replay}" if subject.replay else self.runtime.describe()

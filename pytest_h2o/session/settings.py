@@ -48,8 +48,8 @@ INI_PATHS = (*SETUP, "prompt_dir")
 OURS = re.compile(rf"^[ \t]*({'|'.join(INI_NAMES)})[ \t]*=", re.MULTILINE)
 # What a command that repeats one gate must repeat as well.
 OPTIONS = (
-    *INI_PATHS, "h2o_profile", "h2o_launcher", "h2o_runtime", "h2o_kit", "h2o_preset", "h2o_set", "h2o_replay",
-    "h2o_replay_baseline", "h2o_out",
+    *INI_PATHS, "h2o_profile", "h2o_launcher", "h2o_runtime", "h2o_kit", "h2o_preset", "h2o_set",
+    "h2o_replay", "h2o_replay_baseline", "h2o_out",
 )  # fmt: skip
 
 
@@ -92,7 +92,8 @@ def read_settings(config: pytest.Config) -> Settings:
         defaults = defaults_for(_tested(config, runtime)) | DEFAULTS[kit]
         knobs = resolve(
             words, os.environ, ini["h2o_set"], defaults,
-            suite=selected(config.getoption("markexpr")), profile=profile.knobs if profile else None,
+            suite=selected(config.getoption("markexpr")),
+            profile=profile.knobs if profile else None,
         )  # fmt: skip
         check_together(knobs)
         _check_paths(knobs)

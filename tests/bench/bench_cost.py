@@ -30,7 +30,9 @@ from pytest_h2o.runs.ending import what_it_said
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.process_time()
 globals()[sys.argv[2]](*map(Path, sys.argv[1].split()))
-print(time.process_time() - started, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+seconds = time.process_time() - started
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(seconds, grown / 1024)
 """
 
 

@@ -62,8 +62,12 @@ def child(prompt: int) -> list[Repeat]:
         both = [(timed(wait, step), timed(wait, stick.run)) for _ in range(TOKENS)]
         after = [timed(wait, stick.run) for _ in range(AROUND)]
         repeats.append(
-            {"token": [one for one, _ in both], "stick": [two for _, two in both], "around": before + after}
-        )  # fmt: skip
+            {
+                "token": [one for one, _ in both],
+                "stick": [two for _, two in both],
+                "around": before + after,
+            }
+        )
     return repeats
 
 

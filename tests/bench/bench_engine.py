@@ -54,7 +54,7 @@ LOSSLESS = {
 STORE = LOSSLESS | {"kv_lossless_runtime_mode": "store", "kv_lossless_store_disable_front": True}
 BUSY = (
     LOSSLESS
-    | {  # every layer encodes a small block every few tokens, checked, so that there is work to overlap
+    | {  # every layer encodes a small block every few tokens, so that there is work to overlap
         "kv_lossless_kept_sample_layers": 0,
         "kv_lossless_block_tokens": 16,
         "kv_lossless_hot_recent_tokens": 64,

@@ -1,5 +1,5 @@
-"""Prefill and decode of the embedded engine, the MNN wheel and a build's ``llm_bench`` side by side,
-on the same weights, one thread.
+"""Prefill and decode of the embedded engine, the MNN wheel and a build's ``llm_bench`` side by
+side, on the same weights, one thread.
 
     python tests/bench/bench_engines.py [--llm-bench PROGRAM] [--rounds N] [--lengths 512,1024,2048]
 

@@ -65,8 +65,15 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as out:
             outcomes, seconds, launches, bad = run(arguments, Path(out))
         green += not bad and bool(outcomes["pass"])
-        cells = (number, outcomes["pass"], outcomes["skipped"], "; ".join(bad) or "-", f"{seconds:.0f}",
-                 f"{launches:.0f}", f"{os.getloadavg()[1]:.1f}")  # fmt: skip
+        cells = (
+            number,
+            outcomes["pass"],
+            outcomes["skipped"],
+            "; ".join(bad) or "-",
+            f"{seconds:.0f}",
+            f"{launches:.0f}",
+            f"{os.getloadavg()[1]:.1f}",
+        )
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
     print(f"\n{green} of {options.runs} green")
 

@@ -4,13 +4,13 @@ their oracle.
     python tests/bench/bench_offline.py [DUMP_DIR] [--rounds N]
     python tests/bench/bench_offline.py --codecs [DUMP_DIR] [--rounds N] [--chart FILE.svg]
 
-``--codecs`` compares codecs instead (``codec_tables.py``), on the recorded dump of the tests and one
-of the embedded runtime. Without a dump it makes one in a temporary directory. All variants run interleaved in one process,
-each round in another order; the speed-up is taken within a round, so that slow phases of the
-machine meet all of them. What else runs on the
-machine is accounted for twice: "own" compares what remains of the time without that in which
-threads were ready but had no CPU, as Linux tells (the average over the coding threads, which share
-one queue); "per CPU" compares CPU seconds.
+``--codecs`` compares codecs instead (``codec_tables.py``), on the recorded dump of the tests and
+one of the embedded runtime. Without a dump it makes one in a temporary directory. All variants run
+interleaved in one process, each round in another order; the speed-up is taken within a round, so
+that slow phases of the machine meet all of them. What else runs on the machine is accounted for
+twice: "own" compares what remains of the time without that in which threads were ready but had no
+CPU, as Linux tells (the average over the coding threads, which share one queue); "per CPU" compares
+CPU seconds.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def table(variants: dict[str, Variant]) -> str:
     """
     base = variants["straightforward"]
     lines = [
-        f"{'':22}{'MB/s':>8}{'speed-up: min':>16}{'median':>8}{'max':>8}{'own':>8}{'per CPU':>9}{'ratio':>9} "
-        f" sizes"
+        f"{'':22}{'MB/s':>8}{'speed-up: min':>16}{'median':>8}{'max':>8}{'own':>8}"
+        f"{'per CPU':>9}{'ratio':>9}  sizes"
     ]
     for name, variant in variants.items():
         raw, *compressed = variant.sizes
@@ -170,7 +170,8 @@ def table(variants: dict[str, Variant]) -> str:
         own = median(gain(base.own_seconds, variant.own_seconds))
         per_cpu = median(gain(base.cpu_seconds, variant.cpu_seconds))
         same = "equal" if variant.sizes == base.sizes else "differ"
-        speed = f"{raw / median(variant.seconds) / 1e6:8.1f}{min(gains):16.2f}{median(gains):8.2f}{max(gains):8.2f}"
+        megabytes = raw / median(variant.seconds) / 1e6
+        speed = f"{megabytes:8.1f}{min(gains):16.2f}{median(gains):8.2f}{max(gains):8.2f}"
         lines.append(
             f"{name:22}{speed}{own:8.2f}{per_cpu:9.2f}{raw / sum(compressed):9.4f}  {same}"
         )

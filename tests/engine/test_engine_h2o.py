@@ -149,8 +149,8 @@ def test_eviction_equals_brute_force(seed: int, prompt: int, interval: int, alph
     arrays or moves.
     """
     rules = replace(
-        GATE, block_tokens=8, sink_tokens=8, recent_tokens=16, target_lossy_ratio=2.0, update_interval=interval,
-        trigger_min_tokens=40, ema_alpha=alpha, layer_start=1,
+        GATE, block_tokens=8, sink_tokens=8, recent_tokens=16, target_lossy_ratio=2.0,
+        update_interval=interval, trigger_min_tokens=40, ema_alpha=alpha, layer_start=1,
     )  # fmt: skip
     rig, rng = Rig(rules, 3, prompt, heads=2), np.random.default_rng(seed)
     held = {layer: list(range(prompt)) for layer in range(3)}

@@ -91,9 +91,18 @@ LOSSLESS_ROWS: list[tuple[str, dict, object, object, Check]] = [
     ("enable", {}, False, True, lambda a, b: a.layers == set() != b.layers),
     ("runtime_enable", {}, False, True, lambda a, b: a.layers == set() != b.layers),
     ("scope", {}, "none", "front_n", lambda a, b: (a.layers, b.layers) == (set(), {0})),
-    ("scope", {}, "h2o_kept", "front_n+h2o_kept", lambda a, b: (a.layers, b.layers) == ({1, 2, 3}, {0, 1, 2, 3})),
-    ("front_n", {"kv_lossless_scope": "front_n"}, 1, 3, lambda a, b: (a.layers, b.layers) == ({0}, {0, 1, 2})),
-    ("runtime_mode", {}, "probe", "full", lambda a, b: (a.layers, b.layers) == ({0, 1}, {0, 1, 2, 3})),
+    (
+        "scope", {}, "h2o_kept", "front_n+h2o_kept",
+        lambda a, b: (a.layers, b.layers) == ({1, 2, 3}, {0, 1, 2, 3}),
+    ),
+    (
+        "front_n", {"kv_lossless_scope": "front_n"}, 1, 3,
+        lambda a, b: (a.layers, b.layers) == ({0}, {0, 1, 2}),
+    ),
+    (
+        "runtime_mode", {}, "probe", "full",
+        lambda a, b: (a.layers, b.layers) == ({0, 1}, {0, 1, 2, 3}),
+    ),
     ("runtime_mode", {}, "full", "store", lambda a, b: "mode=1" in a.text and "mode=2" in b.text),
     ("block_tokens", {}, 32, 48, lambda a, b: (a.sizes, b.sizes) == ({32}, {48})),
     ("hot_recent_tokens", {}, 24, 60, lambda a, b: min(a.blocks)[1] - min(b.blocks)[1] == 36),
@@ -107,17 +116,33 @@ LOSSLESS_ROWS: list[tuple[str, dict, object, object, Check]] = [
         "front_sample_token_interval", INLINE, 1, 7,
         lambda a, b: (a.lengths(0), b.lengths(0)) == ({161, 193}, {161, 196}),
     ),
-    ("store_disable_front", STORE, False, True, lambda a, b: (a.layers, b.layers) == ({0, 1, 2, 3}, {1, 2, 3})),
-    ("store_bootstrap_tokens", STORE, 32, 0, lambda a, b: 32 in a.sizes and 16 in b.sizes),
-    ("store_grouped_step_tokens", STORE, 40, 44, lambda a, b: 40 in a.sizes - b.sizes and 44 in b.sizes - a.sizes),
     (
-        "codec_runtime", {"kv_lossless_predictors_k": "delta_seq"}, "fp16_gear_predictive_v3", "fp16_gear_seq_v1",
+        "store_disable_front", STORE, False, True,
+        lambda a, b: (a.layers, b.layers) == ({0, 1, 2, 3}, {1, 2, 3}),
+    ),
+    ("store_bootstrap_tokens", STORE, 32, 0, lambda a, b: 32 in a.sizes and 16 in b.sizes),
+    (
+        "store_grouped_step_tokens", STORE, 40, 44,
+        lambda a, b: 40 in a.sizes - b.sizes and 44 in b.sizes - a.sizes,
+    ),
+    (
+        "codec_runtime", {"kv_lossless_predictors_k": "delta_seq"}, "fp16_gear_predictive_v3",
+        "fp16_gear_seq_v1",
         lambda a, b: a.blocks == b.blocks and a.metrics.comp_bytes != b.metrics.comp_bytes,
     ),
     ("predictors_k", {}, "xor_seq", "", lambda a, b: a.metrics.comp_bytes != b.metrics.comp_bytes),
-    ("predictors_v", {}, "delta_seq", "raw", lambda a, b: a.metrics.comp_bytes != b.metrics.comp_bytes),
-    ("async_threads", {}, 0, 2, lambda a, b: a.metrics.async_queue_peak == 0 < b.metrics.async_queue_peak),
-    ("decode_cache_blocks", STORE, 0, 64, lambda a, b: a.metrics.cache_hit == 0 < b.metrics.cache_hit),
+    (
+        "predictors_v", {}, "delta_seq", "raw",
+        lambda a, b: a.metrics.comp_bytes != b.metrics.comp_bytes,
+    ),
+    (
+        "async_threads", {}, 0, 2,
+        lambda a, b: a.metrics.async_queue_peak == 0 < b.metrics.async_queue_peak,
+    ),
+    (
+        "decode_cache_blocks", STORE | INLINE, 0, 64,
+        lambda a, b: a.metrics.cache_hit == 0 < b.metrics.cache_hit,
+    ),
 ]  # fmt: skip
 
 
@@ -201,12 +226,12 @@ def test_codec(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
 
 
 ORIGINAL = """
-    h2o: enable layer_start layer_end block_tokens sink_tokens recent_tokens target_keep_ratio target_mode
-    target_lossy_ratio ema_alpha update_interval trigger_min_tokens log_stats
-    lossless: enable scope front_n codec runtime_enable runtime_mode block_tokens hot_recent_tokens hot_sink_tokens
-    kept_sample_layers kept_sample_token_interval front_sample_token_interval store_disable_front store_bootstrap_tokens
-    store_grouped_step_tokens codec_runtime predictors_k predictors_v async_threads max_queue decode_cache_blocks
-    strict_roundtrip_check
+    h2o: enable layer_start layer_end block_tokens sink_tokens recent_tokens target_keep_ratio
+    target_mode target_lossy_ratio ema_alpha update_interval trigger_min_tokens log_stats
+    lossless: enable scope front_n codec runtime_enable runtime_mode block_tokens hot_recent_tokens
+    hot_sink_tokens kept_sample_layers kept_sample_token_interval front_sample_token_interval
+    store_disable_front store_bootstrap_tokens store_grouped_step_tokens codec_runtime predictors_k
+    predictors_v async_threads max_queue decode_cache_blocks strict_roundtrip_check
 """
 
 

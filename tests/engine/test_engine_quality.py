@@ -61,7 +61,8 @@ def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int
     engine = make_engine(given)
     rows = policy_quality.measure(engine, short, 1)
     assert [(row.policy, row.target) for row in rows] == [
-        ("full", 1.0), ("h2o", 2.0), ("window", 2.0), ("h2o", 3.0), ("window", 3.0), ("h2o", 3.2), ("window", 3.2),
+        ("full", 1.0), ("h2o", 2.0), ("window", 2.0), ("h2o", 3.0), ("window", 3.0), ("h2o", 3.2),
+        ("window", 3.2),
     ]  # fmt: skip
     full = stepwise(make_engine(), short)
     passage = short[policy_quality.RECALLED : policy_quality.RECALLED + 40]

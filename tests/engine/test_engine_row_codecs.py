@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_models import H2O, LOSSLESS
 
-from pytest_h2o.codec.row_frames import ROW_CODECS
+from pytest_h2o.codec import ROW_CODECS
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Account, KVShape, LayerCache
 
@@ -47,7 +47,7 @@ def test_runtime(
 
 
 def test_derotated_after_eviction(make_engine: Callable[..., Engine], prompt: list[int]) -> None:
-    """Where a prompt repeats itself, row references beat the planes although tokens were evicted."""
+    """Where a prompt repeats itself, row references beat the planes even after eviction."""
     ratios = []
     for codec in ("fp16_gear_predictive_v3", "row_reference"):
         engine = make_engine(H2O | LOSSLESS, kv_lossless_codec_runtime=codec)

@@ -30,12 +30,14 @@ prefill speed = 1000.00 tok/s
 ##################################
 """
 RECORD = {
-    "prompt_index": 0, "prompt_tokens": 100, "prefill_us": 100000, "decode_us": 1000000, "sample_us": 10000,
-    "h2o_keep_ratio": 0.3, "h2o_lossy_ratio": 3.1, "h2o_lossless_ratio": 1.4, "h2o_lossless_raw_bytes": 400000,
-    "h2o_lossless_compressed_bytes": 300000, "h2o_lossless_decompressed_bytes": 400000,
-    "h2o_lossless_compress_us": 900, "h2o_lossless_decompress_us": 400, "h2o_lossless_queue_depth_peak": 1,
-    "h2o_lossless_fallback_count": 0, "h2o_lossless_backpressure_skip": 0, "h2o_lossless_async_queue_peak": 1,
-    "h2o_lossless_async_wait_us": 0, "h2o_lossless_decode_cache_hit": 2, "h2o_lossless_decode_cache_miss": 1,
+    "prompt_index": 0, "prompt_tokens": 100, "prefill_us": 100000, "decode_us": 1000000,
+    "sample_us": 10000, "h2o_keep_ratio": 0.3, "h2o_lossy_ratio": 3.1, "h2o_lossless_ratio": 1.4,
+    "h2o_lossless_raw_bytes": 400000, "h2o_lossless_compressed_bytes": 300000,
+    "h2o_lossless_decompressed_bytes": 400000, "h2o_lossless_compress_us": 900,
+    "h2o_lossless_decompress_us": 400, "h2o_lossless_queue_depth_peak": 1,
+    "h2o_lossless_fallback_count": 0, "h2o_lossless_backpressure_skip": 0,
+    "h2o_lossless_async_queue_peak": 1, "h2o_lossless_async_wait_us": 0,
+    "h2o_lossless_decode_cache_hit": 2, "h2o_lossless_decode_cache_miss": 1,
     "h2o_last_evict_tokens": 32, "h2o_total_evict_tokens": 320,
 }  # fmt: skip
 # Notes when it ran in launches.txt beside itself: start and end in ns, directory, arguments.

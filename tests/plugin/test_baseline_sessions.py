@@ -32,7 +32,8 @@ speed = float((here / "speed").read_text()) if h2o else 100.0
 speeds = "%.2f ± 1.00<br>%.2f ± 0.10" % (500 + int(argv["-p"]), speed)
 lengths = "prompt=" + argv["-p"] + "<br>decode=" + argv["-n"]
 run = pathlib.Path({golden!r}, "bench_full" if h2o else "bench_baseline")
-table = (run / "logs" / "run_0002_p1024_g128.log").read_text("utf-8").replace("prompt=1024<br>decode=128", lengths)
+table = (run / "logs" / "run_0002_p1024_g128.log").read_text("utf-8")
+table = table.replace("prompt=1024<br>decode=128", lengths)
 table = re.sub("[0-9.]+ ± [0-9.]+<br>[0-9.]+ ± [0-9.]+", speeds, table)
 pathlib.Path(argv["-fp"]).write_text(table, encoding="utf-8")
 """
@@ -66,8 +67,8 @@ def decode(pytester: pytest.Pytester, mode: str, speed: float, *arguments: str) 
     pytester.runpytest_inprocess(
         str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-m", "runtime",
         "-k", "full_strict", "--llm-bench", "llm_bench", "--model-config", "config.json",
-        "--h2o-set", f"DECODE_BASELINE_MODE={mode}", "--h2o-set", "PROMPTS=8,16", "--h2o-set", "GENS=1",
-        "--h2o-set", "REPEAT=1", "--h2o-set", "THREADS=2", *arguments,
+        "--h2o-set", f"DECODE_BASELINE_MODE={mode}", "--h2o-set", "PROMPTS=8,16",
+        "--h2o-set", "GENS=1", "--h2o-set", "REPEAT=1", "--h2o-set", "THREADS=2", *arguments,
     )  # fmt: skip
     [summary] = set(pytester.path.glob("h2o-runs/[0-9]*/summary.json")) - before
     [verdict] = [
@@ -135,8 +136,13 @@ def test_rolling_over_sessions_and_in_a_replay(pytester: pytest.Pytester, here: 
 def test_fixed_without_a_number(pytester: pytest.Pytester, here: Path) -> None:
     """No constant of another machine stands in: the session ends before anything is launched."""
     result = pytester.runpytest_subprocess(
-        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "--llm-bench", "llm_bench",
-        "--model-config", "config.json", "--h2o-set", "DECODE_BASELINE_MODE=fixed",
+        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider",
+        "--llm-bench",
+        "llm_bench",
+        "--model-config",
+        "config.json",
+        "--h2o-set",
+        "DECODE_BASELINE_MODE=fixed",
     )  # fmt: skip
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(

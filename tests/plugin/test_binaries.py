@@ -26,7 +26,8 @@ import os, subprocess, sys
 open({log!r}, "a").write(repr(sys.argv[1:]) + chr(10))
 line, environment = " ".join(sys.argv[2:]), {{"PATH": os.environ["PATH"]}}
 print("*** welcome, errors are logged ***", file=sys.stderr, flush=True)
-raise SystemExit(subprocess.run(line, shell=True, cwd="/", env=environment, start_new_session=True).returncode)
+here = dict(shell=True, cwd="/", env=environment, start_new_session=True)
+raise SystemExit(subprocess.run(line, **here).returncode)
 """
 FAKE_SRUN = """#!{python}
 import os, sys
@@ -307,7 +308,7 @@ def test_doctor_on_a_good_setup(pytester: pytest.Pytester) -> None:
         [
             "-     runtime     mnn: *(llm_bench from profile server, llm_demo from profile "
             "server, model config *",
-            "-     knobs       THREADS=3 (profile), all others have the defaults of the mnn runtime",
+            "-     knobs       THREADS=3 (profile), all others have the defaults of the mnn *",
             "ok    prompts     6 of 128, 6 of 512, 6 of 2048 in *",
             "-     config      launches replace these keys of yours: none",
             "ok    llm_bench   ended well after *, all 19 H2O columns are there",
@@ -459,8 +460,8 @@ def test_odd_paths_and_hostile_output(
         "out",
     ]
     result = pytester.runpytest_subprocess(
-        GATES, "--rootdir", str(ROOT), "-p", "no:cacheprovider", *select, *options, "--prompt-dir", str(prompts),
-        "--junitxml=out/report.xml",
+        GATES, "--rootdir", str(ROOT), "-p", "no:cacheprovider", *select, *options,
+        "--prompt-dir", str(prompts), "--junitxml=out/report.xml",
     )  # fmt: skip
     assert result.parseoutcomes()["passed"] > 5
     shown = result.stdout.str() + result.stderr.str()

@@ -67,9 +67,9 @@ def test_policies(  # noqa: PLR0913, PLR0917
         word for knob in (*KNOBS, f"DECODE_INCONCLUSIVE={policy}") for word in ("--h2o-set", knob)
     ]
     result = pytester.runpytest_inprocess(
-        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "final",
-        "-k", "decode_drop and full_strict", "--h2o-replay", str(contradictory), "--h2o-runtime", "embedded",
-        "--h2o-out", "runs", "--junitxml", "junit.xml", *knobs,
+        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-p", "no:xdist",
+        "-m", "final", "-k", "decode_drop and full_strict", "--h2o-replay", str(contradictory),
+        "--h2o-runtime", "embedded", "--h2o-out", "runs", "--junitxml", "junit.xml", *knobs,
     )  # fmt: skip
     result.assert_outcomes(
         **{outcome: 1}, warnings=policy == "warn", deselected=result.parseoutcomes()["deselected"]

@@ -67,8 +67,8 @@ def gates(pytester: pytest.Pytester, *arguments: str, runtime: str = "acme") -> 
     """Gates of one case on the runtime, held against a baseline of the same session."""
     return pytester.runpytest_subprocess(
         str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", *SELECT,
-        "--h2o-runtime", runtime, "--h2o-set", "DECODE_BASELINE_MODE=same_batch", "--h2o-set", "OUT=out",
-        *arguments,
+        "--h2o-runtime", runtime, "--h2o-set", "DECODE_BASELINE_MODE=same_batch",
+        "--h2o-set", "OUT=out", *arguments,
     )  # fmt: skip
 
 
@@ -157,7 +157,8 @@ def test_replay_of_another_runtime(pytester: pytest.Pytester, site: Path) -> Non
     before = len(launched(site))
     again = pytester.runpytest_subprocess(
         str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", *SELECT,
-        "--h2o-replay", "out", "--h2o-set", "DECODE_BASELINE_MODE=same_batch", "--h2o-set", "OUT=again",
+        "--h2o-replay", "out", "--h2o-set", "DECODE_BASELINE_MODE=same_batch",
+        "--h2o-set", "OUT=again",
     )  # fmt: skip
     assert again.ret == 0, again.outlines
     assert len(launched(site)) == before

@@ -191,8 +191,8 @@ def test_nothing_is_imported_where_no_gate_is(pytester: pytest.Pytester) -> None
         import json, sys
         def test_modules():
             with open("modules.json", "w") as file:
-                json.dump([name for name in sys.modules if name.split(".")[0] in
-                           ("pytest_h2o", "numpy", "pandas", "pydantic", "zstandard", "filelock")], file)
+                heavy = "pytest_h2o", "numpy", "pandas", "pydantic", "zstandard", "filelock"
+                json.dump([name for name in sys.modules if name.split(".")[0] in heavy], file)
         """
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")

@@ -31,8 +31,8 @@ def latest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("public") / "h2o-runs" / "latest"
     settings = [word for setting in SETTINGS for word in ("--h2o-set", setting)]
     arguments = [
-        str(ROOT / "gates"), "-p", "no:cacheprovider", "-m", "runtime", "-k", "full_strict", *settings,
-        "--h2o-set", f"OUT={root}", "--h2o-replay", str(DATA / "session"),
+        str(ROOT / "gates"), "-p", "no:cacheprovider", "-m", "runtime", "-k", "full_strict",
+        *settings, "--h2o-set", f"OUT={root}", "--h2o-replay", str(DATA / "session"),
     ]  # fmt: skip
     subprocess.run([sys.executable, "-m", "pytest", *arguments], capture_output=True, check=False)
     shutil.copytree(DATA / "session" / "launches", root / "launches")

@@ -80,8 +80,10 @@ def is_private(name: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in SOURCES if path not in (PRIVATE, WHEEL)], ids=lambda path: str(path.relative_to(ROOT))
-)  # fmt: skip
+    "path",
+    [path for path in SOURCES if path not in (PRIVATE, WHEEL)],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_one_module_knows_the_insides_of_pytest(path: Path) -> None:
     """No other module uses private names of pytest, or of anybody else."""
     assert list(private_uses(ast.parse(path.read_text("utf-8")))) == []

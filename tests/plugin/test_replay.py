@@ -314,8 +314,8 @@ def test_decode_beside_a_baseline(pytester: pytest.Pytester) -> None:
     warns of it.
     """
     found = verdicts(
-        pytester, GOLDEN / "bench_full", "-m", "runtime", "-k", "decode_drop", "--h2o-replay-baseline",
-        str(GOLDEN / "bench_baseline"),
+        pytester, GOLDEN / "bench_full", "-m", "runtime", "-k", "decode_drop",
+        "--h2o-replay-baseline", str(GOLDEN / "bench_baseline"),
     )  # fmt: skip
     value = found["decode_drop"]["value"]
     assert isinstance(value, float)
@@ -381,8 +381,9 @@ def test_nothing_to_replay(
 
 
 COMPLETE = {
-    "entry_mode": "chunked_grouped", "raw_bytes": 1400, "compressed_bytes": 1000, "lossless_ratio": 1.4,
-    "skipped_entries": 0, "skip_reasons": {}, "selected_entries": 8, "aggregate_groups": 2,
+    "entry_mode": "chunked_grouped", "raw_bytes": 1400, "compressed_bytes": 1000,
+    "lossless_ratio": 1.4, "skipped_entries": 0, "skip_reasons": {}, "selected_entries": 8,
+    "aggregate_groups": 2,
 }  # fmt: skip
 
 

@@ -33,9 +33,10 @@ DOCUMENTS = {
 GOLDEN = ROOT / "tests" / "data" / "runs"
 RECORDED = ROOT / "tests" / "data" / "session"
 SETTINGS = [
-    "PROMPTS=512", "GENS=48", "REPEAT=1", "THREADS=2", "FULL_RUNS=1", "PROMPT_PATTERN=prompt_512_*.txt",
-    "DECODE_TOKENS=64", "KV_DUMP_PROMPTS=1", "DECODE_DROP_TARGET=0.8", "LLM_DEMO_DECODE_DROP_TARGET=0.8",
-    "LOSSLESS_TARGET=1.2", "REQUIRE_QUALITY=0",
+    "PROMPTS=512", "GENS=48", "REPEAT=1", "THREADS=2", "FULL_RUNS=1",
+    "PROMPT_PATTERN=prompt_512_*.txt", "DECODE_TOKENS=64", "KV_DUMP_PROMPTS=1",
+    "DECODE_DROP_TARGET=0.8", "LLM_DEMO_DECODE_DROP_TARGET=0.8", "LOSSLESS_TARGET=1.2",
+    "REQUIRE_QUALITY=0",
 ]  # fmt: skip
 PRELOADED = (np, pd, session)
 FILES = {
@@ -53,8 +54,15 @@ def replay(pytester: pytest.Pytester, *arguments: str) -> Path:
     """The run directory of a replay of the recorded session."""
     settings = [word for setting in SETTINGS for word in ("--h2o-set", setting)]
     pytester.runpytest_inprocess(
-        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "--h2o-replay", str(RECORDED),
-        "--h2o-runtime", "embedded", "--h2o-set", "OUT=out", "--junitxml=junit.xml", *settings, *arguments,
+        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider",
+        "--h2o-replay",
+        str(RECORDED),
+        "--h2o-runtime",
+        "embedded",
+        "--h2o-set",
+        "OUT=out",
+        "--junitxml=junit.xml",
+        *settings, *arguments,
     )  # fmt: skip
     return pytester.path / "out"
 
@@ -106,8 +114,8 @@ def test_all_in_one_writes_everything(pytester: pytest.Pytester) -> None:
         for entry in document(path):
             jsonschema.validate(entry, schema("manifest_entry"))
     assert {path.parent.name for path in out.glob("cases/*/summary.md")} == {
-        "full_strict", "store_tuned", "full_coverage", "joint_full-1", "joint_store-1", "runtime_fixed",
-        "runtime_same_batch", "runtime_rolling",
+        "full_strict", "store_tuned", "full_coverage", "joint_full-1", "joint_store-1",
+        "runtime_fixed", "runtime_same_batch", "runtime_rolling",
     }  # fmt: skip
     report = document(out / "all_in_one" / "all_in_one_report.json")
     assert report["suite_counts"] == {"runtime": 3, "m3": 1, "llm_demo": 1, "final": 1}
@@ -322,8 +330,8 @@ def test_a_gate_named_alone_accepts_nothing(pytester: pytest.Pytester) -> None:
     settings = [word for setting in SETTINGS for word in ("--h2o-set", setting)]
     gate = f"{ROOT}/gates/test_runtime.py::test_fallback[full_strict]"
     result = pytester.runpytest_inprocess(
-        gate, "--rootdir", str(ROOT), "-p", "no:cacheprovider",
-        "--h2o-replay", str(RECORDED), "--h2o-runtime", "embedded", "--h2o-set", "OUT=out", *settings,
+        gate, "--rootdir", str(ROOT), "-p", "no:cacheprovider", "--h2o-replay", str(RECORDED),
+        "--h2o-runtime", "embedded", "--h2o-set", "OUT=out", *settings,
     )  # fmt: skip
     result.assert_outcomes(passed=1)
     assert document(pytester.path / "out" / "summary.json")["overall_pass"] is False

@@ -52,8 +52,15 @@ def judge(
         word for name, value in SETTINGS.items() for word in ("--h2o-set", f"{name}={value}")
     ]
     result = pytester.runpytest_inprocess(
-        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-m", "final", "-k", select,
-        "--h2o-replay", str(session), "--h2o-runtime", "embedded", *settings, *arguments,
+        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-m", "final",
+        "-k",
+        select,
+        "--h2o-replay",
+        str(session),
+        "--h2o-runtime",
+        "embedded",
+        *settings,
+        *arguments,
     )  # fmt: skip
     outcomes = result.parseoutcomes()
     assert "errors" not in outcomes

@@ -68,8 +68,9 @@ def run(pytester: pytest.Pytester, body: str, *arguments: str) -> pytest.RunResu
     program.chmod(0o755)
     select = "full_strict and (fallback or queue or columns)"
     return pytester.runpytest_subprocess(
-        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-k", select, "--junitxml=report.xml",
-        "--llm-bench", str(program), "--model-config", "config.json", "--h2o-set", "PROMPTS=512", *arguments,
+        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-k", select,
+        "--junitxml=report.xml", "--llm-bench", str(program), "--model-config", "config.json",
+        "--h2o-set", "PROMPTS=512", *arguments,
     )  # fmt: skip
 
 

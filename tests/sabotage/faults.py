@@ -77,7 +77,7 @@ def _mask(values: Floats, mask: int) -> None:
 
 
 def drops_a_bit_of_keys() -> None:
-    """Decoded keys lack a bit of their mantissa; the check compares what was encoded with itself."""
+    """Decoded keys lack a bit of mantissa; the check compares what was encoded with itself."""
     _restored(lambda values: _mask(values[0], 0xFFBFFFFF))
 
 
@@ -549,7 +549,7 @@ def _after_the_first(act: Callable[[], None]) -> None:
 
 
 def encodes_zeros() -> None:
-    """What is encoded is a block of zeros, which shrinks well, and what is held is the raw values."""
+    """What is encoded is a block of zeros, which shrinks well; what is held is the raw values."""
     encode = LosslessStore._encode_block
 
     def zeros(self: LosslessStore, k, v, positions) -> EncodedBlock:

@@ -95,8 +95,10 @@ class Launch:
                     self.metrics[key] = round(self.metrics[key] / FASTER)
             self.metrics["prefill_us"] = round(self.prompt_tokens * 1e6 / prefill)
         else:
-            header, _, row = ([cell.strip() for cell in line.strip("| \n").split(" |")]
-                              for line in (template / "log.md").read_text().splitlines())  # fmt: skip
+            lines = (template / "log.md").read_text().splitlines()
+            header, _, row = (
+                [cell.strip() for cell in line.strip("| ").split(" |")] for line in lines
+            )
             self.cells = dict(zip(header, row, strict=True))
             self.cells["threads"] = str(self.threads)
             for column, cell in self.cells.items():

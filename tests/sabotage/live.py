@@ -22,7 +22,8 @@ class Fault:
     """One fault: ``name`` is its function, ``kind`` what it is a variant of, ``select`` the gates
     that judge it.
 
-    ``prompts`` is how many real ones there are. ``unseen`` is why nobody can tell from the columns and lines of a real build, if that is so.
+    ``prompts`` is how many real ones there are. ``unseen`` is why nobody can tell from the columns
+    and lines of a real build, if that is so.
     """
 
     kind: str

@@ -15,8 +15,8 @@ BUDGETS = {"full": 30_000.0, "store": 70_000.0}
 SPANS = {"full": (128, 128), "store": (16, 384)}
 STRICT = [
     f"h2o_lossless_{name}"
-    for name in ("decomp_us", "queue_peak", "fallback", "backpressure_skip", "async_queue_peak", "async_wait_us",
-                 "decode_cache_hit", "decode_cache_miss")
+    for name in ("decomp_us", "queue_peak", "fallback", "backpressure_skip", "async_queue_peak",
+                 "async_wait_us", "decode_cache_hit", "decode_cache_miss")
 ]  # fmt: skip
 TIMES = ("comp_us", "decomp_us")
 Row = dict[str, str]
@@ -73,10 +73,11 @@ def accepts_bench(launches: Path, arm: str, replicate: int) -> bool:
         values(rows, f"{lossless}_{part}") for part in ("raw_mb", "comp_mb", *TIMES)
     )
     ratios = zip(raw, values(rows, lossless), strict=True)
+    printed = "".join((place / "stdout").read_text(errors="replace") for place in directories)
     return (
         any(size > 0 and ratio > 1 for size, ratio in ratios)
         and any(min(each) > 0 for each in zip(raw, comp, comp_us, decomp_us, strict=True))
-        and spans_pass("".join((d / "stdout").read_text(errors="replace") for d in directories), *SPANS[arm])
+        and spans_pass(printed, *SPANS[arm])
         and best["h2o_lossy"] >= LOSSY_TARGET
         and 0 < best[f"{lossless}_decomp_us"] <= BUDGETS[arm]
         and best[f"{lossless}_queue_peak"] <= MAX_QUEUE

@@ -94,7 +94,8 @@ class Stage:
         ]
         return [
             *OPTIONS, *_set(SETTINGS), "--llm-bench", programs[0], "--llm-demo", programs[1],
-            "--model-config", str(self.directory / "config.json"), "--prompt-dir", str(self.directory / "prompts"),
+            "--model-config", str(self.directory / "config.json"),
+            "--prompt-dir", str(self.directory / "prompts"),
         ]  # fmt: skip
 
     def spoiled(self, defect: str) -> list[str]:

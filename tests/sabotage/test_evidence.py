@@ -250,8 +250,9 @@ def test_recorded_configs_hold_anything(run: str, value: float | str, tmp_path: 
     it.
     """
     keys = {
-        "kv_h2o_layer_start", "kv_h2o_update_interval", "kv_h2o_trigger_min_tokens", "kv_h2o_target_lossy_ratio",
-        "kv_lossless_hot_sink_tokens", "kv_lossless_block_tokens", "kv_lossless_decode_cache_blocks",
+        "kv_h2o_layer_start", "kv_h2o_update_interval", "kv_h2o_trigger_min_tokens",
+        "kv_h2o_target_lossy_ratio", "kv_lossless_hot_sink_tokens", "kv_lossless_block_tokens",
+        "kv_lossless_decode_cache_blocks",
     }  # fmt: skip
     config = dict.fromkeys(keys, value) | {
         "kv_h2o_target_mode": "adaptive",

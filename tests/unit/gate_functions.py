@@ -51,9 +51,10 @@ def make_run(table: Table, case: str = "full_strict") -> Run:
     """A run of one row per mapping of metrics to means; ``decode_tokens`` is no metric."""
     rows = [
         Row(
-            kind="bench", label=f"row{number}", prompt_tokens=512, decode_tokens=int(values.get("decode_tokens", 128)),
-            samples={name: Sample(value) for name, value in values.items() if name != "decode_tokens"}, cells={},
-            source=Path("log.md"), line=number, problems=(),
+            kind="bench", label=f"row{number}", prompt_tokens=512,
+            decode_tokens=int(values.get("decode_tokens", 128)),
+            samples={name: Sample(values[name]) for name in values if name != "decode_tokens"},
+            cells={}, source=Path("log.md"), line=number, problems=(),
         )
         for number, values in enumerate(table)
     ]  # fmt: skip

@@ -30,8 +30,8 @@ SPEEDS = st.floats(0.1, 1e4)
 
 def entry(speed: float, key: str = "k", *, passed: bool = True, **others: str) -> Entry:
     return Entry(
-        ts_utc="2026-01-31T12:00:00Z", key=key, decode_best=speed, overall_pass=passed, summary="", case="full_strict",
-        identity={**HERE, **others},
+        ts_utc="2026-01-31T12:00:00Z", key=key, decode_best=speed, overall_pass=passed, summary="",
+        case="full_strict", identity={**HERE, **others},
     )  # fmt: skip
 
 

@@ -21,17 +21,22 @@ from pytest_h2o.verdict import ShownRow, Verdict
 
 VERDICTS = {
     "gates/test_runtime.py::test_lossy[full_strict]": Verdict(
-        gate="lossy", case="full_strict", metric="h2o_lossy", outcome="pass", value=3.1, target=3.0, operator=">=",
-        margin=0.1, unit="ratio", rows=(ShownRow("p512_g128", "3.1", 3.1),), standing="doubtful", warning="KV was kept",
+        gate="lossy", case="full_strict", metric="h2o_lossy", outcome="pass", value=3.1, target=3.0,
+        operator=">=", margin=0.1, unit="ratio", rows=(ShownRow("p512_g128", "3.1", 3.1),),
+        standing="doubtful", warning="KV was kept",
     ),
     "gates/test_runtime.py::test_lossy[store_tuned]": Verdict(
-        gate="lossy", case="store_tuned", outcome="pass", standing="not evidenced", not_evidenced="needs lines",
+        gate="lossy", case="store_tuned", outcome="pass", standing="not evidenced",
+        not_evidenced="needs lines",
     ),
     "gates/test_runtime.py::test_fallback[store_tuned]": Verdict(
-        gate="fallback", case="store_tuned", metric="h2o_lossless_fallback", outcome="fail", value=2.0, target=0.0,
-        operator="<=", margin=-2.0, reason="h2o_lossless_fallback 2 is not <= 0",
+        gate="fallback", case="store_tuned", metric="h2o_lossless_fallback", outcome="fail",
+        value=2.0, target=0.0, operator="<=", margin=-2.0,
+        reason="h2o_lossless_fallback 2 is not <= 0",
     ),
-    "gates/test_m3.py::test_x": Verdict(gate="x", case="m3", outcome="skipped", knob="LOSSY_TARGET"),
+    "gates/test_m3.py::test_x": Verdict(
+        gate="x", case="m3", outcome="skipped", knob="LOSSY_TARGET"
+    ),
 }  # fmt: skip
 
 

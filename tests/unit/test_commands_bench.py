@@ -97,8 +97,8 @@ def test_dry_run(tmp_path: Path) -> None:
 def entry(speed: float, passed: bool = True, settings: str = "a") -> Entry:
     identity = {"machine": "box", "model": "m", "settings": settings}
     return Entry(
-        ts_utc="2026-01-31T12:00:00Z", key="box_cpu", decode_best=speed, overall_pass=passed, summary="s.json",
-        case="full_strict", identity=identity,
+        ts_utc="2026-01-31T12:00:00Z", key="box_cpu", decode_best=speed, overall_pass=passed,
+        summary="s.json", case="full_strict", identity=identity,
     )  # fmt: skip
 
 

@@ -27,15 +27,18 @@ options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 config = json.load(open(options["-m"]))
 lossy = config["kv_h2o_target_lossy_ratio"]
 speed = 60 / lossy - (config["kv_h2o_block_tokens"] < 64)
-open({launched!r}, "a").write(json.dumps([options["-p"], lossy, options["-t"], options["-a"]]) + "\\n")
+launched = [options["-p"], lossy, options["-t"], options["-a"]]
+open({launched!r}, "a").write(json.dumps(launched) + "\\n")
 if lossy == 8.0:
     os.kill(os.getppid(), signal.SIGINT)
     time.sleep(60)
 if lossy == 9.0:
     sys.exit("Error: no memory for \\x1b[31mKV\\x07")
 with open(options["-fp"], "a") as table:
-    table.write("| model | llm_demo | speed(tok/s) | h2o_lossy | h2o_lossless |\\n| --- | --- | --- | --- | --- |\\n")
-    row = f"prompt={{options['-p']}}<br>decode={{options['-n']}} | 100.0 ± 1.0<br>{{speed}} ± 0.5 | {{lossy}} ± 0.0"
+    table.write("| model | llm_demo | speed(tok/s) | h2o_lossy | h2o_lossless |\\n")
+    table.write("| --- | --- | --- | --- | --- |\\n")
+    lengths = f"prompt={{options['-p']}}<br>decode={{options['-n']}}"
+    row = f"{{lengths}} | 100.0 ± 1.0<br>{{speed}} ± 0.5 | {{lossy}} ± 0.0"
     table.write("" if lossy == 7.0 else f"| tiny | {{row}} | 1.5 ± 0.0 |\\n")
 """
 MANIFEST = (

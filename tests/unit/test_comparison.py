@@ -70,7 +70,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_github_reads_the_failures() -> None:
-    """A workflow command is one line whatever the reason holds; the summary names cause and gate."""
+    """A workflow command is one line whatever the reason; the summary names cause and gate."""
     document = run("m1", 2.5, 5)
     [command] = failure_commands(document)
     assert command == "::error title=FAIL%3A lossy [full]::a,b: 100%25%0Alossy [full]"

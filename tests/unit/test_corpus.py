@@ -108,8 +108,17 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     of them.
     """
     out = tmp_path / "made"
-    command = ["make_prompts", "--corpus", str(bundled("prompts")), "--config", str(CONFIG), "--targets", "64,256",
-               "--out-dir", str(out)]  # fmt: skip
+    command = [
+        "make_prompts",
+        "--corpus",
+        str(bundled("prompts")),
+        "--config",
+        str(CONFIG),
+        "--targets",
+        "64,256",
+        "--out-dir",
+        str(out),
+    ]
     assert main(command) == 0
     entries = [
         json.loads(line) for line in (out / "prompts_manifest.jsonl").read_text().splitlines()

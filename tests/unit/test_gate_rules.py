@@ -147,8 +147,9 @@ def test_what_is_not_a_number_never_passes(
         limits, "REQUIRE_DECODE_CACHE_HIT=1", "MAX_LOSSLESS_FALLBACK=1", "MAX_LOSSLESS_QUEUE_PEAK=1"
     )
     readers = {
-        "h2o_lossy": "lossy", "h2o_lossless": "lossless_active", "h2o_lossless_decomp_us": "decompression_active",
-        "h2o_lossless_queue_peak": "queue_peak", "h2o_lossless_fallback": "fallback", "h2o_floor_keep": "keep_feasible",
+        "h2o_lossy": "lossy", "h2o_lossless": "lossless_active",
+        "h2o_lossless_decomp_us": "decompression_active", "h2o_lossless_queue_peak": "queue_peak",
+        "h2o_lossless_fallback": "fallback", "h2o_floor_keep": "keep_feasible",
         "h2o_quantized_keep": "keep_feasible", "h2o_lossless_decode_cache_hit": "decode_cache_hit",
     }  # fmt: skip
     gate = readers.get(
@@ -166,8 +167,18 @@ def test_all_rows_is_the_worst_of_single_rows(
 ) -> None:
     """With REQUIRE_ALL_ROWS a gate passes exactly when each row alone would."""
     knobs = as_knobs(limits, "REQUIRE_ALL_ROWS=1")
-    names = ["lossy", "keep_feasible", "lossless_active", "lossless_accounted", "decompression_active", "queue_peak",
-             "async_activity", "decode_cache_activity", "decode_cache_hit", "decode_drop"]  # fmt: skip
+    names = [
+        "lossy",
+        "keep_feasible",
+        "lossless_active",
+        "lossless_accounted",
+        "decompression_active",
+        "queue_peak",
+        "async_activity",
+        "decode_cache_activity",
+        "decode_cache_hit",
+        "decode_drop",
+    ]
     for name in names:
         outcomes = []
         for run in (make_run(rows), *(make_run([row]) for row in rows)):

@@ -90,8 +90,8 @@ def test_values_are_properties_of_the_suite(written: Path) -> None:
 
 
 def test_readers_of_a_test_see_what_was_measured(written: Path) -> None:
-    """GitLab and Jenkins show ``system-out`` with its attachment, reporters on GitHub the message of
-    a failure, and the output of a test stays.
+    """GitLab and Jenkins show ``system-out`` with its attachment, reporters on GitHub the message
+    of a failure, and the output of a test stays.
     """
     settle(written, keep_properties=False)
     good, bad = case(written, "test_gate[good]"), case(written, "test_gate[bad]")

@@ -29,12 +29,13 @@ SUFFIXES = {".py", ".md", ".json", ".html", ".toml", ".txt"}
 ORIGINAL = re.compile(r"\boriginal(?:ly|s|'s)?\b", re.IGNORECASE)
 VERSION = re.compile(r"\bv[56]\b", re.IGNORECASE)
 SCRIPTS = (
-    "run_h2o_{}_bench.py", "sweep_h2o_{}.py", "parse_h2o_{}_log.py", "analyze_h2o_{}.py", "test_{}_runtime.sh",
-    "test_{}_m3.sh", "test_{}_final.sh",
+    "run_h2o_{}_bench.py", "sweep_h2o_{}.py", "parse_h2o_{}_log.py", "analyze_h2o_{}.py",
+    "test_{}_runtime.sh", "test_{}_m3.sh", "test_{}_final.sh",
 )  # fmt: skip
 SINGLE = (
-    "offline_lossless_fp16.py", "run_full_eval.sh", "run_llm_demo_real_prompt.py", "test_v6_llm_demo.sh",
-    "test_v6_all_in_one.sh", "run_llm_demo_batch.py", "convert_fp16.py", "gen_prompts.py",
+    "offline_lossless_fp16.py", "run_full_eval.sh", "run_llm_demo_real_prompt.py",
+    "test_v6_llm_demo.sh", "test_v6_all_in_one.sh", "run_llm_demo_batch.py", "convert_fp16.py",
+    "gen_prompts.py",
 )  # fmt: skip
 
 

@@ -45,8 +45,9 @@ PROGRAMS = programs_by_work(BOTH)
 Effect = Callable[[Sequence[str], Path], object]
 GOOD = {
     "decode_tps": 10.0, "h2o_lossy": 3.1, "h2o_lossless": 1.4, "h2o_lossless_decomp_us": 50.0,
-    "h2o_lossless_queue_peak": 5.0, "h2o_lossless_fallback": 0.0, "h2o_lossless_backpressure_skip": 2.0,
-    "h2o_lossless_async_queue_peak": 0.0, "h2o_lossless_async_wait_us": 50.0, "h2o_lossless_decode_cache_hit": 0.0,
+    "h2o_lossless_queue_peak": 5.0, "h2o_lossless_fallback": 0.0,
+    "h2o_lossless_backpressure_skip": 2.0, "h2o_lossless_async_queue_peak": 0.0,
+    "h2o_lossless_async_wait_us": 50.0, "h2o_lossless_decode_cache_hit": 0.0,
     "h2o_lossless_decode_cache_miss": 0.0,
 }  # fmt: skip
 
@@ -336,14 +337,17 @@ BUDGETS = {
 }
 EFFECTS: Mapping[str, Turned] = {
     **{name: Turned(plan, value) for name, value in {
-        "PROMPTS": "64", "GENS": "8", "REPEAT": "5", "THREADS": "1", "BACKEND": "metal", "ATTENTION_OPTION": "1",
-        "FULL_RUNS": "1", "STORE_RUNS": "2", "M3_FULL_RUNS": "1", "M3_STORE_RUNS": "2", "LAUNCH_TIMEOUT_S": "5",
-        "DECODE_TOKENS": "8", "DUMP_DIR": "dump", "KV_DUMP_PROMPTS": "1", "DECODE_REPEAT": "2",
-        "RUN_RUNTIME_FIXED": "0", "RUN_RUNTIME_SAME_BATCH": "0", "RUN_RUNTIME_ROLLING": "0",
-        "PROMPT_PATTERN": "prompt_128_*.txt", "PROMPT_BUCKET_LIST": "2048,512", "PROMPT_SAMPLE_MODE": "sequential",
-        "PROMPT_MANIFEST": "none.txt", "MAX_PROMPTS": "2", "MAX_PROMPTS_PER_BUCKET": "1",
-        "DECODE_BASELINE_MODE": "fixed", "RELATION_PROMPTS": "2", "RELATION_TOKENS": "8", "RELATION_LOSSLESS": "0",
-        "RELATION_UNEVICTED": "0", "RELATION_GREEDY": "0", "RELATION_STRANGERS": "0", "RELATION_UNSEEN": "0", "RELATION_ORDER": "0",
+        "PROMPTS": "64", "GENS": "8", "REPEAT": "5", "THREADS": "1", "BACKEND": "metal",
+        "ATTENTION_OPTION": "1", "FULL_RUNS": "1", "STORE_RUNS": "2", "M3_FULL_RUNS": "1",
+        "M3_STORE_RUNS": "2", "LAUNCH_TIMEOUT_S": "5", "DECODE_TOKENS": "8", "DUMP_DIR": "dump",
+        "KV_DUMP_PROMPTS": "1", "DECODE_REPEAT": "2", "RUN_RUNTIME_FIXED": "0",
+        "RUN_RUNTIME_SAME_BATCH": "0", "RUN_RUNTIME_ROLLING": "0",
+        "PROMPT_PATTERN": "prompt_128_*.txt", "PROMPT_BUCKET_LIST": "2048,512",
+        "PROMPT_SAMPLE_MODE": "sequential", "PROMPT_MANIFEST": "none.txt", "MAX_PROMPTS": "2",
+        "MAX_PROMPTS_PER_BUCKET": "1", "DECODE_BASELINE_MODE": "fixed", "RELATION_PROMPTS": "2",
+        "RELATION_TOKENS": "8", "RELATION_LOSSLESS": "0", "RELATION_UNEVICTED": "0",
+        "RELATION_GREEDY": "0", "RELATION_STRANGERS": "0", "RELATION_UNSEEN": "0",
+        "RELATION_ORDER": "0",
     }.items()},
     "RUN_FINAL": Turned(parts, "0"),
     # These suites are part of final too.
@@ -357,9 +361,15 @@ EFFECTS: Mapping[str, Turned] = {
             RUNTIME.test_lossy, resolve(settings), run=make_run([GOOD, {**GOOD, "h2o_lossy": 2.0}])
         ).outcome, "1",
     ),
-    "LOSSLESS_TARGET": Turned(offline(OFFLINE.test_online_sim_lossless, lossless_ratio=1.35), "1.4"),
-    "LOSSLESS_TENSOR_TARGET": Turned(offline(OFFLINE.test_tensor_lossless, k_lossless_ratio=1.35), "1.4"),
-    "LOSSLESS_UPPER_BOUND_TARGET": Turned(offline(OFFLINE.test_upper_bound_lossless, lossless_ratio=1.35), "1.4"),
+    "LOSSLESS_TARGET": Turned(
+        offline(OFFLINE.test_online_sim_lossless, lossless_ratio=1.35), "1.4"
+    ),
+    "LOSSLESS_TENSOR_TARGET": Turned(
+        offline(OFFLINE.test_tensor_lossless, k_lossless_ratio=1.35), "1.4"
+    ),
+    "LOSSLESS_UPPER_BOUND_TARGET": Turned(
+        offline(OFFLINE.test_upper_bound_lossless, lossless_ratio=1.35), "1.4"
+    ),
     "EVALUATED_SHARE_TARGET": Turned(
         offline(OFFLINE.test_offline_complete, evaluated_share=0.9, evaluated_byte_share=0.9), "0.8"
     ),
@@ -377,9 +387,15 @@ EFFECTS: Mapping[str, Turned] = {
         "row_reference",
     ),
     "DECODE_DROP_TARGET": Turned(compared("full_strict", 0.06), "0.1"),
-    "LLM_DEMO_DECODE_DROP_TARGET": Turned(compared("candidate", 0.09, gate=DEMO.test_decode_drop), "0.1"),
-    "REQUIRE_BUCKET_DECODE_PASS": Turned(compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"),
-    "LLM_DEMO_REQUIRE_BUCKET_DECODE_PASS": Turned(compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"),
+    "LLM_DEMO_DECODE_DROP_TARGET": Turned(
+        compared("candidate", 0.09, gate=DEMO.test_decode_drop), "0.1"
+    ),
+    "REQUIRE_BUCKET_DECODE_PASS": Turned(
+        compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"
+    ),
+    "LLM_DEMO_REQUIRE_BUCKET_DECODE_PASS": Turned(
+        compared("candidate", 0.09, gate=DEMO.test_bucket_decode), "0"
+    ),
     "DECODE_BASELINE": Turned(fixed, "50"),
     "DECODE_FASTEST_ROW": Turned(
         beside, "1", ("DECODE_BASELINE_MODE=same_batch", "PROMPTS=64,128")
@@ -410,7 +426,9 @@ EFFECTS: Mapping[str, Turned] = {
     "LLM_DEMO_REQUIRE_RUNTIME_DECOMP": Turned(
         verdict(DEMO.test_decompression_active, "candidate", h2o_lossless_decomp_us=0.0), "0"
     ),
-    "LLM_DEMO_REQUIRE_DECODE_CACHE_HIT": Turned(verdict(DEMO.test_decode_cache_hit, "candidate"), "1"),
+    "LLM_DEMO_REQUIRE_DECODE_CACHE_HIT": Turned(
+        verdict(DEMO.test_decode_cache_hit, "candidate"), "1"
+    ),
     "KV_QUANT_OPTIONS": Turned(plan, "2"),
     "MAX_KV_DIVERGENCE": Turned(quantised("test_divergence"), "0.2"),
     "KV_BYTES_TARGET": Turned(quantised("test_kv_bytes"), "1.5"),
@@ -422,7 +440,9 @@ EFFECTS: Mapping[str, Turned] = {
     "MIN_MILD_AGREEMENT": Turned(little, "0.1"),
     "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
-    "STRICT_RUNTIME_METRIC_COLUMNS": Turned(verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"),
+    "STRICT_RUNTIME_METRIC_COLUMNS": Turned(
+        verdict(RUNTIME.test_metric_columns, h2o_lossless_queue_peak=None), "0"
+    ),
 }  # fmt: skip
 # These say where something lies, and are read with the options of a session.
 PLACES = {
@@ -478,8 +498,12 @@ def test_config_knobs(name: str) -> None:
         for k in old | new
         if old.get(k) != new.get(k)
     }
-    automatic = {"kv_lossless_front_sample_token_interval", "kv_lossless_store_disable_front",
-                 "kv_lossless_store_bootstrap_tokens", "kv_lossless_store_grouped_step_tokens"}  # fmt: skip
+    automatic = {
+        "kv_lossless_front_sample_token_interval",
+        "kv_lossless_store_disable_front",
+        "kv_lossless_store_bootstrap_tokens",
+        "kv_lossless_store_grouped_step_tokens",
+    }
     assert key in changed
     assert changed - {key} <= (automatic if name == "KV_LOSSLESS_RUNTIME_MODE" else set())
 

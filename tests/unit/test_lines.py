@@ -108,7 +108,11 @@ def test_idle_layers(tmp_path: Path) -> None:
         (block() * 2, {}, []),
         (block() * 3, {}, ["a block is encoded once a response"]),
         (block() * 3, {"kv_lossless_kept_sample_token_interval": 0}, []),
-        (block() * 2 + block(number=3, start=300), {}, ["every block that was submitted was encoded"]),
+        (
+            block() * 2 + block(number=3, start=300),
+            {},
+            ["every block that was submitted was encoded"],
+        ),
         (block() * 2 + block(1, 700), {"kv_lossless_scope": "front_n"}, []),
         (
             block(1) * 2,

@@ -21,13 +21,14 @@ from pytest_h2o.offline.tables import to_markdown
 from pytest_h2o.report.offline_page import offline_html
 
 ORIGINAL_KEYS = """
-    schema_version dump_dir stage scope front_n layer_start layer_end layer_ids selected_layers selected_entries
-    selected_dumps entry_mode online_chunk_seq online_framing_bytes aggregate_by_stage aggregate_groups online_chunks
-    codec codec_mode bitshuffle adaptive_block_seq k_hi_predictors k_lo_predictors v_hi_predictors v_lo_predictors
-    zstd_level k_raw_bytes k_compressed_bytes v_raw_bytes v_compressed_bytes k_chunk_meta_bytes v_chunk_meta_bytes
-    raw_bytes compressed_bytes k_lossless_ratio v_lossless_ratio lossless_ratio weighted_lossless_ratio
-    k_hi_mode_counts k_lo_mode_counts v_hi_mode_counts v_lo_mode_counts scanned_entries converted_fp32_entries
-    skipped_entries skip_reasons
+    schema_version dump_dir stage scope front_n layer_start layer_end layer_ids selected_layers
+    selected_entries selected_dumps entry_mode online_chunk_seq online_framing_bytes
+    aggregate_by_stage aggregate_groups online_chunks codec codec_mode bitshuffle adaptive_block_seq
+    k_hi_predictors k_lo_predictors v_hi_predictors v_lo_predictors zstd_level k_raw_bytes
+    k_compressed_bytes v_raw_bytes v_compressed_bytes k_chunk_meta_bytes v_chunk_meta_bytes
+    raw_bytes compressed_bytes k_lossless_ratio v_lossless_ratio lossless_ratio
+    weighted_lossless_ratio k_hi_mode_counts k_lo_mode_counts v_hi_mode_counts v_lo_mode_counts
+    scanned_entries converted_fp32_entries skipped_entries skip_reasons
 """
 
 

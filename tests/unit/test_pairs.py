@@ -24,7 +24,7 @@ def pairs(candidate: float, cost: float | None, count: int = 6) -> list[Pair]:
     [
         (100, None, "pass"), (90, None, "fail"),  # no yardstick: speeds decide
         (100, 1.0, "pass"), (100, 1.12, "fail"),
-        (80, 1.12, "fail"), (120, 1.12, "fail"),  # slower than its yardstick, whatever the machine did
+        (80, 1.12, "fail"), (120, 1.12, "fail"),  # slower than its yardstick, whatever happened
         (80, 1.0, "inconclusive"),  # token and yardstick both slow down: the whole process does
     ],
 )  # fmt: skip
@@ -131,16 +131,23 @@ def launch(directory: Path, arm: str, cost: str | None) -> LaunchRecord:
         header, row = f"{header} decode_cost |", f"{row} {cost} |"
     (path / "log.md").write_text(f"{header}\n{'| --- ' * (header.count('|') - 1)}|\n{row}\n")
     spec = LaunchSpec(
-        program="llm_bench", arm=arm, replicate=1, config={}, gen_tokens=4, prompt_tokens=8, repeat=1
-    )  # fmt: skip
+        program="llm_bench",
+        arm=arm,
+        replicate=1,
+        config={},
+        gen_tokens=4,
+        prompt_tokens=8,
+        repeat=1,
+    )
     return LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(path))
 
 
 @pytest.mark.parametrize(
     ("baseline", "candidate", "costs"),
     [
-        ("1.2500 ± 0.0", "1.5000 ± 0.0", (1.25, 1.5)), (None, None, (None, None)), ("1.2 ± 0.0", None, (None, None)),
-        ("1.2 ± 0.0", "0.0 ± 0.0", "decode_cost is 0"), ("nan ± 0.0", "1.2 ± 0.0", "decode_cost"),
+        ("1.2500 ± 0.0", "1.5000 ± 0.0", (1.25, 1.5)), (None, None, (None, None)),
+        ("1.2 ± 0.0", None, (None, None)), ("1.2 ± 0.0", "0.0 ± 0.0", "decode_cost is 0"),
+        ("nan ± 0.0", "1.2 ± 0.0", "decode_cost"),
     ],
 )  # fmt: skip
 def test_read_pair(
@@ -174,8 +181,13 @@ def test_a_study_has_the_baseline_of_its_pairs(tmp_path: Path) -> None:
     assert ended.baseline == BaselineSpeed(value=2.3456789, source="paired", samples=3)
     assert [pair.shown.replicate for pair in ended.pairs] == [1, None, None]
     assert ended.pairs[0].shown == SpeedPair(
-        label="p8_g4", replicate=1, baseline=50.0, candidate=50.0, baseline_cost=1.25, candidate_cost=1.5
-    )  # fmt: skip
+        label="p8_g4",
+        replicate=1,
+        baseline=50.0,
+        candidate=50.0,
+        baseline_cost=1.25,
+        candidate_cost=1.5,
+    )
     assert OpenStudy(20).end(seed=1).baseline is None
 
 

@@ -18,9 +18,10 @@ from pytest_h2o.parsers.rows import ParseError
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 H2O_COLUMNS = [
-    "h2o_keep", "h2o_lossy", "h2o_lossless", "h2o_target_keep_effective", "h2o_floor_keep", "h2o_quantized_keep",
-    "h2o_evict_us", "h2o_codec_us", "h2o_lossless_raw_mb", "h2o_lossless_comp_mb", "h2o_lossless_comp_us",
-    "h2o_lossless_decomp_us", "h2o_lossless_queue_peak", "h2o_lossless_fallback", "h2o_lossless_backpressure_skip",
+    "h2o_keep", "h2o_lossy", "h2o_lossless", "h2o_target_keep_effective", "h2o_floor_keep",
+    "h2o_quantized_keep", "h2o_evict_us", "h2o_codec_us", "h2o_lossless_raw_mb",
+    "h2o_lossless_comp_mb", "h2o_lossless_comp_us", "h2o_lossless_decomp_us",
+    "h2o_lossless_queue_peak", "h2o_lossless_fallback", "h2o_lossless_backpressure_skip",
     "h2o_lossless_async_queue_peak", "h2o_lossless_async_wait_us", "h2o_lossless_decode_cache_hit",
     "h2o_lossless_decode_cache_miss",
 ]  # fmt: skip
@@ -29,10 +30,30 @@ IDLE = "1 0 1 0 1 0 1 0 1 0 1 0" + " 0 0" * 13
 # The numbers of each recorded file, read by eye: label, prefill, decode, then mean and deviation of
 # the 19 columns.
 RECORDED = {
-    "bench_baseline/logs/run_0001_p512_g128.log": ("p512_g128", "1598.40 390.07", "166.09 69.75", IDLE),
-    "bench_baseline/logs/run_0002_p1024_g128.log": ("p1024_g128", "899.93 200.62", "181.84 78.21", IDLE),
-    "bench_never_triggered/logs/run_0001_p512_g128.log": ("p512_g128", "1835.05 500.01", "280.74 77.87", IDLE),
-    "bench_never_triggered/logs/run_0002_p1024_g128.log": ("p1024_g128", "1279.34 338.37", "196.79 63.83", IDLE),
+    "bench_baseline/logs/run_0001_p512_g128.log": (
+        "p512_g128",
+        "1598.40 390.07",
+        "166.09 69.75",
+        IDLE,
+    ),
+    "bench_baseline/logs/run_0002_p1024_g128.log": (
+        "p1024_g128",
+        "899.93 200.62",
+        "181.84 78.21",
+        IDLE,
+    ),
+    "bench_never_triggered/logs/run_0001_p512_g128.log": (
+        "p512_g128",
+        "1835.05 500.01",
+        "280.74 77.87",
+        IDLE,
+    ),
+    "bench_never_triggered/logs/run_0002_p1024_g128.log": (
+        "p1024_g128",
+        "1279.34 338.37",
+        "196.79 63.83",
+        IDLE,
+    ),
     "bench_claims_without_eviction/logs/run_0001_p512_g128.log": (
         "p512_g128", "1893.68 405.32", "336.38 112.26",
         ".3207 .0073 3.119 .070 1.914 .006 .3130 .0002 .0758 .0266 .3207 .0073 4 1 2581.67 "

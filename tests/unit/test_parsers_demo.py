@@ -37,10 +37,10 @@ RECORDED = {
     "22821 1265 1 1121 10 0 320 21184",
 }
 NAMES = [
-    "prefill_us", "decode_us", "sample_us", "h2o_keep", "h2o_lossy", "h2o_lossless", "h2o_lossless_raw_mb",
-    "h2o_lossless_comp_mb", "h2o_lossless_comp_us", "h2o_lossless_decomp_us", "h2o_lossless_queue_peak",
-    "h2o_lossless_async_wait_us", "h2o_lossless_decode_cache_hit", "h2o_lossless_decode_cache_miss",
-    "h2o_last_evict_tokens", "h2o_total_evict_tokens",
+    "prefill_us", "decode_us", "sample_us", "h2o_keep", "h2o_lossy", "h2o_lossless",
+    "h2o_lossless_raw_mb", "h2o_lossless_comp_mb", "h2o_lossless_comp_us", "h2o_lossless_decomp_us",
+    "h2o_lossless_queue_peak", "h2o_lossless_async_wait_us", "h2o_lossless_decode_cache_hit",
+    "h2o_lossless_decode_cache_miss", "h2o_last_evict_tokens", "h2o_total_evict_tokens",
 ]  # fmt: skip
 
 

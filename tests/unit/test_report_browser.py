@@ -36,10 +36,14 @@ CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=10000",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--hide-scrollbars", "--virtual-time-budget=10000",
 ]  # fmt: skip
-HOSTILE = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>{{ 7*7 }}"
+HOSTILE = (
+    "<img src=x onerror=\"document.title='owned'\"></script>"
+    "<script>document.title='owned'</script>{{ 7*7 }}"
+)
 CHARTS = {"decode", "kv", "compression", "buckets", "layers", "history"}
 
 pytestmark = [
@@ -52,25 +56,29 @@ PROBE = """<script>
 var faults = [];
 addEventListener("error", function (event) { faults.push(String(event.message)); });
 addEventListener("unhandledrejection", function (event) { faults.push(String(event.reason)); });
-addEventListener("securitypolicyviolation", function (event) { faults.push("CSP " + event.blockedURI); });
+addEventListener("securitypolicyviolation", function (event) {
+  faults.push("CSP " + event.blockedURI);
+});
 ["error", "warn"].forEach(function (name) {
   console[name] = function () { faults.push(name + ": " + Array.from(arguments).join(" ")); };
 });
 setTimeout(function () {
   var filter = document.querySelector("#filter");
   function shown() {
-    return Array.from(document.querySelectorAll("tbody.gate")).filter(function (each) { return !each.hidden; });
+    var gates = Array.from(document.querySelectorAll("tbody.gate"));
+    return gates.filter(function (each) { return !each.hidden; });
   }
   var all = shown().map(function (each) { return each.rows[0].cells[0].textContent.trim(); });
   document.querySelectorAll("details").forEach(function (each) { each.open = true; });
   var root = document.documentElement, width = root.clientWidth;
   var wider = Array.from(document.querySelectorAll("body *")).filter(function (each) {
-    return each.getClientRects().length && !each.closest("svg") && each.getBoundingClientRect().right > width + 1;
+    if (!each.getClientRects().length || each.closest("svg")) { return false; }
+    return each.getBoundingClientRect().right > width + 1;
   }).map(function (each) { return each.tagName + "." + each.className; });
   var found = {
     faults: faults, title: document.title, verdict: document.querySelector("h1").textContent,
-    gates: all, width: width, scroll: root.scrollWidth, wider: wider.slice(0, 5), text: document.body.innerText,
-    foreign: document.querySelectorAll("img, iframe, object").length,
+    gates: all, width: width, scroll: root.scrollWidth, wider: wider.slice(0, 5),
+    text: document.body.innerText, foreign: document.querySelectorAll("img, iframe, object").length,
     charts: Array.from(document.querySelectorAll("figure")).map(function (each) {
       return [
         each.id, each.dataset.drawn || "", each.querySelectorAll("svg path").length,
@@ -78,7 +86,8 @@ setTimeout(function () {
       ];
     }),
     cut: Array.from(document.querySelectorAll("svg text")).filter(function (each) {
-      var box = each.getBoundingClientRect(), frame = each.closest(".drawing").getBoundingClientRect();
+      var box = each.getBoundingClientRect();
+      var frame = each.closest(".drawing").getBoundingClientRect();
       return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1);
     }).map(function (each) { return each.textContent; })
   };
@@ -91,8 +100,11 @@ setTimeout(function () {
   parent.postMessage(JSON.stringify(found), "*");
 }, 4000);
 </script>"""
-FRAME = """<!DOCTYPE html><meta charset="utf-8"><body><iframe src="%s" width="%d" height="%d" style="border:0"></iframe><pre></pre><script>
-addEventListener("message", function (event) { document.querySelector("pre").textContent = event.data; });
+FRAME = """<!DOCTYPE html><meta charset="utf-8"><body>\
+<iframe src="%s" width="%d" height="%d" style="border:0"></iframe><pre></pre><script>
+addEventListener("message", function (event) {
+  document.querySelector("pre").textContent = event.data;
+});
 </script>"""
 
 
@@ -108,8 +120,8 @@ class Session:
         """The page, with a history and an offline result beside it."""
         history = [
             Entry(
-                ts_utc=f"2026-01-{day:02}T10:00:00Z", key="host", decode_best=400.0 + day % 5, overall_pass=True,
-                summary="", case="full_strict", identity={},
+                ts_utc=f"2026-01-{day:02}T10:00:00Z", key="host", decode_best=400.0 + day % 5,
+                overall_pass=True, summary="", case="full_strict", identity={},
             )
             for day in range(1, 20)
         ]  # fmt: skip
@@ -137,25 +149,28 @@ def launches(kind: str, tmp_path: Path) -> list[LaunchRecord]:
 
 def verdicts(outcome: str, case: str, source: str) -> dict[str, Verdict]:
     """One verdict of each kind that a chart or card is made from; ``source`` is what failed."""
-    pairs = tuple(SpeedPair(label=case, replicate=n, baseline=100.0, candidate=95.0 + n) for n in range(6))  # fmt: skip
+    pairs = tuple(
+        SpeedPair(label=case, replicate=n, baseline=100.0, candidate=95.0 + n) for n in range(6)
+    )
     interval = Interval(low=-0.01, high=0.04, level=0.96)
     study: dict[str, Any] = {
-        "metric": "decode_drop", "value": 0.02, "target": 0.05, "operator": "<=", "margin": 0.03, "unit": "share",
-        "interval": interval, "pairs": pairs, "outcome": "pass",
+        "metric": "decode_drop", "value": 0.02, "target": 0.05, "operator": "<=", "margin": 0.03,
+        "unit": "share", "interval": interval, "pairs": pairs, "outcome": "pass",
     }  # fmt: skip
     rows = (ShownRow("prompt_128_1", "100 %", 1.0), ShownRow("prompt_512_1", "20 %", 0.2))
     reason = "" if outcome == "pass" else f"h2o_lossy 2.5 is not >= 3 {case}"
     value = 3.1 if outcome == "pass" else 2.5
     found = [
         Verdict(
-            gate="lossy", case=case, metric="h2o_lossy", outcome=outcome, value=value, target=3.0, operator=">=",
-            margin=value - 3, unit="ratio", reason=reason, knob="LOSSY_TARGET", rerun=f"pytest '{case}'", source=case,
+            gate="lossy", case=case, metric="h2o_lossy", outcome=outcome, value=value, target=3.0,
+            operator=">=", margin=value - 3, unit="ratio", reason=reason, knob="LOSSY_TARGET",
+            rerun=f"pytest '{case}'", source=case,
         ),
         Verdict(gate="decode_drop", case=case, **study),
         Verdict(gate="decode_drop", case="joint_full", **study),
         Verdict(gate="bucket_decode", case="512", **study),
-        Verdict(gate="greedy_agreement", case=case, metric="greedy_agreement", outcome="pass", value=0.6, target=0.0,
-                operator=">=", margin=0.6, unit="share", rows=rows),
+        Verdict(gate="greedy_agreement", case=case, metric="greedy_agreement", outcome="pass",
+                value=0.6, target=0.0, operator=">=", margin=0.6, unit="share", rows=rows),
     ]  # fmt: skip
     if outcome != "pass":
         found += [

@@ -32,8 +32,9 @@ def records() -> list[LaunchRecord]:
 def study(case: str, value: float, pairs: Sequence[SpeedPair], target: float = 0.05) -> Verdict:
     """A decode verdict."""
     return Verdict(
-        gate="decode_drop", case=case, metric="decode_drop", outcome="pass", value=value, target=target, operator="<=",
-        margin=target - value, unit="share", pairs=tuple(pairs), interval=Interval(low=-0.01, high=None, level=0.96),
+        gate="decode_drop", case=case, metric="decode_drop", outcome="pass", value=value,
+        target=target, operator="<=", margin=target - value, unit="share", pairs=tuple(pairs),
+        interval=Interval(low=-0.01, high=None, level=0.96),
     )  # fmt: skip
 
 
@@ -129,7 +130,10 @@ def test_a_dropped_plan_changes_no_length(
 def test_history_needs_an_earlier_session() -> None:
     """A first session has no chart; the band of a point is made of those before it alone."""
     entries = [
-        Entry(ts_utc=f"2026-01-0{day}T00:00:00Z", key="k", decode_best=speed, overall_pass=True, summary="", case="c", identity={})
+        Entry(
+            ts_utc=f"2026-01-0{day}T00:00:00Z", key="k", decode_best=speed, overall_pass=True,
+            summary="", case="c", identity={},
+        )
         for day, speed in enumerate([10.0, 30.0, 20.0, 50.0], 1)
     ]  # fmt: skip
     assert decode_history(entries[:1], 2) is None
@@ -140,7 +144,7 @@ def test_history_needs_an_earlier_session() -> None:
 
 @given(LETTERS, LETTERS, LETTERS)
 def test_stretches_are_the_text(shared: str, one: str, other: str) -> None:
-    """Stretches put together are the text, and those before the first difference are the other's."""
+    """Stretches make up the text, and those before the first difference are the other's."""
     same = common_length(shared + one, shared + other)
     assert same >= len(shared)
     parts = list(stretches(shared + one, same))

@@ -22,13 +22,14 @@ HOSTILE = ["<script>alert(1)</script>", "</td>", "&amp;", '"><img src=x>', "\x1b
 TEXT = st.text(max_size=30) | st.sampled_from(HOSTILE)
 OUTCOMES = st.sampled_from(["pass", "fail", "inconclusive", "skipped"])
 TAGS = {
-    "html", "head", "meta", "link", "title", "style", "script", "body", "main", "header", "section", "article", "div",
-    "h1", "h2", "h3", "p", "b", "pre", "code", "small", "br", "span", "label", "input", "button", "dl", "dt", "dd",
-    "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "ul", "li", "a",
+    "html", "head", "meta", "link", "title", "style", "script", "body", "main", "header", "section",
+    "article", "div", "h1", "h2", "h3", "p", "b", "pre", "code", "small", "br", "span", "label",
+    "input", "button", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td", "details",
+    "summary", "ul", "li", "a",
 }  # fmt: skip
 ATTRIBUTES = {
-    "lang", "charset", "title", "name", "content", "http-equiv", "rel", "class", "id", "href", "type", "placeholder", "colspan",
-    "data-label", "data-key", "open",
+    "lang", "charset", "title", "name", "content", "http-equiv", "rel", "class", "id", "href",
+    "type", "placeholder", "colspan", "data-label", "data-key", "open",
 }  # fmt: skip
 
 
@@ -89,8 +90,8 @@ def test_nothing_becomes_markup(verdicts: list[Verdict], title: str) -> None:
 def test_what_a_page_says() -> None:
     """The outcome, the number that failed with its requirement, and the knob behind it."""
     failed = Verdict(
-        gate="lossy", case="full_strict", metric="h2o_lossy", outcome="fail", value=2.5, target=3.0, operator=">=",
-        margin=-0.5, unit="ratio", knob="LOSSY_TARGET", reason="too small",
+        gate="lossy", case="full_strict", metric="h2o_lossy", outcome="fail", value=2.5, target=3.0,
+        operator=">=", margin=-0.5, unit="ratio", knob="LOSSY_TARGET", reason="too small",
     )  # fmt: skip
     page = Page(to_html(summary("embedded", resolve(["LOSSY_TARGET=3"]), {"x": failed})))
     for text in (

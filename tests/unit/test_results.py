@@ -21,7 +21,8 @@ TABLE = (DATA / "bench_full" / "logs" / "run_0001_p512_g128.log").read_text()
 HEADER, SEPARATOR, ROW = TABLE.splitlines()
 LOG = (DATA / "bench_full" / "logs" / "run_0001_p512_g128.stdout").read_text()
 SPEC = LaunchSpec(
-    program="llm_bench", arm="full", replicate=1, config={}, gen_tokens=128, prompt_tokens=512, repeat=3,
+    program="llm_bench", arm="full", replicate=1, config={}, gen_tokens=128, prompt_tokens=512,
+    repeat=3,
 )  # fmt: skip
 LOSSY, STD = 2.71, 0.226
 
@@ -75,16 +76,38 @@ def extended() -> str:
         (extended(), ""),
         (TABLE + TABLE, ""),
         (TABLE.replace("\n", "\r\n"), ""),
-        ("\n" + LOG[:3000] + "\n" + HEADER + "\n[H2O] x\n" + SEPARATOR + "\n" + LOG[:500] + "\n" + ROW + "\n", ""),
-        ("\x1b[1m" + HEADER + "\x1b[0m\n" + SEPARATOR + "\n" + ROW.replace("2.710", "\x1b[32m2.710\x1b[0m") + "\n", ""),
+        (
+            "\n"
+            + LOG[:3000]
+            + "\n"
+            + HEADER
+            + "\n[H2O] x\n"
+            + SEPARATOR
+            + "\n"
+            + LOG[:500]
+            + "\n"
+            + ROW
+            + "\n",
+            "",
+        ),
+        (
+            "\x1b[1m"
+            + HEADER
+            + "\x1b[0m\n"
+            + SEPARATOR
+            + "\n"
+            + ROW.replace("2.710", "\x1b[32m2.710\x1b[0m")
+            + "\n",
+            "",
+        ),
         (b"\0" * 5000 + TABLE.encode() + b"\0" * 5000, ""),
         (b"\xff\xfe garbage \xc3\x28\n" + TABLE.encode() + b"\xff", ""),
         (TABLE.replace("2.710 ± 0.226", "2.71e+00 ± 2.26E-1"), ""),
     ],
     ids=[
-        "table file", "table on stdout", "table between log lines", "table file before stdout", "reordered",
-        "extended", "printed twice", "carriage returns", "interleaved", "colours", "NUL bytes around", "not UTF-8",
-        "scientific",
+        "table file", "table on stdout", "table between log lines", "table file before stdout",
+        "reordered", "extended", "printed twice", "carriage returns", "interleaved", "colours",
+        "NUL bytes around", "not UTF-8", "scientific",
     ],
 )  # fmt: skip
 def test_the_number_is_read(tmp_path: Path, table: str | bytes | None, stdout: str) -> None:
@@ -186,8 +209,8 @@ def test_launches_that_ended_alike_are_one_problem(tmp_path: Path) -> None:
     """A broken program is said once, with what it printed below, however many launches it broke."""
     reasons = ["exit code 1\n  no such file\n  give another", *["exit code 1"] * 3, "exit code 2"]
     failed = [
-        replace(record(tmp_path, None), status="failed", reason=reason, spec=replace(SPEC, replicate=number),
-                directory=tmp_path / str(number))
+        replace(record(tmp_path, None), status="failed", reason=reason,
+                spec=replace(SPEC, replicate=number), directory=tmp_path / str(number))
         for number, reason in enumerate(reasons)
     ]  # fmt: skip
     assert read_launches("full", failed).problems == (

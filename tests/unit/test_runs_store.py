@@ -248,8 +248,13 @@ def test_init_error_with_exit_code_0(
 ) -> None:
     """Older llm_demo programs exit with 0 when the model could not be loaded."""
     spec = LaunchSpec(
-        program=program, arm="x", replicate=1, config={}, gen_tokens=8, prompt_file=tmp_path / "p.txt"
-    )  # fmt: skip
+        program=program,
+        arm="x",
+        replicate=1,
+        config={},
+        gen_tokens=8,
+        prompt_file=tmp_path / "p.txt",
+    )
     assert RunStore(tmp_path / "s", FakeRuntime(f"print('{output}')")).get(spec).status == status
 
 
@@ -621,8 +626,8 @@ def test_records_survive_their_file(
 ) -> None:
     """Whatever a record holds is read back equal and with the same types."""
     record = LaunchRecord(
-        spec=replace(SPEC, config=config), status="ok", reason=reason, argv=tuple(argv), seconds=seconds,
-        overridden={"a": [1, None]}, **standard_paths(tmp_path),
+        spec=replace(SPEC, config=config), status="ok", reason=reason, argv=tuple(argv),
+        seconds=seconds, overridden={"a": [1, None]}, **standard_paths(tmp_path),
     )  # fmt: skip
     save_record(record)
     loaded = load_record(tmp_path / "launch.json")

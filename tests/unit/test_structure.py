@@ -32,7 +32,8 @@ LAYERS = [
     {"fixtures", "cli", "notebook", "plugin"},
 ]
 TOP_LEVEL = {
-    "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "pytest_h2o", "gates", "presets", "prompts", "conftest.py", "tests",
+    "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "pytest_h2o", "gates", "presets",
+    "prompts", "conftest.py", "tests",
 }  # fmt: skip
 
 
@@ -78,8 +79,8 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize(("below", "used"), [("engine", {"codec", "keys"}), ("offline", {"codec"})])
 def test_numeric_packages_stand_alone(below: str, used: set[str]) -> None:
-    """The engine and the offline evaluator know nothing of gates: they use the codec, and the engine
-    the declarations of its keys.
+    """The engine and the offline evaluator know nothing of gates: they use the codec, and the
+    engine the declarations of its keys.
     """
     for path in (PACKAGE / below).rglob("*.py"):
         assert imported_modules(path) <= {below, *used}, path

@@ -245,9 +245,14 @@ def draws(spec: LaunchSpec) -> str:
     ],
 )
 def test_what_honest_programs_may_do_is_a_doubt(  # noqa: PLR0913, PLR0917  a parameter each
-    name: str, write: Text, settings: tuple[str, ...], config: dict[str, object], words: str, tmp_path: Path
-) -> None:  # fmt: skip
-    """Kernels that round by how work is split, or samplers that draw, are told of and not refused."""
+    name: str,
+    write: Text,
+    settings: tuple[str, ...],
+    config: dict[str, object],
+    words: str,
+    tmp_path: Path,
+) -> None:
+    """Kernels that round by how work is split, or samplers that draw, are told of, not refused."""
     relation, _ = relate(name, tmp_path, write, *settings, config=config)
     verdict = judged(name, relation)
     assert (verdict.outcome, verdict.standing) == ("pass", "doubtful")

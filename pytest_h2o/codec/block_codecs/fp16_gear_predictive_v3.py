@@ -1,4 +1,4 @@
-"""The default codec: predictors along the flat stream, each tried with run lengths and with zstd."""
+"""The default codec: predictors along the flat stream, with run lengths or zstd, as is smaller."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What quantising KV costs: a held-out text predicted while decoding, and the memory of a token.
 
-Each window is a prompt that is read at once, and tokens that are forced through decoding one by one,
-so that every prediction is made from a cache as a response has it.
+Each window is a prompt that is read at once, and tokens that are forced through decoding one by
+one, so that every prediction is made from a cache as a response has it.
 """
 
 from __future__ import annotations

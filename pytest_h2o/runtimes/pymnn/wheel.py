@@ -1,4 +1,4 @@
-"""The LLM engine of the MNN wheel: loading, responses from an empty cache, teacher-forced logits."""
+"""The MNN wheel's LLM engine: loading, responses from an empty cache, teacher-forced logits."""
 
 from __future__ import annotations
 
