@@ -33,9 +33,9 @@ def test_stable(joint: str, joint_runs: Sequence[Run], gate: Gate) -> None:
     fallbacks, to the last printed digit.
 
     What differs though nothing was changed comes from memory that was not set, or from threads that
-    race. Only speed may vary, by MAX_SPEED_SPREAD of the median at most: numbers of a machine that is less
-    steady say little. That the same text is written each time is
-    ``test_repeated_launches_agree``'s to judge. A case that is launched once has nothing to compare.
+    race. Only speed may vary, by MAX_SPEED_SPREAD of the median at most: numbers of a machine that
+    is less steady say little. That the same text is written each time is for
+    ``test_repeated_launches_agree`` to judge. A case that is launched once has nothing to compare.
     """
     gate.repeats(joint_runs, f"{joint.removeprefix('joint_').upper()}_RUNS")
     gate.at_most(

@@ -5,8 +5,9 @@ encode overlap.
 
 Every measurement is a fresh process, and each round runs all variants of a section in another
 order, so that slow phases of the machine meet all of them. Ratios are taken within a round; printed
-are their median and 95 % interval by the plugin's own model of noise. A round holds the machine-wide launch lock. The ``torch`` section takes an interpreter that
-has torch and transformers; it runs ``torch_decode.py`` beside this one.
+are their median and 95 % interval by the plugin's own model of noise. A round holds the
+machine-wide launch lock. The ``torch`` section takes an interpreter that has torch and
+transformers; it runs ``torch_decode.py`` beside this one.
 """
 
 from __future__ import annotations

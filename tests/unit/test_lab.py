@@ -99,8 +99,8 @@ def test_study_decides_when_it_is_sure(
 
 
 def test_later_pairs_have_baselines_of_their_own(tmp_path: Path) -> None:
-    """After the first rounds every pair is launched together, in both orders, not against a baseline
-    of long ago.
+    """After the first rounds every pair is launched together, in both orders, not against a
+    baseline of long ago.
     """
 
     def speed(spec: LaunchSpec) -> float:
@@ -149,8 +149,8 @@ def test_launches_that_are_the_same_are_shared(tmp_path: Path) -> None:
 
 
 def test_the_budget_is_launch_time(tmp_path: Path) -> None:
-    """After the first rounds, pairs are measured while launches have taken less than the budget, and
-    then no longer.
+    """After the first rounds, pairs are measured while launches have taken less than the budget,
+    and then no longer.
     """
 
     def speed(spec: LaunchSpec) -> float:
