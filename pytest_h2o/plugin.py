@@ -65,6 +65,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="put in front of every program: 'srun -N1', 'ssh HOST'",
     )
     group.addoption(
+        "--h2o-budget",
+        metavar="TIME",
+        help="time for all launches, such as 30m: what can be judged within it comes first",
+    )
+    group.addoption(
         "--h2o-out", metavar="DIR", help="where run directories are kept (default: h2o-runs)"
     )
     group.addoption(

@@ -9,12 +9,16 @@ LEVEL = 1 - 2 * ERROR
 
 
 def judge_study(
-    study: Study, target: float, plain: Study | None = None, seed: int | None = None
+    study: Study,
+    target: float,
+    plain: Study | None = None,
+    seed: int | None = None,
+    ended: str = "",
 ) -> Verdict:
     """The verdict of a paired decode study; the drop is a share of the baseline's speed.
 
     ``plain`` is the study of the bare speeds where ``study`` is about speeds against a yardstick,
-    ``seed`` that of the launch order.
+    ``seed`` that of the launch order, ``ended`` why there are no more pairs.
     """
     pairs = f"{study.pairs} pairs"
     if seed is not None:
@@ -26,7 +30,7 @@ def judge_study(
     if study.decision == "inconclusive":
         hint = _advice(study)
     if study.decision != "pass":
-        reason = f"{_why_no_pass(study, target, plain)}; {shown}"
+        reason = f"{_why_no_pass(study, target, plain, ended)}; {shown}"
     return Verdict(
         metric="decode_drop",
         outcome=study.decision,
@@ -52,12 +56,14 @@ def _in_words(study: Study) -> str:
     return f"drop {study.drop:+.1%}, {LEVEL:.0%} interval {bounds}"
 
 
-def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:
+def _why_no_pass(study: Study, target: float, plain: Study | None, ended: str) -> str:
     """The conclusion, which the numbers follow."""
     at = f" at {study.slow_at}" if study.slow_at else ""
     if study.decision == "fail":
         return f"more than {target:.1%} slower than the baseline{at}"
     after = f"undecided after {study.pairs} pairs"
+    if ended:
+        after += f" ({ended})"
     if at or study.drop_low > target:
         return f"probably more than {target:.1%} slower than the baseline{at}: {after}"
     if plain and plain.decision == "fail":

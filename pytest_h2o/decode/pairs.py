@@ -72,6 +72,7 @@ class PairedStudy:
     ``cause`` what is at the root of it.
 
     ``plain`` is what the bare speeds say where ``study`` is about speeds against the yardstick.
+    ``ended`` says why no more pairs were measured, if it was neither the decision nor the cap.
     """
 
     pairs: tuple[Pair, ...]
@@ -81,6 +82,7 @@ class PairedStudy:
     plain: Study | None = None
     seed: int | None = None
     cause: str = ""
+    ended: str = ""
 
     @property
     def records(self) -> list[tuple[LaunchRecord, LaunchRecord]]:
@@ -107,6 +109,7 @@ class OpenStudy:
     problems: list[str] = field(default_factory=list)
     source: Path | None = None
     cause: str = ""
+    ended: str = ""
 
     @property
     def open(self) -> bool:
@@ -140,6 +143,7 @@ class OpenStudy:
             plain=self.plain,
             seed=seed,
             cause=self.cause,
+            ended=self.ended,
         )
 
 

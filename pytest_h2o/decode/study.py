@@ -60,10 +60,6 @@ def judge(parts: Mapping[str, Sequence[float]], drop_target: float) -> Study:
     decision = decide(p_fast, pairs, len(parts[worst]))
     slow_at = worst if min(p_slow.values()) < 0.5 < p_slow[worst] else ""
     doubtful = [name for name in parts if p_slow[name] >= DOUBT * p_slow[worst]]
-    only_slow = [name for name, found in parts.items() if max(found) < limit]
-    if decision == "pass" and only_slow:
-        # What noise explains, though not one pair speaks against it, is measured once more.
-        decision, slow_at, doubtful = "inconclusive", only_slow[0], only_slow
     part = list(parts).index(slow_at) if slow_at else None
     low, middle, high = _drops(from_limit, limit, part)
     return Study(pairs, middle, low, high, decision, p_fast, slow_at, tuple(doubtful))

@@ -12,6 +12,7 @@ from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord
 
+NOT_LAUNCHED = ("not_recorded", "out_of_time")
 Store = Callable[[LaunchSpec], LaunchRecord]
 
 
@@ -48,6 +49,8 @@ class PairMeasuring:
         while running := [bucket for bucket, study in studies.items() if study.open]:
             judged = all(studies[bucket].study for bucket in running)
             if judged and self.budget.used_up:
+                for bucket in running:
+                    studies[bucket].ended = "DECODE_BUDGET_S was used up"
                 break
             replicate += 1
             for bucket in running:
@@ -70,8 +73,9 @@ class PairMeasuring:
                 # Of the launches themselves: what the machine did between them is not to change
                 # what is decided.
                 self.budget.spent_s += sum(record.seconds or 0.0 for record in pair)
-            if study.study and pair[1].status == "not_recorded":
-                study.most = len(study.pairs)
+            missing = [record for record in pair if record.status in NOT_LAUNCHED]
+            if study.study and missing:
+                study.most, study.ended = len(study.pairs), missing[0].reason
                 return
             study.add(*pair)
 

@@ -16,6 +16,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from pytest_h2o.keys import KEYS, NONE, Key, Origin
+from pytest_h2o.plan.durations import seconds_of
 from pytest_h2o.plan.specs import ConfigValue
 
 Kind = Literal["int", "float", "bool", "str", "ints"]
@@ -194,6 +195,9 @@ _LAUNCHING = (
          "a launch that takes longer is ended; 0: by its work, 300 s, and 1 s per decoded "
          "token or 10 of the prompt",
          low=0, high=604800, unit="s", kit="own"),
+    Knob("H2O_BUDGET", "str", "",
+         "time for all launches of a session: 90s, 30m, 1h30m; empty: no limit",
+         kit="own"),
     Knob("H2O_LAUNCHER", "str", "",
          "words put in front of every program: srun -N1 (see pytest-h2o doctor --help)",
          kit="own"),
@@ -580,6 +584,11 @@ def check_together(knobs: Knobs) -> None:
     """Raise :class:`KnobError` if the user's values contradict each other or lack one that they
     need.
     """
+    if knobs["H2O_BUDGET"]:
+        try:
+            seconds_of(knobs.text("H2O_BUDGET"))
+        except ValueError as error:
+            raise KnobError(f"H2O_BUDGET: {error}") from error
     mode = knobs["DECODE_BASELINE_MODE"]
     if mode == "fixed" and knobs["DECODE_BASELINE"] is None:
         raise KnobError(f"DECODE_BASELINE_MODE=fixed {NEEDS_BASELINE}")

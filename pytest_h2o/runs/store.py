@@ -103,6 +103,12 @@ class RunStore:
                 self._known[spec.key] = record
         return self._known.get(spec.key)
 
+    def costs_nothing(self, spec: LaunchSpec) -> bool:
+        """Whether ``spec`` was launched, by this session or by the one that it goes on with."""
+        if self.peek(spec):
+            return True
+        return self.previous is not None and self.previous.peek(spec) is not None
+
     def records(self) -> list[LaunchRecord]:
         """All records so far, in the order of their start."""
         return _records(self._launches)

@@ -89,7 +89,7 @@ class Gate:
             evidence = ()
         else:
             verdict = replace(
-                judge_study(paired.study, target, paired.plain, paired.seed),
+                judge_study(paired.study, target, paired.plain, paired.seed, paired.ended),
                 rows=tuple(ShownRow(pair.label, str(pair)) for pair in paired.pairs),
                 baseline=paired.baseline,
                 pairs=tuple(pair.shown for pair in paired.pairs),

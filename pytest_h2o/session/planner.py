@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,31 +12,74 @@ import pytest
 
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.plan.knobs import NEEDS_BASELINE
-from pytest_h2o.plan.needs import demand_of
+from pytest_h2o.plan.needs import demand_of, is_gate
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.suites import CASE_PARTS
 from pytest_h2o.report.text import clean
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
+from pytest_h2o.session.forecast import Forecast, duration
+from pytest_h2o.session.schedule import Schedule
+from pytest_h2o.session.time_budget import best_first
+
+SHOWN = 5
 
 
 class Planner:
     """Tells the laboratory what is in demand, and the user what will be launched."""
 
-    def __init__(self, config: pytest.Config, lab: Lab, runtime: Runtime) -> None:
+    def __init__(
+        self, config: pytest.Config, lab: Lab, runtime: Runtime, schedule: Schedule
+    ) -> None:
         self.config = config
         self.lab = lab
         self.runtime = runtime
+        self.schedule = schedule
+        self.too_long: list[str] = []
+        self.within = 0
 
     @cached_property
     def planned(self) -> list[LaunchSpec]:
         """The launches that the collected gates need; asked for once they are collected."""
         return self.lab.plan.planned()
 
-    def plan(self, items: Sequence[pytest.Item]) -> None:
+    def plan(self, items: list[pytest.Item]) -> None:
         """Learn from the selected gates which cases and studies are needed, so that launches can be
         interleaved.
+
+        Where time is limited, what can be judged within it comes first, and the launches of the
+        rest are not put between.
         """
         self.lab.demand = demand_of(items, self.lab.cases)
+        limit_s = self.schedule.budget.limit_s
+        if limit_s is None or self.lab.replay:
+            return
+        forecast = self._forecast()
+        needs = [self._needs(item) for item in items]
+        order, fitting = best_first(needs, lambda name: forecast.guess(name) or 0.0, limit_s)
+        items[:] = [items[number] for number in order]
+        within, others = items[:fitting], items[fitting:]
+        self.within = len(gates_of(within))
+        self.too_long = [item.name for item in gates_of(others)]
+        self.lab.demand = demand_of(within, self.lab.cases)
+        self.schedule.budget.promised = [spec.name for spec in self.lab.plan.planned()]
+
+    def _needs(self, item: pytest.Item) -> list[str]:
+        """The names of the launches that a test needs at least."""
+        demand = demand_of([item], self.lab.cases)
+        plan = replace(self.lab.plan, demand=demand)
+        return [spec.name for spec in plan.planned()]
+
+    def _forecast(self) -> Forecast:
+        """What the launches that are planned take. Workers, which must agree on the order of tests
+        whatever else ends meanwhile, count launches.
+        """
+        names = [spec.name for spec in self.lab.plan.planned()]
+        if self.schedule.is_worker:
+            counted = Forecast()
+            counted.expect(names, dict.fromkeys(names, 1.0))
+            return counted
+        self.schedule.expect(names)
+        return self.schedule.forecast
 
     def check_baselines(self, studied: Iterable[str]) -> None:
         """Raise UsageError if the decode speed of a case is to be held against a number that is not
@@ -56,11 +100,39 @@ class Planner:
         lines = []
         if number := len(self.planned):
             plural = "" if number == 1 else "es"
-            lines.append(f"h2o: at least {number} launch{plural} planned")
+            lines.append(f"h2o: at least {number} launch{plural} planned{self._takes()}")
+        lines += [f"h2o: {clean(line)}" for line in self.budget_lines()]
         if keys := overridden_keys(self.runtime, self.planned):
             replaced = clean(", ".join(keys))
             lines.append(f"h2o: the launches replace these keys of the model config: {replaced}")
         return lines
+
+    def _takes(self) -> str:
+        """The time of the planned launches, as far as earlier ones tell."""
+        if not self.schedule.forecast.total:
+            self.schedule.expect([spec.name for spec in self.planned])
+        left = self.schedule.forecast.left()
+        return "" if left is None else f", about {duration(left)}"
+
+    def budget_lines(self) -> list[str]:
+        """What can be judged within the time that was given, and what cannot; nothing without."""
+        budget = self.schedule.budget
+        if budget.limit_s is None or self.lab.replay:
+            return []
+        count = self.within + len(self.too_long)
+        if self.schedule.forecast.left() is None and self.planned:
+            return [f"how many of {count} gates {budget.text} are enough for is not known"]
+        if not self.too_long:
+            return [f"{budget.text} are enough for all {count} gates, if no study needs more pairs"]
+        left_out = ", ".join(self.too_long[:SHOWN])
+        if len(self.too_long) > SHOWN:
+            left_out += f" and {len(self.too_long) - SHOWN} more"
+        return [f"{budget.text} are enough for {self.within} of {count} gates, not for {left_out}"]
+
+
+def gates_of(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """Those that are gates."""
+    return [item for item in items if is_gate(item)]
 
 
 def will_run(config: pytest.Config) -> bool:

@@ -13,12 +13,13 @@ import pytest
 
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.text import clean
-from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime
 from pytest_h2o.session.forecast import Forecast, earlier_seconds
 from pytest_h2o.session.places import runs_directory
 from pytest_h2o.session.progress import EventFollower, ProgressPrinter, append_event
+from pytest_h2o.session.time_budget import TimeBudget
 
 # How sessions end in which every selected gate was judged, if it was not -x that ended them.
 DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
@@ -45,6 +46,7 @@ class Schedule:
         self.planned = planned
         self.is_worker = hasattr(config, "workerinput")
         self.forecast = Forecast()
+        self.budget = TimeBudget("")
         self.printer = ProgressPrinter(config, self.forecast)
         self.follower: EventFollower | None = None
 
@@ -58,11 +60,20 @@ class Schedule:
         return RunStore(self.root, self.runtime, on_event=self._show, previous=previous)
 
     def get(self, spec: LaunchSpec) -> LaunchRecord:
-        """The record of a launch, made on first use."""
-        return self.store.get(spec)
+        """The record of a launch, made on first use while there is time for it."""
+        store = self.store
+        if isinstance(store, ReplayStore) or store.costs_nothing(spec):
+            return store.get(spec)
+        if self.budget.allows(spec.name, self.forecast):
+            return store.get(spec)
+        self._show("late", spec, 0.0)
+        paths = standard_paths(self.root)
+        return LaunchRecord(spec=spec, status="out_of_time", reason=self.budget.used_up, **paths)
 
     def _show(self, kind: str, spec: LaunchSpec, seconds: float) -> None:
         if self.is_worker:
+            if kind == "end":
+                self.forecast.ended(spec.name, seconds)
             append_event(self.root, kind, spec.name, seconds)
             return
         if not self.forecast.total:
@@ -96,7 +107,8 @@ class Schedule:
             terminalreporter.write_line(
                 clean(f"launches taken over from {resume}: {self.printer.reused}")
             )
-        if exitstatus not in DONE and (self.root / "launches").is_dir() and not self.is_worker:
+        unfinished = exitstatus not in DONE or self.printer.late
+        if unfinished and (self.root / "launches").is_dir() and not self.is_worker:
             root = shlex.quote(str(self.root))
             terminalreporter.write_line(
                 clean(f"not everything was judged; to go on, add --h2o-resume {root}")

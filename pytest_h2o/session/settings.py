@@ -79,6 +79,9 @@ def read_settings(config: pytest.Config) -> Settings:
         words = list(config.getoption("h2o_set"))
         if launcher is not None:
             words.append(f"H2O_LAUNCHER={launcher}")
+        budget = config.getoption("h2o_budget")
+        if budget is not None:
+            words.append(f"H2O_BUDGET={budget}")
         assigned, paths = parse_assignments(words), ini_paths(ini)
         options = {name: config.getoption(name) or assigned.get(name.upper()) for name in INI_PATHS}
         runtime = find_runtime(

@@ -154,7 +154,6 @@ class Studies:
         self._tables = np.zeros((count, lengths, len(SCALES), len(GRID)))
         self._doubtful = np.ones((count, lengths), bool)
         self._of_length = np.zeros((count, lengths), np.int64)
-        self._fastest = np.full((count, lengths), -np.inf)
 
     def run(self, most: int) -> None:
         """Measure until everything is decided, or has ``most`` pairs."""
@@ -171,7 +170,6 @@ class Studies:
         difference = self.noise[studies, self.pairs[studies]] + self.effects[length]
         from_limit = difference - math.log1p(-LIMIT)
         self._tables[studies, length] += log_likelihood(from_limit)
-        self._fastest[studies, length] = np.maximum(self._fastest[studies, length], from_limit)
         self._of_length[studies, length] += 1
         self.pairs[studies] += 1
 
@@ -180,12 +178,8 @@ class Studies:
         of_worst = self._of_length[studies, slow.argmax(axis=1)]
         enough = (self.pairs[studies] >= LEAST_TO_FAIL) & (of_worst >= LEAST_OF_SLOW)
         fails = enough & (none_slow <= ERROR)
-        only_slow = self._fastest[studies] < 0
-        sure = 1 - none_slow <= ERROR
-        passes = sure & ~only_slow.any(axis=1)
-        self.decision[studies] = np.where(passes, 1, np.where(fails, -1, 0))
-        doubtful = slow >= DOUBT * slow.max(axis=1, keepdims=True)
-        self._doubtful[studies] = np.where((sure & ~passes)[:, None], only_slow, doubtful)
+        self.decision[studies] = np.where(1 - none_slow <= ERROR, 1, np.where(fails, -1, 0))
+        self._doubtful[studies] = slow >= DOUBT * slow.max(axis=1, keepdims=True)
 
 
 def shares(decision: Floats) -> list[float]:
