@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +18,7 @@ from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.suites import CASE_PARTS
 from pytest_h2o.report.text import clean
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
-from pytest_h2o.session.forecast import Forecast, duration
+from pytest_h2o.session.forecast import duration
 from pytest_h2o.session.schedule import Schedule
 from pytest_h2o.session.time_budget import best_first
 
@@ -50,12 +51,10 @@ class Planner:
         rest are not put between.
         """
         self.lab.demand = demand_of(items, self.lab.cases)
-        limit_s = self.schedule.budget.limit_s
-        if limit_s is None or self.lab.replay:
+        if self.schedule.budget.limit_s is None or self.lab.replay:
             return
-        forecast = self._forecast()
         needs = [self._needs(item) for item in items]
-        order, fitting = best_first(needs, lambda name: forecast.guess(name) or 0.0, limit_s)
+        order, fitting = self._order(needs, self.schedule.budget.limit_s)
         items[:] = [items[number] for number in order]
         within, others = items[:fitting], items[fitting:]
         self.within = len(gates_of(within))
@@ -69,17 +68,18 @@ class Planner:
         plan = replace(self.lab.plan, demand=demand)
         return [spec.name for spec in plan.planned()]
 
-    def _forecast(self) -> Forecast:
-        """What the launches that are planned take. Workers, which must agree on the order of tests
-        whatever else ends meanwhile, count launches.
+    def _order(self, needs: list[list[str]], limit_s: float) -> tuple[list[int], int]:
+        """The gates that cost least for each verdict first, and how many can be had.
+
+        Where a time is not known all may be. So it is for workers, which must agree on the order
+        whatever else ends meanwhile: they count launches.
         """
-        names = [spec.name for spec in self.lab.plan.planned()]
-        if self.schedule.is_worker:
-            counted = Forecast()
-            counted.expect(names, dict.fromkeys(names, 1.0))
-            return counted
-        self.schedule.expect(names)
-        return self.schedule.forecast
+        forecast = self.schedule.forecast
+        if not self.schedule.is_worker:
+            self.schedule.expect([spec.name for spec in self.lab.plan.planned()])
+        if forecast.left() is None:
+            return best_first(needs, lambda _: 1.0, math.inf)
+        return best_first(needs, lambda name: forecast.guess(name) or 0.0, limit_s)
 
     def check_baselines(self, studied: Iterable[str]) -> None:
         """Raise UsageError if the decode speed of a case is to be held against a number that is not
@@ -111,15 +111,16 @@ class Planner:
         """The time of the planned launches, as far as earlier ones tell."""
         if not self.schedule.forecast.total:
             self.schedule.expect([spec.name for spec in self.planned])
-        left = self.schedule.forecast.left()
-        return "" if left is None else f", about {duration(left)}"
+        guesses = [self.schedule.forecast.guess(spec.name) for spec in self.planned]
+        known = [guess for guess in guesses if guess is not None]
+        return f", about {duration(sum(known))}" if len(known) == len(guesses) else ""
 
     def budget_lines(self) -> list[str]:
         """What can be judged within the time that was given, and what cannot; nothing without."""
         budget = self.schedule.budget
-        if budget.limit_s is None or self.lab.replay:
-            return []
         count = self.within + len(self.too_long)
+        if budget.limit_s is None or self.lab.replay or not count:
+            return []
         if self.schedule.forecast.left() is None and self.planned:
             return [f"how many of {count} gates {budget.text} are enough for is not known"]
         if not self.too_long:

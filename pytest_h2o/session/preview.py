@@ -32,8 +32,6 @@ def show_plan(config: pytest.Config, session: Session | None) -> None:
     session.schedule.expect([spec.name for spec in specs])
     for line in plan_lines(specs, session.schedule.forecast, runs_directory(config)):
         writer.line(line)
-    for line in session.planner.budget_lines():
-        writer.line(clean(line))
 
 
 def plan_lines(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> list[str]:

@@ -37,8 +37,10 @@ from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes import EmbeddedRuntime, programs_by_work
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.runtimes.programs import BOTH
+from pytest_h2o.session.forecast import Forecast
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.session.session import Session
+from pytest_h2o.session.time_budget import TimeBudget
 from pytest_h2o.verdict import Measured, Verdict
 
 PROGRAMS = programs_by_work(BOTH)
@@ -314,6 +316,13 @@ def launched(settings: Sequence[str], tmp_path: Path) -> object:
     return command.argv, command.env
 
 
+def in_time(settings: Sequence[str], tmp_path: Path) -> object:
+    """Whether a launch of an hour is made."""
+    forecast = Forecast()
+    forecast.expect(["bench-a"], {"bench-a": 3600.0})
+    return TimeBudget(resolve(settings).text("H2O_BUDGET")).allows("bench-a", forecast)
+
+
 def parts(settings: Sequence[str], tmp_path: Path) -> object:
     """Which suites are parts of all_in_one."""
     knobs = resolve(settings)
@@ -352,6 +361,7 @@ EFFECTS: Mapping[str, Turned] = {
     "RUN_FINAL": Turned(parts, "0"),
     # These suites are part of final too.
     **{name: Turned(parts, "0", ("RUN_FINAL=0",)) for name in ("RUN_M3", "RUN_LLM_DEMO")},
+    "H2O_BUDGET": Turned(in_time, "1s"),
     "H2O_LAUNCHER": Turned(launched, "nice -n 5"),
     "H2O_CPUS": Turned(launched, "0"),
     "H2O_LAUNCH_ENV": Turned(launched, "OMP_NUM_THREADS=1"),
