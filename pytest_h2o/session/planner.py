@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.launch_order import Asked, in_order
 from pytest_h2o.plan.knobs import NEEDS_BASELINE
-from pytest_h2o.plan.needs import demand_of, is_gate
+from pytest_h2o.plan.needs import demand_of, is_gate, parameters
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.suites import CASE_PARTS
 from pytest_h2o.report.text import clean
@@ -37,6 +38,7 @@ class Planner:
         self.schedule = schedule
         self.too_long: list[str] = []
         self.within = 0
+        self.items: Sequence[pytest.Item] = ()
 
     @cached_property
     def planned(self) -> list[LaunchSpec]:
@@ -51,6 +53,7 @@ class Planner:
         rest are not put between.
         """
         self.lab.demand = demand_of(items, self.lab.cases)
+        self.items = items
         if self.schedule.budget.limit_s is None or self.lab.replay:
             return
         needs = [self._needs(item) for item in items]
@@ -80,6 +83,14 @@ class Planner:
         if forecast.left() is None:
             return best_first(needs, lambda _: 1.0, math.inf)
         return best_first(needs, lambda name: forecast.guess(name) or 0.0, limit_s)
+
+    def in_order(self) -> list[LaunchSpec]:
+        """The planned launches as one process makes them, gate after gate."""
+        gates = [
+            Asked(demand_of([item], self.lab.cases), "bucket" in parameters(item))
+            for item in self.items
+        ]
+        return in_order(self.lab.plan, gates)
 
     def check_baselines(self, studied: Iterable[str]) -> None:
         """Raise UsageError if the decode speed of a case is to be held against a number that is not

@@ -24,7 +24,7 @@ from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.models import Summary
 from pytest_h2o.report.pareto import LEGEND, comparison
 from pytest_h2o.report.screen import session_lines
-from pytest_h2o.report.text import LONG, aligned, clean
+from pytest_h2o.report.text import LONG, aligned, clean, shown_path, wrapped
 from pytest_h2o.runs.directory import point_latest
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import read_launch
@@ -72,7 +72,12 @@ class Reporter:
         self.collected[item.nodeid] = (label, suites_of(item))
 
     def pytest_report_header(self) -> list[str]:
-        return [f"h2o: {clean(self.title)}", f"h2o: run directory {clean(self.root)}"]
+        lines = [f"h2o: {clean(self.title)}", f"h2o: run directory {shown_path(self.root)}"]
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if not getattr(terminal, "isatty", False):
+            return lines
+        columns = self.config.get_terminal_writer().fullwidth
+        return [part for line in lines for part in wrapped(line, columns)]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
@@ -115,8 +120,14 @@ class Reporter:
             if isinstance(error, OSError) and error.strerror:
                 why = error.strerror
             self.unwritten = clean(f"NOT ALL REPORTS ARE WRITTEN: {why}", LONG)
-        if self.unwritten or self.left:
+        if self.unwritten or self.left or self.judged_nothing:
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    @property
+    def judged_nothing(self) -> bool:
+        """Whether a recording was to be judged, and no gate had anything to judge of it."""
+        listed = self.config.option.collectonly or self.config.getoption("h2o_plan")
+        return bool(self.lab.replay and self.collected and not self.verdicts and not listed)
 
     def _finish(self, *, complete: bool) -> None:
         if self.verdicts:
