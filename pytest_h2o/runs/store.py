@@ -115,7 +115,7 @@ class RunStore:
         """Whether ``spec`` was launched, by this session or by the one that it goes on with."""
         if self.peek(spec):
             return True
-        return self.previous is not None and self.previous.peek(spec) is not None
+        return any(earlier.peek(spec) for earlier in self.previous)
 
     def records(self) -> list[LaunchRecord]:
         """All records so far, in the order of their start."""
