@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -39,11 +38,14 @@ class Planner:
         self.too_long: list[str] = []
         self.within = 0
         self.items: Sequence[pytest.Item] = ()
+        self._planned: list[LaunchSpec] | None = None
 
-    @cached_property
+    # No property: some versions of pytest read every attribute of a plugin that is registered.
     def planned(self) -> list[LaunchSpec]:
         """The launches that the collected gates need; asked for once they are collected."""
-        return self.lab.plan.planned()
+        if self._planned is None:
+            self._planned = self.lab.plan.planned()
+        return self._planned
 
     def plan(self, items: list[pytest.Item]) -> None:
         """Learn from the selected gates which cases and studies are needed, so that launches can be
@@ -109,11 +111,11 @@ class Planner:
         if self.lab.replay:
             return ["h2o: nothing is launched"]
         lines = []
-        if number := len(self.planned):
+        if number := len(self.planned()):
             plural = "" if number == 1 else "es"
             lines.append(f"h2o: at least {number} launch{plural} planned{self._takes()}")
         lines += [f"h2o: {clean(line)}" for line in self.budget_lines()]
-        if keys := overridden_keys(self.runtime, self.planned):
+        if keys := overridden_keys(self.runtime, self.planned()):
             replaced = clean(", ".join(keys))
             lines.append(f"h2o: the launches replace these keys of the model config: {replaced}")
         return lines
@@ -121,8 +123,8 @@ class Planner:
     def _takes(self) -> str:
         """The time of the planned launches, as far as earlier ones tell."""
         if not self.schedule.forecast.total:
-            self.schedule.expect([spec.name for spec in self.planned])
-        guesses = [self.schedule.forecast.guess(spec.name) for spec in self.planned]
+            self.schedule.expect([spec.name for spec in self.planned()])
+        guesses = [self.schedule.forecast.guess(spec.name) for spec in self.planned()]
         known = [guess for guess in guesses if guess is not None]
         return f", about {duration(sum(known))}" if len(known) == len(guesses) else ""
 
@@ -132,7 +134,7 @@ class Planner:
         count = self.within + len(self.too_long)
         if budget.limit_s is None or self.lab.replay or not count:
             return []
-        if self.schedule.forecast.left() is None and self.planned:
+        if self.schedule.forecast.left() is None and self.planned():
             return [f"how many of {count} gates {budget.text} are enough for is not known"]
         if not self.too_long:
             return [f"{budget.text} are enough for all {count} gates, if no study needs more pairs"]

@@ -364,6 +364,7 @@ EFFECTS: Mapping[str, Turned] = {
     "H2O_BUDGET": Turned(in_time, "1s"),
     "H2O_LAUNCHER": Turned(launched, "nice -n 5"),
     "H2O_HOSTS": Turned(plan, "a,b"),
+    "H2O_COPY": Turned(launched, "/tmp/copies", ("H2O_HOSTS=a", "H2O_LAUNCHER=ssh {host}")),
     "H2O_CPUS": Turned(launched, "0"),
     "H2O_LAUNCH_ENV": Turned(launched, "OMP_NUM_THREADS=1"),
     "LOSSY_TARGET": Turned(verdict(RUNTIME.test_lossy), "3.2"),
