@@ -28,7 +28,8 @@ WIDTH = 0.1  # half of all effects are less than this away from the limit
 TINY = 1e-300  # so that what is next to nothing has a logarithm
 _STEP = 0.06
 _STEPS = (np.arange(-104, 104) + 0.5) * _STEP
-GRID = 0.01 * np.sinh(_STEPS)  # effects: 0.06 % apart at the limit, 6 % of their size far from it
+NEAR = 0.01  # from the limit, where the grid turns from even steps to shares
+GRID = NEAR * np.sinh(_STEPS)  # effects: 0.06 % apart at the limit, 6 % of their size far from it
 FAST = slice(len(GRID) // 2, None)
 
 
@@ -84,7 +85,7 @@ def quantiles(parts: Parts, levels: Sequence[float], part: int | None = None) ->
     of_interest = parts if part is None else [parts[part]]
     centre = float(np.median(np.concatenate(of_interest)))
     shares = np.cumsum(_shares(part_tables(parts, centre), _log_prior(centre), part))
-    edges = centre + 0.01 * np.sinh(np.append(_STEPS - _STEP / 2, _STEPS[-1] + _STEP / 2))
+    edges = centre + NEAR * np.sinh(np.append(_STEPS - _STEP / 2, _STEPS[-1] + _STEP / 2))
     found: list[float] = np.interp(levels, np.append(0.0, shares), edges).tolist()
     return found
 
