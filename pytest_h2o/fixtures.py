@@ -330,10 +330,12 @@ def parametrize(metafunc: pytest.Metafunc, lab: Lab) -> None:
 
 
 def _bench_cases(lab: Lab, *, studied: bool) -> list[object]:
-    """Each case with its suite as a marker."""
+    """Each case with its suite as a marker; repeats that have one decode study in common once."""
     found: list[object] = []
     for case in lab.cases.values():
         if case.work != "lengths" or case.quantises or not case.judged:
+            continue
+        if studied and case.replicate > 1 and lab.shares_study(case.name):
             continue
         if case.studied or not studied:
             mark = getattr(pytest.mark, case.suite)

@@ -69,6 +69,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="put in front of every program: 'srun -N1', 'ssh HOST'",
     )
     group.addoption(
+        "--h2o-budget",
+        metavar="TIME",
+        help="time for all launches, such as 30m: what can be judged within it comes first",
+    )
+    group.addoption(
         "--h2o-hosts",
         metavar="A,B,C",
         help="hosts that {host} of the launcher stands for; several launch at once with -n: "

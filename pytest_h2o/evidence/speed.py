@@ -41,7 +41,7 @@ NEEDS = {
 CLOCK_SLACK = 1.02
 # Time outside the reported times is start-up; candidates that have this much more of it, all of
 # them, hide decoding.
-HIDDEN_SHARE, HIDDEN_S, HIDDEN_PAIRS = 0.25, 0.1, 6
+HIDDEN_SHARE, HIDDEN_S, HIDDEN_PAIRS = 0.25, 0.1, 4
 HIDDEN_IN_FEW = (1.0, 0.5)
 FEWER = 0.5
 FASTER_PREFILL = 1.6  # honest ones come to 1.3
@@ -75,6 +75,8 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
             found.append(Evidence(claim=EVERY_ROW, standing="not evidenced", text=text))
     if not sides:
         return settle(found, NEEDS)
+    # What is true of all pairs is said before what any of them shows.
+    found += _fewer_tokens(sides)
     of_pairs: list[tuple[Look, list[Evidence]]] = []
     for before, after in sides:
         of_pairs.append((after, list(_each_pair(before, after))))
@@ -91,7 +93,6 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
     found += _elsewhere(sides)
     found += _prompts_alike(sides)
     found += _clock_is_fine(sides)
-    found += _fewer_tokens(sides)
     return settle(found, NEEDS)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_h2o.evidence.answers import LONG_ANSWER, LOOPS, novelty
+from pytest_h2o.evidence.answers import LONG_ANSWER, LOOPS
+from pytest_h2o.evidence.writing import novelty
 from pytest_h2o.evidence.written_texts import Written, difference
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.text_relation import NO_TEXT, TextRelation

@@ -117,6 +117,12 @@ class Lab:
         """What the decode speed of a case is held against."""
         return self.workload.baseline_mode(name)
 
+    def shares_study(self, name: str) -> bool:
+        """Whether the repeats of a case are compared in the same pairs, so that one verdict says
+        all.
+        """
+        return not self.recording and self.baseline_mode(name) == "paired"
+
     def study(self, name: str, bucket: str = "") -> PairedStudy:
         """Measure candidate against baseline in pairs until a planned look decides, or the cap is
         reached.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pytest_h2o.decode.pairs import SCREEN_PAIRS
-from pytest_h2o.decode.study import LOOKS, launch_order
+from pytest_h2o.decode.study import LEAST_OF_EACH, LEAST_PAIRS, launch_order
 from pytest_h2o.lab.workload import Workload
 from pytest_h2o.plan.cases import (
     BUILDS_FULL,
@@ -77,18 +77,17 @@ class LaunchPlan:
         return [name for name, mode in modes.items() if mode == "paired"]
 
     def first_look(self, case: Case) -> int:
-        """Replicates until the first planned look of a study, or until a relation is screened."""
+        """Replicates until a study may be decided for the first time, or a relation is screened."""
         if case.holds_baseline:
             return SCREEN_PAIRS
         if case.work == "lengths":
             per_replicate = len(self.workload.launches(case, 1))
-        else:
-            sizes = [len(self.workload.labels(bucket)) for bucket in self.workload.buckets]
-            per_replicate = min(sizes, default=0)
-        return math.ceil(LOOKS[0] / max(1, per_replicate))
+            return max(LEAST_OF_EACH, math.ceil(LEAST_PAIRS / max(1, per_replicate)))
+        sizes = [len(self.workload.labels(bucket)) for bucket in self.workload.buckets]
+        return math.ceil(LEAST_PAIRS / max(1, min(sizes, default=0)))
 
     def pairs(self, case: Case, replicate: int, bucket: str = "") -> list[SpecPair]:
-        """Baseline and candidate on the same work; up to the first look all arms share one
+        """Baseline and candidate on the same work; in the first rounds all arms share one
         baseline.
         """
         repeat = self._repeat(case, replicate)

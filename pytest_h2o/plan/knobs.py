@@ -16,6 +16,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from pytest_h2o.keys import KEYS, NONE, Key, Origin
+from pytest_h2o.plan.durations import seconds_of
 from pytest_h2o.plan.specs import ConfigValue
 
 Kind = Literal["int", "float", "bool", "str", "ints"]
@@ -198,6 +199,9 @@ _LAUNCHING = (
          "a launch that takes longer is ended; 0: by its work, 300 s, and 1 s per decoded "
          "token or 10 of the prompt",
          low=0, high=604800, unit="s", kit="own"),
+    Knob("H2O_BUDGET", "str", "",
+         "time for all launches of a session: 90s, 30m, 1h30m; empty: no limit",
+         kit="own"),
     Knob("H2O_LAUNCHER", "str", "",
          "words put in front of every program: srun -N1 (see pytest-h2o doctor --help)",
          kit="own"),
@@ -261,6 +265,10 @@ _JUDGING = (
          low=0, high=10, limit=True, unit="share", kit="own"),
     Knob("MAX_MEMORY_GROWTH", "float", 0.1,
          "largest rise of peak resident memory after the first measured repeat",
+         low=0, high=10, limit=True, unit="share", kit="own"),
+    Knob("MAX_SPEED_SPREAD", "float", 0.5,
+         "m3: largest distance between the decode speeds of equal launches, as a share of their "
+         "median",
          low=0, high=10, limit=True, unit="share", kit="own"),
     Knob("MAX_KV_DIVERGENCE", "float", 0.05,
          "kv_quant: largest divergence of what is predicted from what plain KV predicts",
@@ -348,10 +356,10 @@ _JUDGING = (
          "measured repeats of the llm_bench launches that are compared in pairs, 0: REPEAT",
          low=0, high=1000, kit="own"),
     Knob("DECODE_MAX_PAIRS", "int", 20,
-         "pairs before a decode gate is inconclusive; looks at 6, 10, 16, 20",
-         low=6, high=20, unit="pairs", kit="own"),
+         "pairs after which a decode gate that is not sure is inconclusive",
+         low=4, high=100, unit="pairs", kit="own"),
     Knob("DECODE_BUDGET_S", "float", 3600.0,
-         "time for pairs after the first look, all decode gates of a worker",
+         "time for pairs after the first judgement, all decode gates of a worker",
          low=0, high=604800, unit="s", kit="own"),
     Knob("DECODE_INCONCLUSIVE", "str", "fail",
          "what a decode gate that decides nothing is",
@@ -602,6 +610,11 @@ def check_together(knobs: Knobs) -> None:
     """Raise :class:`KnobError` if the user's values contradict each other or lack one that they
     need.
     """
+    if knobs["H2O_BUDGET"]:
+        try:
+            seconds_of(knobs.text("H2O_BUDGET"))
+        except ValueError as error:
+            raise KnobError(f"H2O_BUDGET: {error}") from error
     mode = knobs["DECODE_BASELINE_MODE"]
     if mode == "fixed" and knobs["DECODE_BASELINE"] is None:
         raise KnobError(f"DECODE_BASELINE_MODE=fixed {NEEDS_BASELINE}")

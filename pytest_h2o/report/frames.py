@@ -8,8 +8,9 @@ is missing in a frame (NaN, NA or None), never 0. Texts are one line without con
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -150,28 +151,52 @@ def metric_frame(records: Iterable[LaunchRecord]) -> pd.DataFrame:
     (same unit) and one with ``_n`` (repeats), see ``metrics.py``; those that nobody knows come
     last.
     """
-    lines = [line for record in records for line in _metric_lines(record)]
-    printed = {
-        name.removesuffix("_n"): None for line in lines for name in line if name.endswith("_n")
-    }
-    present = [name for name in METRIC_ORDER if name in printed]
-    present += [name for name in printed if name not in UNITS]
+    lines, present = _metric_table(records)
     found = [name + suffix for name in present for suffix in ("", *STATISTICS)]
     counts = [name + "_n" for name in present]
     numbers = [name for name in found if name not in counts]
     return _frame(lines, [*METRIC_COLUMNS, *found], integers=counts, floats=numbers)
 
 
-def metric_means(frame: pd.DataFrame) -> pd.DataFrame:
-    """What ``metrics.csv`` holds of a :func:`metric_frame`: how each launch ended, and the means in
-    six digits.
+def metric_means(records: Iterable[LaunchRecord]) -> Iterator[list[object]]:
+    """What ``metrics.csv`` holds of a :func:`metric_frame`, the header first: how each launch
+    ended, and the means in six digits. Made without pandas, which is slow to import.
     """
-    counts = [name for name in map(str, frame) if name.endswith("_n")]
-    means = [name.removesuffix("_n") for name in counts]
-    lengths = ["prompt_tokens", "decode_tokens"]
-    identity = [name for name in METRIC_COLUMNS if name not in lengths]
-    rounded = frame[means].map(lambda mean: float(f"{mean:.6g}"))
-    return frame[identity].join(rounded)
+    lines, present = _metric_table(records)
+    identity = [name for name in METRIC_COLUMNS if name not in ("prompt_tokens", "decode_tokens")]
+    yield [*identity, *present]
+    for line in lines:
+        cells = [_cell(name, line.get(name)) for name in identity]
+        for name in present:
+            mean = line.get(name)
+            cells.append(_cell(name, mean if mean is None else float(f"{mean:.6g}")))
+        yield cells
+
+
+def _metric_table(records: Iterable[LaunchRecord]) -> tuple[list[Line], list[str]]:
+    """The lines of all launches, and which metrics any of them has, in order."""
+    lines: list[Line] = []
+    for record in records:
+        lines += _metric_lines(record)
+    printed: dict[str, None] = {}
+    for line in lines:
+        for name in line:
+            if name.endswith("_n"):
+                printed[name.removesuffix("_n")] = None
+    present = [name for name in METRIC_ORDER if name in printed]
+    present += [name for name in printed if name not in UNITS]
+    return lines, present
+
+
+def _cell(name: str, value: object) -> object:
+    """A value as CSV has it: what is absent or no number is empty."""
+    if value is None:
+        return ""
+    if name in FLOATS and isinstance(value, int):
+        return float(value)
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    return value
 
 
 def gate_frame(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:

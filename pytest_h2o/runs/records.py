@@ -19,7 +19,7 @@ from pytest_h2o.runtimes.registry import UnknownProgramError
 RECORD_FILE = "launch.json"
 SCHEMA_VERSION = 1
 SIZE_LIMIT = 16 * 2**20
-RecordStatus = Literal["ok", "failed", "timeout", "not_started", "not_recorded"]
+RecordStatus = Literal["ok", "failed", "timeout", "not_started", "not_recorded", "out_of_time"]
 T = TypeVar("T")
 
 
@@ -33,8 +33,8 @@ class LaunchRecord:
     exist.
 
     Attributes:
-        status: ``ok`` (exit code 0), ``failed``, ``timeout``, ``not_started``, or ``not_recorded``
-            in a replay.
+        status: ``ok`` (exit code 0), ``failed``, ``timeout``, ``not_started``, ``not_recorded``
+            in a replay, or ``out_of_time`` where the session has no more of it.
         reason: how it ended, in words; after a failure followed by the most telling lines of its
             output.
         seconds: wall time; cpu_seconds: user and system time. None if it was not started.

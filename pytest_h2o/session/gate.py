@@ -101,7 +101,7 @@ class Gate:
             evidence = ()
         else:
             verdict = replace(
-                judge_study(paired.study, target, paired.plain, paired.seed),
+                judge_study(paired.study, target, paired.plain, paired.seed, paired.ended),
                 rows=tuple(ShownRow(pair.label, str(pair)) for pair in paired.pairs),
                 baseline=paired.baseline,
                 pairs=tuple(pair.shown for pair in paired.pairs),
@@ -135,9 +135,16 @@ class Gate:
     def needs(self, knob: str) -> None:
         """Skip the gate, saying so, when its knob turns it off."""
         if not self.knobs.on(knob):
-            reason = f"turned off by {knob}={self.knobs.number(knob):g}"
-            self._record(Verdict(metric="", outcome="skipped", knob=knob, reason=reason))
-            pytest.skip(reason)
+            self._off(f"turned off by {knob}={self.knobs.number(knob):g}", knob)
+
+    def repeats(self, launched: Sequence[object], knob: str) -> None:
+        """Skip the gate, saying so, where a case is launched once and nothing can be compared."""
+        if len(launched) == 1:
+            self._off(f"one launch has nothing to agree with; {knob}=2 makes another", knob)
+
+    def _off(self, reason: str, knob: str) -> None:
+        self._record(Verdict(metric="", outcome="skipped", knob=knob, reason=reason))
+        pytest.skip(reason)
 
     def _limit(
         self, measured: Measured, operator: Operator, knob: str, evidence: Sequence[Evidence] = ()

@@ -82,7 +82,7 @@ def read_settings(config: pytest.Config) -> Settings:
     try:
         profile = _profile(config, ini, directory)
         words = list(config.getoption("h2o_set"))
-        for name in ("h2o_launcher", "h2o_hosts"):
+        for name in ("h2o_launcher", "h2o_hosts", "h2o_budget"):
             given = config.getoption(name)
             if given is not None:
                 words.append(f"{name.upper()}={given}")

@@ -43,8 +43,9 @@ NAMES = (
     "test_relations",
     "test_kv_quant",
     "test_release",
+    "test_m3",
 )
-RUNTIME, DEMO, OFFLINE, QUALITY, MEMORY, RELATIONS, KV_QUANT, RELEASE = map(module, NAMES)
+RUNTIME, DEMO, OFFLINE, QUALITY, MEMORY, RELATIONS, KV_QUANT, RELEASE, M3 = map(module, NAMES)
 
 
 def make_run(table: Table, case: str = "full_strict") -> Run:

@@ -17,6 +17,7 @@ from fake_store import FakeStore, Speed, by_arm
 from gate_functions import (
     DEMO,
     KV_QUANT,
+    M3,
     MEMORY,
     OFFLINE,
     QUALITY,
@@ -49,8 +50,10 @@ from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes import EmbeddedRuntime, programs_by_work
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.runtimes.programs import BOTH
+from pytest_h2o.session.forecast import Forecast
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.session.session import Session
+from pytest_h2o.session.time_budget import TimeBudget
 from pytest_h2o.verdict import Measured, Verdict
 
 PROGRAMS = programs_by_work(BOTH)
@@ -132,6 +135,13 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
     return judge(
         DEMO.test_greedy_agreement, knobs, "candidate", demo=runs[1], demo_baseline=runs[0]
     ).outcome
+
+
+def repeated(settings: Sequence[str], tmp_path: Path) -> object:
+    """What is decided on two launches whose speeds lie 40 % apart."""
+    runs = [make_run([{"decode_tps": speed}], "joint_full-1") for speed in (80.0, 120.0)]
+    knobs = resolve(settings, suite="m3")
+    return judge(M3.test_stable, knobs, "joint_full-1", joint="joint_full", joint_runs=runs).outcome
 
 
 def memory(settings: Sequence[str], tmp_path: Path) -> object:
@@ -338,6 +348,13 @@ def launched(settings: Sequence[str], tmp_path: Path) -> object:
     return command.argv, command.env
 
 
+def in_time(settings: Sequence[str], tmp_path: Path) -> object:
+    """Whether a launch of an hour is made."""
+    forecast = Forecast()
+    forecast.expect(["bench-a"], {"bench-a": 3600.0})
+    return TimeBudget(resolve(settings).text("H2O_BUDGET")).allows("bench-a", forecast)
+
+
 def parts(settings: Sequence[str], tmp_path: Path) -> object:
     """Which suites are parts of all_in_one."""
     knobs = resolve(settings)
@@ -377,6 +394,7 @@ EFFECTS: Mapping[str, Turned] = {
     "RUN_FINAL": Turned(parts, "0"),
     # These suites are part of final too.
     **{name: Turned(parts, "0", ("RUN_FINAL=0",)) for name in ("RUN_M3", "RUN_LLM_DEMO")},
+    "H2O_BUDGET": Turned(in_time, "1s"),
     "H2O_LAUNCHER": Turned(launched, "nice -n 5"),
     "H2O_HOSTS": Turned(plan, "a,b"),
     "H2O_COPY": Turned(launched, "/tmp/copies", ("H2O_HOSTS=a", "H2O_LAUNCHER=ssh {host}")),
@@ -463,6 +481,7 @@ EFFECTS: Mapping[str, Turned] = {
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
     "MAX_MEMORY_INCREASE": Turned(memory, "0.3"),
     "MAX_MEMORY_GROWTH": Turned(memory, "0.3"),
+    "MAX_SPEED_SPREAD": Turned(repeated, "0.2"),
     "MIN_MILD_AGREEMENT": Turned(little, "0.1"),
     "MIN_BUILD_AGREEMENT": Turned(builds_text, "0.1"),
     "MAX_BUILD_LOSS": Turned(builds_loss, "0.1"),

@@ -72,7 +72,7 @@ def test_arms_are_interleaved(tmp_path: Path) -> None:
     lab.study("full_strict")
     lab.study("store_tuned")
     blocks = [store.launched[i : i + 3] for i in range(0, len(store.launched), 3)]
-    assert len(blocks) == 6
+    assert len(blocks) == 4
     for block in blocks:
         assert len({name.split("-")[1] for name in block}) == 1
         assert {name.split("-")[2] for name in block} == {"full", "store", "baseline"}
@@ -83,13 +83,13 @@ def test_arms_are_interleaved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("baseline", "candidate", "decision", "pairs"),
-    [(100.0, 101.0, "pass", 6), (100.0, 90.0, "fail", 6), (100.0, 95.0, "inconclusive", 20)],
+    [(100.0, 101.0, "pass", 4), (100.0, 90.0, "fail", 6), (100.0, 95.0, "inconclusive", 20)],
 )
-def test_study_decides_at_planned_looks(
+def test_study_decides_when_it_is_sure(
     tmp_path: Path, baseline: float, candidate: float, decision: str, pairs: int
 ) -> None:
-    """A clear difference ends the study at the first look; one at the limit runs to the cap,
-    undecided.
+    """Equal speed ends a study after four pairs, a clear loss after six; one at the limit runs to
+    the cap, undecided.
     """
 
     def speed(spec: LaunchSpec) -> float:
@@ -103,8 +103,8 @@ def test_study_decides_at_planned_looks(
 
 
 def test_later_pairs_have_baselines_of_their_own(tmp_path: Path) -> None:
-    """After the first look every pair is launched together, in both orders, not against a baseline
-    of long ago.
+    """After the first rounds every pair is launched together, in both orders, not against a
+    baseline of long ago.
     """
 
     def speed(spec: LaunchSpec) -> float:
@@ -114,7 +114,7 @@ def test_later_pairs_have_baselines_of_their_own(tmp_path: Path) -> None:
     lab.demand = Demand({"full_strict", "store_tuned"}, {"full_strict", "store_tuned"})
     for name in ("full_strict", "store_tuned"):
         lab.study(name)
-    later = [name.split("-")[2:] for name in store.launched if int(name.rsplit("r", 1)[1]) > 3]
+    later = [name.split("-")[2:] for name in store.launched if int(name.rsplit("r", 1)[1]) > 2]
     pairs = [(first[0], second[0]) for first, second in zip(later[::2], later[1::2], strict=True)]
     assert set(pairs) == {
         ("full", "baseline"),
@@ -133,8 +133,8 @@ def test_either_side_begins_as_often(tmp_path: Path) -> None:
     lab.demand = Demand({"full_strict"}, {"full_strict"})
     lab.study("full_strict")
     arms = [name.split("-")[2] for name in store.launched]
-    assert len(arms) == 12
-    for turn in range(0, 12, 4):
+    assert len(arms) == 8
+    for turn in range(0, 8, 4):
         assert arms[turn : turn + 2] == arms[turn + 2 : turn + 4][::-1]
 
 
@@ -149,12 +149,12 @@ def test_launches_that_are_the_same_are_shared(tmp_path: Path) -> None:
     before = list(store.launched)
     lab.study("full_strict")
     assert store.launched[:4] == before
-    assert len(store.launched) == 12
+    assert len(store.launched) == 8
 
 
 def test_the_budget_is_launch_time(tmp_path: Path) -> None:
-    """After the first look, pairs are measured while launches have taken less than the budget, and
-    then no longer.
+    """After the first rounds, pairs are measured while launches have taken less than the budget,
+    and then no longer.
     """
 
     def speed(spec: LaunchSpec) -> float:
@@ -164,8 +164,8 @@ def test_the_budget_is_launch_time(tmp_path: Path) -> None:
     paired = lab.study("full_strict")
     assert paired.study is not None
     assert (len(paired.pairs), paired.study.pairs, paired.study.decision) == (
-        14,
-        14,
+        12,
+        12,
         "inconclusive",
     )
 
