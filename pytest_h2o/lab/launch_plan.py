@@ -105,7 +105,7 @@ class LaunchPlan:
         what is too short is not made longer by more of it.
         """
         repeat = self.workload.knobs.integer("DECODE_REPEAT")
-        doublings = (replicate - self.first_look(case) + 1) // ROUNDS_OF_A_LENGTH
+        doublings = (replicate - self.first_look(case)) // ROUNDS_OF_A_LENGTH
         if case.work != "lengths" or doublings < 1:
             return repeat or None
         repeat = repeat or case.knobs(self.workload.knobs).integer("REPEAT")
