@@ -103,8 +103,10 @@ class Schedule:
         """Where launches were made, as far as they were: ``pixel: a, b``; empty for this
         machine.
         """
+        if self._store is None:
+            return ""
         found: dict[str, list[str]] = {}
-        for record in map(self.store().peek, specs):
+        for record in map(self._store.peek, specs):
             if record and record.host:
                 found.setdefault(kind_of(record.spec.seat), []).append(record.host)
         parts = []
