@@ -69,6 +69,17 @@ class Rotation:
     positions: Positions
 
 
+class PairedRows(NamedTuple):
+    """Words [rows, channels] of ``heads`` heads; if they are rotated, in pairs, and the position of
+    each row.
+    """
+
+    words: Words
+    heads: int
+    rope: Rope | None
+    positions: Positions
+
+
 class Turn(NamedTuple):
     """Cosines and sines [rows, head_dim / 2] of the angles that rows turn by."""
 

@@ -1,16 +1,21 @@
-"""Byte planes of rows that repeat no earlier row, and of what is left of those that do: the body of
-a ``rope_row`` frame.
+"""Keys that repeat an earlier row but for their turn, and byte planes of the others: the body of a
+``rope_row`` frame.
 
-``positions`` (of rotated rows only), ``u32`` bytes of each of the following zstd frames but the
-last: how far back the reference of each row lies (0: none), the low and the high bytes of rows
-without reference, and of rotated rows those of the residuals of the others. A residual is the
-zigzag of how many fp16 numbers lie between a value and its turned reference. Unrotated rows repeat
-their reference exactly. References are to rows without one.
+``positions``, ``u32`` bytes of each of the following zstd frames but the last: how far back the
+reference of each row lies (0: none), the low and the high bytes of rows without reference, and
+those of the residuals of the others. A residual is the zigzag of how many fp16 numbers lie between
+a value and its turned reference. References are to rows without one.
+
+Rows that are not rotated have no such body: the byte planes' zstd finds those that repeat.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,125 +24,140 @@ from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.payload import IntArray, zstd_compress, zstd_decompress
 from pytest_h2o.codec.planes import Plane, Words, join, split
 from pytest_h2o.codec.rope import (
-    Floats32,
+    PairedRows,
     Positions,
     Rope,
-    back,
     pack_positions,
     rotate,
     turn,
     unpack_positions,
 )
 from pytest_h2o.codec.row_reference import finite
-from pytest_h2o.codec.row_search import REACH, mean_of, measure_channels, nearest, repeats, size_of
+from pytest_h2o.codec.row_search import first_alike
+
+Residuals: TypeAlias = npt.NDArray[np.int16]
+# The body, if any, and what byte planes seem to take instead.
+Coded: TypeAlias = tuple[bytes | None, float]
 
 _LENGTH = struct.Struct("<I")
+_TOGETHER = 8  # frames; more leave the cache
 _SEARCHED_CHANNELS = 32
+_ALIKE = 2e-6  # squared relative distance of rows that are the same but for rounding
 _CLOSE = 16  # fp16 numbers between a value and its turned reference
+_UNTURNED = 0.25  # of the words of a row that are those of its reference
 _LARGEST = np.float32(65504)
 
 
-def encode_rows(
-    words: Words, heads: int, rope: Rope | None, positions: Positions | None
-) -> bytes | None:
-    """The body of a frame of ``words`` [rows, channels]; rotated ones are in pairs. None where no
-    row repeats another: planes of all are smaller then.
-    """
-    body, residuals = b"", None
-    if rope is None or positions is None:
-        distances = repeats(words)
-    else:
-        body = pack_positions(positions)
-        distances, residuals = _turned_repeats(words, heads, rope, positions)
-    if not distances.any():
-        return None
-    streams = [distances.astype(np.uint8), *split(words[distances == 0])]
-    if residuals is not None:
-        streams += split(_zigzag(residuals))
-    packed = [zstd_compress(stream.reshape(-1)) for stream in streams]
-    for each in packed[:-1]:
-        body += _LENGTH.pack(len(each))
-    return body + b"".join(packed)
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Words [rows, channels] of rotated keys, in pairs, and the position of each row."""
+
+    words: Words
+    positions: Positions
+    heads: int
+    rope: Rope
+
+    def turned(self, targets: IntArray, referring: IntArray) -> Residuals:
+        """Rows ``targets`` turned to the places of rows ``referring``, as ordered codes."""
+        dim = self.words.shape[1] // self.heads
+        by = turn(self.rope, dim, self.positions[referring] - self.positions[targets])
+        values = rotate(finite(self.words[targets]), self.heads, by)
+        np.clip(values, -_LARGEST, _LARGEST, out=values)
+        return _ordered(values.astype(np.float16).view(np.uint16))
+
+    def alike(self, starts: IntArray) -> IntArray:
+        """How far back the first row lies that seems the same but for its turn (0: none), in frames
+        that begin at ``starts``.
+
+        A turn leaves the length of each pair as it is. Rows that repeat do so in every head, so
+        that a few of them tell.
+        """
+        rows, channels = self.words.shape
+        dim = channels // self.heads
+        heads = min(self.heads, -(-_SEARCHED_CHANNELS // dim))
+        values = finite(self.words[:, : heads * dim]).reshape(rows, heads, 2, dim // 2)
+        lengths = np.einsum("rhpc,rhpc->rhc", values, values).reshape(rows, -1)
+        frames = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        order = np.lexsort((lengths.sum(axis=1), frames))
+        lengths = lengths[order]
+        steps = np.diff(lengths, axis=0)
+        moved = np.einsum("rc,rc->r", steps, steps)
+        bound = np.float32(_ALIKE) * np.einsum("rc,rc->r", lengths[1:], lengths[1:])
+        return first_alike(order, (moved > bound) | (np.diff(frames) > 0))
 
 
-def _turned_repeats(
-    words: Words, heads: int, rope: Rope, positions: Positions
-) -> tuple[IntArray, npt.NDArray[np.int32]]:
-    """How far back the row lies that is the same but for its turn and rounding (0: none), and what
-    is left of the rows that have one.
+def encode_rows(frames: Sequence[PairedRows]) -> list[Coded]:
+    """The body of a frame of each of ``frames``; None where rows are not rotated, or none repeats
+    another. Also what byte planes of it seem to take; 0 where only trying tells.
     """
-    dim = words.shape[1] // heads
-    # Rows that repeat do so in every head: a few of them are searched, then all are looked at.
-    searched = min(heads, -(-_SEARCHED_CHANNELS // dim))
-    distances = _search(words[:, : searched * dim], searched, rope, positions)
+    alike: dict[tuple[Rope, int, int], list[int]] = {}
+    for index, each in enumerate(frames):
+        if each.rope:
+            alike.setdefault((each.rope, each.heads, each.words.shape[1]), []).append(index)
+    coded: list[Coded] = [(None, 0.0)] * len(frames)
+    for (rope, heads, _), indices in alike.items():
+        for begin in range(0, len(indices), _TOGETHER):
+            some = indices[begin : begin + _TOGETHER]
+            keys = _Keys(
+                np.concatenate([frames[index].words for index in some]),
+                np.concatenate([frames[index].positions for index in some]),
+                heads,
+                rope,
+            )
+            starts = np.append(0, np.cumsum([len(frames[index].words) for index in some]))
+            for index, found in zip(some, _encode(keys, starts), strict=True):
+                coded[index] = found
+    return coded
+
+
+def _encode(keys: _Keys, starts: IntArray) -> Iterator[Coded]:
+    """The same of frames of ``keys`` that begin at ``starts``."""
+    distances = keys.alike(starts)
     referring = np.flatnonzero(distances)
-    predicted = _predict(words, referring, distances, heads, rope, positions)
-    residuals = _ordered(words[referring]) - predicted
-    same = np.count_nonzero(np.abs(residuals) < _CLOSE, axis=1) * 2 > words.shape[1]
-    distances[referring[~same]] = 0
-    return distances, residuals[same]
+    residuals = _ordered(keys.words[referring])
+    residuals -= keys.turned(referring - distances[referring], referring)
+    close = np.count_nonzero(np.abs(residuals) < _CLOSE, axis=1) * 2 > residuals.shape[1]
+    distances[referring[~close]] = 0
+    referring = referring[close]
+    unturned = keys.words[referring] == keys.words[referring - distances[referring]]
+    visible = unturned.mean(axis=1)
+    repeated = split(_zigzag(residuals[close]))
+    before = np.append(0, np.cumsum(distances > 0))[starts]
+    for (begin, end), (first, last) in zip(pairwise(starts), pairwise(before), strict=True):
+        if first == last:
+            yield None, 0.0
+            continue
+        new = distances[begin:end] == 0
+        streams = [distances[begin:end].astype(np.uint8), *split(keys.words[begin:end][new])]
+        streams.extend(plane[first:last] for plane in repeated)
+        packed = [zstd_compress(stream.reshape(-1)) for stream in streams]
+        lengths = [_LENGTH.pack(len(each)) for each in packed[:-1]]
+        body = pack_positions(keys.positions[begin:end]) + b"".join(lengths + packed)
+        planes = 0.0
+        if visible[first:last].mean() < _UNTURNED:
+            planes = (len(packed[1]) + len(packed[2])) / float(new.mean())
+        yield body, planes
 
 
-def _search(words: Words, heads: int, rope: Rope, positions: Positions) -> IntArray:
-    """How far back the row lies that seems the same but for its turn; 0: none."""
-    half = words.shape[1] // heads // 2
-    values = rotate(finite(words), heads, back(turn(rope, 2 * half, positions)))
-    channels = measure_channels(values, half)
-    values -= mean_of(channels)
-    values /= size_of(channels.sizes)
-    distances, exact = nearest(values)
-    distances[~exact] = 0
-    for index in np.flatnonzero(distances):
-        onward = distances[index] + distances[index - distances[index]]
-        if onward <= REACH:
-            distances[index] = onward
-    # Only rows without a reference are referred to.
-    distances[distances[np.arange(len(distances)) - distances] > 0] = 0
-    return distances
+def _ordered(words: Words) -> Residuals:
+    """fp16 words as integers in the order of their values; negative ones give their word back."""
+    signed = words.view(np.int16)
+    return (signed >> 15 & 0x7FFF) ^ signed
 
 
-def _predict(  # noqa: PLR0913, PLR0917 - the rows, and how they turned
-    words: Words,
-    referring: IntArray,
-    distances: IntArray,
-    heads: int,
-    rope: Rope,
-    positions: Positions,
-) -> npt.NDArray[np.int32]:
-    """The turned references of rows, as ordered codes."""
-    targets = referring - distances[referring]
-    by = turn(rope, words.shape[1] // heads, positions[referring] - positions[targets])
-    turned: Floats32 = rotate(finite(words[targets]), heads, by)
-    halves = np.clip(turned, -_LARGEST, _LARGEST).astype(np.float16)
-    return _ordered(halves.view(np.uint16))
-
-
-def _ordered(words: Words) -> npt.NDArray[np.int32]:
-    """fp16 words as integers in the order of their values."""
-    signed = words.astype(np.int32)
-    return (signed & 0x7FFF) ^ -(signed >> 15)
-
-
-def _zigzag(residuals: npt.NDArray[np.int32]) -> Words:
+def _zigzag(residuals: Residuals) -> Words:
     """Residuals, modulo 2^16, small ones of either sign as small words."""
-    wrapped = residuals.astype(np.int16)
-    return ((wrapped << 1) ^ (wrapped >> 15)).view(np.uint16)
+    return ((residuals << 1) ^ (residuals >> 15)).view(np.uint16)
 
 
-def _unzigzag(words: Words) -> npt.NDArray[np.int32]:
-    signed = words.astype(np.int32)
-    return (signed >> 1) ^ -(signed & 1)
+def _unzigzag(words: Words) -> Residuals:
+    return (words >> 1).view(np.int16) ^ -(words & 1).view(np.int16)
 
 
-def decode_rows(body: bytes, rows: int, heads: int, dim: int, rope: Rope | None) -> Words:
+def decode_rows(body: bytes, rows: int, heads: int, dim: int, rope: Rope) -> Words:
     """The words [rows, channels] of a body; CodecError on damage."""
-    at = 0
-    positions = np.zeros(0, np.int64)
-    count = 3
-    if rope:
-        positions, at = unpack_positions(body, at, rows)
-        count = 5
-    packed = _read_streams(body, at, count)
+    positions, at = unpack_positions(body, 0, rows)
+    packed = _read_streams(body, at, 5)
     distances = zstd_decompress(packed[0], rows).astype(np.intp)
     referring = np.flatnonzero(distances)
     targets = referring - distances[referring]
@@ -146,13 +166,9 @@ def decode_rows(body: bytes, rows: int, heads: int, dim: int, rope: Rope | None)
     channels = heads * dim
     words = np.zeros((rows, channels), np.uint16)
     words[distances == 0] = _read_words(packed[1:3], rows - len(referring), channels)
-    if not rope:
-        words[referring] = words[targets]
-        return words
-    predicted = _predict(words, referring, distances, heads, rope, positions)
+    turned = _Keys(words, positions, heads, rope).turned(targets, referring)
     residuals = _unzigzag(_read_words(packed[3:], len(referring), channels))
-    ordered = (predicted + residuals).astype(np.int16)
-    words[referring] = (ordered ^ (ordered >> 15 & 0x7FFF)).view(np.uint16)
+    words[referring] = _ordered((turned + residuals).view(np.uint16)).view(np.uint16)
     return words
 
 

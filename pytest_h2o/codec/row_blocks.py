@@ -11,8 +11,17 @@ from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.payload import RLE, ZSTD
 from pytest_h2o.codec.plane_frames import FrameCoder
 from pytest_h2o.codec.planes import Words
+from pytest_h2o.codec.predictors import check_predictors
 from pytest_h2o.codec.rope import Rope, Rotation
-from pytest_h2o.codec.row_frames import MAX_ROWS, MAX_WIDTH, decode_frames, encode_frame
+from pytest_h2o.codec.row_frames import (
+    BLOCK_ROWS,
+    MAX_ROWS,
+    MAX_WIDTH,
+    FrameRows,
+    decode_frames,
+    encode_frames,
+)
+from pytest_h2o.codec.tensors import PlaneCoding
 
 # For what a frame cannot hold: words of 32 bits, or very wide heads.
 _PLANES = FrameCoder(axis=1, payloads=(RLE, ZSTD), ranked=True)
@@ -36,10 +45,13 @@ class RowCoder:
     def encode_keys(
         self, words: Words, predictors: Sequence[str], rotation: Rotation | None
     ) -> bytes:
-        """``words`` that are rotated; ``predictors`` matter only where planes are coded."""
+        """``words`` that are rotated; ``predictors`` are those of planes, along the tokens."""
         if not _fits(words.shape, words.itemsize):
             return _PLANES.encode(words, predictors)
-        return encode_frame(words.swapaxes(0, 1), self.codec, rotation)
+        coding = PlaneCoding(check_predictors(predictors or ("raw",)), BLOCK_ROWS)
+        rows = FrameRows(words.swapaxes(0, 1), rotation)
+        (frame,) = encode_frames([rows], self.codec, coding, coding)
+        return frame
 
     def decode_keys(self, blob: bytes, shape: _Shape, elem_bytes: int, rope: Rope | None) -> Words:
         """Words that are rotated by ``rope``; CodecError on damage."""

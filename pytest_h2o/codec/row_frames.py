@@ -5,7 +5,8 @@ kind`` and what that kind holds. The checksum is the CRC-32 of all that follows 
 decoded words, token by token, so that neither damage nor another order of float operations goes
 unnoticed.
 The top bit of the kind says that rows were rotated; the embedding is the reader's to know. A frame
-takes the smallest of its codec's body, two byte planes, and the words as they are.
+takes the smallest of its codec's body, the streams of a container's byte planes, and the words as
+they are.
 """
 
 from __future__ import annotations
@@ -18,112 +19,132 @@ from zlib import crc32
 
 import numpy as np
 
-from pytest_h2o.codec import CodecError, rope_row, row_reference
-from pytest_h2o.codec.payload import zstd_compress, zstd_decompress
-from pytest_h2o.codec.planes import Plane, Words, entropies, join, split
-from pytest_h2o.codec.predictors import BY_MODE, PREDICTORS, Predictor
-from pytest_h2o.codec.rope import MAX_POSITION, Positions, Rope, Rotation
+from pytest_h2o.codec import K_PREDICTORS, V_PREDICTORS, CodecError, rope_row, row_reference
+from pytest_h2o.codec.planes import Words
+from pytest_h2o.codec.rope import MAX_POSITION, PairedRows, Rope, Rotation
+from pytest_h2o.codec.tensors import EncodedTensor, PlaneCoding, decode_tensors, encode_tensors
 
 HEAD = struct.Struct("<IHBB")
 _CHECKSUM = struct.Struct("<I")
 _SHAPE = struct.Struct("<HBB")
 MAX_ROWS, MAX_WIDTH = 1 << 16, 1 << 8
-_LOW = struct.Struct("<I")
+BLOCK_ROWS = 64
 _ROTATED = 0x80
-_SAMPLED_ROWS = 12
-_CLEAR_GAIN = 0.1  # bits per byte
-_RAW = PREDICTORS["raw"]
+_CLEARLY = 0.75  # of what planes seem to take
 _WORDS, _PLANES, _ROPE_ROW, _ROW_REFERENCE = range(4)
 
-Encode = Callable[[Words, int, Rope | None, Positions | None], bytes | None]
+# Of each frame the body, if any, and the bytes that planes seem to take; 0 where only trying tells.
+Encode = Callable[[Sequence[PairedRows]], list[tuple[bytes | None, float]]]
 
 _CODECS: dict[str, tuple[int, Encode]] = {
     "rope_row": (_ROPE_ROW, rope_row.encode_rows),
     "row_reference": (_ROW_REFERENCE, row_reference.encode_rows),
 }
-ROW_CODECS = tuple(_CODECS)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRows:
+    """Words [rows, heads, head_dim] (uint16, the bits of fp16 numbers) for a frame, and how they
+    are rotated, if they are keys. Where heads have an odd width they are taken as they are.
+    """
+
+    words: Words
+    rotation: Rotation | None = None
+
+    def check(self) -> None:
+        """CodecError on words that no frame can hold."""
+        words = self.words
+        if words.dtype != np.uint16 or words.ndim != 3 or not words.size:
+            raise CodecError(f"a frame takes rows of uint16 words, got {words.dtype}{words.shape}")
+        if words.shape[0] > MAX_ROWS or max(words.shape[1:]) > MAX_WIDTH:
+            raise CodecError(
+                f"a frame cannot hold {words.shape}: at most 65536 rows, 256 heads of 256"
+            )
+        if self.rotation is None:
+            return
+        positions = self.rotation.positions
+        if positions.shape != words.shape[:1]:
+            raise CodecError(f"{positions.shape} positions for {words.shape[0]} rows")
+        if positions.min() < 0 or positions.max() >= MAX_POSITION:
+            raise CodecError(f"positions {positions.min()} to {positions.max()} are out of range")
+
+    def paired(self) -> PairedRows:
+        """The rows as codecs take them."""
+        rows, heads, dim = self.words.shape
+        if self.rotation is None or dim % 2:
+            return PairedRows(self.words.reshape(rows, -1), heads, None, np.zeros(0, np.int64))
+        rope, positions = self.rotation.rope, self.rotation.positions
+        return PairedRows(rope.to_pairs(self.words), heads, rope, positions)
+
+    def frame(self, bodies: Sequence[bytes]) -> bytes:
+        """The frame with the smallest of ``bodies``, or with the words as they are."""
+        rows, heads, dim = self.words.shape
+        source = np.ascontiguousarray(self.words, "<u2")
+        body = min(bodies, key=len)
+        if len(body) > source.nbytes:
+            body = bytes([_WORDS]) + source.tobytes()
+        frame = _SHAPE.pack(rows - 1, heads - 1, dim - 1) + body
+        return _CHECKSUM.pack(crc32(source.data, crc32(frame))) + frame
 
 
 def encode_frame(words: Words, codec: str, rotation: Rotation | None = None) -> bytes:
-    """A frame of ``words`` [rows, heads, head_dim] (uint16, the bits of fp16 numbers).
+    """A frame of ``words``, beside the planes that keys or values are tried with by default."""
+    predictors: tuple[str, ...] = V_PREDICTORS
+    if rotation is not None:
+        predictors = K_PREDICTORS
+    coding = PlaneCoding(predictors, BLOCK_ROWS)
+    (frame,) = encode_frames([FrameRows(words, rotation)], codec, coding, coding)
+    return frame
 
-    ``rotation`` is that of keys; without it, or where heads have an odd width, rows are taken as
-    they are. CodecError on words that no frame can hold, ValueError on an unknown codec.
+
+def encode_frames(
+    rows: Sequence[FrameRows], codec: str, hi: PlaneCoding, lo: PlaneCoding
+) -> list[bytes]:
+    """A frame of each of ``rows``; many at once are faster than one by one.
+
+    ``hi`` and ``lo`` are how byte planes are coded. No frame is more than a byte longer than their
+    streams and :data:`HEAD`; ``rope_row`` tries no planes for keys that take less than three
+    quarters of what planes of their new rows take. CodecError on words that no frame can hold,
+    ValueError on an unknown codec.
     """
     if codec not in _CODECS:
         raise ValueError(f"unknown row codec {codec!r}; known: {', '.join(_CODECS)}")
-    _check_words(words, rotation)
-    rows, heads, dim = words.shape
-    rotated = rotation is not None and dim % 2 == 0
-    rope, positions, flat = None, None, words.reshape(rows, -1)
-    if rotation is not None and rotated:
-        rope, positions = rotation.rope, rotation.positions
-        flat = rope.to_pairs(words)
+    for each in rows:
+        each.check()
     kind, encode = _CODECS[codec]
-    source = np.ascontiguousarray(words, "<u2").tobytes()
-    bodies = [bytes([_PLANES]) + _encode_planes(words), bytes([_WORDS]) + source]
-    coded = encode(flat, heads, rope, positions)
-    if coded is not None:
-        bodies.append(bytes([kind | _ROTATED * rotated]) + coded)
-    frame = _SHAPE.pack(rows - 1, heads - 1, dim - 1) + min(bodies, key=len)
-    return _CHECKSUM.pack(crc32(source, crc32(frame))) + frame
+    paired = [each.paired() for each in rows]
+    bodies: list[list[bytes]] = []
+    unsure: list[int] = []
+    for index, (coded, planes) in enumerate(encode(paired)):
+        bodies.append([])
+        if coded is not None:
+            rotated = _ROTATED * (paired[index].rope is not None)
+            bodies[index].append(bytes([kind | rotated]) + coded)
+        if coded is None or len(coded) > _CLEARLY * planes:
+            unsure.append(index)
+    tried = _encode_planes([rows[index].words for index in unsure], hi, lo)
+    for index, body in zip(unsure, tried, strict=True):
+        bodies[index].append(body)
+    return [each.frame(bodies[index]) for index, each in enumerate(rows)]
 
 
-def _check_words(words: Words, rotation: Rotation | None) -> None:
-    if words.dtype != np.uint16 or words.ndim != 3 or not words.size:
-        raise CodecError(f"a frame takes rows of uint16 words, got {words.dtype}{words.shape}")
-    if words.shape[0] > MAX_ROWS or max(words.shape[1:]) > MAX_WIDTH:
-        raise CodecError(f"a frame cannot hold {words.shape}: at most 65536 rows, 256 heads of 256")
-    if rotation is None:
-        return
-    positions = rotation.positions
-    if positions.shape != words.shape[:1] or not positions.size:
-        raise CodecError(f"{positions.shape} positions for {words.shape[0]} rows")
-    if positions.min() < 0 or positions.max() >= MAX_POSITION:
-        raise CodecError(f"positions {positions.min()} to {positions.max()} are out of range")
-
-
-def _encode_planes(words: Words) -> bytes:
-    """Both planes: ``u32`` bytes of the low one, then of each ``u8`` predictor mode, zstd frame."""
-    low, high = split(words)
-    predictor = _likeliest(high)
-    low_part, high_part = _encode_plane(low, predictor), _encode_plane(high, predictor)
-    return _LOW.pack(len(low_part)) + low_part + high_part
-
-
-def _encode_plane(plane: Plane, predictor: Predictor) -> bytes:
-    """The smaller of the plane as it is, and as ``predictor`` makes it."""
-    coded = [bytes([_RAW.mode]) + zstd_compress(plane.reshape(-1))]
-    if predictor is not _RAW:
-        residual = predictor.encode(plane, 0)
-        coded.append(bytes([predictor.mode]) + zstd_compress(residual.reshape(-1)))
-    return min(coded, key=len)
-
-
-def _likeliest(plane: Plane) -> Predictor:
-    """The predictor whose residual clearly has the least entropy in a sample of the rows."""
-    first = np.arange(_SAMPLED_ROWS) * (len(plane) - 1) // _SAMPLED_ROWS
-    after = np.minimum(first + 1, len(plane) - 1)
-    before, sample = plane[first].reshape(-1), plane[after].reshape(-1)
-    raw, delta, xor = entropies(np.stack([sample, sample - before, sample ^ before])).tolist()
-    if raw - min(delta, xor) < _CLEAR_GAIN:
-        return _RAW
-    if delta <= xor:
-        return PREDICTORS["delta_seq"]
-    return PREDICTORS["xor_seq"]
+def _encode_planes(words: Sequence[Words], hi: PlaneCoding, lo: PlaneCoding) -> list[bytes]:
+    """The body with the streams of each of ``words``."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for index, each in enumerate(words):
+        alike.setdefault(each.shape[1:], []).append(index)
+    bodies = [b""] * len(words)
+    for indices in alike.values():
+        stacked = np.concatenate([words[index] for index in indices])
+        parts = [(len(words[index]),) for index in indices]
+        for index, tensor in zip(indices, encode_tensors(stacked, parts, hi, lo), strict=True):
+            bodies[index] = bytes([_PLANES]) + tensor.streams()
+    return bodies
 
 
 def _decode_planes(body: bytes, shape: tuple[int, int, int]) -> Words:
-    if len(body) < _LOW.size:
-        raise CodecError("a frame ends inside its lengths")
-    end = _LOW.size + _LOW.unpack_from(body)[0]
-    planes = []
-    for part in (body[_LOW.size : end], body[end:]):
-        if not part or part[0] not in BY_MODE:
-            raise CodecError("a plane of a frame names no predictor")
-        residual = zstd_decompress(part[1:], prod(shape)).reshape(shape)
-        planes.append(BY_MODE[part[0]].decode(residual, 0))
-    return join(planes)
+    tensor = EncodedTensor.from_streams(shape[1:], shape[:1], body)
+    return decode_tensors([tensor], 2 * prod(shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +194,8 @@ def _read_head(blob: bytes, rope: Rope | None) -> _Frame:
     kind = blob[HEAD.size]
     rotated = kind >= _ROTATED
     kind &= ~_ROTATED
-    if kind > _ROW_REFERENCE or (rotated and (kind < _ROPE_ROW or dim % 2 == 0)):
+    known = kind == _ROW_REFERENCE or rotated == (kind == _ROPE_ROW)
+    if kind > _ROW_REFERENCE or not known or (rotated and dim % 2 == 0):
         raise CodecError(f"unknown kind of frame: {blob[HEAD.size]}")
     if rotated and rope is None:
         raise CodecError("a frame holds rotated keys: give the RoPE base and layout of the model")
@@ -184,7 +206,7 @@ def _read_head(blob: bytes, rope: Rope | None) -> _Frame:
 def _decode_alone(frame: _Frame) -> Words:
     if frame.kind == _PLANES:
         return _decode_planes(frame.body, frame.shape)
-    if frame.kind == _ROPE_ROW:
+    if frame.kind == _ROPE_ROW and frame.rope:
         flat = rope_row.decode_rows(frame.body, *frame.shape, frame.rope)
         return _unflattened(frame, flat)
     if len(frame.body) != 2 * prod(frame.shape):
@@ -205,7 +227,7 @@ def _unflattened(frame: _Frame, flat: Words) -> Words:
 
 
 def _checked(frame: _Frame, words: Words) -> Words:
-    source = np.ascontiguousarray(words, "<u2").tobytes()
-    if crc32(source, crc32(frame.blob[_CHECKSUM.size :])) != frame.checksum:
+    source = np.ascontiguousarray(words, "<u2")
+    if crc32(source.data, crc32(frame.blob[_CHECKSUM.size :])) != frame.checksum:
         raise CodecError("a frame does not match its checksum")
     return words

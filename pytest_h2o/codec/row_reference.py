@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from pytest_h2o.codec.payload import IntArray, zstd_compress, zstd_decompress
 from pytest_h2o.codec.planes import Plane, Words
 from pytest_h2o.codec.rope import (
     Floats32,
+    PairedRows,
     Positions,
     Rope,
     Turn,
@@ -167,11 +169,16 @@ class _Stack:
 
 def finite(words: Words) -> Floats32:
     """The values of fp16 ``words``; 0 for an infinity or NaN."""
-    special = words & 0x7C00 == 0x7C00
-    if special.any():
-        words = np.where(special, np.uint16(0), words)
-    values: Floats32 = words.view(np.float16).astype(np.float32)
+    values: Floats32 = np.take(_finite_values(), words)
     return values
+
+
+@cache
+def _finite_values() -> Floats32:
+    """Of all words; looking them up is faster than numpy's conversion where the CPU has none."""
+    words = np.arange(1 << 16, dtype=np.uint16)
+    words[words & 0x7C00 == 0x7C00] = 0
+    return words.view(np.float16).astype(np.float32)
 
 
 def _spreads(side: SideInformation) -> Floats32:
@@ -198,13 +205,12 @@ def _depths(back: IntArray) -> IntArray:
     raise CodecError(f"references hang more than {MAX_DEPTH} deep")
 
 
-def find_side(
-    words: Words, heads: int, rope: Rope | None, positions: Positions | None
-) -> SideInformation:
-    """What predicts ``words`` [rows, channels] (rotated ones in pairs) best, but for kappas."""
+def find_side(frame: PairedRows) -> SideInformation:
+    """What predicts the words of ``frame`` best, but for kappas."""
+    words, heads, rope, positions = frame
     values = finite(words)
     half = 0
-    if rope and positions is not None:
+    if rope:
         half = words.shape[1] // heads // 2
         by = turn(rope, 2 * half, positions)
         values = rotate(values, heads, back(by))
@@ -236,9 +242,14 @@ def _kappas(stack: _Stack, rows: IntArray, predicted: Floats32, known: Plane) ->
     return kappas
 
 
-def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Positions | None) -> bytes:
-    """The body of a frame of ``words`` [rows, channels]; rotated ones are in pairs."""
-    side = find_side(words, heads, rope, positions)
+def encode_rows(frames: Sequence[PairedRows]) -> list[tuple[bytes | None, float]]:
+    """The body of a frame of each of ``frames``. 0: nothing is known of byte planes."""
+    return [(_encode_frame(frame), 0.0) for frame in frames]
+
+
+def _encode_frame(frame: PairedRows) -> bytes:
+    words = frame.words
+    side = find_side(frame)
     stack = _Stack([side])
     stack.put(np.arange(len(words)), words)
     alone, *deeper = [stack.order(depth) for depth in range(int(stack.depths.max()) + 1)]
@@ -257,8 +268,8 @@ def encode_rows(words: Words, heads: int, rope: Rope | None, positions: Position
     raw = pack_bits(ranked.raw.reshape(-1), ranked.bits.reshape(-1))
     packed_side = zstd_compress(_side_bytes(side), 3)
     body = b""
-    if positions is not None:
-        body = pack_positions(positions)
+    if frame.rope:
+        body = pack_positions(frame.positions)
     body += _LENGTHS.pack(len(packed_side), len(ranks), len(exact_ranks))
     return body + packed_side + ranks + exact_ranks + raw
 

@@ -81,13 +81,36 @@ def measure_channels(values: Floats32, pairs: int) -> Channels:
 
 def repeats(words: Words) -> IntArray:
     """How far back the first equal row of ``words`` [rows, channels] within reach lies; 0: none."""
-    found = np.zeros(len(words), np.intp)
-    first: dict[bytes, int] = {}
-    for index, row in enumerate(words):
-        key = row.tobytes()
-        seen = first.get(key, -REACH - 1)
+    keys = np.ascontiguousarray(words).view(f"V{words[0].nbytes}")[:, 0].tolist()
+    known: dict[bytes, int] = {}
+    numbers = np.array([known.setdefault(key, len(known)) for key in keys])
+    order = np.argsort(numbers, kind="stable")
+    return first_alike(order, np.diff(numbers[order]) > 0)
+
+
+def first_alike(order: IntArray, other: npt.NDArray[np.bool_]) -> IntArray:
+    """How far back the first row within reach lies that is alike, 0: none. Rows in ``order`` are
+    alike until the next is of an ``other`` kind.
+    """
+    begins = np.append(0, np.flatnonzero(other) + 1)
+    firsts = np.minimum.reduceat(order, begins)
+    distances = np.zeros(len(order), np.intp)
+    distances[order] = order - np.repeat(firsts, np.diff(begins, append=len(order)))
+    if distances.max() > REACH:
+        return _within_reach(order, other)
+    return distances
+
+
+def _within_reach(order: IntArray, other: npt.NDArray[np.bool_]) -> IntArray:
+    """The same where the first row may lie too far back: a later one takes its place then."""
+    kinds = np.zeros(len(order), np.intp)
+    kinds[order[1:]] = np.cumsum(other)
+    found = np.zeros(len(order), np.intp)
+    first: dict[int, int] = {}
+    for index, kind in enumerate(kinds.tolist()):
+        seen = first.get(kind, -REACH - 1)
         if index - seen > REACH:
-            first[key] = index
+            first[kind] = index
         else:
             found[index] = index - seen
     return found

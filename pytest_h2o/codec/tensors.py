@@ -89,7 +89,11 @@ class EncodedTensor:
         heads, dim = self.width
         header = _HEADER.pack(heads, dim, len(self.parts))
         parts = np.array(self.parts, "<u4").tobytes()
-        return header + parts + self.hi.to_bytes() + self.lo.to_bytes()
+        return header + parts + self.streams()
+
+    def streams(self) -> bytes:
+        """What a container holds behind its header."""
+        return self.hi.to_bytes() + self.lo.to_bytes()
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> "EncodedTensor":
@@ -107,11 +111,18 @@ class EncodedTensor:
             raise CodecError(
                 f"tensor container declares {sum(parts)} rows of {heads} heads of {dim}"
             )
-        hi, position = _read_plane(blob, position, sum(parts))
+        return cls.from_streams((heads, dim), parts, blob[position:])
+
+    @classmethod
+    def from_streams(
+        cls, width: tuple[int, int], parts: tuple[int, ...], blob: bytes
+    ) -> "EncodedTensor":
+        """The tensor of what :meth:`streams` made; CodecError when it is damaged."""
+        hi, position = _read_plane(blob, 0, sum(parts))
         lo, position = _read_plane(blob, position, sum(parts))
         if position != len(blob):
             raise CodecError(f"{len(blob) - position} bytes after the last stream")
-        return cls((heads, dim), parts, hi, lo)
+        return cls(width, parts, hi, lo)
 
 
 def _read_plane(blob: bytes, position: int, tensor_rows: int) -> tuple[EncodedPlane, int]:

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
+from pytest_h2o.codec import ROW_CODECS
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.options import (
-    ROW_CODECS,
     OfflineOptions,
     online_sim_options,
     upper_bound_options,

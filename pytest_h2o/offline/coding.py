@@ -10,7 +10,7 @@ from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.planes import Plane, Words, histogram, split
 from pytest_h2o.codec.predictors import BY_MODE
 from pytest_h2o.codec.rope import Rope, Rotation
-from pytest_h2o.codec.row_frames import HEAD, decode_frames, encode_frame
+from pytest_h2o.codec.row_frames import HEAD, FrameRows, decode_frames, encode_frames
 from pytest_h2o.codec.tensors import (
     EncodedPlane,
     EncodedTensor,
@@ -50,7 +50,12 @@ def code(batch: Batch, tensor: str, options: OfflineOptions) -> Outcome:
     lo = _plane_tally([each.lo for each in encoded], words.size, low, options)
     meta = sum(_meta_bytes(unit, options) for unit in batch.units)
     compressed = hi.stream_bytes + lo.stream_bytes + meta
-    rows = {name: _code_rows(batch, tensor, name, options) for name in options.codecs}
+    rows = {name: _code_rows(batch, tensor, name, options) for name in options.row_codecs}
+    if options.codec_mode in rows:
+        judged = rows[options.codec_mode]
+        compressed = judged.compressed_bytes
+        if judged.error:
+            return Skip("compression_failed", f"{tensor}: {judged.error}")
     return TensorTally(words.nbytes, compressed, meta, sum(map(len, containers)), hi, lo, rows)
 
 
@@ -64,42 +69,41 @@ def rope_of(entry: DumpEntry, options: OfflineOptions) -> Rope | None:
 def _code_rows(batch: Batch, tensor: str, codec: str, options: OfflineOptions) -> RowTally:
     """What frames of ``codec`` make of a tensor of all units."""
     tally = RowTally()
-    alike: dict[Rope | None, list[tuple[bytes, Words]]] = {}
+    alike: dict[Rope | None, list[FrameRows]] = {}
+    for unit in batch.units:
+        rope = None
+        if tensor == "k":
+            rope = rope_of(unit.pieces[0].entry, options)
+        frames = list(_frames(unit, tensor, rope))
+        alike.setdefault(rope, []).extend(frames)
+        tally.derotated += len(frames) * (rope is not None)
+        tally.compressed_bytes += max(0, _meta_bytes(unit, options) - HEAD.size)
     try:
-        for unit in batch.units:
-            rope = None
-            if tensor == "k":
-                rope = rope_of(unit.pieces[0].entry, options)
-            made = alike.setdefault(rope, [])
-            framing = max(0, _meta_bytes(unit, options) - HEAD.size)
-            for words, rotation in _frames(unit, tensor, rope):
-                made.append((encode_frame(words, codec, rotation), words))
-                framing += len(made[-1][0])
-                tally.derotated += rope is not None
-            tally.compressed_bytes += framing
-        for rope, made in alike.items():
+        for rope, rows in alike.items():
+            hi, lo = _coding(tensor, "hi", options), _coding(tensor, "lo", options)
+            made = encode_frames(rows, codec, hi, lo)
+            tally.compressed_bytes += sum(map(len, made))
             if options.verify:
-                _verify_frames(made, rope)
+                _verify_frames(made, rows, rope)
     except (CodecError, MemoryError) as error:
         tally.error = str(error)[:500]
     return tally
 
 
-def _frames(unit: Unit, tensor: str, rope: Rope | None) -> Iterator[tuple[Words, Rotation | None]]:
-    """The rows of a frame each, and how they are rotated."""
+def _frames(unit: Unit, tensor: str, rope: Rope | None) -> Iterator[FrameRows]:
+    """The rows of a frame each."""
     words, positions = unit.tensor(tensor), unit.positions
     for begin in range(0, len(words), _FRAME_ROWS):
         there = slice(begin, begin + _FRAME_ROWS)
         rotation = None
         if rope:
             rotation = Rotation(rope, positions[there])
-        yield words[there], rotation
+        yield FrameRows(words[there], rotation)
 
 
-def _verify_frames(made: Sequence[tuple[bytes, Words]], rope: Rope | None) -> None:
-    decoded = decode_frames([frame for frame, _ in made], rope)
-    for (_, words), again in zip(made, decoded, strict=True):
-        if not np.array_equal(words, again):
+def _verify_frames(made: Sequence[bytes], rows: Sequence[FrameRows], rope: Rope | None) -> None:
+    for again, each in zip(decode_frames(made, rope), rows, strict=True):
+        if not np.array_equal(again, each.words):
             raise CodecError("a decoded frame differs from its source")
 
 

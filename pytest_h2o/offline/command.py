@@ -9,13 +9,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pytest_h2o.codec import ROW_CODECS
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.options import (
     CODEC_MODES,
     ENTRY_MODES,
     PREDICTOR_OPTIONS,
     ROPE_LAYOUTS,
-    ROW_CODECS,
     SCOPES,
     STAGES,
     OfflineOptions,
@@ -47,7 +47,8 @@ _HELP = {
     "online_chunk_seq": "tokens per chunk, 0: one chunk",
     "online_framing_bytes": "bytes charged per tensor and chunk",
     "aggregate_by_stage": "keep prefill and decode apart when joining entries",
-    "codec_mode": "legacy: fixed predictors; adaptive_v22: the best predictor of each block",
+    "codec_mode": "legacy: fixed predictors; adaptive_v22: the best predictor of each block; "
+    "rope_row and row_reference: what these row codecs reach",
     "adaptive_block_seq": "tokens per predictor block",
     "bitshuffle": "transpose bit planes before compressing",
     "codecs": f"measure these beside it, of {', '.join(ROW_CODECS)} (comma list)",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from pytest_h2o.codec.planes import Words
 from pytest_h2o.offline import OfflineError
@@ -161,6 +162,8 @@ def _coded(todo: Iterable[Batch], options: OfflineOptions) -> Iterator[tuple[Bat
     in_flight = 0
     pool = _pool(options)
     _keep_freed_memory()
+    # The pool has the CPUs; BLAS pools inside it would spin for them.
+    blas = threadpool_limits(1, user_api="blas")
     try:
         for batch in todo:
             k = pool.submit(code, batch, "k", options)
@@ -174,6 +177,7 @@ def _coded(todo: Iterable[Batch], options: OfflineOptions) -> Iterator[tuple[Bat
             yield from _outcomes(pending.popleft(), options)
     finally:
         pool.shutdown(cancel_futures=True)
+        blas.restore_original_limits()
 
 
 def _outcomes(pending: _Pending, options: OfflineOptions) -> Iterator[tuple[Batch, list[Outcome]]]:

@@ -4,15 +4,14 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_h2o.codec import K_PREDICTORS, ROW_CODECS, V_PREDICTORS
 from pytest_h2o.offline import OfflineError
 
 STAGES = ("prefill", "decode", "both")
 SCOPES = ("front_n", "layer_range", "layer_ids")
 ENTRY_MODES = ("per_meta", "aggregate", "chunked", "chunked_grouped")
-CODEC_MODES = ("legacy", "adaptive_v22")
-ROW_CODECS = ("rope_row", "row_reference")
-K_PREDICTORS = ("raw", "delta_seq", "xor_seq", "pair_delta", "pair_delta_delta_seq")
-V_PREDICTORS = ("raw", "delta_seq", "xor_seq")
+COMPATIBLE_MODES = ("legacy", "adaptive_v22")
+CODEC_MODES = (*COMPATIBLE_MODES, *ROW_CODECS)
 PREDICTOR_OPTIONS = ("k_hi_predictors", "k_lo_predictors", "v_hi_predictors", "v_lo_predictors")
 
 _LEGACY_PREDICTORS = {"hi": ("delta_seq",), "lo": ("raw",)}
@@ -37,7 +36,8 @@ class OfflineOptions:
     predictors by an entropy estimate instead of compressing with each, so sizes may differ
     slightly. ``verify`` decodes everything and compares.
 
-    ``codecs`` are measured beside the compatible coding. Keys are derotated by the RoPE base and
+    ``codec_mode`` is the coding whose ratios are reported: one of the two compatible ones, or a row
+    codec. ``codecs`` are measured beside it. Keys are derotated by the RoPE base and
     layout of an entry's meta file; where it names none, by ``rope_base`` (0: not) and
     ``rope_layout``.
     """
@@ -122,6 +122,12 @@ class OfflineOptions:
             return _LEGACY_PREDICTORS[plane]
         names: tuple[str, ...] = getattr(self, f"{tensor}_{plane}_predictors")
         return names
+
+    @property
+    def row_codecs(self) -> tuple[str, ...]:
+        """The row codecs to measure: that of the codec mode, and those beside it."""
+        modes = tuple(mode for mode in ROW_CODECS if mode == self.codec_mode)
+        return tuple(dict.fromkeys(modes + self.codecs))
 
     def worker_count(self) -> int:
         """Threads to use."""

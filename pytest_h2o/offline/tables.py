@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pytest_h2o.offline.options import COMPATIBLE_MODES
 from pytest_h2o.offline.result import DumpEvaluation
 from pytest_h2o.offline.tallies import HISTOGRAM_STEP, PlaneTally
 
@@ -107,7 +108,10 @@ def _planes(result: DumpEvaluation) -> str:
         "Order-0 entropy",
         "Most used predictor",
     )
-    return _table(header, rows) + f"\n\nEntropy: of one row in {HISTOGRAM_STEP}."
+    text = _table(header, rows) + f"\n\nEntropy: of one row in {HISTOGRAM_STEP}."
+    if result.options.codec_mode not in COMPATIBLE_MODES:
+        text += " These are the byte planes, which a frame takes where they are smaller."
+    return text
 
 
 def _bits(plane: PlaneTally) -> tuple[str, str]:

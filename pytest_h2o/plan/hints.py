@@ -33,6 +33,17 @@ BY_KNOB = {
     "the limit is {knob}",
     "MAX_MEMORY_GROWTH": "look for what a request leaves behind; the limit is {knob}",
 }
+MORE_BITS = "an ATTENTION_OPTION that keeps more bits (2: K and V int8); the limit is {knob}"
+# Nothing is evicted there.
+BY_SUITE = {
+    "kv_quant": {
+        "DECODE_DROP_TARGET": "longer PROMPTS, where fewer bytes of KV save more than unpacking "
+        "them costs; the limit is {knob}",
+        "MAX_PERPLEXITY_INCREASE": MORE_BITS,
+        "MAX_KV_DIVERGENCE": MORE_BITS,
+        "MIN_GREEDY_AGREEMENT": MORE_BITS,
+    },
+}
 BY_GATE = {
     "eviction_active": "longer prompts, or a lower H2O_TRIGGER_MIN and H2O_RECENT_TOKENS",
     "keep_feasible": "fewer H2O_RECENT_TOKENS and H2O_SINK_TOKENS, or longer PROMPTS",
@@ -45,9 +56,12 @@ BY_GATE = {
 }
 
 
-def hint_for(gate: str, knob: str, knobs: Knobs) -> str:
-    """What to try for a gate that missed the target of ``knob``; empty where nothing is known."""
-    text = BY_KNOB.get(knob) or BY_GATE.get(gate, "")
+def hint_for(gate: str, knob: str, knobs: Knobs, suites: str = "") -> str:
+    """What to try for a gate of ``suites`` (comma separated) that missed the target of ``knob``;
+    empty where nothing is known.
+    """
+    of_suite = BY_SUITE.get(suites, {})
+    text = of_suite.get(knob) or BY_KNOB.get(knob) or BY_GATE.get(gate, "")
     if not text:
         return f"the limit is {knob}" if knob else ""
     ratio = knobs.number("H2O_TARGET_LOSSY_RATIO")

@@ -91,11 +91,13 @@ class MnnRuntime(ConfiguredRuntime):
         super().check()
 
     def fingerprint(self) -> dict[str, str]:
-        """Hashes of the binaries, the shared libraries of their build, the model config and the
-        model files.
+        """Hashes of the binaries, of ``ppl_eval`` beside them, the shared libraries of their build,
+        the model config and the model files.
         """
         hashes = {name: file_hash(path) for name, path in self.binaries.items() if path.is_file()}
         for folder in {path.parent for path in self.binaries.values()}:
+            if (folder / PPL_EVAL.name).is_file():
+                hashes[PPL_EVAL.name] = file_hash(folder / PPL_EVAL.name)
             for path in _libraries(folder):
                 hashes[str(path.relative_to(folder))] = file_hash(path)
         return hashes | super().fingerprint()

@@ -168,7 +168,7 @@ class Gate:
     def _hint(self, verdict: Verdict) -> str:
         """What to try; nothing where the cause of a failure says it, or nothing failed."""
         if verdict.outcome == "fail" and not verdict.cause:
-            return hint_for(self.name, verdict.knob, self.knobs)
+            return hint_for(self.name, verdict.knob, self.knobs, suites_of(self.node))
         return ""
 
 

@@ -24,14 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from pytest_h2o.codec import row_reference, row_search
+from pytest_h2o.codec import K_PREDICTORS, V_PREDICTORS, row_reference, row_search
 from pytest_h2o.codec.payload import zstd_compress, zstd_decompress
 from pytest_h2o.codec.planes import Words, join, split
 from pytest_h2o.codec.rope import Rope, Rotation
-from pytest_h2o.codec.row_frames import HEAD, decode_frames, encode_frame
+from pytest_h2o.codec.row_frames import HEAD, FrameRows, decode_frames, encode_frames
 from pytest_h2o.codec.tensors import EncodedTensor, PlaneCoding, decode_tensors, encode_tensors
+from pytest_h2o.engine.threads import single_threaded_blas
 from pytest_h2o.offline.dump import load, scan
-from pytest_h2o.offline.options import K_PREDICTORS, V_PREDICTORS, OfflineOptions
+from pytest_h2o.offline.options import OfflineOptions
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "offline" / "kv_dump.tar.gz"
@@ -93,9 +94,22 @@ def chunks_of(dump: Path, rows: int = CHUNK, front: int = 1 << 30) -> list[Chunk
     return chunks
 
 
+def by_tensor(chunks: Sequence[Chunk]) -> Iterator[tuple[list[int], PlaneCoding]]:
+    """Where chunks of K, then of V are, and how the compatible mode codes their planes."""
+    for tensor, predictors in (("k", K_PREDICTORS), ("v", V_PREDICTORS)):
+        places = [at for at, chunk in enumerate(chunks) if chunk.tensor == tensor]
+        if places:
+            yield places, PlaneCoding(predictors, block_rows=64)
+
+
 def encode_with(codec: str, chunks: Sequence[Chunk]) -> list[bytes]:
-    """A frame of each chunk."""
-    return [encode_frame(chunk.words, codec, chunk.rotation) for chunk in chunks]
+    """A frame of each chunk, all chunks of K and of V in one call."""
+    blobs = [b""] * len(chunks)
+    for places, coding in by_tensor(chunks):
+        rows = [FrameRows(chunks[at].words, chunks[at].rotation) for at in places]
+        for at, frame in zip(places, encode_frames(rows, codec, coding, coding), strict=True):
+            blobs[at] = frame
+    return blobs
 
 
 def decode_some(blobs: Sequence[bytes], chunks: Sequence[Chunk]) -> Iterator[Words]:
@@ -107,12 +121,8 @@ def decode_some(blobs: Sequence[bytes], chunks: Sequence[Chunk]) -> Iterator[Wor
 def encode_planes(chunks: Sequence[Chunk]) -> list[bytes]:
     """What the compatible mode makes, K and V apart, all chunks in one call."""
     blobs = [b""] * len(chunks)
-    for tensor, predictors in (("k", K_PREDICTORS), ("v", V_PREDICTORS)):
-        places = [at for at, chunk in enumerate(chunks) if chunk.tensor == tensor]
-        if not places:
-            continue
+    for places, coding in by_tensor(chunks):
         words = np.concatenate([chunks[at].words for at in places])
-        coding = PlaneCoding(predictors, block_rows=64)
         parts = [(len(chunks[at].words),) for at in places]
         for at, encoded in zip(places, encode_tensors(words, parts, coding, coding), strict=True):
             blobs[at] = encoded.to_bytes()
@@ -408,6 +418,7 @@ def report_codecs(dumps: Sequence[Path], rounds: int, svg: Path | None) -> None:
     """Print all tables for ``dumps``, or for the recorded and the embedded runtime's; write the
     chart of the last one.
     """
+    single_threaded_blas()
     with tempfile.TemporaryDirectory() as scratch:
         named = {str(dump): dump for dump in dumps}
         if not dumps:

@@ -140,7 +140,7 @@ LOSSLESS_ROWS: list[tuple[str, dict, object, object, Check]] = [
         lambda a, b: a.metrics.async_queue_peak == 0 < b.metrics.async_queue_peak,
     ),
     (
-        "decode_cache_blocks", STORE, 0, 64,
+        "decode_cache_blocks", STORE | INLINE, 0, 64,
         lambda a, b: a.metrics.cache_hit == 0 < b.metrics.cache_hit,
     ),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_models import H2O, LOSSLESS
 
-from pytest_h2o.codec.row_frames import ROW_CODECS
+from pytest_h2o.codec import ROW_CODECS
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import Account, KVShape, LayerCache
 

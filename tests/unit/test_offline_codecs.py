@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from offline_dumps import kv, write_entry
@@ -15,6 +16,7 @@ from pytest_h2o.lab.offline import Evaluation
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import ROW_CODECS, OfflineOptions
+from pytest_h2o.offline.result_json import result_schema
 from pytest_h2o.offline.tables import to_markdown
 
 OPTIONS = OfflineOptions(
@@ -60,6 +62,20 @@ def test_compatible_numbers_stay(tmp_path: Path) -> None:
             assert values[key] == value
 
 
+@pytest.mark.parametrize("codec", ROW_CODECS)
+def test_codec_mode(codec: str, tmp_path: Path) -> None:
+    """As a codec mode a row codec gives the ratios that it has beside the compatible mode."""
+    write_entry(tmp_path, repeated(150), rope_theta=10000.0)
+    beside = evaluate(tmp_path, replace(OPTIONS, codecs=(codec,)))
+    judged = evaluate(tmp_path, replace(OPTIONS, codecs=(), codec_mode=codec)).to_json()
+    assert judged["codec_mode"] == codec
+    assert judged["lossless_ratio"] == beside.tally().row_ratio(codec)
+    assert judged["k_lossless_ratio"] == beside.tally("k").row_ratio(codec)
+    assert judged["lossless_ratio"] > beside.tally().ratio
+    assert judged["container_bytes"] == beside.tally().container_bytes
+    jsonschema.validate(judged, result_schema())
+
+
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command prints a column for each codec, and names the known ones if asked for another."""
     write_entry(tmp_path / "dump", repeated(150))
@@ -69,6 +85,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "| row_reference |" in out.read_text()
     assert "; row_reference " in capsys.readouterr().out
     codecs = json.loads((tmp_path / "r.json").read_text())["codecs"]
+    in_mode = [*asked[:2], "--codec-mode", "row_reference", "--rope-base", "10000"]
+    assert main(in_mode) == 0
+    assert f"lossless ratio {codecs[0]['lossless_ratio']:.4f}" in capsys.readouterr().out
     assert [each["codec"] for each in codecs] == ["row_reference"]
     with pytest.raises(OfflineError, match="codec: expected of rope_row, row_reference"):
         OfflineOptions(codecs=("deflate",))

@@ -26,9 +26,10 @@ from pytest_h2o.offline import OfflineError, batches, coding
 from pytest_h2o.offline import evaluate as evaluator
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import (
-    CODEC_MODES,
+    COMPATIBLE_MODES,
     ENTRY_MODES,
     K_PREDICTORS,
+    ROW_CODECS,
     V_PREDICTORS,
     OfflineOptions,
     online_sim_options,
@@ -95,7 +96,7 @@ def test_numbers_of_the_original(name: str, recorded_dumps: Path) -> None:
 @given(
     st.lists(st.lists(st.integers(1, 14), min_size=1, max_size=4), min_size=1, max_size=3),
     st.sampled_from(ENTRY_MODES),
-    st.sampled_from(CODEC_MODES),
+    st.sampled_from(COMPATIBLE_MODES),
     st.builds(dict, threads=st.integers(1, 3), adaptive_block_seq=st.sampled_from([1, 3, 64])),
 )
 def test_second_implementation(
@@ -120,6 +121,17 @@ def test_second_implementation(
         values[name] for name in ("raw_bytes", "k_compressed_bytes", "v_compressed_bytes")
     )
     assert found == naive_sizes(root, options)
+
+
+@pytest.mark.parametrize("codec", ROW_CODECS)
+@pytest.mark.parametrize("bitshuffle", [False, True])
+def test_no_frame_outgrows_its_planes(codec: str, bitshuffle: bool, recorded_dumps: Path) -> None:
+    """On a recorded dump no layer takes more than a byte a frame above the compatible mode."""
+    options = replace(online_sim_options(8), codecs=(codec,), bitshuffle=bitshuffle)
+    found = evaluate(recorded_dumps / "kv_dump" / "fp16", options)
+    for tally in found.tensors.values():
+        frames = tally.meta_bytes // options.online_framing_bytes
+        assert tally.rows[codec].compressed_bytes <= tally.compressed_bytes + frames
 
 
 @pytest.mark.parametrize("dump", ["kv_dump/fp16", "embedded", "made"])

@@ -82,6 +82,16 @@ def test_verdicts(
     assert [verdict.outcome for verdict in found] == outcomes
 
 
+def test_v_that_is_left_as_it_is(tmp_path: Path) -> None:
+    """Where K and V were asked for and the saving is that of K alone, the sentence says so."""
+    runs = {"quant_plain_run": make_run([]), "quant_run": make_run([])}
+    for kv_bytes, said in ((6060.0, True), (8192.0, False)):
+        text = texts_of(tmp_path, "kv_int8", perplexity=15, divergence=0, kv_bytes=kv_bytes)
+        found = judge(KV_QUANT.test_kv_bytes, KNOBS, "kv_int8", quant_text=text, **runs)
+        assert found.outcome == "fail"
+        assert ("and 1/1.33 where V is left as it is" in found.reason) == said
+
+
 def test_bytes_by_the_peaks_of_two_lengths(tmp_path: Path) -> None:
     """Without a report the memory of the launches at two prompt lengths tells."""
     text = texts_of(tmp_path, "kv_int8", perplexity=15, divergence=0, kv_bytes=None)

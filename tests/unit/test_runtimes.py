@@ -226,9 +226,13 @@ def test_fingerprint_changes_with_every_input(mnn: MnnRuntime, build: Path, chan
     assert different == {names.get(changed, "model_config")}
 
 
-@pytest.mark.parametrize("library", ["libMNN.so", "express/libMNN_Express.so.3", "libllm.dylib"])
-def test_fingerprint_covers_shared_libraries(mnn: MnnRuntime, build: Path, library: str) -> None:
-    """The engine is in libraries beside the programs, which stay the same when it is rebuilt."""
+@pytest.mark.parametrize(
+    "library", ["libMNN.so", "express/libMNN_Express.so.3", "libllm.dylib", "ppl_eval"]
+)
+def test_fingerprint_covers_what_is_beside(mnn: MnnRuntime, build: Path, library: str) -> None:
+    """The engine is in libraries beside the programs, which stay the same when it is rebuilt, and
+    ppl_eval is found there, too.
+    """
     path = build / "bin" / library
     path.parent.mkdir(exist_ok=True)
     path.write_text("one")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pytest_h2o.plan.hints import BY_GATE, BY_KNOB, hint_for
+from pytest_h2o.plan.hints import BY_GATE, BY_KNOB, BY_SUITE, hint_for
 from pytest_h2o.plan.knobs import KNOBS, resolve
 from pytest_h2o.report.groups import by_cause
 from pytest_h2o.report.screen import session_lines, table_lines
@@ -104,3 +104,10 @@ def test_a_missed_target_names_what_to_turn() -> None:
     assert missed.outcome == "fail"
     hint = hint_for("lossy", "LOSSY_TARGET", resolve(["H2O_TARGET_LOSSY_RATIO=2.5"]))
     assert "H2O_TARGET_LOSSY_RATIO=... (now 2.5)" in hint
+
+
+def test_quantised_kv_is_not_told_to_evict_less() -> None:
+    """Where nothing is evicted, no setting of the eviction helps."""
+    for knob, text in BY_SUITE["kv_quant"].items():
+        assert hint_for("any", knob, resolve([]), "kv_quant") == text.format(knob=knob)
+        assert "H2O" not in text
