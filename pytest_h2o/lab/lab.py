@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from pytest_h2o.decode.pairs import PairedStudy, row_pairs, row_problems, study_pairs
+from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.lab.launch_plan import LaunchPlan
-from pytest_h2o.lab.measuring import Budget, PairMeasuring, Store, by_length, drop_target
+from pytest_h2o.lab.measuring import Budget, PairMeasuring, Store
+from pytest_h2o.lab.recorded_pairs import recorded_baseline, study_of_rows
 from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.lab.workload import Workload
 from pytest_h2o.plan.cases import Case, baseline_of
@@ -25,10 +26,6 @@ from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
 from pytest_h2o.runtimes.programs import BOTH
 from pytest_h2o.verdict import NO_H2O
-
-NO_BASELINE = (
-    "a recording has no baseline beside its launches; name one with --h2o-replay-baseline DIR"
-)
 
 
 @dataclass
@@ -108,7 +105,9 @@ class Lab:
         """The launches of the same work with H2O off, made on first use."""
         case = self.cases[name]
         if self.recording:
-            return self._recorded_baseline(case, bucket)
+            return recorded_baseline(
+                self.recording, self.baseline, case, lambda run: self._part(run, bucket)
+            )
         records = [self.get(baseline_of(spec)) for spec in self.workload.launches(case)]
         return self._part(read_launches(name, records), bucket)
 
@@ -125,7 +124,8 @@ class Lab:
         if (name, bucket) not in self._studies:
             case = self.cases[name]
             if self.recording:
-                found = {bucket: self._recorded_study(case, bucket)}
+                baseline, run = self.baseline_run(name, bucket), self.run(name, bucket)
+                found = {bucket: study_of_rows(baseline, run, case, self.knobs)}
             else:
                 family = dict.fromkeys([*self.buckets, bucket]) if bucket else [""]
                 found = PairMeasuring(self.plan, self.get, self._budget).measure(case, list(family))
@@ -177,37 +177,6 @@ class Lab:
             return run
         work = self.workload
         return replace(run, problems=(work.nothing_to_run(),), cause=work.without_prompts)
-
-    def _recorded_baseline(self, case: Case, bucket: str) -> Run:
-        run = self._beside(case)
-        if run is None:
-            trouble = self.recording.trouble(case) if self.recording else ""
-            return Run(
-                case.name, (), (), (f"{trouble}: {NO_BASELINE}" if trouble else NO_BASELINE,)
-            )
-        on = any(record.spec.config.get("kv_h2o_enable") for record in run.launches)
-        part = self._part(run, bucket)
-        problems = list(part.problems)
-        if on:
-            problems.append(f"{run.launches[0].directory} was run with H2O on")
-        return replace(part, problems=tuple(f"baseline: {problem}" for problem in problems))
-
-    def _beside(self, case: Case) -> Run | None:
-        """The recorded baseline that was named, else the one that lies beside the launches."""
-        if self.baseline:
-            return self.baseline.launches_of(case)
-        return self.recording.baseline_run(case) if self.recording else None
-
-    def _recorded_study(self, case: Case, bucket: str) -> PairedStudy:
-        """A study of the recorded rows: each beside the recorded baseline's row of the same
-        name.
-        """
-        run, other = self.run(case.name, bucket), self.baseline_run(case.name, bucket)
-        if problems := row_problems(other, run):
-            return PairedStudy((), None, tuple(problems), run.source)
-        pairs = tuple(row_pairs(other, run))
-        study, _ = study_pairs(pairs, drop_target(case, self.knobs), each_label=by_length(case))
-        return PairedStudy(pairs, study, (), run.source)
 
     def _part(self, run: Run, bucket: str) -> Run:
         """The launches over the prompts of one bucket, so that trouble with another's does not
