@@ -10,6 +10,7 @@ from pytest_h2o.evidence import (
     answers_beside,
     decode_evidence,
     eviction_evidence,
+    idle,
     launches_evidence,
     lossless_evidence,
     settings_evidence,
@@ -111,7 +112,7 @@ def test_decompression_active(demo: Run, gate: Gate) -> None:
     decoded = demo.best_of(
         "h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit", every_row=gate.every_row
     )
-    gate.positive(decoded, evidence=lossless_evidence(demo))
+    gate.positive(decoded, evidence=lossless_evidence(demo), root=idle(demo))
 
 
 def test_fallback(demo: Run, gate: Gate) -> None:

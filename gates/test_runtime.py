@@ -8,6 +8,7 @@ from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.evidence import (
     decode_evidence,
     eviction_evidence,
+    idle,
     launches_evidence,
     lossless_evidence,
     settings_evidence,
@@ -49,7 +50,7 @@ def test_keep_feasible(run: Run, gate: Gate) -> None:
     ``1 / larger of floor and quantised keep`` is the most that an eviction can reach: a lossy gate
     that fails is the settings' fault where this one fails too.
     """
-    gate.at_least(run.ceiling(every_row=gate.every_row), "LOSSY_TARGET")
+    gate.at_least(run.ceiling(every_row=gate.every_row), "LOSSY_TARGET", root=idle(run))
 
 
 def test_lossless_active(run: Run, gate: Gate) -> None:
@@ -57,7 +58,7 @@ def test_lossless_active(run: Run, gate: Gate) -> None:
     nothing was.
     """
     lossless = run.best("h2o_lossless", every_row=gate.every_row)
-    gate.positive(lossless, above=1.0, evidence=lossless_evidence(run))
+    gate.positive(lossless, above=1.0, evidence=lossless_evidence(run), root=idle(run))
 
 
 def test_lossless_accounted(run: Run, gate: Gate) -> None:
@@ -67,8 +68,9 @@ def test_lossless_accounted(run: Run, gate: Gate) -> None:
     One such row is enough, since short prompts may have nothing to encode, unless REQUIRE_ALL_ROWS
     asks for all.
     """
+    least = len(run.rows) - 1 if gate.every_row else 0
     counted = run.rows_with("h2o_lossless_raw_mb", "h2o_lossless_comp_mb", "h2o_lossless_comp_us")
-    gate.positive(counted, above=len(run.rows) - 1 if gate.every_row else 0)
+    gate.positive(counted, above=least, root=idle(run))
 
 
 def test_block_spans(run: Run, gate: Gate) -> None:
@@ -109,7 +111,7 @@ def test_decompression_active(run: Run, gate: Gate) -> None:
     decoded = run.best_of(
         "h2o_lossless_decomp_us", "h2o_lossless_decode_cache_hit", every_row=gate.every_row
     )
-    gate.positive(decoded)
+    gate.positive(decoded, root=idle(run))
 
 
 def test_settings(run: Run, gate: Gate) -> None:

@@ -294,7 +294,9 @@ def _bench_cases(lab: Lab, *, studied: bool) -> list[object]:
     """Each case with its suite as a marker."""
     found: list[object] = []
     for case in lab.cases.values():
-        if case.work == "lengths" and not case.quantises and (case.studied or not studied):
+        if case.work != "lengths" or case.quantises or not case.judged:
+            continue
+        if case.studied or not studied:
             mark = getattr(pytest.mark, case.suite)
             found.append(pytest.param(case.name, marks=mark))
     return found

@@ -65,6 +65,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="put in front of every program: 'srun -N1', 'ssh HOST'",
     )
     group.addoption(
+        "--h2o-hosts",
+        metavar="A,B,C",
+        help="hosts that {host} of the launcher stands for; several launch at once with -n: "
+        "a,b,c or 'pixel=a,b server=c'",
+    )
+    parser.addini("h2o_hosts", help="the hosts without --h2o-hosts")
+    group.addoption(
         "--h2o-out", metavar="DIR", help="where run directories are kept (default: h2o-runs)"
     )
     group.addoption(

@@ -50,18 +50,22 @@ def write_past_capture(config: pytest.Config, text: str) -> None:
         reporter.flush()
 
 
-def print_once(config: pytest.Config, repeated: Collection[str]) -> None:
+def print_once(
+    config: pytest.Config, repeated: Collection[str], concluded: Collection[str]
+) -> None:
     """Leave failed tests whose failure another one shows as well out of pytest's lists of
-    failures; they count as before.
+    failures, and the short list out where all are ``concluded`` elsewhere; they count as before.
     """
     terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is None or not repeated:
+    if terminal is None:
         return
-    for report in terminal.stats.get("failed", []):
+    failed = terminal.stats.get("failed", [])
+    for report in failed:
         if report.nodeid in repeated:
             # How pytest marks what a debugger has shown already.
             report._pdbshown = True
-    if config.option.reportchars == "fE":  # nobody asked for the list
+    others = {report.nodeid for report in failed} - set(concluded)
+    if not others and config.option.reportchars == "fE":  # nobody asked for the list
         terminal.reportchars = terminal.reportchars.replace("f", "")
 
 

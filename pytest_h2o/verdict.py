@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ NO_H2O = "the program has no H2O: kv_h2o_* keys were ignored; suite kv_quant jud
 Operator = Literal[">=", "<=", ">"]
 
 
+# The launches that an observation is of, behind it: others share its cause.
+LAUNCHES = re.compile(r" \([^()]*-r[0-9]+\)$")
 # The property that holds what is no plain value, as JSON text.
 DATA = "h2o_data"
 NUMBERS = ("value", "target", "margin")
@@ -40,8 +43,8 @@ class Measured:
     """What was read for one metric: the value that counts and every row it was chosen from.
 
     ``missing`` says why there is no value; a measurement with a reason in ``missing`` never passes.
-    ``cause`` is the root of that, which others share. ``limits`` says what keeps the value from
-    being better, where that is known.
+    ``cause`` is the root of that, or of a value that cannot do, which others share. ``limits`` says
+    what keeps the value from being better, where that is known.
     """
 
     metric: str
@@ -110,7 +113,8 @@ class Verdict:
 
     ``cause`` is the root of a failure, in words that all failures of this root share; empty where a
     value missed its target. ``hint`` is what to try. ``claims`` are what ``evidence``,
-    ``not_evidenced`` and ``warning`` say in words.
+    ``not_evidenced`` and ``warning`` say in words. ``host`` is where the launches were made, by
+    kind; empty for this machine.
     """
 
     gate: str = ""
@@ -133,6 +137,7 @@ class Verdict:
     warning: str = ""
     suites: str = ""
     rerun: str = ""
+    host: str = ""
     interval: Interval | None = None
     baseline: BaselineSpeed | None = None
     rows: tuple[ShownRow, ...] = ()
@@ -221,7 +226,7 @@ def compare(measured: Measured, operator: Operator, target: float) -> Verdict:
     reason = f"{measured.metric} {number(value, measured.unit, 6)} is not {required}"
     if measured.limits:
         reason = f"{reason}: {measured.limits}"
-    return replace(verdict, margin=margin, reason=reason)
+    return replace(verdict, margin=margin, reason=reason, cause=measured.cause)
 
 
 def root_of(reasons: Sequence[str]) -> str:
@@ -257,9 +262,12 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
     supports = [item.text for item in said["supported"]]
     unknown = [f"{item.claim} ({item.text})" for item in said["not evidenced"]]
     doubts = [f"{item.text} (casts doubt on: {item.claim})" for item in said["doubtful"]]
-    against = [f"{item.text} (contradicts: {item.claim})" for item in said["contradicted"]]
+    against = _contradictions(said["contradicted"])
+    causes = [LAUNCHES.sub("", item.text) for item in said["contradicted"]]
     if require:
-        against += [f"claimed, not evidenced: {text}" for text in unknown]
+        claimed = [f"claimed, not evidenced: {text}" for text in unknown]
+        against += claimed
+        causes += claimed
     verdict = replace(
         verdict,
         standing=max((item.standing for item in evidence), key=STANDINGS.index),
@@ -274,8 +282,16 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
         verdict,
         outcome="fail",
         reason=_joined([*against, verdict.reason]),
-        cause=verdict.cause or root_of(against),
+        cause=verdict.cause or root_of(causes),
     )
+
+
+def _contradictions(items: Sequence[Evidence]) -> list[str]:
+    """What is against each claim, in one reason a claim."""
+    texts: dict[str, list[str]] = {}
+    for item in items:
+        texts.setdefault(item.claim, []).append(item.text)
+    return [f"{_joined(said)} (contradicts: {claim})" for claim, said in texts.items()]
 
 
 def _joined(texts: Iterable[str]) -> str:

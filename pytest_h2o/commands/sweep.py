@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_h2o.parsers.rows import Row
     from pytest_h2o.plan.knobs import Knobs
     from pytest_h2o.plan.specs import LaunchSpec
-    from pytest_h2o.runs.store import LaunchRecord
+    from pytest_h2o.runs.store import LaunchRecord, RunStore
     from pytest_h2o.runtimes import Runtime
 
 EXAMPLES = """examples:
@@ -28,12 +29,15 @@ EXAMPLES = """examples:
   pytest-h2o sweep --preset mine.json --llm-bench llm_bench --model-config config.json --threads 4
   pytest-h2o sweep --preset target_ratio_v6 --dry-run --out plan      configs and manifest only
   pytest-h2o sweep --preset target_ratio_v6 --resume h2o-runs/latest  go on after an interruption
+  pytest-h2o sweep --preset target_ratio_v6 --launcher 'ssh {host}' --hosts a,b,c
 
 exit code: 0 all launches ended well, 1 some launches failed, 2 wrong usage, 130 interrupted (what
 is finished is kept)
 """
 PROGRESS_EVERY_S = 15.0
-OPTION_KNOBS = ("threads", "backend", "attention_option", "launch_timeout_s")
+OPTION_KNOBS = (
+    "threads", "backend", "attention_option", "launch_timeout_s", "h2o_launcher", "h2o_hosts",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +72,18 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
         "--launch-timeout-s",
         metavar="S",
         help="end a launch that takes longer (environment: LAUNCH_TIMEOUT_S)",
+    )
+    parser.add_argument(
+        "--launcher",
+        dest="h2o_launcher",
+        metavar="WORDS",
+        help="put in front of the program: 'ssh {host}' (environment: H2O_LAUNCHER)",
+    )
+    parser.add_argument(
+        "--hosts",
+        dest="h2o_hosts",
+        metavar="A,B,C",
+        help="launch on all of these at once (environment: H2O_HOSTS)",
     )
     parser.add_argument(
         "--disable-h2o", action="store_true", help="run without eviction, and so without lossless"
@@ -121,6 +137,7 @@ def plan(arguments: argparse.Namespace) -> Sweep:
     runtime = find_runtime(arguments.llm_bench, None, arguments.model_config, ini=ini_paths(ini))
     knobs = launch_knobs(arguments, runtime.name, ini["h2o_set"])
     runtime = placed(runtime, knobs)
+    check_kinds(knobs.text("H2O_HOSTS"))
     specs = launches(arguments, knobs, programs_by_work(runtime.programs).get("lengths", ""))
     resume = check_directories(arguments)
     configs = {spec.arm: runtime.command(spec, Path()).config for spec in specs}
@@ -139,6 +156,18 @@ def launch_knobs(arguments: argparse.Namespace, runtime: str, in_ini: Iterable[s
     given = {name.upper(): getattr(arguments, name) for name in OPTION_KNOBS}
     texts = [f"{name}={text}" for name, text in given.items() if text is not None]
     return resolve(texts, os.environ, in_ini, defaults_for(runtime))
+
+
+def check_kinds(hosts: str) -> None:
+    """Raise :class:`SweepError` for hosts of several kinds, whose speeds cannot be compared."""
+    from pytest_h2o.plan.seats import parse_hosts  # noqa: PLC0415
+
+    kinds = list(parse_hosts(hosts))
+    if len(kinds) > 1:
+        raise SweepError(
+            f"hosts of the kinds {', '.join(kinds)}: a sweep compares combinations with each "
+            f"other; give the hosts of one kind without it, a sweep for each"
+        )
 
 
 def launches(arguments: argparse.Namespace, knobs: Knobs, program: str) -> list[LaunchSpec]:
@@ -214,20 +243,40 @@ class Sweep:
         """Launch what is distinct, keep each result as soon as it is there, and compare; returns
         the exit code.
         """
+        from pytest_h2o.runs.hosts import HostPool, HostsGoneError  # noqa: PLC0415
         from pytest_h2o.runs.store import RunStore  # noqa: PLC0415
 
         note(f"{self.size}; {self.runtime.describe()}")
-        store = RunStore(self.out, self.runtime, on_event=self._show, previous=self.resume)
+        hosts = HostPool(self.out, self.runtime, roaming=True)
+        store = RunStore(
+            self.out, self.runtime, on_event=self._show, previous=self.resume, hosts=hosts
+        )
+        ended, code = "", 0
         try:
-            for spec in self.launches:
-                self._keep(store.get(spec))
+            self._launch_all(store)
         except KeyboardInterrupt:
-            self._conclude()
-            done = f"{len(self.return_codes)} of {len(self.launches)} launches"
-            note(f"interrupted after {done}; go on with --resume {self.out}")
-            return 130
+            ended, code = "interrupted", 130
+        except HostsGoneError as error:
+            ended, code = str(error), 1
         self._conclude()
-        return 1 if self.failed else 0
+        for name, why in hosts.gone.items():
+            note(f"host {name} was taken out: {why}")
+        if ended:
+            done = f"{len(self.return_codes)} of {len(self.launches)} launches"
+            note(f"{ended} after {done}; go on with --resume {self.out}")
+        return code or int(bool(self.failed))
+
+    def _launch_all(self, store: RunStore) -> None:
+        """Launch as many at once as there are hosts, and take in each as it ends."""
+        with ThreadPoolExecutor(store.hosts.size, thread_name_prefix="h2o-sweep") as threads:
+            waiting = [threads.submit(store.get, spec) for spec in self.launches]
+            try:
+                for launched in as_completed(waiting):
+                    self._keep(launched.result())
+            except BaseException:
+                store.interrupt()
+                threads.shutdown(cancel_futures=True)
+                raise
 
     def write_manifest(self, return_codes: Mapping[str, int | None]) -> None:
         """Write ``manifest.json``: every combination whose launch has a return code."""
@@ -274,6 +323,10 @@ class Sweep:
         from pytest_h2o.report.pareto import LEGEND, comparison  # noqa: PLC0415
         from pytest_h2o.report.sweep_page import sweep_html  # noqa: PLC0415
 
+        # In the order of the preset, whichever ended first.
+        order = [spec.arm for spec in self.launches]
+        self.rows = {run_id: self.rows[run_id] for run_id in order if run_id in self.rows}
+        self.failed = {run_id: self.failed[run_id] for run_id in order if run_id in self.failed}
         if lines := list(read_lines(self.log(run_id) for run_id in self.rows)):
             write_csv(lines, self.out / "h2o_metrics.csv")
             print(table(comparison(self.rows)))

@@ -5,7 +5,7 @@ evidenced*.
 """
 
 from pytest_h2o.evidence.answers import agreement, answers_beside, text_evidence
-from pytest_h2o.evidence.eviction import eviction_evidence
+from pytest_h2o.evidence.eviction import eviction_evidence, idle
 from pytest_h2o.evidence.known import evicted_labels, table_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
 from pytest_h2o.evidence.settings_in_force import settings_evidence, spans_evidence
@@ -17,6 +17,7 @@ __all__ = [
     "decode_evidence",
     "evicted_labels",
     "eviction_evidence",
+    "idle",
     "launches_evidence",
     "lossless_evidence",
     "settings_evidence",

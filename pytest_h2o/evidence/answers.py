@@ -155,10 +155,9 @@ def agreement(found: Sequence[Answer], *runs: Run) -> Measured:
         shares.setdefault(answer.bucket, []).append(share)
         rows.append(ShownRow(answer.label, f"{share:.1%} of the characters", share))
     value = None
-    if shares:
+    if shares and not missing:
         value = min(math.fsum(bucket) / len(bucket) for bucket in shares.values())
-    else:
-        missing = missing or "llm_demo wrote no text that can be compared"
+    missing = missing or ("" if shares else "llm_demo wrote no text that can be compared")
     return Measured(
         metric="greedy_agreement",
         value=value,

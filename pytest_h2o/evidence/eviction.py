@@ -22,6 +22,7 @@ APPLIED = "evictions were applied"
 RATIO = "the lossy ratio is what the plans kept"
 FRESH = "every response starts with an empty cache"
 TRIGGERED = "H2O was active"
+NEVER = "H2O never triggered in any launch"
 PROTECTED = "sink and recent tokens are kept"
 NEEDS = {
     APPLIED: "[H2O] lines (kv_h2o_log_stats) of several plans per layer, h2o_evictions_applied "
@@ -52,6 +53,16 @@ def eviction_evidence(run: Run) -> list[Evidence]:
     return settle(found, NEEDS)
 
 
+def idle(run: Run) -> str:
+    """Why nothing at all was evicted, as the evidence says it; empty where something was, or it is
+    not known.
+    """
+    for item in eviction_evidence(run):
+        if item.claim == TRIGGERED and item.text.startswith(NEVER):
+            return item.text
+    return ""
+
+
 def _counts_evictions(look: Look) -> bool:
     """Whether the program prints what it evicted, so that nothing means none."""
     return any(look.value(name) is not None for name in COUNTS)
@@ -64,9 +75,7 @@ def _unattributed(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
     seen = {look.record.stdout for look in looks}
     for record, facts in zip(run.launches, run.facts, strict=True):
         if record.stdout not in seen and _mostly_stale(facts):
-            yield Evidence.of(
-                APPLIED, False, f"{_dropped_plans(facts)}, see {record.stdout} ({record.name})"
-            )
+            yield Evidence.of(APPLIED, False, f"{_dropped_plans(facts)} ({record.name})")
 
 
 def _never_triggered(looks: Sequence[Look]) -> Evidence:
@@ -98,9 +107,7 @@ def _never_triggered(looks: Sequence[Look]) -> Evidence:
         )
     else:
         cause = "does the program read the kv_h2o_* keys of the config it was given?"
-    return Evidence(
-        claim=TRIGGERED, standing="contradicted", text=f"H2O never triggered in any launch; {cause}"
-    )
+    return Evidence(claim=TRIGGERED, standing="contradicted", text=f"{NEVER}; {cause}")
 
 
 def _uncounted(looks: Sequence[Look]) -> Evidence:
@@ -155,7 +162,7 @@ def _stale(look: Look) -> Evidence | None:
     lines = look.lines
     text = f"{_dropped_plans(lines)}, and KV grew to {lines.max_kv} tokens"
     if _mostly_stale(lines):
-        return look.says(APPLIED, False, f"{text}, see {look.record.stdout}")
+        return look.says(APPLIED, False, text)
     return look.doubts(APPLIED, text) if lines.stale_plans else None
 
 

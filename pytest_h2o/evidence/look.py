@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_h2o.parsers.loglines import LogFacts
 from pytest_h2o.parsers.rows import Row
@@ -179,13 +179,33 @@ def _settled(own: Iterable[Evidence]) -> Iterator[Evidence]:
     for item in own:
         by_standing.setdefault(item.standing, []).append(item)
     if "contradicted" in by_standing:
-        yield _merged(by_standing["contradicted"])
+        yield from _folded(by_standing["contradicted"])
         return
     if "not evidenced" in by_standing:
         yield _merged(by_standing["not evidenced"])
     for standing in ("doubtful", "supported"):
         if standing in by_standing:
             yield _merged(by_standing[standing], 1)
+
+
+def _folded(items: Sequence[Evidence]) -> list[Evidence]:
+    """Observations in which several launches show the same once, with the names of all."""
+    names: dict[str, list[str]] = {}
+    for item in items:
+        text, opened, name = item.text.removesuffix(")").rpartition(" (")
+        if opened and item.text.endswith(")"):
+            names.setdefault(text, []).append(name)
+        else:
+            names.setdefault(item.text, [])
+    found: list[Evidence] = []
+    for text, launches in names.items():
+        said = f"{text} ({', '.join(launches)})" if launches else text
+        found.append(replace(items[0], text=said))
+    if len(found) > SHOWN:
+        last = found[SHOWN - 1]
+        more = f"{last.text}; {len(found) - SHOWN} more like it"
+        found[SHOWN - 1 :] = [replace(last, text=more)]
+    return found
 
 
 def _merged(items: list[Evidence], shown: int = SHOWN) -> Evidence:

@@ -28,6 +28,7 @@ ACTIVE = "H2O was active in the launches that were timed"
 PRODUCED = "every token that a speed counts was produced"
 ANEW = "every launch was measured anew"
 REPEATS = "every repeat was measured"
+PROMPT = "the prompt is read as it is written"
 NEEDS = {
     BUILD: "the hashes in launch.json",
     WORK: "token counts of both sides",
@@ -93,10 +94,19 @@ def launches_evidence(runs: Iterable[Run]) -> list[Evidence]:
     if not looks and not found:
         return []
     for look in looks:
-        found += said_by((_repeats, _clock), look)
+        found += said_by((_repeats, _clock, _prompt_as_written), look)
         found += possible_speeds(look)
     found += _anew(looks)
     return settle(found, {ANEW: NEEDS[ANEW]})
+
+
+def _prompt_as_written(look: Look) -> Evidence | None:
+    """Needs a launch that was given its prompt in another form."""
+    prompt = look.spec.prompt_file
+    if prompt is None or not (look.record.directory / prompt.name).is_file():
+        return None
+    text = "its lines were joined by spaces, for this llm_demo takes each as a prompt"
+    return look.doubts(PROMPT, f"{prompt.name}: {text}")
 
 
 def _looks_of(record: LaunchRecord) -> list[Look]:

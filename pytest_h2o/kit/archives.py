@@ -379,5 +379,5 @@ def last_words(directory: Path, pack: Path) -> str:
             lines = file.read(TAIL_BYTES).decode(errors="replace").splitlines()
         said = [line.strip() for line in lines if line.strip()]
         if said:
-            return f"; the last line of {path.name} is: {clean(said[-1], 200)}"
+            return f"; the last line of {path.name} is: {clean(said[-1], 80)}"
     return "; no console log tells why"

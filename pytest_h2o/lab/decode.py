@@ -171,7 +171,7 @@ def _stored(lab: Lab, case: Case, knobs: Knobs) -> Baseline:
         return fixed(given)
     return rolling(
         read_history(lab.history) if lab.history else (),
-        key=history_key(knobs),
+        key=history_key(knobs, case.kind),
         identity=identity(lab.run(case.name)),
         window=knobs.integer("DECODE_BASELINE_ROLLING_WINDOW"),
         least=knobs.integer("DECODE_BASELINE_ROLLING_MIN_SAMPLES"),
@@ -215,7 +215,7 @@ def history_entries(
 def _entry(lab: Lab, name: str, best: float, passed: bool, summary: Path) -> Entry:
     return Entry(
         ts_utc=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        key=history_key(lab.cases[name].knobs(lab.knobs)),
+        key=history_key(lab.cases[name].knobs(lab.knobs), lab.cases[name].kind),
         decode_best=round(best, 4),
         overall_pass=passed,
         summary=str(summary),
@@ -224,13 +224,14 @@ def _entry(lab: Lab, name: str, best: float, passed: bool, summary: Path) -> Ent
     )
 
 
-def history_key(knobs: Knobs) -> str:
-    """DECODE_BASELINE_KEY, else one made of the host and the work."""
+def history_key(knobs: Knobs, kind: str = "") -> str:
+    """DECODE_BASELINE_KEY, else one made of the host, or the kind of host, and the work."""
     given = knobs.text("DECODE_BASELINE_KEY")
     if given:
         return given
     prompts, gens = (",".join(map(str, knobs.integers(name))) for name in ("PROMPTS", "GENS"))
-    host = f"{platform.node() or 'host'}_{knobs['BACKEND']}_t{knobs['THREADS']}"
+    node = kind or knobs.text("H2O_HOSTS") or platform.node() or "host"
+    host = f"{node}_{knobs['BACKEND']}_t{knobs['THREADS']}"
     return f"{host}_p{prompts}_g{gens}_rep{knobs['REPEAT']}"
 
 

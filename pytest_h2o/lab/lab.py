@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_h2o.decode.pairs import PairedStudy
+from pytest_h2o.lab.launch_order import of_case
 from pytest_h2o.lab.launch_plan import LaunchPlan
-from pytest_h2o.lab.measuring import Budget, PairMeasuring, Store
+from pytest_h2o.lab.measuring import Budget, PairMeasuring, Store, stayed
 from pytest_h2o.lab.recorded_pairs import recorded_baseline, study_of_rows
 from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.lab.workload import Workload
@@ -163,20 +164,20 @@ class Lab:
         return Budget(self.knobs.number("DECODE_BUDGET_S"))
 
     def _launched(self, case: Case) -> Run:
-        if case.name in self.demand.studies:
-            for spec in self.workload.batch(case):
-                self.get(spec)
-        records = []
-        for spec in self.workload.launches(case):
-            for neighbour in self.plan.before(case, spec):
-                self.get(neighbour)
-            records.append(self.get(spec))
+        records = self._records(case)
+        while not stayed(records):  # their host died in the middle
+            records = self._records(case)
         no_h2o = self.lacks("h2o_columns")
         run = replace(read_launches(case.name, records), no_h2o=no_h2o)
         if records:
             return run
         work = self.workload
         return replace(run, problems=(work.nothing_to_run(),), cause=work.without_prompts)
+
+    def _records(self, case: Case) -> list[LaunchRecord]:
+        for spec in of_case(self.plan, case):
+            self.get(spec)
+        return [self.get(spec) for spec in self.workload.launches(case)]
 
     def _part(self, run: Run, bucket: str) -> Run:
         """The launches over the prompts of one bucket, so that trouble with another's does not

@@ -100,7 +100,7 @@ class LaunchPlan:
         by_arm: dict[str, LaunchSpec] = {}
         for name in sorted(names):
             other = self.workload.cases[name]
-            if other.work != case.work:
+            if other.work != case.work or candidate.seat not in other.seats:
                 continue
             for pair in self.pairs(other, candidate.replicate):
                 by_arm.update({spec.arm: spec for spec in pair if spec.label == candidate.label})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from pytest_h2o.decode.pairs import OpenStudy, PairedStudy, look
 from pytest_h2o.decode.study import LOOKS
@@ -38,9 +39,19 @@ class PairMeasuring:
     budget: Budget
 
     def measure(self, case: Case, buckets: Sequence[str]) -> dict[str, PairedStudy]:
-        """The studies of some buckets, a family: pairs until a look, the cap or the budget ends
-        each of them.
+        """The studies of some buckets, a family, each on one host: where that dies, all is
+        measured again.
         """
+        while True:
+            found = self._measured(case, buckets)
+            launched: list[LaunchRecord] = []
+            for study in found.values():
+                launched += chain.from_iterable(study.records)
+            if stayed(launched):
+                return found
+
+    def _measured(self, case: Case, buckets: Sequence[str]) -> dict[str, PairedStudy]:
+        """Pairs until a look, the cap or the budget ends each study."""
         knobs = self.plan.workload.knobs
         target = drop_target(case, knobs)
         cap = knobs.integer("DECODE_MAX_PAIRS")
@@ -85,6 +96,12 @@ class PairMeasuring:
             self.get(spec)
         launched = self.get(candidate)
         return self.get(baseline), launched
+
+
+def stayed(records: Iterable[LaunchRecord]) -> bool:
+    """Whether all launches of each seat were made on one host."""
+    hosts: dict[str, str] = {}
+    return all(hosts.setdefault(each.spec.seat, each.host) == each.host for each in records)
 
 
 def drop_target(case: Case, knobs: Knobs) -> float:

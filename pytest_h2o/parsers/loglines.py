@@ -389,7 +389,9 @@ _HARMLESS = re.compile(
     r"\b(?:0|no) (?:errors?|failures?|warnings?)\b|\b(?:errors?|failed|failures?)\s*[:=]\s*0+\b"
 )
 # What programs say at every start, whatever becomes of it.
-_STARTING = re.compile(r"the device supports|prepare for |.*\bcost time\b|load(?:ing)? tokenizer")
+_STARTING = re.compile(
+    r"the device supports|config path is|prepare for |.*\bcost time\b|load(?:ing)? tokenizer"
+)
 TELLING = 8
 
 
@@ -414,11 +416,11 @@ def telling_lines(*sources: Path | str, or_last: bool = True) -> list[str]:
             _keep(causes, piece.text, found.start())
         elif not _MARK.search(piece.text) and (found := _SUSPECTS.search(lowered)):
             _keep(suspects, piece.text, found.start())
-        if _is_text(piece.text[:TELLING_CHARS]):
+        if is_text(piece.text[:TELLING_CHARS]):
             kept = starting if _STARTING.match(lowered) else last
             kept.append(printable(piece.text[:TELLING_CHARS].rstrip()))
     told = list(causes | suspects)[:TELLING]
-    return told if told or not or_last else list(last or starting)
+    return told if told or not or_last else list(last) or list(starting)[-1:]
 
 
 # What libraries and runtimes say when something broke; settings that merely did not suit are not
@@ -445,7 +447,7 @@ def broken_lines(*sources: Path | str) -> list[str]:
     return found
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     """Whether most of it can be read."""
     return sum(c.isprintable() and c != "\ufffd" for c in text) > 0.8 * len(text)
 

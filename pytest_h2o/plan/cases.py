@@ -10,6 +10,8 @@ from pathlib import Path
 from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue, baseline_config, engine_config, scoped
 from pytest_h2o.plan.kv_quant import OPTIONS
 from pytest_h2o.plan.presets import distinct
+from pytest_h2o.plan.prompts import bucket_of
+from pytest_h2o.plan.seats import Hosts, kind_of, parse_hosts, seats_of
 from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.plan.suites import CASE_PARTS
 
@@ -42,7 +44,9 @@ class Case:
     ``replicate`` is the launch of that arm a case looks at. ``work`` says what its launches are,
     ``program`` what is launched for it. ``fixed`` knobs define the case, ``defaults`` may be
     overridden by the user. ``launch`` is the one launch of a case that is not made from knobs: a
-    combination of a sweep. ``studied`` cases have a decode gate.
+    combination of a sweep. ``studied`` cases have a decode gate. ``judged`` cases have
+    gates of their own. ``seats`` are those that its launches are on: one, or of real prompts a
+    seat for each bucket in turn.
     """
 
     name: str
@@ -53,6 +57,8 @@ class Case:
     program: str = ""
     replicate: int = 1
     studied: bool = True
+    judged: bool = True
+    seats: tuple[str, ...] = ("",)
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
     fixed: Mapping[str, KnobValue] = field(default_factory=dict)
 
@@ -60,6 +66,11 @@ class Case:
     def quantises(self) -> bool:
         """Whether what is under test is quantised KV, with H2O off."""
         return self.suite == KV_QUANT
+
+    @property
+    def kind(self) -> str:
+        """The kind of host that it is launched on."""
+        return kind_of(self.seats[0])
 
     @property
     def drop_knob(self) -> str:
@@ -108,7 +119,35 @@ def all_cases(
         [candidate_case(knobs)],
     )
     launched = programs or {}
-    return {case.name: replace(case, program=launched.get(case.work, "")) for case in cases}
+    placed = _placed(cases, parse_hosts(knobs.text("H2O_HOSTS")))
+    return {case.name: replace(case, program=launched.get(case.work, "")) for case in placed}
+
+
+def _placed(cases: Iterable[Case], hosts: Hosts) -> Iterator[Case]:
+    """The cases with their seats, on the first kind of host; of several kinds, those of prompt
+    lengths once more on each.
+
+    Cases of one arm share launches, so they share a seat.
+    """
+    kinds = list(hosts) or [""]
+    arms: dict[str, int] = {}
+    for case in cases:
+        number = arms.setdefault(case.arm, len(arms))
+        if case.work == "prompts":
+            yield replace(case, seats=seats_of(hosts, kinds[0]))
+            continue
+        if len(kinds) == 1:
+            yield _seated(case, hosts, kinds[0], number)
+            continue
+        # Under its own name it is what gates of other kinds of work look at.
+        yield _seated(replace(case, judged=False), hosts, kinds[0], number)
+        for kind in kinds:
+            yield _seated(replace(case, name=f"{case.name}@{kind}"), hosts, kind, number)
+
+
+def _seated(case: Case, hosts: Hosts, kind: str, number: int) -> Case:
+    seats = seats_of(hosts, kind)
+    return replace(case, seats=(seats[number % len(seats)],))
 
 
 def candidate_case(knobs: Knobs, defaults: Mapping[str, KnobValue] | None = None) -> Case:
@@ -237,7 +276,8 @@ def launches(
     """The launches of one run: one per prompt and generation length, or one per prompt file."""
     number = replicate or case.replicate
     if case.launch:
-        return [replace(case.launch, replicate=number, repeat=repeat or case.launch.repeat)]
+        repeat = repeat or case.launch.repeat
+        return [replace(case.launch, replicate=number, repeat=repeat, seat=case.seats[0])]
     knobs = case.knobs(knobs)
     common = LaunchSpec(
         program=case.program,
@@ -249,12 +289,22 @@ def launches(
         backend=knobs.text("BACKEND"),
         attention_option=knobs.integer("ATTENTION_OPTION"),
         timeout_s=knobs.number("LAUNCH_TIMEOUT_S"),
+        seat=case.seats[0],
     )
     if case.work == "prompts":
-        return [replace(common, prompt_file=prompt) for prompt in prompts]
+        seats = _seats_by_bucket(case, prompts)
+        return [
+            replace(common, prompt_file=path, seat=seats[bucket_of(path.name)]) for path in prompts
+        ]
     common = replace(common, repeat=repeat or knobs.integer("REPEAT"))
     lengths = dict.fromkeys(product(knobs.integers("PROMPTS"), knobs.integers("GENS")))
     return [replace(common, prompt_tokens=prompt, gen_tokens=gen) for prompt, gen in lengths]
+
+
+def _seats_by_bucket(case: Case, prompts: Sequence[Path]) -> dict[str, str]:
+    """The seat of the launches over the prompts of each bucket."""
+    buckets = dict.fromkeys(bucket_of(path.name) for path in prompts)
+    return {name: case.seats[number % len(case.seats)] for number, name in enumerate(buckets)}
 
 
 def baseline_of(candidate: LaunchSpec, paired_with: str = "") -> LaunchSpec:

@@ -1,4 +1,4 @@
-"""What to try where a value missed its target: by the knob of the target, else by the gate."""
+"""What to try: where a value missed its target by its knob, else by the gate; else by the cause."""
 
 from __future__ import annotations
 
@@ -54,6 +54,46 @@ BY_GATE = {
     "metric_columns": "a binary built with the H2O columns; STRICT_RUNTIME_METRIC_COLUMNS=0 leaves "
     "this out",
 }
+BY_HAND = "the command given as 'by hand', which repeats this launch alone"
+# By what a cause says, the first that is found in it.
+BY_CAUSE = {
+    "LAUNCH_TIMEOUT_S": "a longer --h2o-set LAUNCH_TIMEOUT_S=... (now {LAUNCH_TIMEOUT_S}) if the "
+    f"program was still at work; {BY_HAND}",
+    "SIGKILL": f"shorter PROMPTS, or a machine with more memory; {BY_HAND}",
+    "SIGSEGV": f"see whether every file that the config names is there; {BY_HAND}",
+    "ended by signal": BY_HAND,
+    "first character is '#'": "a prompt that begins with another character, or none of these",
+    "prompt file is": "see whether that file is there and holds text",
+    "exit code": BY_HAND,
+    "printed no table": f"{BY_HAND}: it must be an llm_bench that writes to -fp or to stdout",
+    "the row is": f"{BY_HAND}: it must print a row of the lengths that it is asked for",
+    "cells where the header": "see whether the disk is full, or something else wrote to the table; "
+    f"{BY_HAND}",
+    "it looks older": "a binary built with this column; STRICT_RUNTIME_METRIC_COLUMNS=0 leaves out "
+    "that all are there",
+    "not a number": f"{BY_HAND}; see there whether the model was loaded",
+    "no model was loaded": BY_HAND,
+    "no KV dump": "-m 'SUITE and not offline' leaves the offline gates out",
+    "no metrics record": "an llm_demo that knows --metrics-jsonl; stock ones write no record",
+    "holds no row of": "a baseline of the same prompt and decode lengths (-p, -n)",
+    "time prefill": "llm_bench -kv true, which times prefill and decode of one request",
+    "never triggered": "longer PROMPTS, or a lower H2O_TRIGGER_MIN and H2O_RECENT_TOKENS",
+    "dropped as stale": "see whether llm_config.json of the model has layer_nums: without it plans "
+    "are made and dropped",
+    "repeats itself": "a lower H2O_TARGET_LOSSY_RATIO or more H2O_RECENT_TOKENS; the report shows "
+    "the texts side by side",
+    "in the baseline": "both sides with the same program, model and options",
+    "claimed, not evidenced": "what stands in brackets; without --h2o-require-evidence a claim is "
+    "enough",
+}
+
+
+def hint_of_cause(cause: str, knobs: Knobs) -> str:
+    """What to try where a gate was not judged, or was refuted; empty where nothing is known."""
+    for said, text in BY_CAUSE.items():
+        if said in cause:
+            return text.format(LAUNCH_TIMEOUT_S=f"{knobs.number('LAUNCH_TIMEOUT_S'):g}")
+    return ""
 
 
 def hint_for(gate: str, knob: str, knobs: Knobs, suites: str = "") -> str:

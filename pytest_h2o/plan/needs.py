@@ -128,7 +128,7 @@ def _names(need: Need, values: Mapping[str, Any]) -> list[str]:
 
 def repeats_of(name: str, cases: Iterable[str]) -> list[str]:
     """The repeated cases of a group."""
-    return [case for case in cases if case.startswith(f"{name}-")]
+    return [case for case in cases if case.rpartition("-")[0] == name and "@" not in case]
 
 
 def demand_of(items: Collection[pytest.Item], cases: Collection[str]) -> Demand:

@@ -36,6 +36,7 @@ class LaunchSpec:
         tag: tells launches over prompts of one name apart.
         env: extra environment of the process; ``{directory}`` in a value stands for the directory
             of the launch.
+        seat: on which of several hosts it is planned, see :mod:`pytest_h2o.plan.seats`.
     """
 
     program: str
@@ -55,6 +56,7 @@ class LaunchSpec:
     quality: bool = False
     tag: str = ""
     line_by_line: bool = False
+    seat: str = ""
 
     @property
     def work(self) -> Work:
@@ -80,7 +82,9 @@ class LaunchSpec:
         """
         arm = f"{self.arm}-for-{self.paired_with}" if self.paired_with else self.arm
         repeat = f"x{self.repeat}" if self.repeat else ""
-        return f"{self.program.removeprefix('llm_')}-{self.label}{repeat}-{arm}-r{self.replicate}"
+        seat = f"@{self.seat.strip('/').replace('/', '.')}" if self.seat else ""
+        program = self.program.removeprefix("llm_")
+        return f"{program}-{self.label}{repeat}-{arm}-r{self.replicate}{seat}"
 
     @property
     def deadline_s(self) -> float:
@@ -124,4 +128,6 @@ class LaunchSpec:
             content.append(f"tag {self.tag}")
         if self.line_by_line:
             content.append("line by line")
+        if self.seat:
+            content.append(f"seat {self.seat}")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_h2o.metrics import quantity
+from pytest_h2o.report.groups import spare_share
 from pytest_h2o.report.models import GateVerdict, Summary
+from pytest_h2o.report.page import outcome
 from pytest_h2o.report.text import WORDS, clean
 
 # Numbers of these units are of one machine.
@@ -17,11 +19,12 @@ Table = list[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class RunsCompared:
-    """Three tables, each a header and its rows; one with the header alone has nothing to tell.
+    """Tables, each a header and its rows; one with the header alone has nothing to tell.
 
-    ``drawn`` holds what a chart shows: gate with case, run, value over limit.
+    ``drawn`` holds what a chart shows: gate with case, run, margin in % of the limit.
     """
 
+    sessions: Table
     identity: Table
     outcomes: Table
     values: Table
@@ -37,11 +40,21 @@ def compare_runs(names: Sequence[str], runs: Sequence[Summary]) -> RunsCompared:
     if "" in machines:
         elsewhere = "machine not known"
     return RunsCompared(
-        [("", *names), *_identity(runs)],
+        [("", *names), *_sessions(runs)],
+        [("setting", *names), *_identity(runs)],
         [("gate", "case", *names), *_outcomes(keys, by_key)],
         [("gate", "case", *names, "delta"), *_values(keys, by_key, elsewhere)],
         list(_drawn(names, keys, by_key)),
     )
+
+
+def _sessions(runs: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
+    """How each session ended, of what, and when its record was written."""
+    yield ("outcome", *(outcome(run) for run in runs))
+    runtimes = [clean(run.runtime, 200) for run in runs]
+    if any(runtimes):
+        yield ("runtime", *runtimes)
+    yield ("written", *(run.written_utc for run in runs))
 
 
 def _identity(runs: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
@@ -113,5 +126,6 @@ def _drawn(
     for key in keys:
         for name, gates in zip(names, by_key, strict=True):
             verdict = gates.get(key)
-            if verdict and verdict.value is not None and verdict.target:
-                yield clean(f"{key[0]} [{key[1]}]", 80), name, verdict.value / verdict.target
+            spare = spare_share(verdict) if verdict else None
+            if spare is not None:
+                yield clean(f"{key[0]} [{key[1]}]", 80), name, spare

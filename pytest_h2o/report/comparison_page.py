@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import filterfalse
+
 from pytest_h2o.report.comparison import RunsCompared
 from pytest_h2o.report.rendering import Chart, render
+
+DRAWN = 100.0  # % of a limit; what is farther from it is drawn there
 
 
 def comparison_html(compared: RunsCompared) -> str:
@@ -13,31 +18,49 @@ def comparison_html(compared: RunsCompared) -> str:
         "compare.html",
         charts=[chart] if chart else [],
         names=compared.identity[0][1:],
+        sessions=compared.sessions,
         identity=compared.identity,
         outcomes=compared.outcomes,
-        values=compared.values,
+        changed=[compared.values[0], *filter(_differs, compared.values[1:])],
+        same=[compared.values[0], *filterfalse(_differs, compared.values[1:])],
     )
 
 
+def _differs(row: Sequence[str]) -> bool:
+    """Whether a gate did not measure the same in all sessions; its name, case and delta aside."""
+    return len(set(row[2:-1])) > 1
+
+
 def _against_limits(compared: RunsCompared) -> Chart | None:
-    """A point per gate and run; None where nothing was measured against a limit."""
-    values = [{"gate": gate, "run": run, "share": share} for gate, run, share in compared.drawn]
+    """A point per gate and run, runs below each other; None where nothing has a limit."""
+    values = [
+        {"gate": gate, "run": run, "spare": spare, "drawn": min(max(spare, -DRAWN), DRAWN)}
+        for gate, run, spare in compared.drawn
+    ]
     if not values:
         return None
-    x = {"field": "share", "type": "quantitative", "title": "value / limit"}
+    x = {
+        "field": "drawn", "type": "quantitative", "title": "to spare, % of the limit",
+        "scale": {"domain": [-DRAWN, DRAWN]},
+    }  # fmt: skip
     y = {"field": "gate", "type": "nominal", "title": None, "sort": None}
-    color = {"field": "run", "type": "nominal", "title": None}
-    tooltip = [{"field": name} for name in ("gate", "run", "share")]
+    offset = {"field": "run", "type": "nominal", "sort": None}
+    color = {"field": "run", "type": "nominal", "title": None, "sort": None}
+    tooltip = [{"field": name} for name in ("gate", "run", "spare")]
     points = {
         "mark": {"type": "point", "filled": True, "size": 60},
-        "encoding": {"x": x, "y": y, "color": color, "tooltip": tooltip},
+        "encoding": {"x": x, "y": y, "yOffset": offset, "color": color, "tooltip": tooltip},
     }
-    limit = {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"x": {"datum": 1}}}
+    limit = {
+        "mark": {"type": "rule", "strokeDash": [4, 3], "color": "#c62f2f"},
+        "encoding": {"x": {"datum": 0}},
+    }
     return Chart(
         name="compared",
         title="Values against their limits",
-        note="dashed: the limit",
+        note=f"red: the limit, right of it passes; at an edge: {DRAWN:.0f} % or more",
         spec={"data": {"values": values}, "layer": [limit, points]},
-        header=["gate", "run", "value / limit"],
-        rows=[[each["gate"], each["run"], f"{each['share']:.4g}"] for each in values],
+        header=["gate", "run", "to spare, % of the limit"],
+        rows=[[each["gate"], each["run"], f"{each['spare']:.4g}"] for each in values],
+        wide=True,
     )

@@ -33,6 +33,7 @@ def settle(path: Path, *, keep_properties: bool) -> None:
             if verdict := _verdict(case):
                 shown |= _values(verdict)
                 _say(case, "\n".join(_lines(verdict)))
+                _conclude(case, verdict)
                 if not keep_properties:
                     _drop_properties(case)
         _add_properties(suite, shown)
@@ -87,7 +88,23 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         if text:
             yield f"{name}: {clean(text)}"
     if verdict.source and Path(verdict.source).is_file():
-        yield f"[[ATTACHMENT|{clean(Path(verdict.source).absolute())}]]"
+        yield f"[[ATTACHMENT|{clean(_attached(Path(verdict.source).absolute()))}]]"
+
+
+def _attached(path: Path) -> Path:
+    """A log as its reader wants it: GitLab in the project's directory, Jenkins absolute."""
+    project = os.environ.get("CI_PROJECT_DIR")
+    if project and path.is_relative_to(project):
+        return path.relative_to(project)
+    return path
+
+
+def _conclude(case: ET.Element, verdict: Verdict) -> None:
+    """Leave the conclusion alone in the message of a failure, which annotations show whole."""
+    failure = case.find("failure")
+    first = verdict.reason.partition("\n")[0]
+    if failure is not None and (verdict.cause or first):
+        failure.set("message", clean(verdict.cause or first))
 
 
 def _say(case: ET.Element, text: str) -> None:

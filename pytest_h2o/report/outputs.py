@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_h2o.parsers.lines import printable
+from pytest_h2o.parsers.loglines import is_text
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Verdict
 
@@ -39,4 +40,5 @@ def _end_of(path: Path) -> str:
             text = file.read(TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""
-    return "\n".join(printable(line[:400]) for line in text.splitlines()[-TAIL_LINES:])
+    lines = [line for line in text.splitlines() if is_text(line)]
+    return "\n".join(printable(line[:400]) for line in lines[-TAIL_LINES:])

@@ -30,7 +30,7 @@ CHOICES = (
 )
 NUMERIC = ("cases", "value", "margin")
 WIDEST = 10_000
-SHOWN_GATES, SHOWN_CASES = 12, 12
+SHOWN_GATES, SHOWN_CASES = 12, 3
 REASON = 600
 
 
@@ -87,19 +87,20 @@ def cause_lines(verdicts: Sequence[Verdict], columns: int) -> list[str]:
 
 
 def needed_by(group: Sequence[Verdict]) -> str:
-    """The gates of one cause, by name with their cases."""
+    """The gates of one cause by name: a few with their cases, many with the count of them."""
     cases: dict[str, list[str]] = {}
     for verdict in group:
         cases.setdefault(clean(verdict.gate, 60), []).append(clean(verdict.case, 40))
-    names = [f"{gate} [{_some(found)}]" for gate, found in cases.items()]
+    names: list[str] = []
+    for gate, found in cases.items():
+        if len(group) <= SHOWN_CASES:
+            names.append(f"{gate} [{', '.join(found)}]")
+        elif len(found) > 1:
+            names.append(f"{gate} ({len(found)})")
+        else:
+            names.append(gate)
     more = f" and {len(names) - SHOWN_GATES} more" if len(names) > SHOWN_GATES else ""
     return f"{', '.join(names[:SHOWN_GATES])}{more}"
-
-
-def _some(cases: Sequence[str]) -> str:
-    left = len(cases) - SHOWN_CASES
-    more = f", {left} more" if left > 0 else ""
-    return ", ".join(cases[:SHOWN_CASES]) + more
 
 
 def _table(groups: Sequence[Sequence[Verdict]], chosen: Sequence[str], gap: int) -> Table:
@@ -125,9 +126,11 @@ def _rows(group: Sequence[Verdict]) -> Iterator[tuple[str, dict[str, str]]]:
     count = f"{len(judged) - len(bad)} of {len(judged)}" if bad else f"{len(judged)}"
     shown = _cells(worst) | {"gate": clean(worst.gate, 60), "cases": count}
     shown["tightest"] = clean(worst.case, 40)
-    unfolded = bad if len(judged) > 1 else []
+    unfolded = bad if len(judged) > 1 and not _told_below(bad) else []
     if unfolded:
         shown |= dict.fromkeys(("tightest", "value", "required", "margin", "evidence"), "")
+    elif len(bad) > 1:
+        shown["tightest"] = "-"
     yield worst.outcome, shown
     for verdict in unfolded:
         cells = _cells(verdict)
@@ -137,19 +140,29 @@ def _rows(group: Sequence[Verdict]) -> Iterator[tuple[str, dict[str, str]]]:
         )
 
 
+def _told_below(bad: Sequence[Verdict]) -> bool:
+    """Whether the cases say nothing one by one that their causes, below the table, do not say."""
+    causes = {each.cause for each in bad}
+    if "" in causes:
+        return False
+    return len(causes) == 1 or all(each.value is None for each in bad)
+
+
 def _cells(verdict: Verdict) -> dict[str, str]:
     names = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
     return dict(zip(names, verdict_row(verdict), strict=True))
 
 
 def _doubts(verdicts: Iterable[Verdict]) -> Iterator[str]:
-    """Every warning of a gate that passed, once."""
-    said: dict[str, str] = {}
+    """The first warning of every gate that passed, and how many of its cases have one."""
+    said: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.warning and verdict.outcome == "pass":
-            said.setdefault(verdict.warning, f"{verdict.gate} [{verdict.case}]")
-    for warning, name in said.items():
-        yield f"{clean(name, 100)}: {clean(warning, REASON)}"
+            said.setdefault(verdict.gate, []).append(verdict)
+    for gate, found in said.items():
+        first, *others = found
+        more = f" and {len(others)} more" if others else ""
+        yield f"{clean(gate, 60)} [{clean(first.case, 40)}{more}]: {clean(first.warning, REASON)}"
 
 
 def _claims(verdicts: Iterable[Verdict]) -> list[str]:

@@ -12,11 +12,15 @@ from pathlib import Path
 
 from pytest_h2o.docs.pages import explain
 from pytest_h2o.metrics import quantity
+from pytest_h2o.report.groups import by_cause
 from pytest_h2o.verdict import NO_H2O, Verdict
 
 WORDS = {"pass": "pass", "fail": "FAIL", "inconclusive": "UNDECIDED", "skipped": "off"}
 HEADER = ("", "gate", "case", "value", "required", "margin", "evidence", "note")
 NOTE, LONG = 60, 2000  # characters of a note on a screen, and of any text
+# Which launches a reason is of, as it says them behind its cause.
+LAUNCHES = re.compile(r"\(([^()]*?)(?:; see [^()]*)?\)")
+CLAIM = re.compile(r"\(contradicts: ([^()]*)\)")
 
 
 def escaped(text: str) -> str:
@@ -43,15 +47,41 @@ def failure_table(verdict: Verdict) -> str:
     """What was measured, what was required, by how much it missed, the log to open and the command
     to rerun.
     """
-    # The first line is all that pytest's short summary, and many a viewer of JUnit files, shows
-    # beside the test's name: the conclusion, whole.
+    # The first line is all that many a viewer of JUnit files shows beside the test's name: the
+    # conclusion, whole.
+    name = f"{verdict.gate} [{verdict.case}]"
     first = verdict.reason.partition("\n")[0]
-    reason = clean(first) or f"{verdict.gate} [{verdict.case}]"
-    said = [line for line in details(verdict) if line != ("reason", reason)]
-    lines = [("gate", f"{verdict.gate} [{verdict.case}]"), *said]
+    head = clean(verdict.cause or first) or name
+    lines = [("gate", name), *_beyond(verdict.cause, first)]
+    lines += [line for line in details(verdict) if line[0] != "reason"]
     width = max(len(name) for name, _ in lines)
-    head = reason if verdict.outcome == "fail" else f"{WORDS[verdict.outcome]}: {reason}"
+    if verdict.outcome != "fail":
+        head = f"{WORDS[verdict.outcome]}: {head}"
     return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in lines)])
+
+
+def _beyond(cause: str, reason: str) -> list[tuple[str, str]]:
+    """What a reason says beyond its cause, by name: which launches, or what else is against it."""
+    if not cause or not reason:
+        return []
+    rest = reason
+    for said in (cause, cause.partition(": ")[2]):  # a reason does not name the program
+        if said and reason.startswith(said):
+            rest = reason.removeprefix(said).strip("; ")
+            break
+    found: list[tuple[str, str]] = []
+    for name, pattern in (("contradicts", CLAIM), ("launched", LAUNCHES), ("contradicts", CLAIM)):
+        if found_at := pattern.match(rest):
+            found.append((name, clean(found_at[1])))
+            rest = rest[found_at.end() :].strip("; ")
+    return [*found, ("reason", clean(rest))] if rest else found
+
+
+def shown_path(path: object) -> str:
+    """A path for people, from where they are if it lies below; safe to print."""
+    text = str(path)
+    here = f"{Path.cwd()}/"
+    return clean(text.removeprefix(here))
 
 
 def details(verdict: Verdict) -> list[tuple[str, str]]:
@@ -76,8 +106,9 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
         "evidence": verdict.evidence,
         "not evidenced": verdict.not_evidenced,
         "warning": verdict.warning,
+        "host": verdict.host,
         "try": verdict.hint,
-        "open": verdict.source,
+        "open": shown_path(verdict.source),
         "rerun": verdict.rerun,
         "explain": explained(verdict.gate),
     }
@@ -98,9 +129,23 @@ def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: i
     if accepted:
         return f"Accepted: {suite}" if suite else "Accepted"
     if any(verdict.outcome in ("fail", "inconclusive") for verdict in verdicts):
-        return "Not accepted"
+        return f"Not accepted: {_counted(verdicts)}"
     count = f"{len(verdicts)} of {len(verdicts) + left} gates" if left else "single gates"
     return f"No acceptance: {count}{' of ' if suite else ''}{suite} judged, none failed"
+
+
+def _counted(verdicts: Sequence[Verdict]) -> str:
+    """How many gates did not pass, of how many that were judged, and of how many causes."""
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    failed, undecided = counts["fail"], counts["inconclusive"]
+    judged = len(verdicts) - counts["skipped"]
+    gates = "1 gate" if judged == 1 else f"{judged} gates"
+    causes = len(by_cause(verdicts))
+    why = "1 cause" if causes == 1 else f"{causes} causes"
+    if failed and undecided:
+        return f"{failed} failed, {undecided} undecided of {gates} ({why})"
+    word = "failed" if failed else "undecided"
+    return f"{failed or undecided} of {gates} {word} ({why})"
 
 
 def summary_rows(verdicts: Sequence[Verdict], note: int = NOTE) -> list[tuple[str, ...]]:

@@ -60,12 +60,14 @@ class Ended:
     usage: Usage = field(default_factory=Usage)
 
 
-def launch(
+def launch(  # noqa: PLR0913  what to launch, and all that can end it
     command: Command,
     directory: Path,
     timeout_s: float,
     on_tick: Callable[[float], None] = lambda _: None,
     limits: Limits = DEFAULT_LIMITS,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Ended:
     """Run ``command`` with its output in ``directory/stdout`` and ``directory/stderr`` until it
     ends or must be ended.
@@ -75,7 +77,8 @@ def launch(
     this process
     dies: TERM to all its processes, KILL after a grace time. What it leaves running when it exits
         is killed as well.
-    ``on_tick`` gets the elapsed seconds every few seconds. A process that cannot be started is not
+    ``on_tick`` gets the elapsed seconds every few seconds; once ``stopped`` says so, the wait is
+    interrupted as by Ctrl-C. A process that cannot be started is not
     an exception.
     """
     started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -98,7 +101,7 @@ def launch(
                 started_utc=started_utc,
             )
     guard.watch(mark, process.pid)
-    child = _Child(process, started, mark)
+    child = _Child(process, started, mark, stopped)
     written = [directory / "stdout", directory / "stderr", *command.files]
     written += [path for path in (command.table, command.metrics) if path]
     try:
@@ -129,8 +132,15 @@ def launch(
 class _Child:
     """A running process and the thread that notes the moment of its exit."""
 
-    def __init__(self, process: subprocess.Popen[bytes], started: float, mark: str) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        started: float,
+        mark: str,
+        stopped: Callable[[], bool],
+    ) -> None:
         self.process = process
+        self.stopped = stopped
         self.mark = mark
         self.started = self.ended = started
         self.returncode: int | None = None
@@ -158,6 +168,8 @@ class _Child:
         now = time.monotonic()
         while not self._exited.wait(min(self._pause(now), max(0.0, deadline - now))):
             self.meter.look()
+            if self.stopped():
+                raise KeyboardInterrupt
             now = time.monotonic()
             if now >= deadline:
                 return "deadline"

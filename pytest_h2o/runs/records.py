@@ -45,6 +45,7 @@ class LaunchRecord:
         outputs: hashes of what the :attr:`files` held when the launch had ended, by file name.
         inputs: what the results depend on, as hashes by name.
         reused_from: the directory of an earlier session that the launch was taken from.
+        host: the host that it was launched on; empty for this machine.
     """
 
     spec: LaunchSpec
@@ -71,6 +72,7 @@ class LaunchRecord:
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     reused_from: str | None = None
+    host: str = ""
 
     def __hash__(self) -> int:
         return hash((self.directory, self.spec.key))

@@ -50,6 +50,8 @@ class RunRows:
         absent = [row for row in self.rows if metric not in row.samples]
         if absent and metric.startswith("h2o_") and not self.has_h2o:
             return self._kind_of_program()
+        if metric == "decode_tps" and absent:
+            return f"no decode speed in {_labels(absent)}: they time prefill, or both together"
         if absent:
             return (
                 f"no value for {metric} in {_labels(absent)}; the binary may be older than "
@@ -80,9 +82,10 @@ class RunRows:
         """
         if self.problems:
             return self.cause or root_of(self.problems)
-        if any(metric.startswith("h2o_") and self._absent(metric) for metric in metrics):
-            return self._kind_of_program()
-        return ""
+        absent = [each for each in metrics if each.startswith("h2o_") and self._absent(each)]
+        if absent and self.has_h2o and not self.no_h2o:
+            return f"the program prints no {absent[0]}: it looks older than this column"
+        return self._kind_of_program() if absent else ""
 
     def _absent(self, metric: str) -> bool:
         return any(metric not in row.samples for row in self.rows)
@@ -377,7 +380,9 @@ def located(text: str, source: Path, *launches: str) -> str:
 def _first_words(text: str) -> str:
     """How a launch ended, and the first thing that its program said, in one line."""
     first, *told = text.split("\n")
-    return f"{first}: {told[0].strip()}" if told else first
+    said = told[0].strip() if told else ""
+    # A line of the engine's at work is how far it came, no cause.
+    return first if not said or said.startswith("[H2O") else f"{first}: {said}"
 
 
 def _unplanned(found: Sequence[str], planned: Sequence[str]) -> list[str]:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.ending import explain
+from pytest_h2o.runs.hosts import Host, HostPool
 from pytest_h2o.runs.launcher import Ended, launch
-from pytest_h2o.runs.locks import hold, machine_lock_path
-from pytest_h2o.runs.machine import machine
+from pytest_h2o.runs.locks import hold
 from pytest_h2o.runs.records import (
     RECORD_FILE,
     LaunchRecord,
@@ -34,8 +34,10 @@ __all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
 
 Event = Literal["start", "tick", "end", "fail", "wait", "reuse"]
 OnEvent = Callable[[Event, LaunchSpec, float], None]
-# Stands in the name of a directory that an interrupted launch left, once it was launched again.
+# Stands in the name of a directory that was left when its launch was made again.
 INTERRUPTED = ".interrupted-"
+# Names the session whose launches a session takes over.
+RESUMED_FROM = "resumed_from"
 
 
 class RunStore:
@@ -45,7 +47,8 @@ class RunStore:
     ``on_event`` is told what happens and the seconds so far: ``start``, ``tick`` (every few
     seconds), ``end`` or ``fail``, ``wait`` while another process launches, and ``reuse`` of an
     earlier launch. ``previous`` is the root of an earlier session: its successful launches are
-    copied where spec, programs, model, base config and prompt are unchanged.
+    copied where spec, programs, model, base config and prompt are unchanged. ``hosts`` are what
+    launches are made on.
     """
 
     def __init__(
@@ -55,17 +58,19 @@ class RunStore:
         *,
         on_event: OnEvent = lambda *_: None,
         previous: Path | None = None,
-        lock_path: Path | None = None,
+        hosts: HostPool | None = None,
     ) -> None:
         self.root = root.absolute()
         self.runtime = runtime
+        self.hosts = hosts or HostPool(self.root, runtime)
         self.on_event = on_event
-        self.previous = ReplayStore(previous) if previous else None
-        self._machine_lock = lock_path or machine_lock_path()
+        self.previous = _earlier(previous)
         self._known: dict[str, LaunchRecord] = {}
         self._interrupted = False
         for folder in (self._launches, self._locks):
             folder.mkdir(parents=True, exist_ok=True)
+        if previous:
+            write_atomically(self.root / RESUMED_FROM, f"{previous.absolute()}\n")
 
     @property
     def _launches(self) -> Path:
@@ -82,10 +87,7 @@ class RunStore:
         if record := self.peek(spec):
             return record
         try:
-            with hold(
-                self._locks / f"{spec.key}.lock",
-                lambda seconds: self.on_event("wait", spec, seconds),
-            ):
+            with hold(self._locks / f"{spec.key}.lock", lambda seconds: self._wait(spec, seconds)):
                 return self.peek(spec) or self._reuse(spec) or self._launch(spec)
         except OSError as error:
             reason = (
@@ -96,12 +98,18 @@ class RunStore:
             return self._remember(self._record(spec, directory, status="failed", reason=reason))
 
     def peek(self, spec: LaunchSpec) -> LaunchRecord | None:
-        """The record of ``spec`` if it was launched; never launches."""
+        """The record of ``spec`` if it was launched, and on the host that its seat is on now; never
+        launches.
+        """
         if spec.key not in self._known:
             name = self._index().get(spec.key)
             if name and (record := _load(self._launches / name)):
                 self._known[spec.key] = record
-        return self._known.get(spec.key)
+        known = self._known.get(spec.key)
+        if known and not self.hosts.keeps(spec.seat, known.host):
+            del self._known[spec.key]
+            return None
+        return known
 
     def records(self) -> list[LaunchRecord]:
         """All records so far, in the order of their start."""
@@ -132,30 +140,46 @@ class RunStore:
         return directory
 
     def _launch(self, spec: LaunchSpec) -> LaunchRecord:
-        directory = self._reserve(spec)
-        try:
-            command = self.runtime.command(spec, directory)
-            command.config_path.write_text(config_text(command.config), "utf-8")
-            for path, text in command.texts.items():
-                path.write_text(text, "utf-8")
-            with hold(
-                self._machine_lock, lambda seconds: self.on_event("wait", spec, seconds), fair=True
-            ):
-                ended = self._run(spec, command, directory)
-        except RuntimeSetupError as error:
-            return self._keep(
-                self._record(spec, directory, status="not_started", reason=str(error))
-            )
+        """Launch on the first host that lives through it."""
+        while True:
+            directory = self._reserve(spec)
+            try:
+                with self.hosts.take(spec.seat, lambda seconds: self._wait(spec, seconds)) as host:
+                    record = self._launch_on(host, spec, directory)
+                    lost = host.loss(record)
+                    if lost:
+                        self.hosts.remove(host, lost)
+            except RuntimeSetupError as error:
+                return self._keep(
+                    self._record(spec, directory, status="not_started", reason=str(error))
+                )
+            if not lost:
+                return self._keep(record)
+
+    def _launch_on(self, host: Host, spec: LaunchSpec, directory: Path) -> LaunchRecord:
+        command = host.runtime.command(spec, directory)
+        command.config_path.write_text(config_text(command.config), "utf-8")
+        for path, text in command.texts.items():
+            path.write_text(text, "utf-8")
+        ended = self._run(spec, command, directory)
         output = directory / "stdout", directory / "stderr"
         status, reason = explain(spec.program, ended.status, ended.reason, *output)
         self.on_event("end" if status == "ok" else "fail", spec, ended.seconds or 0.0)
-        return self._keep(
-            self._record(
-                spec, directory, status=status, reason=reason, argv=command.argv,
-                started_utc=ended.started_utc, returncode=ended.returncode, seconds=ended.seconds,
-                cpu_seconds=ended.cpu_seconds, overridden=command.overridden, **vars(ended.usage),
-            ).sealed()
-        )  # fmt: skip
+        return self._record(
+            spec, directory, status=status, reason=reason, argv=command.argv,
+            started_utc=ended.started_utc, returncode=ended.returncode, seconds=ended.seconds,
+            cpu_seconds=ended.cpu_seconds, overridden=command.overridden, host=host.name,
+            **vars(ended.usage),
+        ).sealed()  # fmt: skip
+
+    def interrupt(self) -> None:
+        """End what other threads are launching, and let nothing be launched any more."""
+        self._interrupted = True
+
+    def _wait(self, spec: LaunchSpec, seconds: float) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self.on_event("wait", spec, seconds)
 
     def _run(self, spec: LaunchSpec, command: Command, directory: Path) -> Ended:
         if self._interrupted:  # what lies between here and pytest may have made another error of it
@@ -167,6 +191,7 @@ class RunStore:
                 directory,
                 spec.deadline_s,
                 lambda seconds: self.on_event("tick", spec, seconds),
+                stopped=lambda: self._interrupted,
             )
         except KeyboardInterrupt:
             self._interrupted = True
@@ -174,8 +199,9 @@ class RunStore:
         return ended
 
     def _reuse(self, spec: LaunchSpec) -> LaunchRecord | None:
-        old = self.previous.get(spec) if self.previous else None
-        if old is None or old.status != "ok" or dict(old.inputs) != self._inputs(spec):
+        found = [record for store in self.previous if (record := store.peek(spec))]
+        old = next((record for record in found if self._is_reusable(record, spec)), None)
+        if old is None:
             return None
         directory = self._reserve(spec)
         shutil.copytree(
@@ -186,6 +212,11 @@ class RunStore:
             replace(old, spec=spec, **standard_paths(directory), reused_from=str(old.directory))
         )
 
+    def _is_reusable(self, old: LaunchRecord, spec: LaunchSpec) -> bool:
+        if old.status != "ok" or not self.hosts.keeps(spec.seat, old.host):
+            return False
+        return dict(old.inputs) == self._inputs(spec)
+
     def _record(self, spec: LaunchSpec, directory: Path, **fields: Any) -> LaunchRecord:
         paths = standard_paths(directory)
         return LaunchRecord(
@@ -194,16 +225,13 @@ class RunStore:
 
     def _inputs(self, spec: LaunchSpec) -> dict[str, str]:
         prompt = spec.prompt_file
-        if prompt is None or not prompt.is_file():
-            return self._fingerprint
-        return {**self._fingerprint, "prompt": digest(prompt)[:16]}
-
-    @property  # each time: somebody may build while a session runs
-    def _fingerprint(self) -> dict[str, str]:
-        try:
-            return {**self.runtime.fingerprint(), "machine": machine()}
+        try:  # each time: somebody may build while a session runs
+            inputs = {**self.runtime.fingerprint(), "machine": self.hosts.machine(spec.seat)}
         except RuntimeSetupError:
-            return {}
+            inputs = {}
+        if prompt and prompt.is_file():
+            inputs["prompt"] = digest(prompt)[:16]
+        return inputs
 
     def _keep(self, record: LaunchRecord) -> LaunchRecord:
         save_record(record)
@@ -282,14 +310,28 @@ class ReplayStore:
         return {_portable_key(record.spec): record for record in self._by_key.values()}
 
 
+def _earlier(root: Path | None) -> list[ReplayStore]:
+    """The session in ``root``, the one that it resumed, and so on: one that was killed early may
+    not have taken over all.
+    """
+    found: dict[Path, ReplayStore] = {}
+    while root and root not in found:
+        found[root] = ReplayStore(root)
+        link = root / RESUMED_FROM
+        root = Path(link.read_text("utf-8").strip()) if link.is_file() else None
+    return list(found.values())
+
+
 def _portable_key(spec: LaunchSpec) -> str:
-    """The spec's key without the directory of its prompt."""
-    return replace(spec, prompt_file=spec.prompt_file and Path(spec.prompt_file.name)).key
+    """The spec's key without the directory of its prompt and without its seat."""
+    prompt = spec.prompt_file and Path(spec.prompt_file.name)
+    return replace(spec, prompt_file=prompt, seat="").key
 
 
 def _records(launches: Path) -> list[LaunchRecord]:
     directories: Iterable[Path] = sorted(launches.iterdir()) if launches.is_dir() else ()
-    records = [record for directory in directories if (record := _load(directory))]
+    kept = [directory for directory in directories if INTERRUPTED not in directory.name]
+    records = [record for directory in kept if (record := _load(directory))]
     return sorted(records, key=lambda record: record.started_utc or "")
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shlex
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
-from pytest_h2o.runtimes.base import Found, RuntimeSetupError, Setup
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.runtimes.base import Found, Program, RuntimeSetupError, Setup
 from pytest_h2o.runtimes.configured import ConfiguredRuntime
 from pytest_h2o.runtimes.paths import file_hash
-from pytest_h2o.runtimes.programs import BOTH, PPL_EVAL
+from pytest_h2o.runtimes.programs import BOTH, LINE_DEMO, LLM_DEMO, PPL_EVAL
 
 BUILD_DIRS = ("build_h2o_v6", "build")
+# How compiled programs begin: ELF, Mach-O and PE.
+COMPILED = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ")
+# What a program holds that can take a whole file as one prompt; stock MNN's knows none of them.
+WHOLE_FILES = (b"prompt-file-mode", b"metrics-jsonl", b"LLM_DEMO_METRICS_JSONL")
 LIBRARIES = ("*.so", "*.so.*", "*.dylib", "*/*.so", "*/*.so.*", "*/*.dylib")
 
 
@@ -82,6 +89,13 @@ class MnnRuntime(ConfiguredRuntime):
         looked = " or ".join(map(str, folders))
         raise RuntimeSetupError(f"{program} is needed and is not in {looked}; build it there")
 
+    def program(self, spec: LaunchSpec) -> Program:
+        """The program of a launch; stock MNN's ``llm_demo`` takes prompts of one line."""
+        program = super().program(spec)
+        if program is LLM_DEMO and reads_lines(self.binaries.get(spec.program)):
+            return LINE_DEMO
+        return program
+
     def check(self) -> None:
         """Raise :class:`RuntimeSetupError` if a binary, the config or a model file is missing or
         unusable.
@@ -101,6 +115,24 @@ class MnnRuntime(ConfiguredRuntime):
             for path in _libraries(folder):
                 hashes[str(path.relative_to(folder))] = file_hash(path)
         return hashes | super().fingerprint()
+
+
+def reads_lines(program: Path | None) -> bool:
+    """Whether an ``llm_demo`` is a compiled one to which each line is a prompt; a script may start
+    anything.
+    """
+    if program is None or not program.is_file():
+        return False
+    return _reads_lines(program, program.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _reads_lines(program: Path, written: int) -> bool:
+    with program.open("rb") as file:
+        if not file.read(4).startswith(COMPILED):
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return not any(content.find(word) >= 0 for word in WHOLE_FILES)
 
 
 def find_binaries(setup: Setup) -> dict[str, Found]:

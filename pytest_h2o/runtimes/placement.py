@@ -13,12 +13,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.seats import Hosts, parse_hosts
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import Capability, Command, Program, Runtime, RuntimeSetupError
 
 COMMAND = "{command}"
+HOST = "{host}"
+KIND = "{kind}"
 # These join their words with blanks and give the result to a shell on the other side.
 JOINING = ("ssh", "adb")
+# These exit with 0 as well when their host is gone in the middle.
+UNTOLD = ("adb",)
 # What a shell elsewhere runs: directory and words follow. Where no line can be read, standard input
 # is not held open for it. Else the program has a group of its own, which ends with the connection,
 # or with the program itself.
@@ -47,7 +52,8 @@ class Placement:
         launcher: words put in front of the program, such as ``srun -N1 --exclusive``. A word
             ``{command}`` is replaced by the whole command line quoted for a POSIX shell, for
             launchers that give it to a shell elsewhere (``docker exec -i c sh -c {command}``);
-            ``ssh`` and ``adb`` get it in this form as their last word.
+            ``ssh`` and ``adb`` get it in this form as their last word. ``{host}`` and ``{kind}``
+            in a word stand for the host of a launch.
         cpus: CPU list as ``taskset -c`` takes it (``0-3,8``).
         env: variables of every launch.
     """
@@ -71,6 +77,21 @@ class Placement:
             words = ("env", *variables, *words)
         argv, watched = _launched(self.launcher, words, command.cwd or Path())
         return replace(command, argv=argv, env=env, watched=watched)
+
+    @property
+    def names_host(self) -> bool:
+        """Whether the launcher must be told the host of a launch."""
+        return any(HOST in word for word in self.launcher)
+
+    @property
+    def tells_loss(self) -> bool:
+        """Whether an exit code of 0 means that the program ended."""
+        return PurePath(self.launcher[0]).name not in UNTOLD
+
+    def on(self, host: str, kind: str) -> Placement:
+        """This placement on one host."""
+        words = [word.replace(HOST, host).replace(KIND, kind) for word in self.launcher]
+        return replace(self, launcher=tuple(words))
 
     def describe(self) -> str:
         """What the placement adds, in words; empty if nothing."""
@@ -122,10 +143,11 @@ def _words(name: str, text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class PlacedRuntime:
-    """A runtime whose launches are made through a placement."""
+    """A runtime whose launches are made through a placement, on any of some hosts."""
 
     runtime: Runtime
     placement: Placement
+    hosts: Hosts = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -144,12 +166,24 @@ class PlacedRuntime:
 
     def describe(self) -> str:
         """The runtime and how its launches are made."""
-        return f"{self.runtime.describe()}, {self.placement.describe()}"
+        groups = [f"{kind or 'hosts'} {', '.join(names)}" for kind, names in self.hosts.items()]
+        on = f" on {' and '.join(groups)}" if groups else ""
+        return f"{self.runtime.describe()}, {self.placement.describe()}{on}"
 
     def check(self) -> None:
-        """Raise :class:`RuntimeSetupError` if the launcher or ``taskset`` is missing, or the
-        runtime is unusable.
+        """Raise :class:`RuntimeSetupError` if the launcher or ``taskset`` is missing, does not
+        name its host, or the runtime is unusable.
         """
+        if self.hosts and not self.placement.names_host:
+            raise RuntimeSetupError(
+                "H2O_HOSTS names hosts, and the launcher does not say where {host} goes; give "
+                "--h2o-launcher 'ssh {host}'"
+            )
+        if self.placement.names_host and not self.hosts:
+            raise RuntimeSetupError(
+                f"the launcher {shlex.join(self.placement.launcher)} asks for a host; name some "
+                f"with --h2o-hosts a,b,c"
+            )
         first = "taskset" if self.placement.cpus else ""
         if self.placement.launcher:
             first = self.placement.launcher[0]
@@ -168,11 +202,23 @@ class PlacedRuntime:
         """The runtime's command, placed."""
         return self.placement.apply(self.runtime.command(spec, directory))
 
+    def on(self, host: str, kind: str) -> PlacedRuntime:
+        """This runtime on one host."""
+        return replace(self, placement=self.placement.on(host, kind), hosts={})
+
+    def probe(self) -> Command:
+        """A command that does nothing, started as a launch is."""
+        nothing = Command(argv=("true",), env={}, cwd=Path("/"), config_path=Path(), config={})
+        return self.placement.apply(nothing)
+
 
 def placed(runtime: Runtime, knobs: Knobs) -> Runtime:
-    """``runtime`` with the launcher, CPUs and environment of the knobs; raises
-    :class:`RuntimeSetupError`.
+    """``runtime`` with the launcher, hosts, CPUs and environment of the knobs; raises
+    :class:`RuntimeSetupError` and :class:`KnobError`.
     """
     texts = (knobs.text(name) for name in ("H2O_LAUNCHER", "H2O_CPUS", "H2O_LAUNCH_ENV"))
     placement = parse_placement(*texts)
-    return runtime if placement == Placement() else PlacedRuntime(runtime, placement)
+    hosts = parse_hosts(knobs.text("H2O_HOSTS"))
+    if placement == Placement() and not hosts:
+        return runtime
+    return PlacedRuntime(runtime, placement, hosts)

@@ -155,6 +155,34 @@ class LlmDemo(Program):
         return generated_text(output.stdout)
 
 
+class LineDemo(LlmDemo):
+    """``llm_demo`` of stock MNN, to which each line of a file is a prompt of its own.
+
+    A prompt of several lines is given to it in one, from the directory of the launch; breaks become
+    spaces.
+    """
+
+    def arguments(self, spec: LaunchSpec, directory: Path) -> tuple[str, ...]:
+        """The prompt, or what it was made into."""
+        config, prompt, *others = super().arguments(spec, directory)
+        for name in self.texts(spec):
+            prompt = str(directory / name)
+        return (config, prompt, *others)
+
+    def texts(self, spec: LaunchSpec) -> dict[str, str]:
+        """A prompt of several lines in one, under its own name."""
+        if spec.prompt_file is None or spec.line_by_line:
+            return {}
+        if not spec.prompt_file.is_file():  # a plan asks before prompts are made anew
+            return {}
+        text = spec.prompt_file.read_text("utf-8", errors="replace")
+        lines = text.rstrip().split("\n")
+        if len(lines) == 1:
+            return {}
+        words = [line.strip() for line in lines]
+        return {spec.prompt_file.name: " ".join(filter(None, words)) + "\n"}
+
+
 class PplEval(Program):
     """``ppl_eval``: the perplexity of a held-out text, read in windows, without decoding."""
 
@@ -188,6 +216,7 @@ class PplEval(Program):
 
 LLM_BENCH = LlmBench()
 LLM_DEMO = LlmDemo()
+LINE_DEMO = LineDemo()
 PPL_EVAL = PplEval()
 BOTH: Mapping[str, Program] = {program.name: program for program in (LLM_BENCH, LLM_DEMO)}
 

@@ -13,7 +13,7 @@ from pytest_h2o.report.github import failure_commands, step_summary
 from pytest_h2o.report.groups import BAD
 from pytest_h2o.report.junit import settle
 from pytest_h2o.report.page import outcome
-from pytest_h2o.report.text import LONG, clean, escaped
+from pytest_h2o.report.text import LONG, clean, escaped, shown_path
 from pytest_h2o.session.reporter import Reporter
 
 SHOWN_LEFT = 10
@@ -58,9 +58,17 @@ class Conclusion:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
         yield
-        if self.reporter.verdicts and not self.reporter.is_worker:
+        if self.reporter.is_worker:
+            return
+        if self.reporter.verdicts:
             self._warn(terminalreporter)
             self._conclude(terminalreporter)
+        elif self.reporter.judged_nothing:
+            text = (
+                f"No acceptance: no gate found anything to judge in {self.reporter.lab.replay}; "
+                "select another suite (-m), or none"
+            )
+            terminalreporter.write_line(clean(text, LONG), bold=True, red=True)
 
     def _warn(self, terminal: pytest.TerminalReporter) -> None:
         left = self.reporter.left
@@ -86,7 +94,7 @@ class Conclusion:
             for line in failure_commands(document):
                 terminal.write_line(line)
         report = root / "report.html"
-        terminal.write_line(f"report {clean(report if report.is_file() else root)}")
+        terminal.write_line(f"report {shown_path(report if report.is_file() else root)}")
         terminal.write_line(f"rerun {clean(self._rerun())}")
 
     def _rerun(self) -> str:

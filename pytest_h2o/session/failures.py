@@ -10,7 +10,7 @@ import pytest
 from pytest_h2o.pytest_private import add_failure_section, print_once
 from pytest_h2o.report.groups import by_cause, tightest
 from pytest_h2o.report.models import GateVerdict
-from pytest_h2o.report.outputs import record_of, tail_of
+from pytest_h2o.report.outputs import tail_of
 from pytest_h2o.report.screen import needed_by
 from pytest_h2o.report.text import clean
 from pytest_h2o.runs.records import LaunchRecord
@@ -32,10 +32,10 @@ def fold(
         repeated.update(verdict.nodeid for verdict in others)
         if others:
             add_failure_section(config, first.nodeid, _more(len(others)), needed_by(others))
-        record = record_of(first, records)
-        if record and launch_cause(record):
-            _show(config, first.nodeid, record)
-    print_once(config, repeated)
+        broken = [record for record in records if launch_cause(record) == first.cause]
+        if broken:
+            _show(config, first.nodeid, broken[0])
+    print_once(config, repeated, verdicts.keys())
 
 
 def _more(count: int) -> str:

@@ -5,7 +5,7 @@ table.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pytest_h2o.decode.baselines import not_measured
 from pytest_h2o.decode.judge import judge_study
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.lab.decode import Comparison
-from pytest_h2o.plan.hints import hint_for
+from pytest_h2o.plan.hints import hint_for, hint_of_cause
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.suites import SUITES
 from pytest_h2o.report.text import failure_table
@@ -36,7 +36,8 @@ class Gate:
     """What a gate function calls once: every method ends the test with a recorded verdict.
 
     ``name`` is the test function without ``test_``; ``knobs`` are the session's as the case under
-    test sees them; ``rerun`` is the command that repeats this gate.
+    test sees them; ``rerun`` is the command that repeats this gate, and ``where``
+    says on which hosts its launches were made.
     """
 
     name: str
@@ -45,15 +46,21 @@ class Gate:
     node: pytest.Item
     rerun: str
     require_evidence: bool = False
+    where: Callable[[], str] = str
 
     @property
     def every_row(self) -> bool:
         """Whether every row must do, not the best one alone."""
         return self.knobs.on("REQUIRE_ALL_ROWS")
 
-    def at_least(self, measured: Measured, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
-        """Pass when the value is not below the knob's limit and no evidence contradicts it."""
-        self._limit(measured, ">=", knob, evidence)
+    def at_least(
+        self, measured: Measured, knob: str, *, evidence: Sequence[Evidence] = (), root: str = ""
+    ) -> None:
+        """Pass when the value is not below the knob's limit and no evidence contradicts it.
+
+        ``root`` is why a value may fall short together with those of other gates.
+        """
+        self._limit(_rooted(measured, root), ">=", knob, evidence)
 
     def at_most(self, measured: Measured, knob: str, *, evidence: Sequence[Evidence] = ()) -> None:
         """Pass when the value is not above the knob's limit; a negative limit turns the gate
@@ -63,10 +70,15 @@ class Gate:
         self._limit(measured, "<=", knob, evidence)
 
     def positive(
-        self, measured: Measured, *, above: float = 0.0, evidence: Sequence[Evidence] = ()
+        self,
+        measured: Measured,
+        *,
+        above: float = 0.0,
+        evidence: Sequence[Evidence] = (),
+        root: str = "",
     ) -> None:
-        """Pass when the value is above ``above``: the activity was there."""
-        self._end(self._weigh(compare(measured, ">", above), evidence))
+        """Pass when the value is above ``above``: the activity was there. ``root`` as above."""
+        self._end(self._weigh(compare(_rooted(measured, root), ">", above), evidence))
 
     def passes_study(
         self, paired: PairedStudy | Comparison, knob: str, *, evidence: Sequence[Evidence] = ()
@@ -138,38 +150,45 @@ class Gate:
 
     def _end(self, verdict: Verdict) -> None:
         verdict = self._record(verdict)
-        if verdict.outcome == "inconclusive" and self._tolerates(verdict.reason):
+        policy = self.knobs.text("DECODE_INCONCLUSIVE")
+        if verdict.outcome == "inconclusive" and tolerated(policy, verdict.reason):
             return
         if verdict.outcome != "pass":
             pytest.fail(failure_table(verdict), pytrace=False)
-
-    def _tolerates(self, reason: str) -> bool:
-        """End the test of a study that decides nothing as DECODE_INCONCLUSIVE says; false if it is
-        to fail.
-        """
-        policy = self.knobs["DECODE_INCONCLUSIVE"]
-        if policy == "xfail":
-            pytest.xfail(reason)
-        if policy == "skip":
-            pytest.skip(f"undecided: {reason}")
-        if policy == "warn":
-            warnings.warn(pytest.PytestWarning(f"undecided: {reason}"), stacklevel=1)
-        return policy == "warn"
 
     def _record(self, verdict: Verdict) -> Verdict:
         rerun = self.rerun if verdict.outcome in ("fail", "inconclusive") else ""
         verdict = replace(
             verdict, gate=self.name, case=self.case, suites=suites_of(self.node), rerun=rerun,
-            hint=verdict.hint or self._hint(verdict),
+            host=self.where(), hint=verdict.hint or self._hint(verdict),
         )  # fmt: skip
         self.node.user_properties += verdict.properties()
         return verdict
 
     def _hint(self, verdict: Verdict) -> str:
-        """What to try; nothing where the cause of a failure says it, or nothing failed."""
-        if verdict.outcome == "fail" and not verdict.cause:
-            return hint_for(self.name, verdict.knob, self.knobs, suites_of(self.node))
-        return ""
+        """What to try; nothing where nothing failed."""
+        if verdict.outcome != "fail":
+            return ""
+        if verdict.cause:
+            return hint_of_cause(verdict.cause, self.knobs)
+        return hint_for(self.name, verdict.knob, self.knobs, suites_of(self.node))
+
+
+def tolerated(policy: str, reason: str) -> bool:
+    """End the test of a study that decides nothing as the policy of DECODE_INCONCLUSIVE says; false
+    if it is to fail.
+    """
+    if policy == "xfail":
+        pytest.xfail(reason)
+    if policy == "skip":
+        pytest.skip(f"undecided: {reason}")
+    if policy == "warn":
+        warnings.warn(pytest.PytestWarning(f"undecided: {reason}"), stacklevel=1)
+    return policy == "warn"
+
+
+def _rooted(measured: Measured, root: str) -> Measured:
+    return replace(measured, cause=measured.cause or root)
 
 
 def suites_of(item: pytest.Item) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.launch_order import Asked, in_order
 from pytest_h2o.plan.knobs import NEEDS_BASELINE
-from pytest_h2o.plan.needs import demand_of
+from pytest_h2o.plan.needs import demand_of, parameters
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.suites import CASE_PARTS
 from pytest_h2o.report.text import clean
@@ -25,6 +26,7 @@ class Planner:
         self.config = config
         self.lab = lab
         self.runtime = runtime
+        self.items: Sequence[pytest.Item] = ()
 
     @cached_property
     def planned(self) -> list[LaunchSpec]:
@@ -36,6 +38,15 @@ class Planner:
         interleaved.
         """
         self.lab.demand = demand_of(items, self.lab.cases)
+        self.items = items
+
+    def in_order(self) -> list[LaunchSpec]:
+        """The planned launches as one process makes them, gate after gate."""
+        gates = [
+            Asked(demand_of([item], self.lab.cases), "bucket" in parameters(item))
+            for item in self.items
+        ]
+        return in_order(self.lab.plan, gates)
 
     def check_baselines(self, studied: Iterable[str]) -> None:
         """Raise UsageError if the decode speed of a case is to be held against a number that is not

@@ -25,7 +25,7 @@ def show_plan(config: pytest.Config, session: Session | None) -> None:
     """Write the plan to the screen; where nothing is launched, say so."""
     writer = config.get_terminal_writer()
     writer.line()
-    specs = session.planner.planned if session else []
+    specs = session.planner.in_order() if session else []
     if session is None or not specs or session.lab.replay:
         writer.line("h2o: the selected tests launch nothing")
         return
@@ -60,6 +60,7 @@ def _totals(specs: Sequence[LaunchSpec], guesses: Sequence[float | None], runs: 
         disk = sum(sizes) / len(sizes) * len(specs) / MIB
         lines.append(f"about {max(disk, 0.1):.1f} MiB of disk in {runs}")
     lines.append("a decode study that is not decided measures more pairs than these")
+    lines.append("the order is that of one process; workers (-n) ask in theirs")
     return lines
 
 

@@ -25,7 +25,7 @@ from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.models import Summary
 from pytest_h2o.report.pareto import LEGEND, comparison
 from pytest_h2o.report.screen import session_lines
-from pytest_h2o.report.text import LONG, aligned, clean
+from pytest_h2o.report.text import LONG, aligned, clean, shown_path, wrapped
 from pytest_h2o.runs.directory import point_latest
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import read_launch
@@ -73,7 +73,12 @@ class Reporter:
         self.collected[item.nodeid] = (label, suites_of(item))
 
     def pytest_report_header(self) -> list[str]:
-        return [f"h2o: {clean(self.title)}", f"h2o: run directory {clean(self.root)}"]
+        lines = [f"h2o: {clean(self.title)}", f"h2o: run directory {shown_path(self.root)}"]
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if not getattr(terminal, "isatty", False):
+            return lines
+        columns = self.config.get_terminal_writer().fullwidth
+        return [part for line in lines for part in wrapped(line, columns)]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
@@ -116,8 +121,14 @@ class Reporter:
             if isinstance(error, OSError) and error.strerror:
                 why = error.strerror
             self.unwritten = clean(f"NOT ALL REPORTS ARE WRITTEN: {why}", LONG)
-        if self.unwritten or self.left:
+        if self.unwritten or self.left or self.judged_nothing:
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    @property
+    def judged_nothing(self) -> bool:
+        """Whether a recording was to be judged, and no gate had anything to judge of it."""
+        listed = self.config.option.collectonly or self.config.getoption("h2o_plan")
+        return bool(self.lab.replay and self.collected and not self.verdicts and not listed)
 
     def _finish(self, *, complete: bool) -> None:
         if self.verdicts:
@@ -136,7 +147,7 @@ class Reporter:
             return
         terminalreporter.write_sep("=", "h2o gates")
         writer = self.config.get_terminal_writer()
-        shown = self._shown()
+        shown = shown_on_screen(self.verdicts.values(), self.config.get_verbosity())
         for line in session_lines(shown, writer.fullwidth, color=writer.hasmarkup):
             terminalreporter.write_line(line)
         if rows := swept_rows(self.lab, self.verdicts):
@@ -144,13 +155,6 @@ class Reporter:
             for line in aligned(comparison(rows)):
                 terminalreporter.write_line(line)
             terminalreporter.write_line(LEGEND)
-
-    def _shown(self) -> list[Verdict]:
-        """The verdicts that the screen shows: with ``-q`` those that did not pass."""
-        verdicts = list(self.verdicts.values())
-        if self.config.get_verbosity() >= 0:
-            return verdicts
-        return [verdict for verdict in verdicts if verdict.outcome in BAD]
 
     def _write(self, *, complete: bool) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -179,6 +183,13 @@ class Reporter:
         write_kit_reports(self.root, judged, expression, document.title)
         if is_new:
             keep_history(lab, self.verdicts.values(), self.root, judged.unfinished)
+
+
+def shown_on_screen(verdicts: Iterable[Verdict], verbosity: int) -> list[Verdict]:
+    """The verdicts that the screen shows: with ``-q`` those that did not pass."""
+    if verbosity >= 0:
+        return list(verdicts)
+    return [verdict for verdict in verdicts if verdict.outcome in BAD]
 
 
 def parts_collected(config: pytest.Config, suites: Iterable[str]) -> bool:

@@ -5,14 +5,16 @@ user.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from pathlib import Path
 
 import pytest
 
+from pytest_h2o.plan.seats import kind_of
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.text import clean
+from pytest_h2o.runs.hosts import HOSTS_FILE, HostsGoneError, read_hosts
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime
@@ -44,6 +46,8 @@ class Schedule:
         self.replay = replay
         self.planned = planned
         self.is_worker = hasattr(config, "workerinput")
+        if not self.is_worker:  # an earlier session may have left its own
+            (root / HOSTS_FILE).unlink(missing_ok=True)
         self.forecast = Forecast()
         self.printer = ProgressPrinter(config, self.forecast)
         self.follower: EventFollower | None = None
@@ -58,8 +62,25 @@ class Schedule:
         return RunStore(self.root, self.runtime, on_event=self._show, previous=previous)
 
     def get(self, spec: LaunchSpec) -> LaunchRecord:
-        """The record of a launch, made on first use."""
-        return self.store.get(spec)
+        """The record of a launch, made on first use; the session ends where no host is left."""
+        try:
+            return self.store.get(spec)
+        except HostsGoneError as error:
+            pytest.exit(clean(error), returncode=pytest.ExitCode.INTERRUPTED)
+
+    def hosts_of(self, specs: Iterable[LaunchSpec]) -> str:
+        """Where launches were made, as far as they were: ``pixel: a, b``; empty for this
+        machine.
+        """
+        found: dict[str, list[str]] = {}
+        for record in map(self.store.peek, specs):
+            if record and record.host:
+                found.setdefault(kind_of(record.spec.seat), []).append(record.host)
+        parts = []
+        for kind, names in found.items():
+            listed = ", ".join(sorted(set(names)))
+            parts.append(f"{kind}: {listed}" if kind else listed)
+        return "; ".join(parts)
 
     def _show(self, kind: str, spec: LaunchSpec, seconds: float) -> None:
         if self.is_worker:
@@ -96,8 +117,15 @@ class Schedule:
             terminalreporter.write_line(
                 clean(f"launches taken over from {resume}: {self.printer.reused}")
             )
+        if not self.is_worker:
+            for line in self._hosts_taken_out():
+                terminalreporter.write_line(clean(line), yellow=True)
         if exitstatus not in DONE and (self.root / "launches").is_dir() and not self.is_worker:
             root = shlex.quote(str(self.root))
             terminalreporter.write_line(
                 clean(f"not everything was judged; to go on, add --h2o-resume {root}")
             )
+
+    def _hosts_taken_out(self) -> list[str]:
+        _, gone = read_hosts((self.replay or self.root) / HOSTS_FILE)
+        return [f"host {name} was taken out: {why}" for name, why in gone.items()]

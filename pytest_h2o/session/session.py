@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from pytest_h2o.plan.knobs import KnobError, Knobs, misspelt
 from pytest_h2o.plan.needs import names_of, parameters
 from pytest_h2o.plan.presets import PresetError
 from pytest_h2o.plan.relations import RELATIONS
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.directory import check_room
 from pytest_h2o.runtimes import RuntimeSetupError
 from pytest_h2o.session.acceptance import check_suite, narrow
@@ -137,12 +139,24 @@ class Session:
     def gate(self, item: pytest.Item) -> Gate:
         """The gate fixture of one test, with the knobs as its case sees them."""
         knobs = self.knobs
-        looked_at = set(names_of(item)) & self.lab.cases.keys()
+        looked_at = [name for name in self.lab.cases if name in set(names_of(item))]
         if len(looked_at) == 1:
-            knobs = self.lab.cases[looked_at.pop()].knobs(knobs)
+            knobs = self.lab.cases[looked_at[0]].knobs(knobs)
         name = getattr(item, "originalname", item.name).removeprefix("test_")
         required = self.config.getoption("h2o_require_evidence")
-        return Gate(name, label_of(item), knobs, item, rerun_command(self.config, item), required)
+        rerun = rerun_command(self.config, item)
+        return Gate(
+            name, label_of(item), knobs, item, rerun, required, lambda: self._hosts_of(looked_at)
+        )
+
+    def _hosts_of(self, cases: Collection[str]) -> str:
+        """Where the launches of some cases were made, as far as they were."""
+        specs: list[LaunchSpec] = []
+        if not self.lab.recording:
+            for case in map(self.lab.cases.__getitem__, cases):
+                specs += self.lab.workload.launches(case)
+                specs += [candidate for _, candidate in self.lab.plan.pairs(case, 1)]
+        return self.schedule.hosts_of(specs)
 
 
 def without_relations(knobs: Knobs) -> Knobs:

@@ -21,13 +21,16 @@ from pytest_h2o.plan.knobs import (
     KNOBS,
     KnobError,
     Knobs,
+    KnobValue,
     check_together,
     parse_assignments,
     resolve,
 )
+from pytest_h2o.plan.seats import hosts_text
 from pytest_h2o.plan.specs import Work
 from pytest_h2o.plan.suites import named, selected
 from pytest_h2o.pytest_private import undeclared_names
+from pytest_h2o.runs.hosts import HOSTS_FILE, read_hosts
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.runtimes import (
@@ -48,8 +51,8 @@ INI_PATHS = (*SETUP, "prompt_dir")
 OURS = re.compile(rf"^[ \t]*({'|'.join(INI_NAMES)})[ \t]*=", re.MULTILINE)
 # What a command that repeats one gate must repeat as well.
 OPTIONS = (
-    *INI_PATHS, "h2o_profile", "h2o_launcher", "h2o_runtime", "h2o_kit", "h2o_preset", "h2o_set",
-    "h2o_replay", "h2o_replay_baseline", "h2o_out",
+    *INI_PATHS, "h2o_profile", "h2o_launcher", "h2o_hosts", "h2o_runtime", "h2o_kit", "h2o_preset",
+    "h2o_set", "h2o_replay", "h2o_replay_baseline", "h2o_out",
 )  # fmt: skip
 
 
@@ -75,10 +78,11 @@ def read_settings(config: pytest.Config) -> Settings:
     directory = config.invocation_params.dir
     try:
         profile = _profile(config, ini, directory)
-        launcher = config.getoption("h2o_launcher")
         words = list(config.getoption("h2o_set"))
-        if launcher is not None:
-            words.append(f"H2O_LAUNCHER={launcher}")
+        for name in ("h2o_launcher", "h2o_hosts"):
+            given = config.getoption(name)
+            if given is not None:
+                words.append(f"{name.upper()}={given}")
         assigned, paths = parse_assignments(words), ini_paths(ini)
         options = {name: config.getoption(name) or assigned.get(name.upper()) for name in INI_PATHS}
         runtime = find_runtime(
@@ -89,7 +93,7 @@ def read_settings(config: pytest.Config) -> Settings:
             directory=directory,
         )
         kit: Kit = config.getoption("h2o_kit")
-        defaults = defaults_for(_tested(config, runtime)) | DEFAULTS[kit]
+        defaults = defaults_for(_tested(config, runtime)) | DEFAULTS[kit] | _recorded_hosts(config)
         knobs = resolve(
             words, os.environ, ini["h2o_set"], defaults,
             suite=selected(config.getoption("markexpr")),
@@ -131,6 +135,14 @@ def _replayed(config: pytest.Config) -> list[LaunchRecord]:
     return ReplayStore(Path(config.getoption("h2o_replay"))).records()
 
 
+def _recorded_hosts(config: pytest.Config) -> dict[str, KnobValue]:
+    """The hosts that a replayed session launched on, over which its cases are spread."""
+    if not _replays_own(config):
+        return {}
+    hosts, _ = read_hosts(Path(config.getoption("h2o_replay")) / HOSTS_FILE)
+    return {"H2O_HOSTS": hosts_text(hosts)}
+
+
 def _recorded_programs(config: pytest.Config) -> dict[Work, str]:
     """What a replayed session launched for each kind of work."""
     if not _replays_own(config):
@@ -154,7 +166,10 @@ def ini_values(config: pytest.Config) -> dict[str, Any]:
     profile = given["h2o_profile"]
     if "/" in profile or profile.endswith(".toml"):
         profile = str(absolute(profile, folder))
-    return {**paths, "h2o_profile": profile, "h2o_set": list(given["h2o_set"])}
+    set_there = list(given["h2o_set"])
+    if given["h2o_hosts"]:
+        set_there.append(f"H2O_HOSTS={given['h2o_hosts']}")
+    return {**paths, "h2o_profile": profile, "h2o_set": set_there}
 
 
 def inipath_of(config: pytest.Config) -> Path | None:

@@ -19,7 +19,7 @@ import pytest
 from pytest_h2o.session.places import unnamed_root
 
 INI_NAMES = (
-    "llm_bench", "llm_demo", "model_config", "prompt_dir", "h2o_profile", "h2o_set",
+    "llm_bench", "llm_demo", "model_config", "prompt_dir", "h2o_profile", "h2o_hosts", "h2o_set",
 )  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def commands(directory: Path, llm_bench: Path | None) -> dict[str, list[str]]:
     for name, (path, values) in configs.items():
         config = directory / f"{name.replace(', ', '_')}.json"
         config.write_text(config_text(launch_config(read_config(path), path, values)))
-        starts[name] += ["-m", str(config)]
+        starts[name] = starts[name] + ["-m", str(config)]
     return starts
 
 

@@ -30,9 +30,11 @@ from pytest_h2o.codec.planes import Words, join, split
 from pytest_h2o.codec.rope import Rope, Rotation
 from pytest_h2o.codec.row_frames import HEAD, FrameRows, decode_frames, encode_frames
 from pytest_h2o.codec.tensors import EncodedTensor, PlaneCoding, decode_tensors, encode_tensors
+from pytest_h2o.engine.config import SHIPPED
 from pytest_h2o.engine.threads import single_threaded_blas
 from pytest_h2o.offline.dump import load, scan
 from pytest_h2o.offline.options import OfflineOptions
+from pytest_h2o.runtimes.launch_config import config_text, launch_config, read_config
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "offline" / "kv_dump.tar.gz"
@@ -398,8 +400,11 @@ def chart(curves: dict[str, list[float]], title: str) -> str:
 
 
 def write_embedded_dump(folder: Path) -> Path:
-    """What the embedded runtime leaves of six prompts and 96 tokens decoded after each."""
-    weights = ROOT / "pytest_h2o" / "engine" / "weights" / "h2o.json"
+    """What the embedded runtime leaves of six prompts and 96 tokens decoded greedily after each."""
+    shipped = SHIPPED / "h2o.json"
+    config = folder / "config.json"
+    greedy = launch_config(read_config(shipped), shipped, {"sampler_type": "greedy"})
+    config.write_text(config_text(greedy))
     for prompt in PROMPTS:
         environment = {
             **os.environ,
@@ -408,7 +413,7 @@ def write_embedded_dump(folder: Path) -> Path:
             "MNN_KV_DUMP_STAGE": "both",
         }
         text = ROOT / "prompts" / f"prompt_{prompt}.txt"
-        command = [sys.executable, "-m", "pytest_h2o.engine.demo", str(weights), str(text), "96"]
+        command = [sys.executable, "-m", "pytest_h2o.engine.demo", str(config), str(text), "96"]
         command.append("--prompt-file-mode=whole")
         subprocess.run(command, env=environment, check=True, capture_output=True, cwd=ROOT)
     return folder / "dump"

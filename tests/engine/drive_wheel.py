@@ -19,7 +19,7 @@ def main(config: Path, result: Path) -> None:
     wheel = Wheel(config, threads=1)
     tokens = wheel.encode(text)[:PROMPT_TOKENS]
     answers = [wheel.respond(tokens, ANSWERED).tokens for _ in range(4)]
-    forcing = Wheel(config, threads=1, precision="high", continued=True)
+    forcing = Wheel(config, threads=1, precision="high", all_logits=True)
     forced: list[np.ndarray] = []
     held: list[int] = []
     for _ in range(4):

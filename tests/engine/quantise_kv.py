@@ -1,4 +1,4 @@
-"""Run in a process of its own: reports of a few windows with int8 and TQ4."""
+"""Run in a process of its own: reports of a few windows with int8 K, int8 K and V, and TQ4."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ quality.LENGTHS = (256, 768)
 def main(config: str, directory: Path) -> None:
     quiet()
     text = (SHIPPED / "heldout.txt").read_text("utf-8")
-    for option in ("2", "6"):
+    for option in ("1", "2", "6"):
         options = bench_options.parse(["-m", config, "-t", "1", "-qatten", option])
         setup = next(bench_options.setups(options))
-        report = quality.measure(lambda each: load(each, continued=True), setup, text)
+        report = quality.measure(lambda each: load(each, all_logits=True), setup, text)
         (directory / option).write_text(json.dumps(report))
 
 

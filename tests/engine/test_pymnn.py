@@ -150,16 +150,18 @@ def test_a_missing_weight_file_is_named(tmp_path: Path) -> None:
 
 
 def test_quantised_kv(tmp_path: Path) -> None:
-    """On this model int8 costs nothing and TQ4 ruins it, while it saves most of the memory."""
+    """On this model int8 costs nothing, for K and for both; TQ4 ruins it and saves most memory."""
     script = Path(__file__).with_name("quantise_kv.py")
     subprocess.run([sys.executable, str(script), str(MODEL), str(tmp_path)], check=True)
-    int8, tq4 = (read_kv_report(tmp_path / name) for name in ("2", "6"))
+    keys, int8, tq4 = (read_kv_report(tmp_path / name) for name in ("1", "2", "6"))
     plain = json.loads((tmp_path / "2").read_text())["kv_quality"][0]["perplexity"]
     assert int8.perplexity < 1.05 * plain
     assert int8.divergence is not None
     assert int8.divergence < 0.01
     assert tq4.perplexity > 2 * plain
-    if int8.kv_bytes and tq4.kv_bytes:  # glibc alone tells
+    assert keys.perplexity != int8.perplexity
+    if keys.kv_bytes and int8.kv_bytes and tq4.kv_bytes:  # glibc alone tells
+        assert keys.kv_bytes > 1.2 * int8.kv_bytes
         assert int8.kv_bytes > 2 * tq4.kv_bytes
 
 

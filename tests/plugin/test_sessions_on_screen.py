@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,19 @@ def test_a_plan_launches_nothing(pytester: pytest.Pytester) -> None:
     assert not list(pytester.path.glob("h2o-runs/*"))
 
 
+def test_a_plan_is_the_order_of_the_launches(pytester: pytest.Pytester) -> None:
+    """Launches are made in the order in which the plan lists them, whatever a study adds."""
+    options = install(pytester.path)
+    chosen = "(m3 and lossy) or bucket_decode or (full_strict and decode) or store_memory or again"
+    words = [*GATES, *options, *SETTINGS, "-k", chosen, "--h2o-set", "DECODE_MAX_PAIRS=6"]
+    listed = pytester.runpytest_inprocess(*words, "--h2o-plan").outlines
+    planned = [line.split()[1] for line in listed if re.match(r"\d+ +(bench|demo)-", line)]
+    pytester.runpytest_inprocess(*words, "-q")
+    made = [Path(directory).name for _, _, directory, _ in launches(pytester.path)]
+    assert len(planned) > 8
+    assert [name for name in made if name in planned] == planned
+
+
 def test_last_lines_and_github(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Below everything else stand outcome, report and command; GitHub gets one summary, though
     workers ran the gates; a program that crashed is told once, with its output and command.
@@ -70,7 +85,7 @@ def test_last_lines_and_github(pytester: pytest.Pytester, monkeypatch: pytest.Mo
             "*by hand*",
             "cd * && *llm_bench*",
             "FAIL: llm_bench: ended by signal 6 (SIGABRT): no such model",
-            "Not accepted",
+            "Not accepted: 3 of 3 gates failed (1 cause)",
             "::error title=FAIL*",
             "report */report.html",
             "rerun pytest *",
@@ -78,7 +93,7 @@ def test_last_lines_and_github(pytester: pytest.Pytester, monkeypatch: pytest.Mo
         ]
     )
     text = result.stdout.str()
-    assert text.count("no such model (bench") == 1
+    assert text.count("  launched  bench") == 1
     assert "[1 of about 1]" in text
     assert "FAILED after" in text
     assert (pytester.path / "step.md").read_text().count("## Not accepted") == 1

@@ -114,15 +114,18 @@ def test_reports_that_cannot_be_written(pytester: pytest.Pytester, setup: Path) 
         (
             "crash",
             [],
-            "ended by signal 11 (SIGSEGV): Unable to open config file: x (bench-*",
+            "llm_bench: ended by signal 11 (SIGSEGV): Unable to open config file: x\n"
+            "  launched  bench-*\n"
+            "  try *by hand*",
         ),
         (
             "hang",
             ["--h2o-set", "LAUNCH_TIMEOUT_S=1"],
-            "did not end within 1 s and was stopped (LAUNCH_TIMEOUT_S sets the limit)*",
+            "llm_bench: did not end within 1 s and was stopped (LAUNCH_TIMEOUT_S sets the limit)*\n"
+            "  try *--h2o-set LAUNCH_TIMEOUT_S=... (now 1)*",
         ),
         ("garbage", [], "*printed no table*"),
-        ("no table", [], "*printed no table: done (bench-*; see */stdout)"),
+        ("no table", [], "*printed no table: done\n  launched  bench-*\n  open *h2o-runs/*/stdout"),
         ("cut", [], "*full_strict*"),
         ("wrong row", [], "*the row is p64_g128, launched was p512_g128*"),
     ],
@@ -263,7 +266,7 @@ def test_latest_can_be_judged_again_and_again(pytester: pytest.Pytester, setup: 
         assert result.parseoutcomes().get("failed", 0) == (peak == 0)
         result.stdout.fnmatch_lines([f"h2o: replay of {launched}"])
     result.stdout.fnmatch_lines(
-        ["h2o_lossless_queue_peak 1 is not <= 0 blocks", f"*open*{launched}/*"]
+        ["h2o_lossless_queue_peak 1 is not <= 0 blocks", f"*open*{launched.relative_to(setup)}/*"]
     )
 
 

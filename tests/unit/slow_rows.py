@@ -1,4 +1,4 @@
-"""A second decoder of ``row_reference`` frames, as the format page reads: one value at a time, in
+"""A second decoder of frames of the row codecs, as the format page reads: one value at a time, in
 plain Python, sharing nothing with the package.
 """
 
@@ -161,6 +161,35 @@ def positions_of(body: bytes) -> tuple[list[int], int]:
     return positions, at
 
 
+def ordered(word: int) -> int:
+    """A word's place among the values."""
+    return word if word < 0x8000 else -1 - (word & 0x7FFF)
+
+
+def plane_of(body: bytes, at: int, rows: int, width: int) -> tuple[list[list[int]], int]:
+    """The bytes of a plane's stream, row by row, and where it ends."""
+    stored, block = struct.unpack_from("<II", body, at)
+    at += 8
+    modes = body[at : at - -rows // block]
+    at += -(-rows // block)
+    flat = zstandard.decompress(body[at : at + stored])
+    plane: list[list[int]] = []
+    before = [0] * width
+    for row in range(rows):
+        line = list(flat[row * width : (row + 1) * width])
+        mode = modes[row // block]
+        if row % block and mode in (1, 4):
+            line = [(a + b) % 256 for a, b in zip(line, before, strict=True)]
+        elif row % block and mode == 2:
+            line = [a ^ b for a, b in zip(line, before, strict=True)]
+        before = list(line)
+        if mode >= 3:  # pairs never cross heads, whose width is even
+            for odd in range(1, width, 2):
+                line[odd] = (line[odd] + line[odd - 1]) % 256
+        plane.append(line)
+    return plane, at + stored
+
+
 class Slow:
     """One frame; ``decode`` gives its words, token by token."""
 
@@ -171,10 +200,60 @@ class Slow:
         self.base, self.interleaved = base, interleaved
         self.summed, self.body = frame[4:], frame[8:]
         self.rotated = self.body[0] >= 128
-        assert self.body[0] & 127 == 3
+        self.kind = self.body[0] & 127
 
     def decode(self) -> list[list[int]]:
         """All words; an AssertionError unless the checksum holds."""
+        words = (self._plain, self._planes, self._repeated, self._alike)[self.kind]()
+        if self.rotated and self.interleaved:
+            words = [self._laid_out(row) for row in words]
+        source = b"".join(struct.pack(f"<{self.channels}H", *row) for row in words)
+        assert zlib.crc32(self.summed + source) == self.checksum
+        return words
+
+    def _plain(self) -> list[list[int]]:
+        size = 2 * self.channels
+        rows = [self.body[at : at + size] for at in range(1, len(self.body), size)]
+        return [list(struct.unpack(f"<{self.channels}H", row)) for row in rows]
+
+    def _planes(self) -> list[list[int]]:
+        high, at = plane_of(self.body, 1, self.rows, self.channels)
+        low, at = plane_of(self.body, at, self.rows, self.channels)
+        assert at == len(self.body)
+        words = []
+        for upper, lower in zip(high, low, strict=True):
+            words.append([256 * a + b for a, b in zip(upper, lower, strict=True)])
+        return words
+
+    def _repeated(self) -> list[list[int]]:
+        body = self.body[1:]
+        self.positions, at = positions_of(body)
+        lengths = struct.unpack_from("<4I", body, at)
+        at += 16
+        streams = []
+        for length in (*lengths, len(body) - at - sum(lengths)):
+            streams.append(list(zstandard.decompress(body[at : at + length])))
+            at += length
+        distances, low, high, left_low, left_high = streams
+        words: list[list[int]] = []
+        for row, distance in enumerate(distances):
+            if not distance:
+                words.append([low.pop(0) + 256 * high.pop(0) for _ in range(self.channels)])
+                continue
+            reference = [half(word) for word in words[row - distance]]
+            by = self.positions[row] - self.positions[row - distance]
+            line = []
+            for turned in self._rotate(reference, by):
+                near = code(abs(turned)) | (0x8000 if math.copysign(1, turned) < 0 else 0)
+                zigzag = left_low.pop(0) + 256 * left_high.pop(0)
+                step = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
+                place = (ordered(near) + step + 0x8000) % 0x10000 - 0x8000
+                line.append(place if place >= 0 else 0x8000 | (-1 - place))
+            words.append(line)
+        assert not any((low, high, left_low, left_high))
+        return words
+
+    def _alike(self) -> list[list[int]]:
         raw = self._read()
         words: list[list[int]] = [[] for _ in range(self.rows)]
         depth = self._depths()
@@ -191,7 +270,7 @@ class Slow:
                 words[row].append(value(m, s, stream.pop(0), raw))
         assert not self.ranks
         assert not self.exact_ranks
-        return self._checked([self._laid_out(row) for row in words])
+        return words
 
     def _read(self) -> Bits:
         body, at = self.body[1:], 0
@@ -283,16 +362,9 @@ class Slow:
         return spreads
 
     def _laid_out(self, row: list[int]) -> list[int]:
-        if not (self.rotated and self.interleaved):
-            return row
         words = []
         for head in range(self.heads):
             for k in range(self.dim // 2):
                 i = head * self.dim + k
                 words += [row[i], row[i + self.dim // 2]]
-        return words
-
-    def _checked(self, words: list[list[int]]) -> list[list[int]]:
-        source = b"".join(struct.pack(f"<{self.channels}H", *row) for row in words)
-        assert zlib.crc32(self.summed + source) == self.checksum
         return words

@@ -265,7 +265,7 @@ def test_ranks_are_settled() -> None:
         assert np.abs(scaled - np.floor(scaled) - 0.5).min() > 1e-6
 
 
-@pytest.mark.parametrize("name", ["keys", "keys_interleaved", "values"])
+@pytest.mark.parametrize("name", ["keys", "keys_interleaved", "values", "repeated_keys", "planes"])
 def test_golden_frame(name: str) -> None:
     """The frame in the tests' data is of the encoder's format: both decoders read it alike."""
     about = json.loads((GOLDEN / "frames.json").read_text())[name]
@@ -278,11 +278,23 @@ def test_golden_frame(name: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_slow_decoder_agrees(seed: int) -> None:
-    """Frames made now decode alike, one value at a time in plain Python."""
-    words, positions = repeating(80, 2, 16, seed, ROPE)
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_slow_decoder_agrees(seed: int, layout: str) -> None:
+    """Frames of every kind made now decode alike, one value at a time in plain Python."""
+    rope = Rope(10_000.0, layout)
+    words, positions = repeating(80, 2, 16, seed, rope)
     words[3, 0, :3] = 0x7C00, 0xFE01, 0x8000
-    for rotation in (None, Rotation(ROPE, positions)):
-        frame = encode_frame(words, "row_reference", rotation)
-        assert frame[HEAD.size] & 127 == 3
-        assert np.array_equal(np.array(Slow(frame, ROPE.base).decode()), words.reshape(80, 32))
+    smooth = (np.arange(80)[:, None, None] * 256 + words % 256).astype(np.uint16)
+    random = np.random.default_rng(seed).integers(0, 1 << 16, words.shape, dtype=np.uint16)
+    turned = Rotation(rope, positions)
+    frames = [
+        (0, random, encode_frame(random, "rope_row", turned)),
+        (1, smooth, encode_frame(smooth, "row_reference")),
+        (2 | 128, words, encode_frame(words, "rope_row", turned)),
+        (3, words, encode_frame(words, "row_reference")),
+        (3 | 128, words, encode_frame(words, "row_reference", turned)),
+    ]
+    for kind, source, frame in frames:
+        assert frame[HEAD.size] == kind
+        slow = Slow(frame, rope.base, layout == "interleaved")
+        assert np.array_equal(np.array(slow.decode()), source.reshape(80, 32))

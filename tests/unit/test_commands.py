@@ -273,7 +273,7 @@ def test_report(tmp_path: Path, as_file: bool, capsys: pytest.CaptureFixture[str
     title, *lines, outcome = capsys.readouterr().out.splitlines()
     assert title == "embedded: a model"
     assert lines == session_lines(list(VERDICTS.values()), 80, color=False)
-    assert outcome == "Not accepted"
+    assert outcome == "Not accepted: 1 of 3 gates failed (1 cause)"
 
 
 VERSION_1 = Path(__file__).parents[1] / "data" / "summaries" / "version_1.json"
@@ -335,7 +335,7 @@ def test_report_of_an_accepted_run(tmp_path: Path, capsys: pytest.CaptureFixture
     [
         (2, 0, "Accepted: runtime"),
         (2, 3, "No acceptance: 2 of 5 gates of runtime judged, none failed"),
-        (3, 3, "Not accepted"),
+        (3, 3, "Not accepted: 1 of 2 gates failed (1 cause)"),
     ],
 )
 def test_outcome_of_a_suite(

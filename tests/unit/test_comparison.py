@@ -75,6 +75,6 @@ def test_github_reads_the_failures() -> None:
     [command] = failure_commands(document)
     assert command == "::error title=FAIL%3A lossy [full]::a,b: 100%25%0Alossy [full]"
     text = step_summary(document)
-    assert text.startswith("## Not accepted\n")
+    assert text.startswith("## Not accepted: ")
     assert "- **FAIL** a,b: 100% (lossy \\[full])" in text
     assert "| pass | wait | 1 of 1 | full | measured 5 µs &lt;= 9 µs |" in text

@@ -37,6 +37,7 @@ from pytest_h2o.report.text import WORDS
 from pytest_h2o.verdict import STANDINGS
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+SESSION = re.compile(rf"\b(?:pytest gates|pytest-h2o (?:{'|'.join(GATE_SUITES)}))\b.*")
 CODE = re.compile(r"`([^`\n]+)`")
 
 SHOWN = list(blocks("console"))
@@ -154,7 +155,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).symlink_to(ROOT / name)
     weights = ROOT / "pytest_h2o" / "engine" / "weights"
     (tmp_path / "models" / "llama2").mkdir(parents=True)
-    (tmp_path / "models" / "llama2" / "config.json").symlink_to(weights / "h2o.json")
+    for name in ("h2o.json", "model.safetensors", "tokenizer.model"):
+        shown = "config.json" if name == "h2o.json" else name
+        (tmp_path / "models" / "llama2" / shown).symlink_to(weights / name)
     (tmp_path / "h2o-runs").mkdir()
     (tmp_path / "h2o-runs" / "latest").symlink_to(ROOT / "tests" / "data" / "session")
     (tmp_path / "ours.json").write_text(blocks("json")[0].text)
@@ -199,6 +202,49 @@ def test_commands(page: Path, line: str, place: Path) -> None:
         assert command in {"pip", "pre-commit", "uv", "python"}, line
         scripts = [word for word in words if word.endswith(".py")]
         assert all((place / script).is_file() for script in scripts)
+
+
+def sessions() -> dict[str, list[str]]:
+    """The arguments of every line on a page that starts a session of gates, workflow files
+    included.
+    """
+    found: dict[str, list[str]] = {}
+    for language in ("sh", "yaml", "groovy"):
+        for block in blocks(language):
+            for line in block.text.splitlines():
+                started = SESSION.search(line)
+                if not started:
+                    continue
+                # In a Jenkinsfile the whole line stands in quotes.
+                text = started[0].removesuffix("'") if language == "groovy" else started[0]
+                words = shlex.split(text, comments=True)
+                if words[0] == "pytest-h2o":
+                    words[:2] = ["pytest", "gates", "-m", words[1]]
+                found[" ".join(words)] = words[1:]
+    return found
+
+
+def test_sessions_are_collected(place: Path) -> None:
+    """Every session that a page starts has settings that are understood and gates to run; all are
+    collected, in one process.
+    """
+    build(place)
+    profiles = place / "h2o-profiles"
+    profiles.mkdir()
+    programs = "\n".join(f'{name} = "../build/{name}"' for name in ("llm_bench", "llm_demo"))
+    profile = f'{programs}\nmodel_config = "../models/llama2/config.json"\n'
+    profiles.joinpath("ci.toml").write_text(profile)
+    asked = sessions()
+    rooted = [[*words, f"--rootdir={place}"] for words in asked.values()]
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "collect_lines.py")], input=json.dumps(rooted),
+        capture_output=True, text=True, cwd=place, check=True,
+        env=os.environ | {"MODEL_CONFIG": "models/llama2/config.json"},
+    )  # fmt: skip
+    for line, (status, count, printed) in zip(asked, json.loads(result.stdout), strict=True):
+        assert (status, count > 0) == (0, True), f"{line}\n{printed}"
+    assert len(asked) > 20
+    assert not list(place.glob("h2o-runs/2*")), "nothing is launched"
 
 
 def understood(words: list[str]) -> None:

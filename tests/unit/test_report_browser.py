@@ -23,6 +23,8 @@ from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.report.background import Background
+from pytest_h2o.report.comparison import compare_runs
+from pytest_h2o.report.comparison_page import comparison_html
 from pytest_h2o.report.files import summary
 from pytest_h2o.report.offline_page import offline_html
 from pytest_h2o.report.page import to_html
@@ -257,7 +259,9 @@ def test_report(kind: str, tmp_path: Path) -> None:
     for width in (1280, 390):
         found = look(page, tmp_path, width)
         is_sound(found, width)
-        words = "Accepted: final" if kind == "passing" else "Not accepted"
+        words = "Accepted: final"
+        if kind != "passing":
+            words = "Not accepted: 4 of 8 gates failed (2 causes)"
         assert found["verdict"].endswith(words)
         assert found["title"] == words
         assert set(found["gates"]) == {each.gate for each in judged.values()}
@@ -275,6 +279,27 @@ def test_report(kind: str, tmp_path: Path) -> None:
     screenshot(tmp_path, f"{kind}-narrow", width=390)
     if kind == "failing":
         screenshot(tmp_path, "failing-dark", "--blink-settings=preferredColorScheme=0")
+
+
+def test_comparison_page(tmp_path: Path) -> None:
+    """Two sessions beside each other: outcomes and values that changed, one chart, text that stays
+    text; what did not change is folded away.
+    """
+    runs = [
+        summary(HOSTILE, resolve(settings), verdicts(outcome, HOSTILE, ""), suite="final")
+        for outcome, settings in (("pass", []), ("fail", ["REPEAT=2"]))
+    ]
+    page = comparison_html(compare_runs(["before", "after"], runs))
+    for width in (1280, 390):
+        found = look(page, tmp_path, width)
+        is_sound(found, width)
+        assert {each[0] for each in found["charts"]} == {"chart-compared"}
+        assert found["text"].count(HOSTILE) > 4
+        for said in ("Accepted: final", "Not accepted: 4 of 8 gates failed", "REPEAT", "2.5"):
+            assert said in found["text"]
+    (tmp_path / "plain.html").write_text(page, "utf-8")
+    screenshot(tmp_path, "compare")
+    screenshot(tmp_path, "compare-narrow", width=390)
 
 
 def test_offline_page(tmp_path: Path) -> None:

@@ -376,7 +376,7 @@ def test_nothing_is_launched_after_an_interrupt(
     """
     launched: list[str] = []
 
-    def interrupted(command: Command, *_: object) -> None:
+    def interrupted(command: Command, *_: object, **__: object) -> None:
         launched.append(command.cwd.name)
         raise KeyboardInterrupt
 

@@ -123,6 +123,36 @@ def test_threads_and_backend_hold_for_both_programs(mnn: MnnRuntime, tmp_path: P
     assert mnn.command(BENCH, tmp_path).config["thread_num"] == 4
 
 
+@pytest.mark.parametrize(
+    ("program", "one_line"),
+    [
+        (b"\x7fELF stock", True),
+        (b"\xcf\xfa\xed\xfe stock", True),
+        (b"\x7fELF ... --prompt-file-mode ...", False),
+        (b"\x7fELF ... LLM_DEMO_METRICS_JSONL ...", False),
+        (b"#!/bin/sh\nexec build/llm_demo", False),
+    ],
+)
+def test_stock_prompts(
+    mnn: MnnRuntime, build: Path, tmp_path: Path, program: bytes, one_line: bool
+) -> None:
+    """A compiled llm_demo that cannot take a whole file gets a prompt of several lines in one, and
+    any other prompt as it is.
+    """
+    (build / "bin" / "llm_demo").write_bytes(program)
+    path, launch = tmp_path / "prompt_128_1.txt", tmp_path / "launch"
+    path.write_text("One line.\n")
+    assert mnn.command(demo(path), launch).texts == {}
+    path.write_text("# Title\r\n\r\nTwo  lines,\nor \u2028three.\n\n", "utf-8", newline="")
+    command = mnn.command(demo(path), launch)
+    if one_line:
+        assert command.argv[2] == str(launch / path.name)
+        assert command.texts == {launch / path.name: "# Title Two  lines, or \u2028three.\n"}
+    else:
+        assert (command.argv[2], command.texts) == (str(path), {})
+    assert mnn.command(replace(demo(path), line_by_line=True), launch).texts == {}
+
+
 def test_commas_in_paths(mnn: MnnRuntime, tmp_path: Path) -> None:
     """llm_bench splits its words at commas, so it gets such paths from its working directory."""
     directory = tmp_path / "a,b"

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pytest_h2o.plan.hints import BY_GATE, BY_KNOB, BY_SUITE, hint_for
+from pytest_h2o.plan.hints import BY_CAUSE, BY_GATE, BY_KNOB, BY_SUITE, hint_for
 from pytest_h2o.plan.knobs import KNOBS, resolve
 from pytest_h2o.report.groups import by_cause
 from pytest_h2o.report.screen import session_lines, table_lines
@@ -91,7 +91,7 @@ def test_causes_are_ordered() -> None:
     assert groups[-1] == [undecided]
 
 
-@pytest.mark.parametrize("text", [*BY_KNOB.values(), *BY_GATE.values()])
+@pytest.mark.parametrize("text", [*BY_KNOB.values(), *BY_GATE.values(), *BY_CAUSE.values()])
 def test_hints_name_knobs_that_exist(text: str) -> None:
     """Every setting that a hint names can be set."""
     named = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b", text))

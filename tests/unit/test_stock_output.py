@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pytest_h2o.evidence import decode_evidence, launches_evidence
+from pytest_h2o.evidence.speed import WORK
+from pytest_h2o.kit.archives import read_recording
 from pytest_h2o.kit.command_lines import bench_line
 from pytest_h2o.parsers.bench_json import read_bench_json
 from pytest_h2o.parsers.bench_table import read_tables
 from pytest_h2o.parsers.demo_output import read_demo
 from pytest_h2o.parsers.rows import Row
+from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import Run, read_launch
 from pytest_h2o.runtimes import LLM_BENCH, LLM_DEMO
 
 STOCK = Path(__file__).parents[1] / "data" / "upstream"
@@ -130,3 +137,46 @@ def test_any_option_with_a_list_multiplies_rows(option: str) -> None:
     """What an option means need not be known."""
     line = bench_line(["llm_bench", "-kv", "true", "-p", "8", "-n", "4", option, "1,2,3"])
     assert line.labels == ("p8_g4",) * 3
+
+
+def one_row(name: str, at: int, folder: Path) -> LaunchRecord:
+    """The recording ``name`` as if its table had this row alone."""
+    shutil.copytree(STOCK / name, folder)
+    header, rule, *rows = (folder / "log.md").read_text().splitlines()
+    (folder / "log.md").write_text("\n".join([header, rule, rows[at], ""]))
+    return read_recording(folder).records[0]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "said"),
+    [
+        (("bench_fa", 0), ("bench_fa", 1), "flashAttention is on, off in the baseline"),
+        (("bench_fa", 0), ("bench_fa", 2), "threads is 1, 2 in the baseline"),
+        (("bench_kv_true", 1), ("bench_quant4", 0), "quantKv is 4, not there in the baseline"),
+        (("bench_fa", 0), ("bench_fa", 0), ""),
+    ],
+)
+def test_recorded_rows_that_are_of_unlike_work(
+    tmp_path: Path, baseline: tuple[str, int], candidate: tuple[str, int], said: str
+) -> None:
+    """Every cell that is neither measured nor a label must be that of the baseline."""
+    before = one_row(*baseline, tmp_path / "before")
+    after = one_row(*candidate, tmp_path / "after")
+    (found,) = [each for each in decode_evidence([(before, after)]) if each.claim == WORK]
+    assert found.standing == ("contradicted" if said else "supported")
+    assert said in found.text
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_prompt_in_another_form_is_said(tmp_path: Path, changed: bool) -> None:
+    """Where the directory of a launch holds a prompt of its own, its lines were joined."""
+    shutil.copytree(STOCK / "demo_128_1", tmp_path, dirs_exist_ok=True)
+    record = read_recording(tmp_path).records[0]
+    spec = replace(record.spec, prompt_file=Path("prompts/prompt_128_1.txt"))
+    record = replace(record, spec=spec, directory=tmp_path)
+    if changed:
+        (tmp_path / "prompt_128_1.txt").write_text("one line")
+    rows, problems = read_launch(record, ())
+    run = Run("llm_demo", (record,), tuple(rows), tuple(problems))
+    said = [each.text for each in launches_evidence([run]) if each.standing == "doubtful"]
+    assert any("its lines were joined by spaces" in text for text in said) == changed

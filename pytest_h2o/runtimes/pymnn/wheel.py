@@ -52,7 +52,7 @@ class Wheel:
 
     def __init__(
         self, config: Path, *, threads: int, quantised: int = 0, precision: str = "low",
-        continued: bool = False,
+        all_logits: bool = False,
     ) -> None:  # fmt: skip
         self.config = config
         self.weights = _check_files(config)
@@ -66,8 +66,9 @@ class Wheel:
             "sampler_type": "greedy",
             "attention_mode": FLASH + quantised,
             "use_template": False,
-            "reuse_kv": continued,
-            "all_logits": continued,
+            # With reuse_kv the engine would leave V as it is where K and V are to be int8.
+            "reuse_kv": False,
+            "all_logits": all_logits,
             "async": False,
         }
         self._llm.set_config(settings)

@@ -81,13 +81,13 @@ def _results(options: Options, setup: EngineSetup) -> Iterator[rows.Result]:
         yield rows.Result(instance, "MNN wheel", size, [seconds], repeats)
 
 
-def load(setup: EngineSetup, *, continued: bool = False) -> Wheel:
+def load(setup: EngineSetup, *, all_logits: bool = False) -> Wheel:
     """The model of a setup; raises :class:`ModelError` for a backend that the wheel has not."""
     if setup.backend != "cpu":
         raise ModelError(f"the MNN wheel runs on the cpu, not on {setup.backend}; BACKEND=cpu")
     return Wheel(
         Path(setup.model), threads=setup.threads, quantised=setup.quantised,
-        precision=PRECISION.get(setup.precision, "low"), continued=continued,
+        precision=PRECISION.get(setup.precision, "low"), all_logits=all_logits,
     )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def _repeat(wheel: Wheel, instance: Instance, gen: int) -> list[Response]:
 def _predict(options: Options) -> None:
     text = Path(options.quality or HELD_OUT).read_text("utf-8")
     setup = next(command_line.setups(options))
-    report = quality.measure(lambda each: load(each, continued=True), setup, text)
+    report = quality.measure(lambda each: load(each, all_logits=True), setup, text)
     if options.json_file:
         Path(options.json_file).write_text(json.dumps(report) + "\n", "utf-8")
     print(json.dumps(report, indent=1), flush=True)

@@ -1,0 +1,212 @@
+"""The hosts of a session: each makes one launch at a time, and one that dies is taken out."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_h2o.plan.seats import Hosts, kind_of, number_of
+from pytest_h2o.runs.guard import GRACE_S
+from pytest_h2o.runs.locks import hold, hold_any, host_lock_path, machine_lock_path
+from pytest_h2o.runs.machine import machine
+from pytest_h2o.runs.records import LaunchRecord, write_atomically
+from pytest_h2o.runtimes.base import Runtime, RuntimeSetupError
+from pytest_h2o.runtimes.placement import PlacedRuntime
+
+HOSTS_FILE = "hosts.json"
+# Seconds within which a host that lives answers.
+PROBE_S = 20.0
+NODE_FAILURE = re.compile(rb"^srun: error: Node failure on [^\n]{0,200}", re.MULTILINE)
+TAIL = 4096
+THIS_MACHINE: Hosts = {"": ("",)}
+OnWait = Callable[[float], None]
+
+
+class HostsGoneError(Exception):
+    """No host is left to launch on; the message says what became of each."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where one launch is made, and the runtime that makes it; this machine has no name."""
+
+    name: str
+    runtime: Runtime
+
+    def loss(self, record: LaunchRecord) -> str:
+        """Why the host was lost in a launch, in words; empty if it was not, as this machine never
+        is.
+        """
+        here = self.runtime
+        if not self.name or not isinstance(here, PlacedRuntime):
+            return ""
+        # srun exits with 0 when its node is gone.
+        if said := NODE_FAILURE.search(tail(record.stderr)):
+            return said[0].decode(errors="replace")
+        if record.status == "ok" and here.placement.tells_loss:
+            return ""
+        return silence(here)
+
+
+def silence(runtime: PlacedRuntime) -> str:
+    """Why the host of a runtime does not answer, in words; empty if it does."""
+    try:
+        probe = subprocess.Popen(
+            runtime.probe().argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        return f"{runtime.placement.launcher[0]} cannot be started: {error.strerror}"
+    try:
+        _, errors = probe.communicate(timeout=PROBE_S)
+    except subprocess.TimeoutExpired:
+        probe.terminate()  # srun gives back what it waits for
+        with suppress(subprocess.TimeoutExpired):
+            probe.communicate(timeout=GRACE_S)
+        probe.kill()
+        return f"it did not answer within {PROBE_S:g} s"
+    if probe.returncode == 0:
+        return ""
+    said = errors.decode(errors="replace").strip().splitlines()
+    last = said[-1][:200] if said else "it said nothing"
+    return f"it does not answer: exit code {probe.returncode}, {last}"
+
+
+def tail(path: Path) -> bytes:
+    """The last bytes of a file; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            return file.read(TAIL)
+    except OSError:
+        return b""
+
+
+class HostPool:
+    """The hosts of a session, shared by all processes with the same ``root``.
+
+    With ``roaming`` a launch is made on whichever host of its kind is free; else launches of one
+    seat stay on one host, and move together when it dies.
+    """
+
+    def __init__(self, root: Path, runtime: Runtime, *, roaming: bool = False) -> None:
+        self.path = root / HOSTS_FILE
+        self.runtime = runtime
+        self.roaming = roaming
+        named: Hosts = runtime.hosts if isinstance(runtime, PlacedRuntime) else {}
+        self.hosts = named or THIS_MACHINE
+        if named:
+            root.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                self._write(self.gone)
+
+    @property
+    def size(self) -> int:
+        """How many launches can be made at once."""
+        return sum(len(names) for names in self.hosts.values())
+
+    @property
+    def gone(self) -> Mapping[str, str]:
+        """Why each host that was taken out was, by name."""
+        return read_hosts(self.path)[1]
+
+    def machine(self, seat: str) -> str:
+        """What the launches of a seat are made on, in words: one kind of host is one machine."""
+        if self.hosts is THIS_MACHINE:
+            return machine()
+        return f"hosts of the kind {kind_of(seat)}" if kind_of(seat) else "hosts"
+
+    @contextmanager
+    def take(self, seat: str, on_wait: OnWait) -> Iterator[Host]:
+        """A host for a launch of ``seat``, held until the launch has ended.
+
+        Raises :class:`HostsGoneError` where none is left at all, and :class:`RuntimeSetupError`
+        where none of its kind is.
+        """
+        kind = kind_of(seat)
+        while True:
+            names = self._candidates(seat)
+            with self._hold(names, on_wait) as index:
+                if names[index] not in self.gone:  # it may have died while it was waited for
+                    yield self._host(names[index], kind)
+                    return
+
+    def _host(self, name: str, kind: str) -> Host:
+        if name and isinstance(self.runtime, PlacedRuntime):
+            return Host(name, self.runtime.on(name, kind))
+        return Host(name, self.runtime)
+
+    def keeps(self, seat: str, name: str) -> bool:
+        """Whether what was launched for a seat on a host is still to be compared with what will
+        be.
+        """
+        if self.roaming or not self.hosts.get(kind_of(seat), ("",))[0]:
+            return True
+        try:
+            return name in self._candidates(seat)
+        except (HostsGoneError, RuntimeSetupError):
+            return True
+
+    def remove(self, host: Host, why: str) -> None:
+        """Launch on this host no more in this session."""
+        with self._locked():
+            self._write({**self.gone, host.name: why})
+
+    def _candidates(self, seat: str) -> tuple[str, ...]:
+        kind = kind_of(seat)
+        names = self.hosts.get(kind, ())
+        gone = self.gone
+        living = tuple(name for name in names if name not in gone)
+        if not living:
+            self._give_up(kind, gone)
+        if self.roaming:
+            return living
+        number = number_of(seat)
+        planned = names[number % len(names)]
+        if planned in living:
+            return (planned,)
+        return (living[number % len(living)],)
+
+    def _give_up(self, kind: str, gone: Mapping[str, str]) -> None:
+        became = "; ".join(f"{name}: {why}" for name, why in gone.items())
+        if len(gone) >= self.size:
+            raise HostsGoneError(f"no host is left: {became}")
+        named = f"no host of the kind {kind} is left" if gone else f"there is no host {kind}"
+        raise RuntimeSetupError(f"{named}: {became or 'name one with --h2o-hosts'}")
+
+    @contextmanager
+    def _hold(self, names: tuple[str, ...], on_wait: OnWait) -> Iterator[int]:
+        paths = [host_lock_path(name) if name else machine_lock_path() for name in names]
+        if len(paths) > 1:
+            with hold_any(paths, on_wait) as index:
+                yield index
+            return
+        with hold(paths[0], on_wait, fair=True):
+            yield 0
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with hold(self.path.with_suffix(".lock")):
+            yield
+
+    def _write(self, gone: Mapping[str, str]) -> None:
+        content = {"hosts": dict(self.hosts), "gone": dict(gone)}
+        write_atomically(self.path, json.dumps(content, indent=1) + "\n")
+
+
+def read_hosts(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """The hosts of a session by kind, and why those that were taken out were; nothing where there
+    is no such file, or a program wrote over it.
+    """
+    try:
+        content = json.loads(path.read_bytes()) if path.is_file() else {}
+        hosts = {str(kind): tuple(names) for kind, names in content.get("hosts", {}).items()}
+        gone = {str(name): str(why) for name, why in content.get("gone", {}).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}, {}
+    return hosts, gone
