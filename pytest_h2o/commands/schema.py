@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from importlib.resources import files
 from typing import Any
 
 from pytest_h2o.commands import fail
@@ -22,12 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the names or one schema; 1 for a name that there is not."""
+    from pytest_h2o.plan.knobs import meant  # noqa: PLC0415
+
     known = schemas()
     if arguments.name is None:
         print("\n".join(known))
         return 0
     if arguments.name not in known:
-        return fail(f"{arguments.name}: no such schema; there are {', '.join(known)}")
+        near = meant(arguments.name, known)
+        return fail(f"{arguments.name}: no such schema{near}; there are {', '.join(known)}")
     print(json.dumps(known[arguments.name], indent=2))
     return 0
 
@@ -46,8 +50,11 @@ def schemas() -> dict[str, dict[str, Any]]:
         "profile": profile_schema(),
         "prompt_record": dict(RECORD_SCHEMA),
     }
-    documents = {**models.SCHEMAS, "manifest_entry": kit.ManifestEntry, **kit.SCHEMAS}
-    for name, model in documents.items():
-        found[name] = model.model_json_schema()
+    found["manifest_entry"] = kit.ManifestEntry.model_json_schema()
+    # What ships, and not what the version of pydantic here would make of the models.
+    for package, documents in (("report", models.SCHEMAS), ("kit", kit.SCHEMAS)):
+        folder = files(f"pytest_h2o.{package}") / "schemas"
+        for name in documents:
+            found[name] = json.loads((folder / f"{name}.json").read_text("utf-8"))
     found["offline"] = result_schema()
     return found

@@ -43,9 +43,9 @@ def clean(text: object, limit: int = LONG) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def failure_table(verdict: Verdict) -> str:
+def failure_table(verdict: Verdict, columns: int = 0) -> str:
     """What was measured, what was required, by how much it missed, the log to open and the command
-    to rerun.
+    to rerun; on a screen of ``columns``, if they are given, but for commands, which are copied.
     """
     # The first line is all that many a viewer of JUnit files shows beside the test's name: the
     # conclusion, whole.
@@ -57,7 +57,14 @@ def failure_table(verdict: Verdict) -> str:
     width = max(len(name) for name, _ in lines)
     if verdict.outcome != "fail":
         head = f"{WORDS[verdict.outcome]}: {head}"
-    return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in lines)])
+    shown = wrapped(head, columns) if columns else [head]
+    for name, text in lines:
+        beginning = f"  {name:<{width}}  "
+        if columns and name != "rerun":
+            shown += hanging(text, columns, beginning)
+        else:
+            shown.append(f"{beginning}{text}")
+    return "\n".join(shown)
 
 
 def _beyond(cause: str, reason: str) -> list[tuple[str, str]]:
@@ -227,6 +234,14 @@ def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return found or [""]
+
+
+def hanging(text: str, columns: int, beginning: str) -> list[str]:
+    """Lines of whole words behind a name, each as far in as the first."""
+    room = max(columns - len(beginning), 20)
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    further = [f"{' ' * len(beginning)}{line}" for line in lines[1:]]
+    return [f"{beginning}{lines[0]}", *further]
 
 
 def markdown_text(text: object) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from pytest_h2o.pytest_private import add_failure_section, print_once
+from pytest_h2o.pytest_private import add_failure_section, print_once, show_failure_as
 from pytest_h2o.report.groups import by_cause, tightest
 from pytest_h2o.report.models import GateVerdict
 from pytest_h2o.report.outputs import tail_of
 from pytest_h2o.report.screen import needed_by
-from pytest_h2o.report.text import clean
+from pytest_h2o.report.text import clean, failure_table, wrapped
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause
 from pytest_h2o.verdict import Verdict
@@ -24,6 +24,9 @@ def fold(
     """Leave one failure of each cause in the list, and say what else is of that cause."""
     judged = [GateVerdict.of(nodeid, verdict) for nodeid, verdict in verdicts.items()]
     repeated: set[str] = set()
+    columns = screen_of(config)
+    for verdict in judged if columns else ():
+        show_failure_as(config, verdict.nodeid, failure_table(verdict, columns))
     for group in by_cause(judged):
         first = tightest(group)
         if not first.cause:  # each value that misses its target is a failure of its own
@@ -31,11 +34,20 @@ def fold(
         others = [verdict for verdict in group if verdict is not first]
         repeated.update(verdict.nodeid for verdict in others)
         if others:
-            add_failure_section(config, first.nodeid, _more(len(others)), needed_by(others))
+            named = needed_by(others)
+            text = "\n".join(wrapped(named, columns)) if columns else named
+            add_failure_section(config, first.nodeid, _more(len(others)), text)
         broken = [record for record in records if launch_cause(record) == first.cause]
         if broken:
             _show(config, first.nodeid, broken[0])
     print_once(config, repeated, verdicts.keys())
+
+
+def screen_of(config: pytest.Config) -> int:
+    """How wide the screen is; 0 where the output goes elsewhere, in whole lines."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    is_screen = getattr(terminal, "isatty", False)
+    return config.get_terminal_writer().fullwidth if is_screen else 0
 
 
 def _more(count: int) -> str:

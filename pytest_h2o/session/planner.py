@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -27,11 +26,14 @@ class Planner:
         self.lab = lab
         self.runtime = runtime
         self.items: Sequence[pytest.Item] = ()
+        self._planned: list[LaunchSpec] | None = None
 
-    @cached_property
+    # No property: some versions of pytest read every attribute of a plugin that is registered.
     def planned(self) -> list[LaunchSpec]:
         """The launches that the collected gates need; asked for once they are collected."""
-        return self.lab.plan.planned()
+        if self._planned is None:
+            self._planned = self.lab.plan.planned()
+        return self._planned
 
     def plan(self, items: Sequence[pytest.Item]) -> None:
         """Learn from the selected gates which cases and studies are needed, so that launches can be
@@ -65,10 +67,10 @@ class Planner:
         if self.lab.replay:
             return ["h2o: nothing is launched"]
         lines = []
-        if number := len(self.planned):
+        if number := len(self.planned()):
             plural = "" if number == 1 else "es"
             lines.append(f"h2o: at least {number} launch{plural} planned")
-        if keys := overridden_keys(self.runtime, self.planned):
+        if keys := overridden_keys(self.runtime, self.planned()):
             replaced = clean(", ".join(keys))
             lines.append(f"h2o: the launches replace these keys of the model config: {replaced}")
         return lines

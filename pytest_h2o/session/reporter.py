@@ -30,7 +30,7 @@ from pytest_h2o.runs.directory import point_latest
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import read_launch
 from pytest_h2o.runs.store import ReplayStore
-from pytest_h2o.session.failures import fold
+from pytest_h2o.session.failures import fold, screen_of
 from pytest_h2o.session.gate import suites_of
 from pytest_h2o.session.places import runs_directory
 from pytest_h2o.session.schedule import DONE
@@ -74,11 +74,8 @@ class Reporter:
 
     def pytest_report_header(self) -> list[str]:
         lines = [f"h2o: {clean(self.title)}", f"h2o: run directory {shown_path(self.root)}"]
-        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
-        if not getattr(terminal, "isatty", False):
-            return lines
-        columns = self.config.get_terminal_writer().fullwidth
-        return [part for line in lines for part in wrapped(line, columns)]
+        columns = screen_of(self.config)
+        return [part for line in lines for part in wrapped(line, columns)] if columns else lines
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)

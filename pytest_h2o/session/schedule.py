@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Iterable
-from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -51,10 +50,16 @@ class Schedule:
         self.forecast = Forecast()
         self.printer = ProgressPrinter(config, self.forecast)
         self.follower: EventFollower | None = None
+        self._store: RunStore | ReplayStore | None = None
 
-    @cached_property
+    # No property: some versions of pytest read every attribute of a plugin that is registered.
     def store(self) -> RunStore | ReplayStore:
-        """Where the launches are kept, or were kept by an earlier session."""
+        """Where the launches are kept, or were kept by an earlier session; made on first use."""
+        if self._store is None:
+            self._store = self._opened()
+        return self._store
+
+    def _opened(self) -> RunStore | ReplayStore:
         if self.replay:
             return ReplayStore(self.replay)
         resume = self.config.getoption("h2o_resume")
@@ -64,7 +69,7 @@ class Schedule:
     def get(self, spec: LaunchSpec) -> LaunchRecord:
         """The record of a launch, made on first use; the session ends where no host is left."""
         try:
-            return self.store.get(spec)
+            return self.store().get(spec)
         except HostsGoneError as error:
             pytest.exit(clean(error), returncode=pytest.ExitCode.INTERRUPTED)
 
@@ -73,7 +78,7 @@ class Schedule:
         machine.
         """
         found: dict[str, list[str]] = {}
-        for record in map(self.store.peek, specs):
+        for record in map(self.store().peek, specs):
             if record and record.host:
                 found.setdefault(kind_of(record.spec.seat), []).append(record.host)
         parts = []

@@ -119,7 +119,7 @@ class Session:
             self.planner.check_baselines(self.lab.demand.studies)
 
     def _planned_names(self) -> list[str]:
-        return [spec.name for spec in self.planner.planned]
+        return [spec.name for spec in self.planner.planned()]
 
     def take_over(self, found: FoundGates) -> None:
         """Lead the gates that an xdist worker found; raises UsageError for what the worker could

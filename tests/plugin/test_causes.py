@@ -48,6 +48,15 @@ def test_an_empty_prompt_directory(pytester: pytest.Pytester, tmp_path: Path) ->
     assert {"prompts", "launches", "decode_drop", "bucket_decode", "offline_verified"} < gates
 
 
+def test_nothing_was_evicted(pytester: pytest.Pytester) -> None:
+    """Where H2O never triggered, all that misses its target since has that for a cause."""
+    recorded = ROOT / "tests" / "data" / "runs" / "bench_never_triggered"
+    found = causes(pytester, "-m", "runtime and not offline", f"--h2o-replay={recorded}")
+    [gates] = [gates for cause, gates in found.items() if cause.startswith("H2O never triggered")]
+    active = {"lossless_active", "lossless_accounted", "decompression_active"}
+    assert gates == {"lossy", "keep_feasible", *active}
+
+
 @pytest.mark.parametrize(
     ("body", "ending"),
     [

@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pandas as pd
+import pydantic
 import pytest
 from lxml import etree
 
@@ -81,11 +82,30 @@ def lines(path: Path) -> list[Any]:
 
 
 def test_shipped_schemas_are_the_models() -> None:
-    """Each schema file is what its model generates, and there is no other."""
+    """Each schema file is what its model generates, and there is no other; older versions of
+    pydantic say less of a dataclass, and a constant twice.
+    """
     shipped = [path for folder in {path.parent for path in DOCUMENTS} for path in folder.iterdir()]
-    assert {path: path.read_text() for path in shipped} == {
-        path: models.schema_text(model) for path, model in DOCUMENTS.items()
-    }
+    assert set(shipped) == set(DOCUMENTS)
+    newest = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 14)
+    for path, model in DOCUMENTS.items():
+        text, generated = path.read_text(), models.schema_text(model)
+        if newest:
+            assert text == generated
+        else:
+            assert alike(json.loads(text)) == alike(json.loads(generated))
+
+
+def alike(part: Any) -> Any:
+    """A schema without what versions of pydantic write differently."""
+    if isinstance(part, list):
+        return [alike(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    left_out = {"additionalProperties", "description"}
+    if "const" in part:
+        left_out |= {"enum", "type"}
+    return {name: alike(each) for name, each in part.items() if name not in left_out}
 
 
 @pytest.mark.parametrize(

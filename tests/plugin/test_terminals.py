@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -90,6 +91,10 @@ def test_on_a_terminal(
         assert "\x1b[" not in text
         assert max(map(len, lines)) <= COLUMNS
     assert ("[1 of about 1]" in text) == ("-q" not in arguments)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    failure = plain[plain.index("FAILURES") : plain.rindex("h2o gates")].splitlines()
+    wide = [line for line in failure if len(line) > COLUMNS]
+    assert all(line.lstrip().startswith(("open ", "rerun ")) for line in wide), wide
     assert any("FAIL" in line and "queue_peak" in line and "0 of 1" in line for line in lines)
     assert any("fallback" in line for line in lines) == ("-q" not in arguments)
     assert text.count("h2o_lossless_queue_peak 1 is not <= 0 blocks") == 2

@@ -57,6 +57,18 @@ def test_one_row_per_gate_with_failing_cases_below() -> None:
     assert [row[1] for row in rows if row[0] == "FAIL"][1:] == ["queue_peak", "fallback"]
 
 
+def test_cases_of_one_cause_are_folded() -> None:
+    """Cases that fail of causes which are told below the table have no rows; one that was measured
+    has.
+    """
+    crashed = {"outcome": "fail", "value": None, "margin": None, "cause": CRASH}
+    folded = [verdict("queue_peak", case, **crashed) for case in CASES]
+    rows = [line.split() for line in table_lines(folded, 80, color=False)]
+    assert [row[:5] for row in rows[1:]] == [["FAIL", "queue_peak", "0", "of", "3"]]
+    mixed = [*folded[1:], verdict("queue_peak", CASES[0], outcome="fail", margin=-1.0)]
+    assert len(table_lines(mixed, 80, color=False)) == 5
+
+
 def test_a_cause_is_said_once() -> None:
     """Gates that share a cause are counted below it, the gate that is off names its knob."""
     text = " ".join(" ".join(session_lines(session(), 80, color=False)).split())

@@ -211,6 +211,39 @@ def test_a_cause_is_shared_by_what_it_fails() -> None:
     assert weigh(compare(crashed, ">=", 3.0), [against]).cause == "llm_bench: exit code 3"
 
 
+def test_a_failure_table_begins_with_the_cause() -> None:
+    """Above all stands why, without launches and paths; what the reason adds is below, by name."""
+    crashed = Verdict(
+        gate="lossy", case="full", outcome="fail", cause="llm_bench: exit code 3: no model",
+        reason="exit code 3: no model (bench-1, bench-2; see /runs/bench-1)",
+    )  # fmt: skip
+    head, *lines = failure_table(crashed).splitlines()
+    assert head == "llm_bench: exit code 3: no model"
+    assert "  launched  bench-1, bench-2" in lines
+    refuted = weigh(
+        compare(measured(4.0), ">=", 3.0),
+        [
+            evidence("contradicted", "plans were dropped (bench-p512-full-r1)"),
+            evidence("contradicted", "KV grew (bench-p512-full-r1)"),
+        ],
+    )
+    assert refuted.cause == "plans were dropped"
+    head, *lines = failure_table(replace(refuted, gate="lossy")).splitlines()
+    assert head == "plans were dropped"
+    assert any(line.split()[:2] == ["reason", "KV"] for line in lines)
+
+
+@given(st.text(), st.integers(20, 120))
+def test_a_failure_table_fits(text: str, columns: int) -> None:
+    """On a screen no line is wider than it, but for words that are and for the command."""
+    verdict = Verdict(
+        gate="lossy", case="full", outcome="fail", reason=text, hint=text, rerun="a b"
+    )
+    for line in failure_table(verdict, columns).splitlines():
+        longest = max(map(len, line.split()), default=0)
+        assert len(line) <= max(columns, 11 + 20, 11 + longest)
+
+
 @given(st.text())
 def test_failure_table_is_safe_to_print(text: str) -> None:
     """Control characters of a log never reach the terminal, and the table stays parseable text."""
