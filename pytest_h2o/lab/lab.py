@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_h2o.decode.pairs import PairedStudy
-from pytest_h2o.lab.launch_order import of_case
+from pytest_h2o.lab.case_runs import launched, part_of
 from pytest_h2o.lab.launch_plan import LaunchPlan
-from pytest_h2o.lab.measuring import Budget, PairMeasuring, Store, stayed
+from pytest_h2o.lab.measuring import Budget, PairMeasuring, Store
 from pytest_h2o.lab.recorded_pairs import recorded_baseline, study_of_rows
 from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.lab.workload import Workload
@@ -97,20 +97,21 @@ class Lab:
         if name not in self.cases:
             raise ValueError(f"there is no case {name}; there are {', '.join(self.cases)}")
         if self.recording:
-            return self._part(self.recording.run(self.cases[name]), bucket)
+            return part_of(self.recording.run(self.cases[name]), self._labels(bucket))
         if name not in self._runs:
-            self._runs[name] = self._launched(self.cases[name])
-        return self._part(self._runs[name], bucket)
+            case, no_h2o = self.cases[name], self.lacks("h2o_columns")
+            self._runs[name] = launched(self.plan, self.get, case, no_h2o)
+        return part_of(self._runs[name], self._labels(bucket))
 
     def baseline_run(self, name: str, bucket: str = "") -> Run:
         """The launches of the same work with H2O off, made on first use."""
-        case = self.cases[name]
+        case, labels = self.cases[name], self._labels(bucket)
         if self.recording:
             return recorded_baseline(
-                self.recording, self.baseline, case, lambda run: self._part(run, bucket)
+                self.recording, self.baseline, case, lambda run: part_of(run, labels)
             )
         records = [self.get(baseline_of(spec)) for spec in self.workload.launches(case)]
-        return self._part(read_launches(name, records), bucket)
+        return part_of(read_launches(name, records), labels)
 
     def baseline_mode(self, name: str) -> str:
         """What the decode speed of a case is held against."""
@@ -163,28 +164,6 @@ class Lab:
     def _budget(self) -> Budget:
         return Budget(self.knobs.number("DECODE_BUDGET_S"))
 
-    def _launched(self, case: Case) -> Run:
-        records = self._records(case)
-        while not stayed(records):  # their host died in the middle
-            records = self._records(case)
-        no_h2o = self.lacks("h2o_columns")
-        run = replace(read_launches(case.name, records), no_h2o=no_h2o)
-        if records:
-            return run
-        work = self.workload
-        return replace(run, problems=(work.nothing_to_run(),), cause=work.without_prompts)
-
-    def _records(self, case: Case) -> list[LaunchRecord]:
-        for spec in of_case(self.plan, case):
-            self.get(spec)
-        return [self.get(spec) for spec in self.workload.launches(case)]
-
-    def _part(self, run: Run, bucket: str) -> Run:
-        """The launches over the prompts of one bucket, so that trouble with another's does not
-        count.
-        """
-        if not bucket or not run.launches:
-            return run
-        labels = self.workload.labels(bucket)
-        part = [record for record in run.launches if record.label in labels]
-        return replace(read_launches(run.case, part), no_h2o=run.no_h2o)
+    def _labels(self, bucket: str) -> list[str] | None:
+        """The labels of a bucket's launches; None of no bucket, where all count."""
+        return self.workload.labels(bucket) if bucket else None
