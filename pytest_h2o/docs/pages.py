@@ -79,7 +79,9 @@ def _called(name: str) -> list[str]:
 
 def nearest(name: str, count: int = 5) -> list[str]:
     """The names that are most like one that nothing is said about."""
-    names = {called: entry.name for entry in entries() for called in _called(entry.name)}
+    names: dict[str, str] = {}
+    for entry in entries():
+        names |= dict.fromkeys(_called(entry.name), entry.name)
     wanted = plain_name(name)
     holding = sorted(known for known in names if wanted and wanted in known)
     alike = difflib.get_close_matches(wanted, names, count, 0.5)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +16,10 @@ from pytest_h2o.engine.kv_dump import DecodeDump, KVDump
 from pytest_h2o.engine.lossless_store import LosslessStore
 from pytest_h2o.engine.model import PREFILL_CHUNK, Hook, Model
 from pytest_h2o.engine.response import Metrics, Response
+from pytest_h2o.engine.response_clock import ResponseClock
 from pytest_h2o.engine.sampler import sampler_for
 from pytest_h2o.engine.threads import available_cores, single_threaded_blas
-from pytest_h2o.engine.yardstick import EVERY, ReadyWait, Yardstick
+from pytest_h2o.engine.yardstick import EVERY, Yardstick
 
 TUNING_STEPS = 7
 # Forced tokens that are decoded one by one whatever the settings, while blocks are encoded.
@@ -81,9 +79,9 @@ class Engine:
         ``measured`` is false, the yardstick runs between tokens. ConfigError when the tokens cannot
         be held.
         """
-        self._check(prompt, budget)
+        check_fits(prompt, budget, self.model.shape.vocab, self.cache.capacity)
         self.cache.clear()
-        clock, metrics = _Clock(), Metrics()
+        clock, metrics = ResponseClock(self._yardstick), Metrics()
         tokens: list[int] = []
         hooks = self._hooks(metrics, len(prompt) + budget)
         sampler = sampler_for(self.config.engine, prompt, budget)
@@ -101,13 +99,14 @@ class Engine:
                 if token not in stop:
                     logits = self.model.forward([token], self.cache, hooks)
             if measured and len(tokens) % EVERY == 0 and (self._pool is None or self._pool.idle):
-                self._run_yardstick(clock)
+                clock.run_yardstick()
         with clock.running("decode"):
             for hook in hooks:
                 hook.finish()
         if measured and tokens:
-            self._run_yardstick(clock)
-            metrics.decode_cost = self._decode_cost(clock, len(tokens))
+            clock.run_yardstick()
+            workers = self._pool.threads if self._pool else 0
+            metrics.decode_cost = clock.cost(len(tokens), workers)
         self._close(metrics)
         return Response(
             prompt_tokens=len(prompt),
@@ -125,7 +124,8 @@ class Engine:
         Yields the logits before each of the tokens of a trial [T, V]; until the next is asked for,
         the cache is as that trial left it.
         """
-        self._check(prompt, max(len(trial.tokens) for trial in trials))
+        longest = max(len(trial.tokens) for trial in trials)
+        check_fits(prompt, longest, self.model.shape.vocab, self.cache.capacity)
         self.cache.clear()
         evictors: list[Evictor | None] = []
         for trial in trials:
@@ -192,20 +192,6 @@ class Engine:
         if self.config.h2o.log_stats:
             print(line, flush=True)
 
-    def _run_yardstick(self, clock: _Clock) -> None:
-        with clock.running("yardstick"):
-            self._yardstick.run()
-
-    def _decode_cost(self, clock: _Clock, tokens: int) -> float:
-        """Time per token in runs of the yardstick, without the time that other programs took."""
-        decode, yardstick = clock.microseconds["decode"], clock.microseconds["yardstick"]
-        # With more encode workers than other cores, decoding may have waited for one of ours: then
-        # all of it counts.
-        if self._pool is None or self._pool.threads < available_cores():
-            decode -= clock.waited["decode"]
-            yardstick -= clock.waited["yardstick"]
-        return decode / tokens / (yardstick / clock.runs["yardstick"])
-
     def _close(self, metrics: Metrics) -> None:
         """Read what the response leaves in the cache."""
         layers = self.cache.layers
@@ -213,38 +199,16 @@ class Engine:
         metrics.kv_resident_bytes = self.cache.account.held
         metrics.kv_peak_bytes = self.cache.account.peak
 
-    def _check(self, prompt: Sequence[int], budget: int) -> None:
-        if not prompt or max(prompt) >= self.model.shape.vocab:
-            raise ConfigError(
-                f"a prompt takes at least one token, all below the vocabulary of "
-                f"{self.model.shape.vocab}"
-            )
-        if len(prompt) + budget > self.cache.capacity:
-            asked = f"{len(prompt)} prompt tokens and {budget} new ones"
-            raise ConfigError(
-                f"{asked} exceed the model's context of {self.cache.capacity}; ask for fewer"
-            )
 
-
-class _Clock:
-    """By name: wall microseconds, those of them that were spent ready without a core, and how often
-    it ran.
+def check_fits(prompt: Sequence[int], budget: int, vocab: int, capacity: int) -> None:
+    """ConfigError unless a cache of ``capacity`` tokens can hold a prompt of tokens below ``vocab``
+    and ``budget`` new ones.
     """
-
-    def __init__(self) -> None:
-        self.microseconds: defaultdict[str, float] = defaultdict(float)
-        self.waited: defaultdict[str, float] = defaultdict(float)
-        self.runs: Counter[str] = Counter()
-        self._wait = ReadyWait()
-
-    @contextmanager
-    def running(self, name: str) -> Iterator[None]:
-        """Add the time of the block to ``name``."""
-        waited, begin = self._wait.read(), perf_counter_ns()
-        yield
-        self.microseconds[name] += (perf_counter_ns() - begin) / 1e3
-        self.waited[name] += (self._wait.read() - waited) / 1e3
-        self.runs[name] += 1
+    if not prompt or max(prompt) >= vocab:
+        raise ConfigError(f"a prompt takes at least one token, all below the vocabulary of {vocab}")
+    if len(prompt) + budget > capacity:
+        asked = f"{len(prompt)} prompt tokens and {budget} new ones"
+        raise ConfigError(f"{asked} exceed the model's context of {capacity}; ask for fewer")
 
 
 def _make_pool(settings: LosslessSettings) -> EncodePool:

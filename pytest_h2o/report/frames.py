@@ -203,11 +203,13 @@ def gate_frame(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
     """One line per verdict, which are given by the node id of their test."""
     lines: list[Line] = []
     for nodeid, verdict in verdicts.items():
-        values = {**asdict(verdict), **_comparison(verdict)}
-        shown = {name: values[name] for name in GATE_COLUMNS if name in values}
-        texts = {name: _one_line(value) for name, value in shown.items()}
-        lines.append({"nodeid": clean(nodeid), **texts})
-    return _frame(lines, [*GATE_COLUMNS])
+        values = asdict(verdict) | _comparison(verdict) | {"nodeid": nodeid}
+        line: Line = {}
+        for name in GATE_COLUMNS:
+            if name in values:
+                line[name] = _one_line(values[name])
+        lines.append(line)
+    return _frame(lines, list(GATE_COLUMNS))
 
 
 def _comparison(verdict: Verdict) -> Line:
@@ -233,14 +235,14 @@ def pair_frame(
     """
     if baseline_records:
         pairs = row_pairs(_run_of(baseline_records), _run_of(records))
-        return _frame([_pair_values(pair) for pair in pairs], [*PAIR_COLUMNS])
+        return _frame([_pair_values(pair) for pair in pairs], list(PAIR_COLUMNS))
     lines = []
     for baseline, candidate in beside(records):
         pair, problems = read_pair(baseline, candidate)
         values = _pair_values(pair) if pair else {}
         names = _pair_names(baseline, candidate)
         lines.append(values | names | {"problem": clean("; ".join(problems))})
-    return _frame(lines, [*PAIR_COLUMNS])
+    return _frame(lines, list(PAIR_COLUMNS))
 
 
 def beside(records: Sequence[LaunchRecord]) -> list[tuple[LaunchRecord, LaunchRecord]]:
@@ -258,7 +260,7 @@ def launch_frame(records: Iterable[LaunchRecord]) -> pd.DataFrame:
     """One line per launch: what was asked for, how it ended, and what it depends on."""
     import pandas as pd  # noqa: PLC0415  (slow to import)
 
-    frame = _frame([_launch_line(record) for record in records], [*LAUNCH_COLUMNS])
+    frame = _frame([_launch_line(record) for record in records], list(LAUNCH_COLUMNS))
     started = pd.to_datetime(frame["started_utc"], utc=True, errors="coerce")
     return frame.assign(started_utc=started)
 
@@ -291,8 +293,7 @@ def _frame(
     """The lines as a frame, whose numbers have a type even where all of them are absent."""
     import pandas as pd  # noqa: PLC0415  (slow to import)
 
-    types = dict.fromkeys((*INTEGERS, *integers), "Int64")
-    types |= dict.fromkeys((*FLOATS, *floats), "float64")
+    types = dict.fromkeys(integers, "Int64") | dict.fromkeys(floats, "float64")
     present = {name: kind for name, kind in types.items() if name in columns}
     return pd.DataFrame(lines, columns=list(columns)).astype(present)
 
@@ -352,7 +353,9 @@ def _beside(candidate: LaunchRecord, by_key: Mapping[str, LaunchRecord]) -> Laun
 
 def _run_of(records: Sequence[LaunchRecord]) -> Run:
     """All rows of some launches; what is wrong with one is not wrong with the others."""
-    rows = [row for record in records for row in read_launch(record, ())[0]]
+    rows: list[Row] = []
+    for record in records:
+        rows += read_launch(record, ())[0]
     return Run("", tuple(records), tuple(rows), ())
 
 

@@ -157,23 +157,11 @@ class Gate:
 
     def _end(self, verdict: Verdict) -> None:
         verdict = self._record(verdict)
-        if verdict.outcome == "inconclusive" and self._tolerates(verdict.reason):
+        policy = self.knobs.text("DECODE_INCONCLUSIVE")
+        if verdict.outcome == "inconclusive" and tolerated(policy, verdict.reason):
             return
         if verdict.outcome != "pass":
             pytest.fail(failure_table(verdict), pytrace=False)
-
-    def _tolerates(self, reason: str) -> bool:
-        """End the test of a study that decides nothing as DECODE_INCONCLUSIVE says; false if it is
-        to fail.
-        """
-        policy = self.knobs["DECODE_INCONCLUSIVE"]
-        if policy == "xfail":
-            pytest.xfail(reason)
-        if policy == "skip":
-            pytest.skip(f"undecided: {reason}")
-        if policy == "warn":
-            warnings.warn(pytest.PytestWarning(f"undecided: {reason}"), stacklevel=1)
-        return policy == "warn"
 
     def _record(self, verdict: Verdict) -> Verdict:
         rerun = self.rerun if verdict.outcome in ("fail", "inconclusive") else ""
@@ -191,6 +179,19 @@ class Gate:
         if verdict.cause:
             return hint_of_cause(verdict.cause, self.knobs)
         return hint_for(self.name, verdict.knob, self.knobs, suites_of(self.node))
+
+
+def tolerated(policy: str, reason: str) -> bool:
+    """End the test of a study that decides nothing as the policy of DECODE_INCONCLUSIVE says; false
+    if it is to fail.
+    """
+    if policy == "xfail":
+        pytest.xfail(reason)
+    if policy == "skip":
+        pytest.skip(f"undecided: {reason}")
+    if policy == "warn":
+        warnings.warn(pytest.PytestWarning(f"undecided: {reason}"), stacklevel=1)
+    return policy == "warn"
 
 
 def _rooted(measured: Measured, root: str) -> Measured:

@@ -25,11 +25,13 @@ from pytest_h2o.engine import (
     lossless_store,
     response,
 )
+from pytest_h2o.engine.block_coder import BlockCoder, Encoded
 from pytest_h2o.engine.config import H2OSettings
 from pytest_h2o.engine.evictor import Evictor
 from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.held_blocks import HeldBlocks
 from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
-from pytest_h2o.engine.lossless_store import Encoded, LosslessStore, total_time
+from pytest_h2o.engine.lossless_store import LosslessStore, total_time
 from pytest_h2o.engine.model import Model
 from pytest_h2o.engine.response import Metrics, Response
 from pytest_h2o.engine.sampler import Greedy, Penalty
@@ -127,7 +129,7 @@ def drops_bits_of_values() -> None:
 
 def block_of_before_the_eviction() -> None:
     """An eviction moves the tokens, and blocks are restored to where they were."""
-    LosslessStore._forget = lambda *_: None
+    HeldBlocks.forget = lambda *_: None
 
 
 def block_of_another_request() -> None:
@@ -136,10 +138,10 @@ def block_of_another_request() -> None:
 
 
 def _failing(say: Callable[[], None], share: int = 2) -> None:
-    encode = LosslessStore._encode
+    encode = BlockCoder.encode
     apply = LosslessStore._apply
 
-    def failing(self: LosslessStore, task: Encoded, *block: Floats) -> Encoded:
+    def failing(self: BlockCoder, task: Encoded, *block: Floats) -> Encoded:
         if task.layer % share == 1:
             say()
             task.updates = -1
@@ -150,7 +152,7 @@ def _failing(say: Callable[[], None], share: int = 2) -> None:
         if task.updates > 0:
             apply(self, task)
 
-    LosslessStore._encode, LosslessStore._apply = failing, only_good
+    BlockCoder.encode, LosslessStore._apply = failing, only_good
 
 
 def workers_fail_with_a_word() -> None:
@@ -357,9 +359,9 @@ def _waiting_in_lines() -> None:
     """Workers take their time, and the decoding thread waits for them at every token, as real
     builds do.
     """
-    encode, after = LosslessStore._encode, LosslessStore.after_attention
+    encode, after = BlockCoder.encode, LosslessStore.after_attention
 
-    def slow(self: LosslessStore, task: Encoded, *block: Floats) -> Encoded:
+    def slow(self: BlockCoder, task: Encoded, *block: Floats) -> Encoded:
         time.sleep(0.003)
         return encode(self, task, *block)
 
@@ -369,7 +371,7 @@ def _waiting_in_lines() -> None:
             self._waits.append(self._pool.drain())
             self._apply_finished()
 
-    LosslessStore._encode, LosslessStore.after_attention = slow, drained
+    BlockCoder.encode, LosslessStore.after_attention = slow, drained
 
 
 def honest_but_waiting() -> None:
@@ -633,13 +635,13 @@ def _after_the_first(act: Callable[[], None]) -> None:
 
 def encodes_zeros() -> None:
     """What is encoded is a block of zeros, which shrinks well; what is held is the raw values."""
-    encode = LosslessStore._encode_block
+    encode = BlockCoder._encode_block
 
-    def zeros(self: LosslessStore, k, v, positions) -> EncodedBlock:
+    def zeros(self: BlockCoder, k, v, positions) -> EncodedBlock:
         return encode(self, np.zeros_like(k), np.zeros_like(v), positions)
 
-    LosslessStore._encode_block = zeros
-    LosslessStore._check = lambda *_: True
+    BlockCoder._encode_block = zeros
+    BlockCoder._check = lambda *_: True
 
 
 def encodes_one_layer_for_all() -> None:
