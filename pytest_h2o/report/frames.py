@@ -150,26 +150,16 @@ def metric_frame(records: Iterable[LaunchRecord]) -> pd.DataFrame:
     (same unit) and one with ``_n`` (repeats), see ``metrics.py``; those that nobody knows come
     last.
     """
-    lines: list[Line] = []
-    for record in records:
-        lines += _metric_lines(record)
-    columns, counts, numbers = list(METRIC_COLUMNS), list(INTEGERS), list(FLOATS)
-    for name in _printed_metrics(lines):
-        columns += [name, f"{name}_std", f"{name}_n"]
-        numbers += [name, f"{name}_std"]
-        counts.append(f"{name}_n")
-    return _frame(lines, columns, integers=counts, floats=numbers)
-
-
-def _printed_metrics(lines: Iterable[Line]) -> list[str]:
-    """The metrics that any line has, those that nobody knows last."""
-    printed: dict[str, None] = {}
-    for line in lines:
-        for name in line:
-            if name.endswith("_n"):
-                printed[name.removesuffix("_n")] = None
-    known = [name for name in METRIC_ORDER if name in printed]
-    return known + [name for name in printed if name not in UNITS]
+    lines = [line for record in records for line in _metric_lines(record)]
+    printed = {
+        name.removesuffix("_n"): None for line in lines for name in line if name.endswith("_n")
+    }
+    present = [name for name in METRIC_ORDER if name in printed]
+    present += [name for name in printed if name not in UNITS]
+    found = [name + suffix for name in present for suffix in ("", *STATISTICS)]
+    counts = [name + "_n" for name in present]
+    numbers = [name for name in found if name not in counts]
+    return _frame(lines, [*METRIC_COLUMNS, *found], integers=counts, floats=numbers)
 
 
 def metric_means(frame: pd.DataFrame) -> pd.DataFrame:
@@ -278,7 +268,8 @@ def _frame(
     """The lines as a frame, whose numbers have a type even where all of them are absent."""
     import pandas as pd  # noqa: PLC0415  (slow to import)
 
-    types = dict.fromkeys(integers, "Int64") | dict.fromkeys(floats, "float64")
+    types = dict.fromkeys((*INTEGERS, *integers), "Int64")
+    types |= dict.fromkeys((*FLOATS, *floats), "float64")
     present = {name: kind for name, kind in types.items() if name in columns}
     return pd.DataFrame(lines, columns=list(columns)).astype(present)
 
