@@ -293,7 +293,8 @@ def _frame(
     """The lines as a frame, whose numbers have a type even where all of them are absent."""
     import pandas as pd  # noqa: PLC0415  (slow to import)
 
-    types = dict.fromkeys(integers, "Int64") | dict.fromkeys(floats, "float64")
+    types = dict.fromkeys((*INTEGERS, *integers), "Int64")
+    types |= dict.fromkeys((*FLOATS, *floats), "float64")
     present = {name: kind for name, kind in types.items() if name in columns}
     return pd.DataFrame(lines, columns=list(columns)).astype(present)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from pytest_h2o.runs.launch_folder import file_name
 from pytest_h2o.runs.machine import machine
 from pytest_h2o.runs.records import RECORD_FILE, RecordError, load_record
-from pytest_h2o.runs.store import file_name
 
 SESSIONS = 5
 

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.text import aligned, clean
-from pytest_h2o.runs.store import file_name
+from pytest_h2o.runs.launch_folder import file_name
 from pytest_h2o.session.forecast import Forecast, duration, latest_launches
 from pytest_h2o.session.places import runs_directory
 

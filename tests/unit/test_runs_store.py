@@ -380,7 +380,7 @@ def test_nothing_is_launched_after_an_interrupt(
         launched.append(command.cwd.name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pytest_h2o.runs.store.launch", interrupted)
+    monkeypatch.setattr("pytest_h2o.runs.launching.launch", interrupted)
     store = RunStore(tmp_path / "s", FakeRuntime(""))
     for spec in (SPEC, replace(SPEC, replicate=7)):
         with pytest.raises(KeyboardInterrupt):
