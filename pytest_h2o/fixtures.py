@@ -333,8 +333,7 @@ def _bench_cases(lab: Lab, *, studied: bool) -> list[object]:
     """Each case with its suite as a marker."""
     found: list[object] = []
     for case in lab.cases.values():
-        relates = case.relates or not case.judged
-        if case.work != "lengths" or case.quantises or relates:
+        if case.work != "lengths" or case.quantises or not case.judged:
             continue
         if case.studied or not studied:
             mark = getattr(pytest.mark, case.suite)

@@ -21,8 +21,6 @@ KV_QUANT = "kv_quant"
 UNEVICTED = "unevicted"
 # Candidate and second build, with H2O off and on.
 BUILDS_PLAIN, BUILDS_FULL = "builds_plain", "builds_full"
-# Whose cases are made for relations between launches alone.
-RELATING = ("relations", "release")
 # The knob that limits the decode drop.
 DROP_KNOBS: Mapping[Work, str] = {
     "lengths": "DECODE_DROP_TARGET",
@@ -49,11 +47,12 @@ class Case:
     ``replicate`` is the launch of that arm a case looks at. ``work`` says what its launches are,
     ``program`` what is launched for it. ``fixed`` knobs define the case, ``defaults`` may be
     overridden by the user. ``launch`` is the one launch of a case that is not made from knobs: a
-    combination of a sweep. ``studied`` cases have a decode gate. Where ``holds_baseline`` the
-    baseline's speed is held against the case's, not the other way round; ``plain`` ones have H2O
-    off, and those of ``builds`` are held against the second build with the same settings.
-    ``judged`` cases have gates of their own. ``seats`` are those that its launches are on: one, or
-    of real prompts a seat for each bucket in turn.
+    combination of a sweep. ``studied`` cases have a decode gate. ``judged`` cases have
+    gates of their own. ``seats`` are those that its launches are on: one, or of real prompts a
+    seat for each bucket in turn.
+    Where ``holds_baseline`` the baseline's speed is held against the case's, not the other way
+    round; ``plain`` ones have H2O off, and those of ``builds`` are held against the second build
+    with the same settings.
     """
 
     name: str
@@ -76,11 +75,6 @@ class Case:
     def quantises(self) -> bool:
         """Whether what is under test is quantised KV, with H2O off."""
         return self.suite == KV_QUANT
-
-    @property
-    def relates(self) -> bool:
-        """Whether the launches of the case are made for a relation alone."""
-        return self.suite in RELATING
 
     @property
     def kind(self) -> str:
@@ -249,6 +243,7 @@ def _unevicted(knobs: Knobs) -> Iterator[Case]:
             name=UNEVICTED,
             suite="relations",
             arm="nothing-to-evict",
+            judged=False,
             holds_baseline=True,
             fixed={
                 "DECODE_BASELINE_MODE": "paired",
@@ -267,7 +262,9 @@ def _builds(knobs: Knobs) -> Iterator[Case]:
     """The build under test beside a second one, where there is one."""
     if knobs.on("RELATION_BUILD"):
         fixed: dict[str, KnobValue] = {**FULL, "DECODE_BASELINE_MODE": "paired"}
-        common = Case(name=BUILDS_FULL, suite="release", arm="full", builds=True, fixed=fixed)
+        common = Case(
+            name=BUILDS_FULL, suite="release", arm="full", judged=False, builds=True, fixed=fixed
+        )
         yield common
         yield replace(common, name=BUILDS_PLAIN, arm=BASELINE, plain=True)
 

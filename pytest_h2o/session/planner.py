@@ -89,6 +89,17 @@ class Planner:
         ]
 
 
+def check_builds(config: pytest.Config, lab: Lab) -> None:
+    """Raise UsageError if two builds are to be compared and no second one is named."""
+    if lab.knobs.suite != "release" or lab.knobs.on("RELATION_BUILD") or lab.replay:
+        return
+    if will_run(config):
+        raise pytest.UsageError(
+            "-m release compares two builds, and no second one is named; give "
+            "--h2o-baseline-llm-bench or --h2o-baseline-llm-demo"
+        )
+
+
 def will_run(config: pytest.Config) -> bool:
     """Whether tests are to run, not only to be listed."""
     listings = ("collectonly", "showfixtures", "show_fixtures_per_test", "h2o_plan")

@@ -22,7 +22,7 @@ from pytest_h2o.session.acceptance import check_suite, narrow
 from pytest_h2o.session.conclusion import Conclusion
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.session.places import runs_directory, session_root
-from pytest_h2o.session.planner import Planner
+from pytest_h2o.session.planner import Planner, check_builds
 from pytest_h2o.session.reporter import Reporter
 from pytest_h2o.session.schedule import Schedule
 from pytest_h2o.session.settings import Settings, read_settings, rerun_command
@@ -117,6 +117,7 @@ class Session:
             tell(self.config, FoundGates(studied, narrowed, self._planned_names()))
         else:
             self.planner.check_baselines(self.lab.demand.studies)
+            check_builds(self.config, self.lab)
 
     def _planned_names(self) -> list[str]:
         return [spec.name for spec in self.planner.planned()]
@@ -130,6 +131,7 @@ class Session:
         if found.suite:
             self.choose(found.suite)
         self.planner.check_baselines(found.studied)
+        check_builds(self.config, self.lab)
         self.schedule.follow(found.launches)
 
     def choose(self, suite: str) -> None:

@@ -59,12 +59,6 @@ OPTIONS = (
 )  # fmt: skip
 
 
-NO_SECOND = (
-    "-m release compares two builds, and no second one is named; give --h2o-baseline-llm-bench or "
-    "--h2o-baseline-llm-demo"
-)
-
-
 @dataclass(frozen=True)
 class Settings:
     """The runtime with its launcher, what is launched for each kind of work, the knobs, and the
@@ -131,11 +125,7 @@ def read_settings(config: pytest.Config) -> Settings:
 
 
 def without_second_build(knobs: Knobs) -> Knobs:
-    """The knobs of a session in which there is one build only; raises RuntimeSetupError where the
-    suite needs two.
-    """
-    if knobs.suite == "release":
-        raise RuntimeSetupError(NO_SECOND)
+    """The knobs of a session in which there is one build only."""
     off: tuple[KnobValue, str] = (False, "no second build is named")
     return replace(knobs, given={**knobs.given, "RELATION_BUILD": off})
 

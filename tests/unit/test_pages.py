@@ -168,10 +168,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def build(folder: Path) -> None:
     """Programs where the pages look for them; they are not started."""
-    for place in ("build", "last"):
-        (folder / place).mkdir()
+    for directory in ("build", "last"):
+        (folder / directory).mkdir()
         for name in ("llm_bench", "llm_demo"):
-            (folder / place / name).symlink_to("/bin/true")
+            (folder / directory / name).symlink_to("/bin/true")
 
 
 @pytest.mark.parametrize(
