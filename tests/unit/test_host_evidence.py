@@ -71,8 +71,9 @@ def test_what_is_left_behind_is_counted(tmp_path: Path) -> None:
 
 def test_helpers_that_nobody_asks_are_counted(tmp_path: Path) -> None:
     """A child that ended long ago and was not collected."""
-    start = "import subprocess, time; child = subprocess.Popen(['false']); time.sleep(1.2)"
-    assert used(tmp_path, start).uncollected == 1
+    start = "import os, subprocess, time; child = subprocess.Popen(['false']); time.sleep(1.2)"
+    # At its end Python would ask.
+    assert used(tmp_path, f"{start}; os._exit(0)").uncollected == 1
 
 
 @pytest.mark.parametrize("program", [UNLINKED, MAPPED])
