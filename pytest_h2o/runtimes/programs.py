@@ -173,6 +173,8 @@ class LineDemo(LlmDemo):
         """A prompt of several lines in one, under its own name."""
         if spec.prompt_file is None or spec.line_by_line:
             return {}
+        if not spec.prompt_file.is_file():  # a plan asks before prompts are made anew
+            return {}
         text = spec.prompt_file.read_text("utf-8", errors="replace")
         lines = text.rstrip().split("\n")
         if len(lines) == 1:
