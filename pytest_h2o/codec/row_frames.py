@@ -33,6 +33,7 @@ _ROTATED = 0x80
 _CLEARLY = 0.75  # of what planes seem to take
 _WORDS, _PLANES, _ROPE_ROW, _ROW_REFERENCE = range(4)
 
+Body = tuple[int, bytes]  # its kind, and what it holds
 # Of each frame the body, if any, and the bytes that planes seem to take; 0 where only trying tells.
 Encode = Callable[[Sequence[PairedRows]], list[tuple[bytes | None, float]]]
 
@@ -76,15 +77,16 @@ class FrameRows:
         rope, positions = self.rotation.rope, self.rotation.positions
         return PairedRows(rope.to_pairs(self.words), heads, rope, positions)
 
-    def frame(self, bodies: Sequence[bytes]) -> bytes:
+    def frame(self, bodies: Sequence[Body]) -> bytes:
         """The frame with the smallest of ``bodies``, or with the words as they are."""
         rows, heads, dim = self.words.shape
-        source = np.ascontiguousarray(self.words, "<u2")
-        body = min(bodies, key=len)
+        source = np.ascontiguousarray(self.words, "<u2").data
+        kind, body = min(bodies, key=lambda each: len(each[1]))
         if len(body) > source.nbytes:
-            body = bytes([_WORDS]) + source.tobytes()
-        frame = _SHAPE.pack(rows - 1, heads - 1, dim - 1) + body
-        return _CHECKSUM.pack(crc32(source.data, crc32(frame))) + frame
+            kind, body = _WORDS, source.tobytes()
+        head = _SHAPE.pack(rows - 1, heads - 1, dim - 1) + bytes([kind])
+        checksum = crc32(source, crc32(body, crc32(head)))
+        return b"".join((_CHECKSUM.pack(checksum), head, body))
 
 
 def encode_frame(words: Words, codec: str, rotation: Rotation | None = None) -> bytes:
@@ -113,23 +115,23 @@ def encode_frames(
         each.check()
     kind, encode = _CODECS[codec]
     paired = [each.paired() for each in rows]
-    bodies: list[list[bytes]] = []
+    bodies: list[list[Body]] = []
     unsure: list[int] = []
     for index, (coded, planes) in enumerate(encode(paired)):
         bodies.append([])
         if coded is not None:
             rotated = _ROTATED * (paired[index].rope is not None)
-            bodies[index].append(bytes([kind | rotated]) + coded)
+            bodies[index].append((kind | rotated, coded))
         if coded is None or len(coded) > _CLEARLY * planes:
             unsure.append(index)
     tried = _encode_planes([rows[index].words for index in unsure], hi, lo)
     for index, body in zip(unsure, tried, strict=True):
-        bodies[index].append(body)
+        bodies[index].append((_PLANES, body))
     return [each.frame(bodies[index]) for index, each in enumerate(rows)]
 
 
 def _encode_planes(words: Sequence[Words], hi: PlaneCoding, lo: PlaneCoding) -> list[bytes]:
-    """The body with the streams of each of ``words``."""
+    """The streams of each of ``words``."""
     alike: dict[tuple[int, ...], list[int]] = {}
     for index, each in enumerate(words):
         alike.setdefault(each.shape[1:], []).append(index)
@@ -138,7 +140,7 @@ def _encode_planes(words: Sequence[Words], hi: PlaneCoding, lo: PlaneCoding) -> 
         stacked = np.concatenate([words[index] for index in indices])
         parts = [(len(words[index]),) for index in indices]
         for index, tensor in zip(indices, encode_tensors(stacked, parts, hi, lo), strict=True):
-            bodies[index] = bytes([_PLANES]) + tensor.streams()
+            bodies[index] = tensor.streams()
     return bodies
 
 

@@ -67,12 +67,12 @@ class EncodedPlane:
     shuffled: bool
     payload: bytes
 
-    def to_bytes(self) -> bytes:
-        """The stream as it stands in a container."""
+    def pieces(self) -> tuple[bytes, bytes, bytes]:
+        """The stream as it stands in a container, to be joined."""
         rows = self.block_rows
         if self.shuffled:
             rows |= _SHUFFLED
-        return _STREAM.pack(len(self.payload), rows) + self.modes + self.payload
+        return _STREAM.pack(len(self.payload), rows), self.modes, self.payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class EncodedTensor:
 
     def streams(self) -> bytes:
         """What a container holds behind its header."""
-        return self.hi.to_bytes() + self.lo.to_bytes()
+        return b"".join((*self.hi.pieces(), *self.lo.pieces()))
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> "EncodedTensor":

@@ -105,7 +105,10 @@ def _prompt_as_written(look: Look) -> Evidence | None:
     prompt = look.spec.prompt_file
     if prompt is None or not (look.record.directory / prompt.name).is_file():
         return None
-    text = "its lines were joined by spaces, for this llm_demo takes each as a prompt"
+    text = (
+        "its lines were joined by spaces, a # at the beginning put behind one, for this llm_demo "
+        "takes each line as a prompt or comment"
+    )
     return look.doubts(PROMPT, f"{prompt.name}: {text}")
 
 

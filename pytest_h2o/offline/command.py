@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_h2o.offline.result import DumpEvaluation
 
     Page = Callable[[DumpEvaluation], str]
+    EvaluateAll = Callable[[Sequence[str], OfflineOptions], list[DumpEvaluation]]
 
 _CHOICES = {
     "stage": STAGES,
@@ -66,11 +68,13 @@ _FLAGS = {"codecs": "--codec"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the dump directory, the outputs and every field of OfflineOptions to ``parser``."""
     parser.add_argument(
-        "dump_dir",
-        type=Path,
+        "dump_dirs",
+        nargs="+",
         metavar="DUMP_DIR",
-        help="directory with meta_*.json, .npz or .safetensors files below it",
+        help="directory with meta_*.json, .npz or .safetensors files below it; of several the sums "
+        "are added up",
     )
+    parser.add_argument("--account", type=Path, help="write the sums here, -: to stdout alone")
     parser.add_argument("--out-json", type=Path, help="write the result here")
     parser.add_argument("--out-md", type=Path, help="write the report here")
     parser.add_argument("--out-html", type=Path, help="write the report with plots here")
@@ -80,8 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _add_option(parser, field.name, field.default)
 
 
+def option_flag(name: str) -> str:
+    """The option of the command line for a field of OfflineOptions."""
+    return _FLAGS.get(name, "--" + name.replace("_", "-"))
+
+
 def _add_option(parser: argparse.ArgumentParser, name: str, default: object) -> None:
-    flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
+    flag = option_flag(name)
     text = _HELP.get(name)
     if isinstance(default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
@@ -112,24 +121,34 @@ def _integers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected integers, comma separated") from None
 
 
-def run(args: argparse.Namespace, page: "Page") -> int:
+def run(args: argparse.Namespace, page: "Page", evaluate_all: "EvaluateAll | None" = None) -> int:
     """Evaluate as the parsed ``args`` say, ``page`` makes the HTML; 0 when something was evaluated,
-    1 with a message on stderr otherwise.
+    1 with a message on stderr otherwise. ``evaluate_all`` evaluates the directories in place of
+    this process.
     """
+    from pytest_h2o.offline.account import merged  # noqa: PLC0415 - numpy and pydantic
+
     try:
         _check_outputs(args)
+        twice = [name for name, times in Counter(args.dump_dirs).items() if times > 1]
+        if twice:
+            raise OfflineError(f"{twice[0]} is given twice, and would count twice")
         given = {field.name: getattr(args, field.name) for field in fields(OfflineOptions)}
-        result = _evaluate(args.dump_dir, OfflineOptions(**given))
-        return _report(result, args, page)
+        results = (evaluate_all or _evaluate_here)(args.dump_dirs, OfflineOptions(**given))
+        return _report(merged(results), args, page)
     except (OfflineError, OSError) as error:
         print(f"offline: {error}", file=sys.stderr)
         return 1
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    for path in (args.out_json, args.out_md, args.out_html):
+    for path in (args.out_json, args.out_md, args.out_html, args.account):
         if path is not None and path.exists() and not args.overwrite:
             raise OfflineError(f"{path} exists; give another name or --overwrite")
+
+
+def _evaluate_here(dump_dirs: Sequence[str], options: OfflineOptions) -> "list[DumpEvaluation]":
+    return [_evaluate(Path(dump_dir), options) for dump_dir in dump_dirs]
 
 
 def _evaluate(dump_dir: Path, options: OfflineOptions) -> "DumpEvaluation":
@@ -144,9 +163,15 @@ def _evaluate(dump_dir: Path, options: OfflineOptions) -> "DumpEvaluation":
 
 
 def _report(result: "DumpEvaluation", args: argparse.Namespace, page: "Page") -> int:
+    from pytest_h2o.offline.account import account_text  # noqa: PLC0415
     from pytest_h2o.offline.tables import to_markdown  # noqa: PLC0415
 
+    if str(args.account) == "-":
+        print(account_text(result), end="")
+        return 0
     markdown = to_markdown(result)
+    if args.account:
+        args.account.write_text(account_text(result), "utf-8")
     if args.out_json:
         args.out_json.write_text(json.dumps(result.to_json(), indent=2) + "\n", "utf-8")
     if args.out_md:

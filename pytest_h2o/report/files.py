@@ -22,6 +22,7 @@ from pytest_h2o.report.page import to_html
 from pytest_h2o.report.text import (
     write_text,
 )
+from pytest_h2o.runs.hosts import HOSTS_FILE, read_hosts
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Verdict
 
@@ -95,8 +96,21 @@ def summary(  # noqa: PLR0913  the parts of a record
             for name, (value, source) in given.items()
         },
         overridden=json.loads(json.dumps(overridden)),
+        hosts=_hosts(records, root),
         gates=[GateVerdict.of(nodeid, verdict) for nodeid, verdict in verdicts.items()],
     )
+
+
+def _hosts(records: Sequence[LaunchRecord], root: Path) -> dict[str, str]:
+    """What each named host did, in words."""
+    counts = Counter[str](record.host for record in records if record.host)
+    _, gone = read_hosts(root / HOSTS_FILE)
+    found = {}
+    for name in sorted(counts.keys() | gone.keys()):
+        found[name] = f"{counts[name]} launches"
+        if name in gone:
+            found[name] += f"; taken out, its launches were made again elsewhere: {gone[name]}"
+    return found
 
 
 def _inputs(records: Sequence[LaunchRecord]) -> dict[str, str]:

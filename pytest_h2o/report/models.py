@@ -51,7 +51,8 @@ class Summary(Document):
 
     ``runtime`` is what made the launches, ``inputs`` are hashes of what results depend on
     (programs, config, model) by name; both are empty where a recording does not tell. ``version``
-    is that of this package. ``suite`` is the one that was asked for; if it is empty,
+    is that of this package. ``hosts`` says how many launches each host made, and why it was taken
+    out. ``suite`` is the one that was asked for; if it is empty,
     ``overall_pass`` is about all gates that were collected.
     """
 
@@ -69,6 +70,7 @@ class Summary(Document):
     outcomes: dict[str, int]
     knobs: dict[str, KnobInForce]
     overridden: dict[str, JsonValue]
+    hosts: dict[str, str] = {}
     gates: list[GateVerdict]
 
     def properties(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from pytest_h2o.plan.seats import Hosts, kind_of, number_of
 from pytest_h2o.runs.guard import GRACE_S
 from pytest_h2o.runs.locks import hold, hold_any, host_lock_path, machine_lock_path
 from pytest_h2o.runs.machine import machine
-from pytest_h2o.runs.records import LaunchRecord, write_atomically
-from pytest_h2o.runtimes.base import Runtime, RuntimeSetupError
+from pytest_h2o.runs.records import write_atomically
+from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
+from pytest_h2o.runtimes.copying import Courier
 from pytest_h2o.runtimes.placement import PlacedRuntime
 
 HOSTS_FILE = "hosts.json"
@@ -37,23 +39,38 @@ class Host:
 
     name: str
     runtime: Runtime
+    courier: Courier | None = None
 
-    def loss(self, record: LaunchRecord) -> str:
+    def carry(self, command: Command) -> None:
+        """Bring what a launch reads, if the host does not see it; raises :class:`CopyError`."""
+        if self.courier:
+            self.courier.carry(command)
+
+    def fetch(self, command: Command) -> None:
+        """Get what a launch left, if it is not here; raises :class:`CopyError`."""
+        if self.courier:
+            self.courier.fetch(command)
+
+    def loss(self, *, ok: bool, stderr: Path) -> str:
         """Why the host was lost in a launch, in words; empty if it was not, as this machine never
-        is.
+        is. ``ok`` says whether the launch seems to have ended well.
         """
         here = self.runtime
         if not self.name or not isinstance(here, PlacedRuntime):
             return ""
-        # srun exits with 0 when its node is gone.
-        if said := NODE_FAILURE.search(tail(record.stderr)):
+        said = NODE_FAILURE.search(tail(stderr))
+        if said and here.placement.program == "srun":  # it exits with 0 all the same
             return said[0].decode(errors="replace")
-        if record.status == "ok" and here.placement.tells_loss:
+        if ok and here.placement.tells_loss:
             return ""
-        return silence(here)
+        return self.silence()
+
+    def silence(self) -> str:
+        """Why the host does not answer, in words; empty if it does."""
+        return silence_of(self.runtime) if isinstance(self.runtime, PlacedRuntime) else ""
 
 
-def silence(runtime: PlacedRuntime) -> str:
+def silence_of(runtime: PlacedRuntime) -> str:
     """Why the host of a runtime does not answer, in words; empty if it does."""
     try:
         probe = subprocess.Popen(
@@ -111,9 +128,23 @@ class HostPool:
         return sum(len(names) for names in self.hosts.values())
 
     @property
+    def named(self) -> list[Host]:
+        """All hosts that have names."""
+        found: list[Host] = []
+        for kind, names in self.hosts.items():
+            found += [self._host(name, kind) for name in names if name]
+        return found
+
+    @property
     def gone(self) -> Mapping[str, str]:
         """Why each host that was taken out was, by name."""
         return read_hosts(self.path)[1]
+
+    def only(self, name: str) -> HostPool:
+        """This pool with one of its hosts."""
+        pool = copy(self)
+        pool.hosts = {"": (name,)}
+        return pool
 
     def machine(self, seat: str) -> str:
         """What the launches of a seat are made on, in words: one kind of host is one machine."""
@@ -137,9 +168,13 @@ class HostPool:
                     return
 
     def _host(self, name: str, kind: str) -> Host:
-        if name and isinstance(self.runtime, PlacedRuntime):
-            return Host(name, self.runtime.on(name, kind))
-        return Host(name, self.runtime)
+        if not name or not isinstance(self.runtime, PlacedRuntime):
+            return Host(name, self.runtime)
+        here = self.runtime.on(name, kind)
+        if not here.copies:
+            return Host(name, here)
+        ledger = self.path.with_name(f"copies_{host_lock_path(name).stem}.json")
+        return Host(name, here, Courier(here.placement, here.copies, ledger))
 
     def keeps(self, seat: str, name: str) -> bool:
         """Whether what was launched for a seat on a host is still to be compared with what will

@@ -28,6 +28,7 @@ from pytest_h2o.runs.records import (
     write_atomically,
 )
 from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
+from pytest_h2o.runtimes.copying import CopyError
 from pytest_h2o.runtimes.launch_config import config_text
 
 __all__ = ["LaunchRecord", "RecordError", "ReplayStore", "RunStore"]
@@ -146,7 +147,7 @@ class RunStore:
             try:
                 with self.hosts.take(spec.seat, lambda seconds: self._wait(spec, seconds)) as host:
                     record = self._launch_on(host, spec, directory)
-                    lost = host.loss(record)
+                    lost = host.loss(ok=record.status == "ok", stderr=record.stderr)
                     if lost:
                         self.hosts.remove(host, lost)
             except RuntimeSetupError as error:
@@ -161,7 +162,15 @@ class RunStore:
         command.config_path.write_text(config_text(command.config), "utf-8")
         for path, text in command.texts.items():
             path.write_text(text, "utf-8")
-        ended = self._run(spec, command, directory)
+        try:
+            host.carry(command)
+            ended = self._run(spec, command, directory)
+            host.fetch(command)
+        except CopyError as error:
+            return self._record(
+                spec, directory, status="failed", reason=str(error), argv=command.argv,
+                host=host.name,
+            )  # fmt: skip
         output = directory / "stdout", directory / "stderr"
         status, reason = explain(spec.program, ended.status, ended.reason, *output)
         self.on_event("end" if status == "ok" else "fail", spec, ended.seconds or 0.0)

@@ -57,6 +57,7 @@ class Command:
         files: other files that the program writes its results into.
         texts: what must be written before the start beside ``config``, by path.
         overridden: values of the user's base config that the launch replaces, by key.
+        carried: the files that it reads, to be copied to a host that does not see them.
         watched: a shell elsewhere ends the program when standard input ends, so it is held open,
             with a line in it.
     """
@@ -71,6 +72,7 @@ class Command:
     files: tuple[Path, ...] = ()
     texts: Mapping[Path, str] = field(default_factory=dict)
     overridden: Mapping[str, object] = field(default_factory=dict)
+    carried: tuple[Path, ...] = ()
     watched: bool = False
 
 

@@ -16,6 +16,7 @@ from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.seats import Hosts, parse_hosts
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import Capability, Command, Program, Runtime, RuntimeSetupError
+from pytest_h2o.runtimes.copying import carrier_of, moved
 
 COMMAND = "{command}"
 HOST = "{host}"
@@ -86,7 +87,12 @@ class Placement:
     @property
     def tells_loss(self) -> bool:
         """Whether an exit code of 0 means that the program ended."""
-        return PurePath(self.launcher[0]).name not in UNTOLD
+        return self.program not in UNTOLD
+
+    @property
+    def program(self) -> str:
+        """The name of what launches; empty without a launcher."""
+        return PurePath(self.launcher[0]).name if self.launcher else ""
 
     def on(self, host: str, kind: str) -> Placement:
         """This placement on one host."""
@@ -148,6 +154,7 @@ class PlacedRuntime:
     runtime: Runtime
     placement: Placement
     hosts: Hosts = field(default_factory=dict)
+    copies: str = ""
 
     @property
     def name(self) -> str:
@@ -179,6 +186,12 @@ class PlacedRuntime:
                 "H2O_HOSTS names hosts, and the launcher does not say where {host} goes; give "
                 "--h2o-launcher 'ssh {host}'"
             )
+        if self.copies:
+            if not (self.hosts and self.copies.startswith("/")):
+                raise RuntimeSetupError(
+                    f"H2O_COPY={self.copies}: expected an absolute path on the hosts of --h2o-hosts"
+                )
+            carrier_of(self.placement.launcher)
         if self.placement.names_host and not self.hosts:
             raise RuntimeSetupError(
                 f"the launcher {shlex.join(self.placement.launcher)} asks for a host; name some "
@@ -200,7 +213,11 @@ class PlacedRuntime:
 
     def command(self, spec: LaunchSpec, directory: Path) -> Command:
         """The runtime's command, placed."""
-        return self.placement.apply(self.runtime.command(spec, directory))
+        command = self.runtime.command(spec, directory)
+        if self.copies:
+            carrier = carrier_of(self.placement.launcher)
+            command = moved(command, self.copies, shares_launches=not carrier.pull)
+        return self.placement.apply(command)
 
     def on(self, host: str, kind: str) -> PlacedRuntime:
         """This runtime on one host."""
@@ -221,4 +238,4 @@ def placed(runtime: Runtime, knobs: Knobs) -> Runtime:
     hosts = parse_hosts(knobs.text("H2O_HOSTS"))
     if placement == Placement() and not hosts:
         return runtime
-    return PlacedRuntime(runtime, placement, hosts)
+    return PlacedRuntime(runtime, placement, hosts, knobs.text("H2O_COPY"))

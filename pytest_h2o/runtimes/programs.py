@@ -156,10 +156,10 @@ class LlmDemo(Program):
 
 
 class LineDemo(LlmDemo):
-    """``llm_demo`` of stock MNN, to which each line of a file is a prompt of its own.
+    """``llm_demo`` of stock MNN: each line of a file is a prompt, or a comment after ``#``.
 
     A prompt of several lines is given to it in one, from the directory of the launch; breaks become
-    spaces.
+    spaces, and another one stands before a number sign at the beginning.
     """
 
     def arguments(self, spec: LaunchSpec, directory: Path) -> tuple[str, ...]:
@@ -170,17 +170,19 @@ class LineDemo(LlmDemo):
         return (config, prompt, *others)
 
     def texts(self, spec: LaunchSpec) -> dict[str, str]:
-        """A prompt of several lines in one, under its own name."""
+        """A prompt that must be given another way, under its own name."""
         if spec.prompt_file is None or spec.line_by_line:
             return {}
         if not spec.prompt_file.is_file():  # a plan asks before prompts are made anew
             return {}
         text = spec.prompt_file.read_text("utf-8", errors="replace")
         lines = text.rstrip().split("\n")
-        if len(lines) == 1:
+        comment = text.startswith("#")
+        if len(lines) == 1 and not comment:
             return {}
         words = [line.strip() for line in lines]
-        return {spec.prompt_file.name: " ".join(filter(None, words)) + "\n"}
+        line = " " * comment + " ".join(filter(None, words)) + "\n"
+        return {spec.prompt_file.name: line}
 
 
 class PplEval(Program):

@@ -115,6 +115,9 @@ def _prompts(lab: Lab, settings: Settings) -> Finding:
 
 def _launches(lab: Lab, root: Path, runtime: Runtime) -> Iterator[Finding]:
     store = RunStore(root, runtime, on_event=_say_waiting)
+    for host in store.hosts.named:
+        silence = host.silence()
+        yield Finding(f"host {host.name}", not silence, silence or "answers")
     prompt = root / "prompt.txt"
     prompt.write_text(PROMPT, "utf-8")
     bench = launches(lab.cases["full_strict"], lab.knobs, [])[0]

@@ -33,6 +33,7 @@ class AdbServer(socketserver.ThreadingTCPServer):
         self.devices = set(names)
         self.shells: dict[str, list[socket.socket]] = {name: [] for name in names}
         self.requests: list[str] = []
+        self.sent: list[str] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -168,6 +169,7 @@ class AdbConnection(socketserver.BaseRequestHandler):
 
     def _receive(self, target: str) -> None:
         name, _, mode = target.rpartition(",")
+        self.server.sent.append(name)
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:

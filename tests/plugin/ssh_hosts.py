@@ -24,6 +24,7 @@ UsePAM no
 PasswordAuthentication no
 PermitRootLogin yes
 MaxStartups 100
+Subsystem sftp internal-sftp
 """
 CLIENT = """Host {name}
   HostName {address}

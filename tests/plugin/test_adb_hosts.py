@@ -6,10 +6,11 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from adb_server import AdbServer
-from sessions import run, start, wait_until
+from sessions import made, run, start, wait_until
 from stand_in import install
 
 pytestmark = [
@@ -22,6 +23,16 @@ if os.environ["DEVICE"] == "a":
     (here / "hangs").touch()
     time.sleep(600)
 """
+# Later, in the middle of its study.
+HANG_LATER = """
+if os.environ["DEVICE"] == "a" and "-full-r2" in os.getcwd():
+    (here / "hangs").touch()
+    time.sleep(600)
+"""
+STUDY = [
+    "-k", "full_strict and decode_drop", "-m", "runtime", "--h2o-out", "runs",
+    "--h2o-set", "DECODE_BASELINE_MODE=paired", "--h2o-set", "PROMPTS=512",
+]  # fmt: skip
 GATES = ["-m", "runtime", "-k", "full_strict and queue_peak", "--h2o-out", "runs"]
 LAUNCHER = ["--h2o-launcher", "adb -s {host} shell", "--h2o-hosts"]
 
@@ -36,19 +47,30 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdbServ
     found.close()
 
 
-def hosts(folder: Path) -> set[str]:
-    """The hosts of the latest session's launches."""
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The records of the latest session."""
     paths = (folder / "runs" / "latest" / "launches").glob("*/launch.json")
     kept = [path for path in paths if ".interrupted" not in path.parent.name]
-    return {json.loads(path.read_text())["host"] for path in kept}
+    return [json.loads(path.read_text()) for path in kept]
 
 
-def test_gates_on_a_device(tmp_path: Path, devices: AdbServer) -> None:
-    """Arguments and exit codes survive the way."""
+def verdicts(folder: Path) -> list[dict[str, Any]]:
+    """The verdicts of the latest session."""
+    summary = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
+    gates: list[dict[str, Any]] = summary["gates"]
+    return gates
+
+
+def test_copies(tmp_path: Path, devices: AdbServer) -> None:
+    """A device gets what its launches read once over adb itself, and results are pulled."""
     install(tmp_path)
-    found, output = run(tmp_path, *GATES, *LAUNCHER, "b,a")
+    far = tmp_path / "far"
+    more = ["--h2o-set", f"H2O_COPY={far}"]
+    found, output = run(tmp_path, *GATES, *LAUNCHER, "a", *more)
     assert found == {"passed": 1}, output
-    assert hosts(tmp_path) == {"b"}
+    assert (Path(f"{far}{tmp_path}") / "launches.txt").is_file()
+    for name in ("llm.mnn", "llm_bench"):  # two launches, one copy
+        assert devices.sent.count(f"{far}{tmp_path}/{name}") == 1
 
 
 def test_unplugged(tmp_path: Path, devices: AdbServer) -> None:
@@ -60,4 +82,38 @@ def test_unplugged(tmp_path: Path, devices: AdbServer) -> None:
     output = session.communicate(timeout=60)[0]
     assert session.returncode == 0, output
     assert "host a was taken out: it does not answer: exit code 1, error: device 'a'" in output
-    assert hosts(tmp_path) == {"b"}
+    assert {each["host"] for each in records(tmp_path)} == {"b"}
+
+
+def test_a_study_moves_as_a_whole(tmp_path: Path, devices: AdbServer) -> None:
+    """Its host dies in the middle: all of its pairs are of the other host in the end."""
+    install(tmp_path, HANG_LATER)
+    session = start(tmp_path, *STUDY, *LAUNCHER, "a,b")
+    wait_until((tmp_path / "hangs").exists)
+    devices.unplug("a")
+    output = session.communicate(timeout=120)[0]
+    assert "host a was taken out: it does not answer: exit code 1, error: device 'a'" in output
+    kept = records(tmp_path)
+    assert len(kept) >= 12
+    assert {(each["host"], each["status"]) for each in kept} == {("b", "ok")}
+    [verdict] = verdicts(tmp_path)
+    assert verdict["host"] == "b"
+    assert len(verdict["pairs"]) >= 6
+
+
+def test_kinds_of_hosts_are_judged_apart(tmp_path: Path, devices: AdbServer) -> None:
+    """Each case of prompt lengths has a gate for each kind, with launches of its own; a replay of
+    the session knows them.
+    """
+    install(tmp_path)
+    found, output = run(tmp_path, *GATES, "-v", *LAUNCHER, "pixel=a server=b")
+    assert found == {"passed": 2}, output
+    assert "test_queue_peak[full_strict@pixel]" in output
+    assert {each["case"]: each["host"] for each in verdicts(tmp_path)} == {
+        "full_strict@pixel": "pixel: a",
+        "full_strict@server": "server: b",
+    }
+    assert len(made(tmp_path)) == 4
+    again, output = run(tmp_path, *GATES, "--h2o-replay", "runs/latest")
+    assert again == {"passed": 2}, output
+    assert len(made(tmp_path)) == 4

@@ -304,3 +304,28 @@ def test_baselines_are_of_the_seat(tmp_path: Path) -> None:
     spec = replace(SPEC, seat="/2")
     assert baseline_of(spec).seat == "/2"
     assert baseline_of(spec).key != baseline_of(SPEC).key
+
+
+def test_each_host_can_be_asked(tmp_path: Path) -> None:
+    """Those that answer, and why others do not."""
+    (tmp_path / "b.gone").touch()
+    pool = HostPool(tmp_path, placed(tmp_path, "x=a y=b"))
+    assert {host.name: host.silence() for host in pool.named} == {
+        "a": "",
+        "b": "it does not answer: exit code 1, no route to host",
+    }
+    assert HostPool(tmp_path / "2", Code("")).named == []
+
+
+def test_srun_says_what_its_exit_code_does_not(tmp_path: Path) -> None:
+    """When its node fails, srun says so and exits with 0; other launchers say what they like."""
+    stderr = tmp_path / "stderr"
+    stderr.write_text("step 1\nsrun: error: Node failure on n1\nsrun: Job step aborted\n")
+    for launcher, expected in (
+        ("srun -w {host}", "srun: error: Node failure on n1"),
+        ("ssh {host}", ""),
+    ):
+        runtime = PlacedRuntime(Code(""), parse_placement(launcher, "", ""), parse_hosts("n1"))
+        [host] = HostPool(tmp_path, runtime).named
+        assert host.loss(ok=True, stderr=stderr) == expected
+        assert host.loss(ok=True, stderr=tmp_path / "none") == ""

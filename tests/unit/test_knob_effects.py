@@ -347,6 +347,7 @@ EFFECTS: Mapping[str, Turned] = {
     **{name: Turned(parts, "0", ("RUN_FINAL=0",)) for name in ("RUN_M3", "RUN_LLM_DEMO")},
     "H2O_LAUNCHER": Turned(launched, "nice -n 5"),
     "H2O_HOSTS": Turned(plan, "a,b"),
+    "H2O_COPY": Turned(launched, "/tmp/copies", ("H2O_HOSTS=a", "H2O_LAUNCHER=ssh {host}")),
     "H2O_CPUS": Turned(launched, "0"),
     "H2O_LAUNCH_ENV": Turned(launched, "OMP_NUM_THREADS=1"),
     "LOSSY_TARGET": Turned(verdict(RUNTIME.test_lossy), "3.2"),

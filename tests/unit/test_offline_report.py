@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 from offline_dumps import kv, write_entry
 
-from pytest_h2o.commands.offline import run
-from pytest_h2o.offline.command import Bar, add_arguments
+from pytest_h2o.commands.offline import add_arguments, run
+from pytest_h2o.offline.command import Bar
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions
 from pytest_h2o.offline.result import result_schema

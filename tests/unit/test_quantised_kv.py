@@ -4,6 +4,7 @@ makes up.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from gate_functions import KV_QUANT, judge, make_run
 from quantised_texts import KNOBS, texts_of
 
-from pytest_h2o.evidence.kv_quant_cost import bytes_ratio, in_force
+from pytest_h2o.evidence.kv_quant_cost import Compared, bytes_ratio, in_force
 from pytest_h2o.lab.workload import Workload
 from pytest_h2o.parsers.held_out import read_kv_report, read_perplexity
 from pytest_h2o.parsers.rows import ParseError
@@ -21,6 +22,7 @@ from pytest_h2o.plan.cases import all_cases, baseline_of, launches
 from pytest_h2o.plan.knobs import baseline_config, resolve
 from pytest_h2o.plan.kv_quant import OPTIONS
 from pytest_h2o.report.text import summary_rows
+from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runtimes import MnnRuntime, RuntimeSetupError, programs_by_work
 from pytest_h2o.runtimes.programs import PPL_EVAL
 from pytest_h2o.session.reporter import Reporter
@@ -156,7 +158,10 @@ def test_rows_without_h2o_have_one_reason() -> None:
 
 
 def test_ppl_eval_stands_in_for_stock_binaries(tmp_path: Path) -> None:
-    """It is found beside llm_bench, and reads a text that is written for it."""
+    """It is found beside llm_bench, and reads a text that is written for it. Nothing is run here:
+    the words are those of a recorded launch.
+    """
+    recorded = json.loads((STOCK / "ppl" / "launch.json").read_text())["argv"]
     bench = tmp_path / "bin" / "llm_bench"
     bench.parent.mkdir()
     bench.touch()
@@ -173,9 +178,28 @@ def test_ppl_eval_stands_in_for_stock_binaries(tmp_path: Path) -> None:
         str(tmp_path / "config.json"),
         str(tmp_path),
     )
+    assert len(command.argv) == len(recorded)
     assert command.config["attention_mode"] == 14
     assert "attention_mode" not in runtime.command(baseline, tmp_path).config
     assert list(command.texts) == [tmp_path / "prompt.txt"]
+
+
+@pytest.mark.parametrize(("made_up", "outcome"), [(380.0, "pass"), (1500.0, "fail")])
+def test_stock_perplexity_is_judged(tmp_path: Path, made_up: float, outcome: str) -> None:
+    """Against a recorded output of ppl_eval; that of quantised KV is the same with another number,
+    for none was recorded.
+    """
+    work = Workload(KNOBS, tmp_path, programs=PROGRAMS)
+    recorded = (STOCK / "ppl" / "stdout").read_text()
+    found: list[LaunchRecord] = []
+    for spec in work.text_launches(work.cases["kv_tq4"]):
+        paths = standard_paths(tmp_path / spec.arm)
+        paths["directory"].mkdir()
+        number = str(made_up) if spec.attention_option else "371.062988"
+        paths["stdout"].write_text(recorded.replace("371.062988", number))
+        found.append(LaunchRecord(spec=spec, status="ok", reason="", **paths))
+    verdict = judge(KV_QUANT.test_perplexity, KNOBS, "kv_tq4", quant_text=Compared(*found))
+    assert verdict.outcome == outcome
 
 
 def test_recorded_perplexity(tmp_path: Path) -> None:

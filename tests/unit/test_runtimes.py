@@ -147,10 +147,12 @@ def test_stock_prompts(
     command = mnn.command(demo(path), launch)
     if one_line:
         assert command.argv[2] == str(launch / path.name)
-        assert command.texts == {launch / path.name: "# Title Two  lines, or \u2028three.\n"}
+        assert command.texts == {launch / path.name: " # Title Two  lines, or \u2028three.\n"}
     else:
         assert (command.argv[2], command.texts) == (str(path), {})
     assert mnn.command(replace(demo(path), line_by_line=True), launch).texts == {}
+    path.write_text("#include <stdio.h>\n")
+    assert bool(mnn.command(demo(path), launch).texts) == one_line
 
 
 def test_commas_in_paths(mnn: MnnRuntime, tmp_path: Path) -> None:
