@@ -52,10 +52,8 @@ def bench_case(lab: Lab, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 @needs(parameter="bench_case")
 def run(lab: Lab, bench_case: str) -> Run:
-    """The launches of one ``llm_bench`` case; the test fails where there is no case of the name, as
-    in a recording of others.
-    """
-    try:
+    """The launches of one ``llm_bench`` case."""
+    try:  # a recording may have other cases
         return lab.run(bench_case)
     except ValueError as error:
         reason = str(error)
