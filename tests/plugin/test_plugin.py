@@ -360,6 +360,18 @@ def test_own_gates_are_as_ours(pytester: pytest.Pytester) -> None:
     assert planned[0] == planned[1]
 
 
+def test_a_recording_without_the_case_of_a_gate(pytester: pytest.Pytester) -> None:
+    """It is told which cases there are, without a traceback, and nothing is accepted."""
+    own = '@pytest.mark.parametrize("bench_case", ["full_strict"])\ndef test_own(run, gate): pass'
+    pytester.makepyfile(f"import pytest\n{own}")
+    recorded = ROOT / "tests" / "data" / "runs" / "bench_full"
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", f"--h2o-replay={recorded}")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["there is no case full_strict; there are bench_full*"])
+    assert "Traceback" not in result.stdout.str()
+    assert "lab.py" not in result.stdout.str()
+
+
 def test_own_gates_are_in_the_suites(pytester: pytest.Pytester) -> None:
     """A gate marked as part of the runtime suite is part of the acceptance, from wherever it
     lies.
