@@ -6,7 +6,7 @@ import errno
 import gettext
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # As the message catalogues of glibc have them: no such file, no permission, no memory, no space,
@@ -46,6 +46,15 @@ MESSAGES = (
     "Bus error", "Illegal instruction", "Floating point exception",
     "cannot open shared object file",
 )  # fmt: skip
+# Those after which nothing of a program runs on.
+FATAL = MESSAGES[MESSAGES.index("Killed") : MESSAGES.index("cannot open shared object file")]
+TRANSLATED_FATAL = (
+    "getötet", "speicherzugriffsfehler", "abgebrochen", "processus arrêté",
+    "erreur de segmentation", "violación de segmento", "ucciso", "errore di segmentazione",
+    "falha de segmentação", "убито", "ошибка сегментирования", "已杀死", "段错误", "已中止",
+    "강제 종료", "세그멘테이션 오류", "セグメンテーション違反", "強制終了", "segmenteringsfel",
+    "naruszenie ochrony pamięci", "segmentatiefout",
+)  # fmt: skip
 CATALOGUES = Path("/usr/share/locale")
 MOST_BYTES = 4 << 20
 
@@ -62,8 +71,16 @@ def errno_texts(catalogues: Path = CATALOGUES) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _translated(path: Path) -> Iterator[str]:
-    """The messages in the language of a catalogue; none of one that cannot be read."""
+def fatal_texts(catalogues: Path = CATALOGUES) -> set[str]:
+    """What shells say, in lower case and in all languages, of a program that was ended."""
+    found = {text.lower() for text in FATAL} | set(TRANSLATED_FATAL)
+    for path in sorted(catalogues.glob("*/LC_MESSAGES/libc.mo")):
+        found.update(_translated(path, FATAL))
+    return found
+
+
+def _translated(path: Path, messages: Sequence[str] = MESSAGES) -> Iterator[str]:
+    """Messages in the language of a catalogue; none of one that cannot be read."""
     try:
         if path.stat().st_size > MOST_BYTES:
             return
@@ -71,7 +88,7 @@ def _translated(path: Path) -> Iterator[str]:
             catalogue = gettext.GNUTranslations(file)
     except (OSError, ValueError, LookupError, struct.error):
         return
-    for message in MESSAGES:
+    for message in messages:
         text = catalogue.gettext(message).lower()
         if text and text != message.lower():
             yield text

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from pytest_h2o.parsers.errno_texts import errno_texts
+from pytest_h2o.parsers.errno_texts import errno_texts, fatal_texts
 from pytest_h2o.parsers.lines import Piece, printable, read_pieces
 from pytest_h2o.parsers.loglines import TELLING_CHARS, is_log_line
 from pytest_h2o.parsers.rows import ParseError
@@ -134,9 +134,25 @@ def broken_lines(*sources: Path | str) -> list[str]:
     found: list[str] = []
     for piece in _readable(sources):
         broken = _BROKEN.search(piece.text) and not _NOTHING.search(piece.text)
+        broken = broken or _was_ended(piece.text[:TELLING_CHARS])
         if broken and len(found) < TELLING:
             found.append(printable(piece.text.strip()[:TELLING_CHARS]))
     return found
+
+
+# What a shell puts around it: the script, the process, the command.
+_SHELLS = re.compile(r"(?:.{0,200}:? +[0-9]+ +)?([^(/.:]{3,60}?)(?: *\(.*\))?[ .]*(?: \S*/.*)?$")
+
+
+def _was_ended(line: str) -> bool:
+    """Whether a shell says that a program was ended, in any language."""
+    said = _SHELLS.match(line.lower())
+    return said is not None and said[1].strip() in _fatal()
+
+
+@cache
+def _fatal() -> set[str]:
+    return fatal_texts()
 
 
 def is_text(text: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_h2o.parsers.errno_texts import errno_texts
-from pytest_h2o.parsers.telling_lines import telling_lines
+from pytest_h2o.parsers.telling_lines import broken_lines, telling_lines
 
 
 @pytest.mark.parametrize(
@@ -113,3 +113,22 @@ def catalogue(messages: dict[str, str]) -> bytes:
         for text, place in zip(strings[side::2], places[side::2], strict=False):
             header += struct.pack("<2I", len(text), place)
     return header + b"".join(text + b"\0" for text in strings)
+
+
+@pytest.mark.parametrize(
+    ("line", "broken"),
+    [
+        ("Killed", True),
+        ("段错误 (核心已转储)", True),
+        ("Speicherzugriffsfehler (Speicherabzug geschrieben)", True),
+        ("run.sh: line 3: 4711 Abgebrochen ./llm_bench -m x", True),
+        ("run.sh: Zeile 3: 4711 Getötet                ./llm_bench", True),
+        ("Erreur de segmentation", True),
+        ("the killed process of an earlier day", False),
+        ("mmap: permission denied, reading instead", False),
+        ("aborted: 0", False),
+    ],
+)
+def test_what_shells_say_of_a_program_that_was_ended(line: str, broken: bool) -> None:
+    """In any language, with or without the script and the process; whatever the exit code is."""
+    assert bool(broken_lines(f"load\n{line}\n")) == broken
