@@ -146,7 +146,7 @@ class Engine:
         """Logits after each token of a trial but the last; where nothing can be evicted or is to be
         encoded any more, many are read in one pass.
         """
-        store = self._store_of(trial)
+        store = _store_of(trial, self.config, self.cache)
         hooks: list[Hook] = []
         for hook in (evictor, store):
             if hook:
@@ -162,14 +162,6 @@ class Engine:
                 store.before_attention(layer)
         for begin in range(0, len(tokens), PREFILL_CHUNK):
             yield self.model.forward_all(tokens[begin : begin + PREFILL_CHUNK], self.cache)
-
-    def _store_of(self, trial: Trial) -> LosslessStore | None:
-        """What encodes in a trial, if anything does; nothing is left to workers."""
-        if trial.lossless is None:
-            return None
-        config = replace(self.config, h2o=trial.h2o, lossless=trial.lossless)
-        pool = EncodePool(0, trial.lossless.max_queue)
-        return LosslessStore(config, self.cache, pool, Metrics(), lambda _: None)
 
     def _hooks(self, metrics: Metrics, tokens: int) -> list[Hook]:
         """What watches the decoding of a response of up to ``tokens`` tokens, in the order it
@@ -198,6 +190,15 @@ class Engine:
         metrics.kv_tokens_end = sum(layer.length for layer in layers) / len(layers)
         metrics.kv_resident_bytes = self.cache.account.held
         metrics.kv_peak_bytes = self.cache.account.peak
+
+
+def _store_of(trial: Trial, config: Config, cache: KVCache) -> LosslessStore | None:
+    """What encodes in a trial, if anything does; nothing is left to workers."""
+    if trial.lossless is None:
+        return None
+    config = replace(config, h2o=trial.h2o, lossless=trial.lossless)
+    pool = EncodePool(0, trial.lossless.max_queue)
+    return LosslessStore(config, cache, pool, Metrics(), lambda _: None)
 
 
 def check_fits(prompt: Sequence[int], budget: int, vocab: int, capacity: int) -> None:
