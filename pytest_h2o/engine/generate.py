@@ -139,29 +139,9 @@ class Engine:
         for trial, evictor in zip(trials, evictors, strict=True):
             self.cache.load(after_prompt)
             logits = [first[None]]
-            logits.extend(self._follow(trial, evictor))
+            store = _store_of(trial, self.config, self.cache)
+            logits.extend(_follow(trial, self.model, self.cache, evictor, store))
             yield np.concatenate(logits)
-
-    def _follow(self, trial: Trial, evictor: Evictor | None) -> Iterator[Floats]:
-        """Logits after each token of a trial but the last; where nothing can be evicted or is to be
-        encoded any more, many are read in one pass.
-        """
-        store = _store_of(trial, self.config, self.cache)
-        hooks: list[Hook] = []
-        for hook in (evictor, store):
-            if hook:
-                hooks.append(hook)
-        tokens = trial.tokens[:-1]
-        coded = CODED_STEPS
-        while tokens and (coded > 0 or (evictor and evictor.may_evict(len(tokens)))):
-            yield self.model.forward(tokens[:1], self.cache, hooks)[None]
-            tokens = tokens[1:]
-            coded -= 1
-        if store:
-            for layer in range(len(self.cache.layers)):
-                store.before_attention(layer)
-        for begin in range(0, len(tokens), PREFILL_CHUNK):
-            yield self.model.forward_all(tokens[begin : begin + PREFILL_CHUNK], self.cache)
 
     def _hooks(self, metrics: Metrics, tokens: int) -> list[Hook]:
         """What watches the decoding of a response of up to ``tokens`` tokens, in the order it
@@ -190,6 +170,33 @@ class Engine:
         metrics.kv_tokens_end = sum(layer.length for layer in layers) / len(layers)
         metrics.kv_resident_bytes = self.cache.account.held
         metrics.kv_peak_bytes = self.cache.account.peak
+
+
+def _follow(
+    trial: Trial,
+    model: Model,
+    cache: KVCache,
+    evictor: Evictor | None,
+    store: LosslessStore | None,
+) -> Iterator[Floats]:
+    """Logits after each token of a trial but the last; where nothing can be evicted or is to be
+    encoded any more, many are read in one pass.
+    """
+    hooks: list[Hook] = []
+    for hook in (evictor, store):
+        if hook:
+            hooks.append(hook)
+    tokens = trial.tokens[:-1]
+    coded = CODED_STEPS
+    while tokens and (coded > 0 or (evictor and evictor.may_evict(len(tokens)))):
+        yield model.forward(tokens[:1], cache, hooks)[None]
+        tokens = tokens[1:]
+        coded -= 1
+    if store:
+        for layer in range(len(cache.layers)):
+            store.before_attention(layer)
+    for begin in range(0, len(tokens), PREFILL_CHUNK):
+        yield model.forward_all(tokens[begin : begin + PREFILL_CHUNK], cache)
 
 
 def _store_of(trial: Trial, config: Config, cache: KVCache) -> LosslessStore | None:
