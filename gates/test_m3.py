@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pytest_h2o.evidence import launches_evidence
+from pytest_h2o.evidence import launches_evidence, speed_spread, stability_evidence
 from pytest_h2o.runs.results import Run
 from pytest_h2o.session.gate import Gate
 
@@ -26,3 +26,18 @@ def test_every_launch_usable(joint: str, joint_runs: Sequence[Run], gate: Gate) 
     source, cause = (broken[0].source, broken[0].cause_of()) if broken else (None, "")
     evidence = launches_evidence(joint_runs)
     gate.holds("launches", problems, source=source, cause=cause, evidence=evidence)
+
+
+def test_stable(joint: str, joint_runs: Sequence[Run], gate: Gate) -> None:
+    """Equal launches must compute the same: ratios, bytes, evicted tokens, encoded blocks and
+    fallbacks, to the last printed digit.
+
+    What differs though nothing was changed comes from memory that was not set, or from threads that
+    race. Only speed may vary, by MAX_SPEED_SPREAD of the median at most: numbers of a machine that
+    is less steady say little. That the same text is written each time is for
+    ``test_repeated_launches_agree`` to judge. A case that is launched once has nothing to compare.
+    """
+    gate.repeats(joint_runs, f"{joint.removeprefix('joint_').upper()}_RUNS")
+    gate.at_most(
+        speed_spread(joint_runs), "MAX_SPEED_SPREAD", evidence=stability_evidence(joint_runs)
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.evidence import (
     answers_beside,
     evicted_labels,
@@ -16,6 +17,7 @@ from pytest_h2o.evidence import (
     table_evidence,
     text_evidence,
 )
+from pytest_h2o.evidence.unevicted import unevicted_evidence
 from pytest_h2o.lab.target_ratios import TargetRatios
 from pytest_h2o.lab.text_relation import TextRelation
 from pytest_h2o.lab.unseen_prompts import Unseen
@@ -36,7 +38,8 @@ def test_lossless_is_lossless(lossless_texts: TextRelation, gate: Gate) -> None:
 
 
 def test_nothing_evicted_nothing_changes(unevicted_texts: TextRelation, gate: Gate) -> None:
-    """With a target ratio of 1 the candidate must write what the baseline writes.
+    """With a target ratio of 1, or with all tokens protected as recent ones, the candidate must
+    write what the baseline writes.
 
     A baseline that is quantised or otherwise another program shows here, and so does a candidate
     that leaves something out.
@@ -44,18 +47,47 @@ def test_nothing_evicted_nothing_changes(unevicted_texts: TextRelation, gate: Ga
     _same(unevicted_texts, "RELATION_UNEVICTED", gate)
 
 
+def test_baseline_is_no_slower(baseline_study: PairedStudy, gate: Gate) -> None:
+    """The baseline must not be slower, by more than the decode limit, than a candidate with nothing
+    to evict: that does all that the baseline does, and more.
+
+    A baseline that is slowed down makes any candidate look fast. Pairs that decide nothing are a
+    doubt, and so is a candidate that is slower: honest ones score tokens all the time.
+    """
+    gate.needs("RELATION_SPEED")
+    target = gate.knobs.number("DECODE_DROP_TARGET")
+    gate.holds(
+        "same_speed",
+        baseline_study.problems,
+        source=baseline_study.source,
+        cause=baseline_study.cause,
+        evidence=unevicted_evidence(baseline_study, target),
+    )
+
+
 def test_repeated_launches_agree(repeated_texts: TextRelation, gate: Gate) -> None:
-    """Candidate and baseline must write the same text when they are launched again.
+    """Candidate and baseline must write the same text when they are launched again, the candidate
+    without its log lines.
 
     Greedy decoding draws nothing at random, so texts that differ come from memory that was not set,
-    or from threads that race.
+    or from threads that race. And a program must do what it does whether or not it is watched.
     """
     _same(repeated_texts, "RELATION_GREEDY", gate)
 
 
+def test_evicted_is_missing(heavy_eviction: TextRelation, gate: Gate) -> None:
+    """Where nearly all of the cache is evicted, not every answer may be the baseline's, letter for
+    letter.
+
+    A program that only says that it evicts, or that knows what to answer, writes what it always
+    writes.
+    """
+    _same(heavy_eviction, "RELATION_HEAVY", gate)
+
+
 def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> None:
     """Prompts that one process answers one after the other must get the answers that they get
-    alone.
+    alone, and the first of them, at the end once more, as fast and in no more memory.
 
     A cache, scores or blocks that outlive a response belong to somebody else's request.
     """
@@ -63,11 +95,12 @@ def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> N
 
 
 def test_more_eviction_keeps_less(target_ratios: TargetRatios, gate: Gate) -> None:
-    """At target ratios of 1, 1.25 and the tested one, less and less must be kept; a little eviction
-    may not change all of every answer.
+    """At target ratios of 1, 1.1 and the tested one, less and less must be kept; a little eviction
+    must leave most of most answers as they were.
 
-    A ratio that is only reported keeps what it kept. Positions that are renumbered, or values that
-    are mixed up, spoil an answer at once, however little is evicted.
+    A ratio that is only reported keeps what it kept. Positions that are renumbered, scores the
+    wrong way round and values that are mixed up spoil an answer at once, however little is evicted
+    and whatever is protected: at 1.1 only a block of recent tokens is.
     """
     gate.needs("RELATION_ORDER")
     gate.holds(

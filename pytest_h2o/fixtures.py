@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_h2o.decode.pairs import PairedStudy
     from pytest_h2o.evidence.kv_quant_cost import Compared
+    from pytest_h2o.lab.builds import Builds
     from pytest_h2o.lab.decode import Comparison
     from pytest_h2o.lab.lab import Lab
     from pytest_h2o.lab.offline import Evaluation
@@ -135,10 +136,28 @@ def unevicted_texts(lab: Lab) -> TextRelation:
 
 
 @pytest.fixture
+@needs(relation="speed")
+def baseline_study(lab: Lab) -> PairedStudy:
+    """The baseline's decode speed against that of a candidate with nothing to evict."""
+    from pytest_h2o.lab.decode import baseline_held  # noqa: PLC0415
+
+    return baseline_held(lab)
+
+
+@pytest.fixture
 @needs(relation="greedy")
 def repeated_texts(lab: Lab) -> TextRelation:
     """What candidate and baseline write when they are launched again."""
     return _text_relation(lab, "greedy")
+
+
+@pytest.fixture
+@needs(relation="heavy")
+def heavy_eviction(lab: Lab) -> TextRelation:
+    """What is written where nearly all is evicted, beside what the baseline writes."""
+    from pytest_h2o.lab.heavy_eviction import heavy_eviction as judged  # noqa: PLC0415
+
+    return judged(lab)
 
 
 @pytest.fixture
@@ -166,6 +185,20 @@ def target_ratios(lab: Lab) -> TargetRatios:
     from pytest_h2o.lab.target_ratios import target_ratios  # noqa: PLC0415
 
     return target_ratios(lab)
+
+
+@pytest.fixture
+@needs(relation="builds")
+def plain_builds(lab: Lab) -> Builds:
+    """The build under test beside the second one, with H2O off."""
+    return _builds(lab, plain=True)
+
+
+@pytest.fixture
+@needs(relation="release")
+def full_builds(lab: Lab) -> Builds:
+    """The build under test beside the second one, with H2O on."""
+    return _builds(lab, plain=False)
 
 
 @pytest.fixture
@@ -261,6 +294,12 @@ def _held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Compar
     return held_against(lab, name, bucket)
 
 
+def _builds(lab: Lab, *, plain: bool) -> Builds:
+    from pytest_h2o.lab.builds import Builds  # noqa: PLC0415
+
+    return Builds(lab, plain)
+
+
 def _text_relation(lab: Lab, name: str) -> TextRelation:
     from pytest_h2o.lab.text_relation import text_relation  # noqa: PLC0415
 
@@ -291,10 +330,12 @@ def parametrize(metafunc: pytest.Metafunc, lab: Lab) -> None:
 
 
 def _bench_cases(lab: Lab, *, studied: bool) -> list[object]:
-    """Each case with its suite as a marker."""
+    """Each case with its suite as a marker; repeats that have one decode study in common once."""
     found: list[object] = []
     for case in lab.cases.values():
         if case.work != "lengths" or case.quantises or not case.judged:
+            continue
+        if studied and case.replicate > 1 and lab.shares_study(case.name):
             continue
         if case.studied or not studied:
             mark = getattr(pytest.mark, case.suite)

@@ -135,6 +135,25 @@ _PYMNN = (
            bench="peak_memory_mb", demo="peak_memory_mb"),
 )  # fmt: skip
 METRICS: tuple[Metric, ...] = (*_COMMON, *_EMBEDDED, *_PYMNN)
+# What equal launches compute, whatever the machine does meanwhile: no times, queues or lookups.
+SAME_EVERY_TIME = (
+    "h2o_keep",
+    "h2o_lossy",
+    "h2o_lossless",
+    "h2o_target_keep_effective",
+    "h2o_floor_keep",
+    "h2o_quantized_keep",
+    "h2o_lossless_raw_mb",
+    "h2o_lossless_comp_mb",
+    "h2o_lossless_fallback",
+    "h2o_last_evict_tokens",
+    "h2o_total_evict_tokens",
+    "h2o_evictions_planned",
+    "h2o_evictions_applied",
+    "h2o_evictions_dropped",
+    "h2o_kv_tokens_end",
+    "h2o_lossless_blocks",
+)
 BY_BENCH = {metric.bench: metric for metric in METRICS if metric.bench}
 BY_DEMO = {metric.demo: metric for metric in METRICS if metric.demo}
 

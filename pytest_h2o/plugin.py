@@ -25,6 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--llm-demo": "llm_demo binary (environment: LLM_DEMO)",
         "--model-config": "config.json of the model (environment: MODEL_CONFIG)",
         "--prompt-dir": "directory with prompt_<bucket>_<n>.txt (environment: PROMPT_DIR)",
+        "--h2o-baseline-llm-bench": "llm_bench of a second build, which the first is held against "
+        "(environment: H2O_BASELINE_LLM_BENCH)",
+        "--h2o-baseline-llm-demo": "llm_demo of a second build (environment: "
+        "H2O_BASELINE_LLM_DEMO)",
     }
     for option, text in paths.items():
         group.addoption(option, metavar="PATH", help=text)
@@ -63,6 +67,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--h2o-launcher",
         metavar="WORDS",
         help="put in front of every program: 'srun -N1', 'ssh HOST'",
+    )
+    group.addoption(
+        "--h2o-budget",
+        metavar="TIME",
+        help="time for all launches, such as 30m: what can be judged within it comes first",
     )
     group.addoption(
         "--h2o-hosts",

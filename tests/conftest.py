@@ -47,7 +47,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if live:
         terminalreporter.section("engines with a fault")
         for side, title in SIDES.items():
-            seen = {fault: caught[side] for fault, caught in live.items()}
+            seen = {fault: caught[side] for fault, caught in live.items() if side in caught}
             missed = ", ".join(fault for fault, caught in seen.items() if not caught)
             terminalreporter.write_line(f"{title}: {_of(seen)} ({missed or 'none'} missed)")
 

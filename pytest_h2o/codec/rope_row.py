@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.payload import IntArray, zstd_compress, zstd_decompress
-from pytest_h2o.codec.planes import Plane, Words, join, split
+from pytest_h2o.codec.planes import Plane, Words, entropies, join, split
+from pytest_h2o.codec.predictors import PREDICTORS
 from pytest_h2o.codec.rope import (
     PairedRows,
     Positions,
@@ -36,6 +37,7 @@ from pytest_h2o.codec.row_reference import finite
 from pytest_h2o.codec.row_search import first_alike
 
 Residuals: TypeAlias = npt.NDArray[np.int16]
+Floats64: TypeAlias = npt.NDArray[np.float64]
 # The body, if any, and what byte planes seem to take instead.
 Coded: TypeAlias = tuple[bytes | None, float]
 
@@ -46,6 +48,7 @@ _ALIKE = 2e-6  # squared relative distance of rows that are the same but for rou
 _CLOSE = 16  # fp16 numbers between a value and its turned reference
 _UNTURNED = 0.25  # of the words of a row that are those of its reference
 _LARGEST = np.float32(65504)
+_SAMPLED_ROWS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +122,16 @@ def _encode(keys: _Keys, starts: IntArray) -> Iterator[Coded]:
     close = np.count_nonzero(np.abs(residuals) < _CLOSE, axis=1) * 2 > residuals.shape[1]
     distances[referring[~close]] = 0
     referring = referring[close]
+    if not referring.size:
+        yield from [(None, 0.0)] * (len(starts) - 1)
+        return
     unturned = keys.words[referring] == keys.words[referring - distances[referring]]
     visible = unturned.mean(axis=1)
     repeated = split(_zigzag(residuals[close]))
     before = np.append(0, np.cumsum(distances > 0))[starts]
-    for (begin, end), (first, last) in zip(pairwise(starts), pairwise(before), strict=True):
+    low, high = _shares(keys.words[distances == 0], starts - before)
+    for at, (begin, end) in enumerate(pairwise(starts)):
+        first, last = before[at], before[at + 1]
         if first == last:
             yield None, 0.0
             continue
@@ -135,8 +143,24 @@ def _encode(keys: _Keys, starts: IntArray) -> Iterator[Coded]:
         body = pack_positions(keys.positions[begin:end]) + b"".join(lengths + packed)
         planes = 0.0
         if visible[first:last].mean() < _UNTURNED:
-            planes = (len(packed[1]) + len(packed[2])) / float(new.mean())
+            fresh = len(packed[1]) * low[at] + len(packed[2]) * high[at]
+            planes = float(fresh / new.mean())
         yield body, planes
+
+
+def _shares(words: Words, starts: IntArray) -> Floats64:
+    """What a predictor seems to leave of the low and of the high plane of each frame [2, frames],
+    by the entropy of a sample of ``words`` [rows, channels]; frames begin at ``starts``.
+    """
+    rows = np.diff(starts)[:, None] - 1
+    first = starts[:-1, None] + np.arange(_SAMPLED_ROWS) * rows // _SAMPLED_ROWS
+    after = np.minimum(first + 1, starts[1:, None] - 1)
+    planes = np.stack(split(words[np.stack([first, after])]))  # [2 planes, 2 rows, frames, n, C]
+    raw, before = planes[:, 1], planes[:, 0]
+    residuals = np.stack([raw, raw - before, PREDICTORS["pair_delta"].encode(raw, 0)])
+    bits = entropies(residuals.reshape(6 * len(rows), -1)).reshape(3, 2, -1)
+    shares: Floats64 = bits.min(axis=0) / np.maximum(bits[0], 1.0)
+    return shares
 
 
 def _ordered(words: Words) -> Residuals:

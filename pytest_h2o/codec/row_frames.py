@@ -105,8 +105,8 @@ def encode_frames(
     """A frame of each of ``rows``; many at once are faster than one by one.
 
     ``hi`` and ``lo`` are how byte planes are coded. No frame is more than a byte longer than their
-    streams and :data:`HEAD`; ``rope_row`` tries no planes for keys that take less than three
-    quarters of what planes of their new rows take. CodecError on words that no frame can hold,
+    streams and :data:`HEAD`, but that ``rope_row`` tries no planes for keys that take less than
+    three quarters of what planes seem to take. CodecError on words that no frame can hold,
     ValueError on an unknown codec.
     """
     if codec not in _CODECS:

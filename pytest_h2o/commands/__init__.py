@@ -44,7 +44,10 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Aligned columns, every cell neutralised."""
     from pytest_h2o.report.text import aligned  # noqa: PLC0415
 
-    return "\n".join(aligned([tuple(clean(cell, 200) for cell in row) for row in rows]))
+    cleaned: list[tuple[str, ...]] = []
+    for row in rows:
+        cleaned.append(tuple(clean(cell, 200) for cell in row))
+    return "\n".join(aligned(cleaned))
 
 
 class _Read(Exception):

@@ -35,15 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Sweep over the values; 1 if one of them is wrong or a list is empty."""
     from pytest_h2o.plan.presets import PresetError, preset_of  # noqa: PLC0415
 
-    given = {
-        name: text
-        for name, text in vars(arguments).items()
-        if name.startswith("preset_") and text is not None
-    }
+    given: dict[str, str] = {}
+    for name, text in vars(arguments).items():
+        if name.startswith("preset_") and text is not None:
+            given[name.removeprefix("preset_")] = text
     try:
-        arguments.preset = preset_of(
-            {name.removeprefix("preset_"): text for name, text in given.items()}
-        )
+        arguments.preset = preset_of(given)
     except PresetError as error:
         return fail(error)
     return sweep.run(arguments)

@@ -80,12 +80,14 @@ def read_lines(files: Iterable[Path]) -> Iterator[Line]:
         except ParseError as error:
             note(error)
             continue
-        problems += [problem for row in rows for problem in row.problems]
+        for row in rows:
+            problems += row.problems
         for problem in problems[:MAX_NOTES]:
             note(f"{file}: {problem}")
         if len(problems) > MAX_NOTES:
             note(f"{file}: and {len(problems) - MAX_NOTES} more problems")
-        yield from ({**row.cells, "log_file": str(file)} for row in rows)
+        for row in rows:
+            yield {**row.cells, "log_file": str(file)}
 
 
 def read_log(file: Path) -> Found:
@@ -93,10 +95,16 @@ def read_log(file: Path) -> Found:
     from pytest_h2o.parsers.bench_table import read_tables  # noqa: PLC0415
 
     tables = read_tables(file)
-    rows = [row for table in tables for row in table.rows]
+    if not tables:
+        return [], ["holds no table"]
+    rows: list[Row] = []
+    problems: list[str] = []
+    for each in tables:
+        rows += each.rows
+        problems += each.problems
     if not rows:
-        return [], ["holds no row of a table" if tables else "holds no table"]
-    return rows, [problem for table in tables for problem in table.problems]
+        return [], ["holds no row of a table"]
+    return rows, problems
 
 
 def read_json(file: Path) -> Found:

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 def schemas() -> dict[str, dict[str, Any]]:
     """Every schema by name: first those of files that users write."""
     from pytest_h2o.kit import documents as kit  # noqa: PLC0415
-    from pytest_h2o.offline.result import result_schema  # noqa: PLC0415
+    from pytest_h2o.offline.result_json import result_schema  # noqa: PLC0415
     from pytest_h2o.plan.presets import Preset  # noqa: PLC0415
     from pytest_h2o.plan.prompts import RECORD_SCHEMA  # noqa: PLC0415
     from pytest_h2o.report import models  # noqa: PLC0415

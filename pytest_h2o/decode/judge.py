@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import math
-
-from pytest_h2o.decode.study import ALPHA, LOOKS, Study
+from pytest_h2o.decode.study import ERROR, Study
 from pytest_h2o.verdict import Interval, Verdict, margin_of
 
-LEVEL = 1 - 2 * ALPHA
+LEVEL = 1 - 2 * ERROR
 
 
 def judge_study(
-    study: Study, target: float, plain: Study | None = None, seed: int | None = None
+    study: Study,
+    target: float,
+    plain: Study | None = None,
+    seed: int | None = None,
+    ended: str = "",
 ) -> Verdict:
     """The verdict of a paired decode study; the drop is a share of the baseline's speed.
 
     ``plain`` is the study of the bare speeds where ``study`` is about speeds against a yardstick,
-    ``seed`` that of the launch order.
+    ``seed`` that of the launch order, ``ended`` why there are no more pairs.
     """
     pairs = f"{study.pairs} pairs"
     if seed is not None:
         pairs += f", seed {seed}"
-    shown = f"{_in_words(study)} ({pairs})"
+    shown = f"{in_words(study)} ({pairs})"
     if plain:
-        shown = f"against the yardstick: {shown}; bare speeds: {_in_words(plain)}"
+        shown = f"against the yardstick: {shown}; bare speeds: {in_words(plain)}"
     reason = hint = ""
     if study.decision == "inconclusive":
         hint = _advice(study)
     if study.decision != "pass":
-        reason = f"{_why_no_pass(study, target, plain)}; {shown}"
+        reason = f"{_why_no_pass(study, target, plain, ended)}; {shown}"
     return Verdict(
         metric="decode_drop",
         outcome=study.decision,
@@ -45,27 +47,25 @@ def judge_study(
 
 
 def interval_of(study: Study) -> Interval:
-    """Where the drop lies; too few pairs give it no bounds (a drop of all the speed is none)."""
-    bounded = math.isfinite(study.drop_low)
-    return Interval(
-        low=study.drop_low if bounded else None,
-        high=study.drop_high if bounded else None,
-        level=LEVEL,
-    )
+    """Where the drop lies."""
+    return Interval(low=study.drop_low, high=study.drop_high, level=LEVEL)
 
 
-def _in_words(study: Study) -> str:
+def in_words(study: Study) -> str:
+    """The drop and where it lies."""
     bounds = f"{study.drop_low:+.1%} to {study.drop_high:+.1%}"
     return f"drop {study.drop:+.1%}, {LEVEL:.0%} interval {bounds}"
 
 
-def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:
+def _why_no_pass(study: Study, target: float, plain: Study | None, ended: str) -> str:
     """The conclusion, which the numbers follow."""
     at = f" at {study.slow_at}" if study.slow_at else ""
     if study.decision == "fail":
         return f"more than {target:.1%} slower than the baseline{at}"
     after = f"undecided after {study.pairs} pairs"
-    if at:
+    if ended:
+        after += f" ({ended})"
+    if at or study.drop_low > target:
         return f"probably more than {target:.1%} slower than the baseline{at}: {after}"
     if plain and plain.decision == "fail":
         return (
@@ -77,5 +77,5 @@ def _why_no_pass(study: Study, target: float, plain: Study | None) -> str:
 
 
 def _advice(study: Study) -> str:
-    more = "raise DECODE_MAX_PAIRS or DECODE_BUDGET_S, or " if study.pairs < LOOKS[-1] else ""
-    return f"{more}measure on a quieter machine, or longer (GENS, DECODE_REPEAT)"
+    more = "raise DECODE_MAX_PAIRS or DECODE_BUDGET_S, or measure"
+    return f"{more} on a quieter machine, or longer (GENS, DECODE_REPEAT)"

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-from pytest_h2o.decode.study import Study, holm, judge, judge_parts
+from pytest_h2o.decode.study import LEAST_PAIRS, Study, holm, judge
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run, launch_cause, read_launches
 from pytest_h2o.verdict import BaselineSpeed, SpeedPair
+
+# So many pairs that all look well are enough for :func:`screen`.
+SCREEN_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class PairedStudy:
     ``cause`` what is at the root of it.
 
     ``plain`` is what the bare speeds say where ``study`` is about speeds against the yardstick.
+    ``ended`` says why no more pairs were measured, if it was neither the decision nor the cap.
     """
 
     pairs: tuple[Pair, ...]
@@ -81,6 +85,7 @@ class PairedStudy:
     plain: Study | None = None
     seed: int | None = None
     cause: str = ""
+    ended: str = ""
 
     @property
     def records(self) -> list[tuple[LaunchRecord, LaunchRecord]]:
@@ -98,27 +103,26 @@ class PairedStudy:
 
 @dataclass
 class OpenStudy:
-    """A study that is being measured; ``looks`` are the numbers of pairs at which it may still be
-    decided.
-    """
+    """A study that is being measured, until it is decided or has ``most`` pairs."""
 
-    looks: list[int]
+    most: int
     pairs: list[Pair] = field(default_factory=list)
     study: Study | None = None
     plain: Study | None = None
     problems: list[str] = field(default_factory=list)
     source: Path | None = None
     cause: str = ""
+    ended: str = ""
 
     @property
     def open(self) -> bool:
         """Whether more pairs could decide it."""
-        return bool(self.looks) and not self.problems
+        return not self.decided and not self.problems and len(self.pairs) < self.most
 
     @property
-    def at_look(self) -> bool:
-        """Whether it may be decided after the pairs so far: at a planned look, or soon after it."""
-        return self.open and len(self.pairs) >= self.looks[0]
+    def decided(self) -> bool:
+        """Whether it passed or failed."""
+        return self.study is not None and self.study.decision != "inconclusive"
 
     def add(self, baseline: LaunchRecord, candidate: LaunchRecord) -> None:
         """Take in one more pair of launches; one that cannot be compared ends the study without a
@@ -142,25 +146,24 @@ class OpenStudy:
             plain=self.plain,
             seed=seed,
             cause=self.cause,
+            ended=self.ended,
         )
 
 
 def look(studies: Mapping[str, OpenStudy], target: float, *, each_label: bool = False) -> None:
-    """Decide what can be decided of a family of studies.
+    """Decide what can be decided of a family of studies; what was decided stays.
 
     Each passes on its own, since all of them must; that any fails is held to Holm's procedure, so
     that more studies do not make more false alarms. ``each_label`` is that of :func:`study_pairs`.
     """
-    now = {name: study for name, study in studies.items() if study.at_look}
-    for study in now.values():
-        study.study, study.plain = study_pairs(study.pairs, target, each_label=each_label)
-        study.looks = [planned for planned in study.looks if planned > len(study.pairs)]
-    slow = holm({name: study.study.p_slow for name, study in studies.items() if study.study})
-    for name, study in now.items():
+    undecided = {name: study for name, study in studies.items() if not study.decided}
+    for study in undecided.values():
+        if not study.problems and len(study.pairs) >= LEAST_PAIRS:
+            study.study, study.plain = study_pairs(study.pairs, target, each_label=each_label)
+    slow = holm({name: study.study.p_fast for name, study in studies.items() if study.study})
+    for name, study in undecided.items():
         if study.study and study.study.decision == "fail" and name not in slow:
             study.study = replace(study.study, decision="inconclusive")
-        if study.study and study.study.decision != "inconclusive":
-            study.looks = []
 
 
 def study_pairs(
@@ -170,7 +173,7 @@ def study_pairs(
     bare speeds as well.
 
     A yardstick cannot see what slows the whole process. So where the bare speeds surely fail,
-    nothing passes yet. With ``each_label`` the pairs of each label are judged as well.
+    nothing passes yet. With ``each_label`` every label is a part of the work that may be slow.
     """
     labels = [pair.label if each_label else "" for pair in pairs]
     plain = _judge([pair.difference for pair in pairs], labels, target)
@@ -179,16 +182,31 @@ def study_pairs(
         return plain, None
     study = _judge(costs, labels, target)
     if study.decision == "pass" and plain.decision == "fail":
-        study = replace(study, decision="inconclusive")
+        study = replace(study, decision="inconclusive", doubtful=plain.doubtful)
     return study, plain
+
+
+def screen(pairs: Sequence[Pair], target: float) -> Study | None:
+    """A pass if not one of some pairs has a drop of ``target``; the bounds are those of the pairs.
+
+    This is for requirements that a failure is looked for in: a pass needs no proof.
+    """
+    differences = [pair.difference for pair in pairs]
+    costs = [pair.relative for pair in pairs if pair.relative is not None]
+    if len(costs) == len(pairs):
+        differences = costs
+    if min(differences) <= math.log1p(-target):
+        return None
+    study, _ = study_pairs(pairs, target)
+    low, high = 1 - math.exp(max(differences)), 1 - math.exp(min(differences))
+    return replace(study, drop_low=low, drop_high=high, decision="pass")
 
 
 def _judge(differences: Sequence[float], labels: Sequence[str], target: float) -> Study:
     parts: dict[str, list[float]] = {}
     for label, difference in zip(labels, differences, strict=True):
         parts.setdefault(label, []).append(difference)
-    study = judge(differences, target)
-    return judge_parts(study, parts, target) if len(parts) > 1 else study
+    return judge(parts, target)
 
 
 def read_pair(baseline: LaunchRecord, candidate: LaunchRecord) -> tuple[Pair | None, list[str]]:

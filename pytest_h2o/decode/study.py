@@ -1,28 +1,29 @@
-"""Is the candidate slower? Paired log ratios, the Hodges-Lehmann estimate and exact signed-rank
-bounds.
+"""Is the candidate slower? The differences of paired launches, judged after every round of pairs.
 
 A pair is one launch of the candidate and one of the baseline, close in time, on the same work; its
-difference is ``d = ln(candidate tok/s / baseline tok/s)``. The estimate is the median of the Walsh
-averages (Hodges and Lehmann 1963); the bounds invert Wilcoxon's signed-rank test, so they assume a
-symmetric distribution and nothing about its shape. Looks are planned in advance and each spends
-``ALPHA`` on either side, and once more on the parts of the work.
+difference is ``ln(candidate tok/s / baseline tok/s)``. :mod:`pytest_h2o.decode.effects` says how
+probable a drop beyond the limit is. Such a probability does not depend on when it is looked at
+(Berger and Wolpert 1988, "The Likelihood Principle"), so a study ends as soon as it is sure. How
+often it errs then is simulated in ``tests/bench/bench_verdicts.py``.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from itertools import accumulate
+from dataclasses import dataclass
 from typing import Literal
 
+from pytest_h2o.decode.effects import Parts, part_tables, quantiles, weigh
+
 Decision = Literal["pass", "fail", "inconclusive"]
-LOOKS = (6, 10, 16, 20)
-ALPHA = 0.02
-DOUBT = 0.125  # three slow pairs of three
+ERROR = 0.01  # what may be left of the probability of the contrary
+LEAST_PAIRS = 4  # before anything is decided
+LEAST_TO_FAIL = 6  # so that two disturbed launches fail nobody,
+LEAST_OF_SLOW = 3  # and so many of the part that is slow
+LEAST_OF_EACH = 2  # pairs of every prompt length in the first round
+DOUBT = 0.5  # of the probability of the most doubtful part: parts that are measured again
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,9 @@ class Study:
     """The state of a study after some pairs; drops are shares (0.05 is 5 % slower), negative when
     faster.
 
-    ``p_slow`` is the probability of such slow pairs if the drop were just at its limit; ``slow_at``
-    names the part of the work, such as a prompt length, that keeps the whole from passing.
+    ``p_fast`` is the probability that no part of the work drops by more than the limit. ``slow_at``
+    names the part, such as a prompt length, that probably does where not all do; the drops are its
+    own then. ``doubtful`` are the parts on which more pairs are best spent.
     """
 
     pairs: int
@@ -39,108 +41,49 @@ class Study:
     drop_low: float
     drop_high: float
     decision: Decision
-    p_slow: float
+    p_fast: float
     slow_at: str = ""
+    doubtful: tuple[str, ...] = ()
 
 
-def walsh_averages(differences: Sequence[float]) -> list[float]:
-    """All ``n (n + 1) / 2`` averages of pairs of differences, self-pairs included, ascending."""
-    return sorted((a + b) / 2 for i, a in enumerate(differences) for b in differences[i:])
-
-
-@cache
-def signed_rank_cumulative(pairs: int) -> tuple[int, ...]:
-    """How many of the ``2 ** pairs`` assignments of signs give a signed-rank statistic of at most
-    0, 1, 2, ...
-    """
-    counts = [1]
-    for rank in range(1, pairs + 1):
-        counts = [
-            (counts[t] if t < len(counts) else 0) + (counts[t - rank] if t >= rank else 0)
-            for t in range(len(counts) + rank)
-        ]
-    return tuple(accumulate(counts))
-
-
-@cache
-def signed_rank_index(pairs: int, alpha: float) -> int | None:
-    """The largest ``k`` with ``P(T+ <= k) <= alpha`` under the null; None when even ``k = 0`` is
-    too likely.
-    """
-    index = bisect_right(signed_rank_cumulative(pairs), alpha * 2**pairs) - 1
-    return index if index >= 0 else None
-
-
-def bounds(differences: Sequence[float], alpha: float = ALPHA) -> tuple[float, float, float]:
-    """``(lower, estimate, upper)`` of the shift; infinite bounds when there are too few pairs for
-    ``alpha``.
-    """
-    walsh = walsh_averages(differences)
-    middle = len(walsh) // 2
-    estimate = walsh[middle] if len(walsh) % 2 else (walsh[middle - 1] + walsh[middle]) / 2
-    index = signed_rank_index(len(differences), alpha)
-    if index is None:
-        return -math.inf, estimate, math.inf
-    return walsh[index], estimate, walsh[-1 - index]
-
-
-def slow_p_value(differences: Sequence[float], drop_target: float) -> float:
-    """One-sided exact signed-rank p-value of "not slower than ``drop_target``"; small when surely
-    slower.
+def judge(parts: Mapping[str, Sequence[float]], drop_target: float) -> Study:
+    """Compare the slowdown in each part of the work with ``drop_target``: pass when surely no part
+    has a larger one, fail when surely one has.
     """
     limit = math.log1p(-drop_target)
-    statistic = sum(average >= limit for average in walsh_averages(differences))
-    return float(signed_rank_cumulative(len(differences))[statistic] / 2 ** len(differences))
+    from_limit = [[each - limit for each in found] for found in parts.values()]
+    none_slow, slow = weigh(part_tables(from_limit))
+    p_fast = float(none_slow)
+    p_slow = dict(zip(parts, slow.tolist(), strict=True))
+    worst = max(p_slow, key=p_slow.__getitem__)
+    pairs = sum(len(found) for found in parts.values())
+    decision = decide(p_fast, pairs, len(parts[worst]))
+    slow_at = worst if min(p_slow.values()) < 0.5 < p_slow[worst] else ""
+    doubtful = [name for name in parts if p_slow[name] >= DOUBT * p_slow[worst]]
+    part = list(parts).index(slow_at) if slow_at else None
+    low, middle, high = _drops(from_limit, limit, part)
+    return Study(pairs, middle, low, high, decision, p_fast, slow_at, tuple(doubtful))
 
 
-def judge(differences: Sequence[float], drop_target: float) -> Study:
-    """Compare the slowdown with ``drop_target``: pass when it is surely smaller, fail when it is
-    surely larger.
+def decide(p_fast: float, pairs: int, of_worst: int) -> Decision:
+    """What this probability that no part is slow decides after so many pairs, ``of_worst`` of the
+    most doubtful part.
     """
-    lower, estimate, upper = bounds(differences)
-    limit = math.log1p(-drop_target)
-    slow = slow_p_value(differences, drop_target)
-    decision: Decision = "pass" if lower > limit else "fail" if slow <= ALPHA else "inconclusive"
-    return Study(
-        len(differences),
-        1 - math.exp(estimate),
-        1 - math.exp(upper),
-        1 - math.exp(lower),
-        decision,
-        slow,
-    )
+    if pairs >= LEAST_PAIRS and 1 - p_fast <= ERROR:
+        return "pass"
+    enough = pairs >= LEAST_TO_FAIL and of_worst >= LEAST_OF_SLOW
+    if enough and p_fast <= ERROR:
+        return "fail"
+    return "inconclusive"
 
 
-def judge_parts(study: Study, parts: Mapping[str, Sequence[float]], drop_target: float) -> Study:
-    """The study of all differences, held to those of each part of the work as well, so that no part
-    hides in the mean.
-
-    It fails, with the numbers of that part, when one is surely slower than ``drop_target``
-    (Bonferroni over the parts), and does not pass while one probably is (:func:`doubt`).
-    """
-    p_values = {name: slow_p_value(differences, drop_target) for name, differences in parts.items()}
-    worst = min(p_values, key=p_values.__getitem__)
-    slow = len(parts) * p_values[worst]
-    if slow <= ALPHA and study.decision != "fail":
-        return replace(
-            judge(parts[worst], drop_target), decision="fail", p_slow=slow, slow_at=worst
-        )
-    doubtful = [name for name, p_value in p_values.items() if p_value <= doubt(len(parts[name]))]
-    if doubtful and study.decision == "pass":
-        return replace(
-            study, decision="inconclusive", slow_at=min(doubtful, key=p_values.__getitem__)
-        )
-    return study
+def _drops(from_limit: Parts, limit: float, part: int | None) -> list[float]:
+    """The drop in one part, or in all of them, between its bounds."""
+    effects = quantiles(from_limit, (1 - ERROR, 0.5, ERROR), part)
+    return [1 - math.exp(effect + limit) for effect in effects]
 
 
-def doubt(pairs: int) -> float:
-    """The p-value up to which a part with so many pairs is probably slow; fewer than three must all
-    be.
-    """
-    return max(DOUBT, 0.5**pairs)
-
-
-def holm(p_values: Mapping[str, float], alpha: float = ALPHA) -> set[str]:
+def holm(p_values: Mapping[str, float], alpha: float = ERROR) -> set[str]:
     """What Holm's step-down procedure rejects: the k-th smallest of m p-values against ``alpha / (m
     - k + 1)``.
     """

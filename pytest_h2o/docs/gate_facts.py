@@ -65,7 +65,10 @@ def _facts(
 ) -> GateFacts:
     doc = inspect.cleandoc(ast.get_docstring(node) or "")
     used = _words_used(module, node)
-    implied = [knob for word, knobs in IMPLIED.items() if word in used for knob in knobs]
+    named = list(used)
+    for word, implied in IMPLIED.items():
+        if word in used:
+            named += implied
     asked = [argument.arg for argument in node.args.args]
     return GateFacts(
         name=node.name.removeprefix("test_"),
@@ -75,7 +78,7 @@ def _facts(
         fixtures={name: fixtures[name] for name in asked if name in fixtures},
         checks={name: checks[name] for name in used if name in checks},
         metrics=tuple(name for name in used if name in METRIC_NAMES),
-        knobs=tuple(dict.fromkeys(name for name in [*used, *implied] if name in KNOBS)),
+        knobs=tuple(dict.fromkeys(name for name in named if name in KNOBS)),
     )
 
 

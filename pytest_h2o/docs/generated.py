@@ -83,8 +83,10 @@ def gate_list(gates: dict[str, list[GateFacts]]) -> str:
     rows = [("gate", "requirement", "knobs")]
     for name, functions in gates.items():
         sentence = functions[0].doc[0]
-        knobs = [knob for facts in functions for knob in facts.knobs if _is_own(knob)]
-        rows.append((f"[{name}](#{name})", sentence, _code(dict.fromkeys(knobs))))
+        knobs: dict[str, None] = {}
+        for facts in functions:
+            knobs |= dict.fromkeys(filter(_is_own, facts.knobs))
+        rows.append((f"[{name}](#{name})", sentence, _code(knobs)))
     return table(rows)
 
 

@@ -45,10 +45,17 @@ def read_page(name: str) -> str:
 
 def explain(name: str) -> list[Explanation]:
     """The entries of a name, however it is written: as in a report, a node id or an assignment."""
-    wanted = plain_name(name)
-    known = entries()
-    found = [entry for entry in known if wanted in _called(entry.name)]
-    return [_with_gates(entry, known) for entry in found]
+    return [_with_gates(entry, entries()) for entry in _index().get(plain_name(name), [])]
+
+
+@cache
+def _index() -> dict[str, list[Explanation]]:
+    """The entries by each of the ways in which they are called."""
+    found: dict[str, list[Explanation]] = {}
+    for entry in entries():
+        for called in dict.fromkeys(_called(entry.name)):
+            found.setdefault(called, []).append(entry)
+    return found
 
 
 def _with_gates(entry: Explanation, known: Sequence[Explanation]) -> Explanation:
@@ -72,7 +79,9 @@ def _called(name: str) -> list[str]:
 
 def nearest(name: str, count: int = 5) -> list[str]:
     """The names that are most like one that nothing is said about."""
-    names = {called: entry.name for entry in entries() for called in _called(entry.name)}
+    names: dict[str, str] = {}
+    for entry in entries():
+        names |= dict.fromkeys(_called(entry.name), entry.name)
     wanted = plain_name(name)
     holding = sorted(known for known in names if wanted and wanted in known)
     alike = difflib.get_close_matches(wanted, names, count, 0.5)

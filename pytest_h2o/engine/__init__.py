@@ -18,8 +18,9 @@ How a token flows::
         response.Metrics  fresh for every response; printed by the two commands, kv_dump writes KV
                           for the evaluator
 
-``evictor.select`` and ``lossless_store.EncodeSchedule`` are the two decisions, and pure. Everything
-random, timed or threaded is around them: ``encode_pool`` (workers, bounded queue), ``decode_cache``
+``evictor.select`` and ``encode_schedule.EncodeSchedule`` are the two decisions, and pure.
+Everything random, timed or threaded is around them: ``block_coder`` (what workers run),
+``held_blocks`` (what was encoded), ``encode_pool`` (workers, bounded queue), ``decode_cache``
 (LRU), ``threads`` (prompt chunks side by side), ``yardstick`` (the fixed calculation that decoding
 is timed against). ``policy_quality`` forces a text through policies.
 

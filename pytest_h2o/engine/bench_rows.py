@@ -157,10 +157,11 @@ def _word(name: str, words: Mapping[int, str], other: str) -> Callable[[Result],
 
 
 def _metric_columns(columns: Sequence[Column]) -> list[TableColumn]:
-    return [
-        TableColumn(column.header, max(len(column.header), 10), False, _metric(column))
-        for column in columns
-    ]
+    found: list[TableColumn] = []
+    for column in columns:
+        width = max(len(column.header), 10)
+        found.append(TableColumn(column.header, width, False, _metric(column)))
+    return found
 
 
 def _metric(column: Column) -> Callable[[Result], str]:

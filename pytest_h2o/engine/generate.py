@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from time import perf_counter_ns
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,11 +16,24 @@ from pytest_h2o.engine.kv_dump import DecodeDump, KVDump
 from pytest_h2o.engine.lossless_store import LosslessStore
 from pytest_h2o.engine.model import PREFILL_CHUNK, Hook, Model
 from pytest_h2o.engine.response import Metrics, Response
+from pytest_h2o.engine.response_clock import ResponseClock
 from pytest_h2o.engine.sampler import sampler_for
 from pytest_h2o.engine.threads import available_cores, single_threaded_blas
-from pytest_h2o.engine.yardstick import EVERY, ReadyWait, Yardstick
+from pytest_h2o.engine.yardstick import EVERY, Yardstick
 
 TUNING_STEPS = 7
+# Forced tokens that are decoded one by one whatever the settings, while blocks are encoded.
+CODED_STEPS = 8
+
+
+class Trial(NamedTuple):
+    """Tokens that are decoded as if they had been chosen, and the settings meanwhile; without
+    ``lossless`` nothing is encoded.
+    """
+
+    tokens: Sequence[int]
+    h2o: H2OSettings
+    lossless: LosslessSettings | None = None
 
 
 class Engine:
@@ -68,9 +79,9 @@ class Engine:
         ``measured`` is false, the yardstick runs between tokens. ConfigError when the tokens cannot
         be held.
         """
-        self._check(prompt, budget)
+        check_fits(prompt, budget, self.model.shape.vocab, self.cache.capacity)
         self.cache.clear()
-        clock, metrics = _Clock(), Metrics()
+        clock, metrics = ResponseClock(self._yardstick), Metrics()
         tokens: list[int] = []
         hooks = self._hooks(metrics, len(prompt) + budget)
         sampler = sampler_for(self.config.engine, prompt, budget)
@@ -88,13 +99,14 @@ class Engine:
                 if token not in stop:
                     logits = self.model.forward([token], self.cache, hooks)
             if measured and len(tokens) % EVERY == 0 and (self._pool is None or self._pool.idle):
-                self._run_yardstick(clock)
+                clock.run_yardstick()
         with clock.running("decode"):
             for hook in hooks:
                 hook.finish()
         if measured and tokens:
-            self._run_yardstick(clock)
-            metrics.decode_cost = self._decode_cost(clock, len(tokens))
+            clock.run_yardstick()
+            workers = self._pool.threads if self._pool else 0
+            metrics.decode_cost = clock.cost(len(tokens), workers)
         self._close(metrics)
         return Response(
             prompt_tokens=len(prompt),
@@ -105,41 +117,59 @@ class Engine:
             metrics=metrics,
         )
 
-    def force(
-        self, prompt: Sequence[int], trials: Sequence[tuple[Sequence[int], H2OSettings]]
-    ) -> Iterator[Floats]:
+    def force(self, prompt: Sequence[int], trials: Sequence[Trial]) -> Iterator[Floats]:
         """Decode given tokens after ``prompt`` under given settings, trial by trial, the prompt
         being read only once.
 
         Yields the logits before each of the tokens of a trial [T, V]; until the next is asked for,
-        the cache is as that trial left it. Lossless coding changes no value and is left out.
+        the cache is as that trial left it.
         """
-        self._check(prompt, max(len(tokens) for tokens, _ in trials))
+        longest = max(len(trial.tokens) for trial in trials)
+        check_fits(prompt, longest, self.model.shape.vocab, self.cache.capacity)
         self.cache.clear()
         evictors: list[Evictor | None] = []
-        for _, h2o in trials:
-            if h2o.enable:
-                evictors.append(Evictor(h2o, self.cache, Metrics(), self._log))
+        for trial in trials:
+            if trial.h2o.enable:
+                evictors.append(Evictor(trial.h2o, self.cache, Metrics(), self._log))
             else:
                 evictors.append(None)
         watching = [evictor for evictor in evictors if evictor]
         first = self.model.prefill(prompt, self.cache, self._threads, watching)
         after_prompt = self.cache.save()
-        for (tokens, _), evictor in zip(trials, evictors, strict=True):
+        for trial, evictor in zip(trials, evictors, strict=True):
             self.cache.load(after_prompt)
             logits = [first[None]]
-            logits.extend(self._follow(tokens[:-1], evictor))
+            logits.extend(self._follow(trial, evictor))
             yield np.concatenate(logits)
 
-    def _follow(self, tokens: Sequence[int], evictor: Evictor | None) -> Iterator[Floats]:
-        """Logits after each of ``tokens``; where nothing can be evicted any more, many are read in
-        one pass.
+    def _follow(self, trial: Trial, evictor: Evictor | None) -> Iterator[Floats]:
+        """Logits after each token of a trial but the last; where nothing can be evicted or is to be
+        encoded any more, many are read in one pass.
         """
-        while tokens and evictor and evictor.may_evict(len(tokens)):
-            yield self.model.forward(tokens[:1], self.cache, [evictor])[None]
+        store = self._store_of(trial)
+        hooks: list[Hook] = []
+        for hook in (evictor, store):
+            if hook:
+                hooks.append(hook)
+        tokens = trial.tokens[:-1]
+        coded = CODED_STEPS
+        while tokens and (coded > 0 or (evictor and evictor.may_evict(len(tokens)))):
+            yield self.model.forward(tokens[:1], self.cache, hooks)[None]
             tokens = tokens[1:]
+            coded -= 1
+        if store:
+            for layer in range(len(self.cache.layers)):
+                store.before_attention(layer)
         for begin in range(0, len(tokens), PREFILL_CHUNK):
             yield self.model.forward_all(tokens[begin : begin + PREFILL_CHUNK], self.cache)
+
+    def _store_of(self, trial: Trial) -> LosslessStore | None:
+        """What encodes in a trial, if anything does; nothing is left to workers."""
+        if trial.lossless is None:
+            return None
+        config = replace(self.config, h2o=trial.h2o, lossless=trial.lossless)
+        pool = EncodePool(0, trial.lossless.max_queue)
+        return LosslessStore(config, self.cache, pool, Metrics(), lambda _: None)
 
     def _hooks(self, metrics: Metrics, tokens: int) -> list[Hook]:
         """What watches the decoding of a response of up to ``tokens`` tokens, in the order it
@@ -162,20 +192,6 @@ class Engine:
         if self.config.h2o.log_stats:
             print(line, flush=True)
 
-    def _run_yardstick(self, clock: _Clock) -> None:
-        with clock.running("yardstick"):
-            self._yardstick.run()
-
-    def _decode_cost(self, clock: _Clock, tokens: int) -> float:
-        """Time per token in runs of the yardstick, without the time that other programs took."""
-        decode, yardstick = clock.microseconds["decode"], clock.microseconds["yardstick"]
-        # With more encode workers than other cores, decoding may have waited for one of ours: then
-        # all of it counts.
-        if self._pool is None or self._pool.threads < available_cores():
-            decode -= clock.waited["decode"]
-            yardstick -= clock.waited["yardstick"]
-        return decode / tokens / (yardstick / clock.runs["yardstick"])
-
     def _close(self, metrics: Metrics) -> None:
         """Read what the response leaves in the cache."""
         layers = self.cache.layers
@@ -183,38 +199,16 @@ class Engine:
         metrics.kv_resident_bytes = self.cache.account.held
         metrics.kv_peak_bytes = self.cache.account.peak
 
-    def _check(self, prompt: Sequence[int], budget: int) -> None:
-        if not prompt or max(prompt) >= self.model.shape.vocab:
-            raise ConfigError(
-                f"a prompt takes at least one token, all below the vocabulary of "
-                f"{self.model.shape.vocab}"
-            )
-        if len(prompt) + budget > self.cache.capacity:
-            asked = f"{len(prompt)} prompt tokens and {budget} new ones"
-            raise ConfigError(
-                f"{asked} exceed the model's context of {self.cache.capacity}; ask for fewer"
-            )
 
-
-class _Clock:
-    """By name: wall microseconds, those of them that were spent ready without a core, and how often
-    it ran.
+def check_fits(prompt: Sequence[int], budget: int, vocab: int, capacity: int) -> None:
+    """ConfigError unless a cache of ``capacity`` tokens can hold a prompt of tokens below ``vocab``
+    and ``budget`` new ones.
     """
-
-    def __init__(self) -> None:
-        self.microseconds: defaultdict[str, float] = defaultdict(float)
-        self.waited: defaultdict[str, float] = defaultdict(float)
-        self.runs: Counter[str] = Counter()
-        self._wait = ReadyWait()
-
-    @contextmanager
-    def running(self, name: str) -> Iterator[None]:
-        """Add the time of the block to ``name``."""
-        waited, begin = self._wait.read(), perf_counter_ns()
-        yield
-        self.microseconds[name] += (perf_counter_ns() - begin) / 1e3
-        self.waited[name] += (self._wait.read() - waited) / 1e3
-        self.runs[name] += 1
+    if not prompt or max(prompt) >= vocab:
+        raise ConfigError(f"a prompt takes at least one token, all below the vocabulary of {vocab}")
+    if len(prompt) + budget > capacity:
+        asked = f"{len(prompt)} prompt tokens and {budget} new ones"
+        raise ConfigError(f"{asked} exceed the model's context of {capacity}; ask for fewer")
 
 
 def _make_pool(settings: LosslessSettings) -> EncodePool:

@@ -26,13 +26,15 @@ from statistics import fmean
 
 import numpy as np
 
-from pytest_h2o.engine.config import ConfigError, H2OSettings
-from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.config import ConfigError, H2OSettings, LosslessSettings
+from pytest_h2o.engine.generate import Engine, Trial
 from pytest_h2o.engine.kv_cache import Floats
 
 PROMPT_TOKENS, SCORED_TOKENS, WINDOWS = 832, 80, 15
 RECALLED = 64  # where the passage that returns begins: behind what is kept as sink
 LOSSY_RATIOS = (3.0, 3.2)
+# The runtime modes of the full cache with lossless coding, which predict the same.
+CODED = {"lossless": "full", "store": "store"}
 DEFAULTS = H2OSettings(
     enable=True, block_tokens=32, sink_tokens=16, recent_tokens=96, trigger_min_tokens=384
 )
@@ -75,19 +77,25 @@ class Quality:
 
 
 def measure(engine: Engine, tokens: Sequence[int], windows: int = WINDOWS) -> list[Quality]:
-    """Quality of the full cache, then of H2O and of the sliding window at each target ratio, the
-    config's included.
+    """Quality of the full cache, with lossless coding as well if the config has it, then of H2O and
+    of the sliding window at each target ratio, the config's included.
     """
     config = engine.config
     targets = set(LOSSY_RATIOS).union(configured_ratio(config.h2o))
     rows = [Quality("full", 1.0)]
+    if config.lossless.active:
+        rows += [Quality(name, 1.0) for name in CODED]
     for target in sorted(targets):
         rows += [Quality("h2o", target), Quality("window", target)]
     settings = [policy_settings(config.h2o, row.policy, row.target) for row in rows]
+    coding = [coded_settings(config.lossless, row.policy) for row in rows]
     for window in cut(tokens, windows, config.architecture.bos):
         prompt, expected = window[:PROMPT_TOKENS], window[PROMPT_TOKENS:]
         passage = prompt[RECALLED : RECALLED + SCORED_TOKENS]
-        trials = [(expected, each) for each in settings] + [(passage, each) for each in settings]
+        trials: list[Trial] = []
+        for text in (expected, passage):
+            for h2o, lossless in zip(settings, coding, strict=True):
+                trials.append(Trial(text, h2o, lossless))
         answers = engine.force(prompt, trials)
         full: Floats | None = None
         for row, logits in zip(rows, islice(answers, len(rows)), strict=True):
@@ -133,12 +141,30 @@ def policy_settings(given: H2OSettings, policy: str, target: float) -> H2OSettin
     The sliding window protects no sink, since it is only what is recent.
     """
     base = given if given.enable else DEFAULTS
-    if policy == "full":
+    if policy in ("full", *CODED):
         return replace(base, enable=False)
     chosen = replace(base, policy=policy, target_mode="adaptive", target_lossy_ratio=target)
     if policy == "window":
         return replace(chosen, sink_tokens=0)
     return chosen
+
+
+def coded_settings(given: LosslessSettings, policy: str) -> LosslessSettings | None:
+    """The ``given`` settings such that as much as may be is encoded at the first token; None for
+    policies that encode nothing.
+    """
+    if policy not in CODED:
+        return None
+    return replace(
+        given,
+        runtime_mode=CODED[policy],
+        scope="front_n_and_h2o_kept",
+        kept_sample_layers=0,
+        block_tokens=PROMPT_TOKENS // 2,
+        store_disable_front=False,
+        store_bootstrap_tokens=PROMPT_TOKENS // 2,
+        hot_recent_tokens=min(given.hot_recent_tokens, PROMPT_TOKENS // 4),
+    )
 
 
 def configured_ratio(given: H2OSettings) -> list[float]:

@@ -19,6 +19,7 @@ from pytest_h2o.evidence.known import evicted_labels, table_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
 from pytest_h2o.evidence.settings_in_force import settings_evidence, spans_evidence
 from pytest_h2o.evidence.speed import decode_evidence, launches_evidence
+from pytest_h2o.evidence.stability import speed_spread, stability_evidence
 
 __all__ = [
     "agreement",
@@ -37,6 +38,8 @@ __all__ = [
     "settings_evidence",
     "skipped_evidence",
     "spans_evidence",
+    "speed_spread",
+    "stability_evidence",
     "table_evidence",
     "text_evidence",
     "workers_evidence",

@@ -24,6 +24,12 @@ WAITED = "the waiting time is that of the log"
 RETURNED = "every block that was submitted was encoded"
 OWN = "every layer encodes its own values"
 WELL = "the program ended without trouble"
+IN_TIME = "blocks are encoded while tokens are decoded"
+TIMED_ANEW = "every block was timed"
+TRIGGER = "kv_h2o_trigger_min_tokens"
+# Responses shorter than this end before slow encode workers do.
+LEAST_DECODED, LATE = 32, 0.9
+LEAST_TIMES, LEAST_US = 6, 100
 # A busy machine makes one response wait a hundred times as long as others.
 TIMES_OFF, LEAST_WAIT_US = 200.0, 200.0
 LEAST_ALIKE, LEAST_TURNS = 3, 2
@@ -45,6 +51,8 @@ def blocks_evidence(look: Look) -> Iterator[Evidence]:
             _every_time(look),
             _returned(look),
             _encoding(look),
+            _in_time(look),
+            _timed_anew(look),
             _alike(look),
         ):
             if found:
@@ -241,6 +249,35 @@ def _alike(look: Look) -> Evidence | None:
         return None
     text = f"{len(alike)} of {len(layers_of)} encoded sizes are those of blocks of several layers"
     return look.doubts(OWN, text)
+
+
+def _in_time(look: Look) -> Evidence | None:
+    """Needs ``kv=`` of first blocks in layers that have lost nothing: a long prompt makes them due
+    at once, so that not all of them come with the last tokens.
+    """
+    prompt, decoded = look.row.prompt_tokens or 0, look.row.decode_tokens or 0
+    begins = [kv for kv in look.facts.repeats.begins if prompt <= kv <= look.tokens + 1]
+    due = sum(look.setting(f"kv_lossless_hot_{part}_tokens") for part in ("recent", "sink"))
+    due = max(due + look.setting("kv_lossless_block_tokens"), look.setting(TRIGGER))
+    if not begins or decoded < LEAST_DECODED or prompt < due or look.facts.repeats.cut:
+        return None
+    early = [kv for kv in begins if kv - prompt < LATE * decoded]
+    text = f"{len(early)} of {len(begins)} first blocks, due at the prompt, come before the end"
+    responses = look.responses or 1
+    # The warm-up may end as early as that.
+    return look.says(IN_TIME, len(early) > (responses > 1) * len(begins) / responses, text)
+
+
+def _timed_anew(look: Look) -> Evidence | None:
+    """Needs ``comp_us=`` of blocks: times that were measured hardly ever agree to the microsecond,
+    but where the clock is coarse.
+    """
+    times = [us for us in look.facts.repeats.encode_us if us >= LEAST_US]
+    different = len(set(times))
+    if len(times) < LEAST_TIMES or all(us % 1000 == 0 for us in times):
+        return None
+    text = f"encoding {len(times)} blocks took {different} different times"
+    return look.says(TIMED_ANEW, 2 * different > len(times), text)
 
 
 def _last_layer(look: Look) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import PurePath
 from statistics import median
 
 from pytest_h2o.evidence.eviction import leftovers
+from pytest_h2o.evidence.host import kept_in_files, started_directly
 from pytest_h2o.evidence.look import Look, looks_at, settle
 from pytest_h2o.evidence.lossless import decode_seconds
 from pytest_h2o.evidence.settings_in_force import read_config
@@ -66,6 +66,7 @@ def peak_evidence(measured: Measured, pairs: Pairs) -> list[Evidence]:
         found.append(Evidence.of(PEAK, True, f"{len(pairs)} pairs of peaks were seen"))
     for look in _looks(record for pair in pairs for record in pair):
         found += _loaded(look)
+    found += kept_in_files(list(_sides(pairs)))
     return settle(found, {PEAK: UNSEEN})
 
 
@@ -140,13 +141,12 @@ def _loaded(look: Look) -> Iterator[Evidence]:
     launcher in front of it.
     """
     weights, peak, read = _weights_mb(look), look.record.peak_mb, look.record.read_mb
-    first = PurePath(look.record.argv[0]).name if look.record.argv else ""
     if weights < LEAST_WEIGHTS_MB or peak is None or read is None or look.spec.backend != "cpu":
         return
     text = f"{read:.4g} MiB were read and {peak:.4g} resident at most, of {weights:.4g} MiB weights"
     if peak + read >= READ_SHARE * weights:
         yield look.says(LOADED, True, text)
-    elif look.spec.program in first:
+    elif started_directly(look):
         yield look.says(LOADED, False, text)
     else:
         yield look.doubts(LOADED, text)
@@ -186,6 +186,14 @@ def _above(value: float, base: float) -> float:
 def _worst(metric: str, shares: Sequence[float], rows: Sequence[ShownRow]) -> Measured:
     worst = max(shares) if shares else None
     return Measured(metric=metric, value=worst, unit="share", rows=tuple(rows))
+
+
+def _sides(pairs: Pairs) -> Iterator[tuple[Look, Look]]:
+    """A look at each of two launches; only at the first rows, as a process is that of all."""
+    for baseline, candidate in pairs:
+        one, other = list(_looks([baseline])), list(_looks([candidate]))
+        if one and other:
+            yield one[0], other[0]
 
 
 def _looks(records: Iterable[LaunchRecord]) -> Iterator[Look]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,9 @@ from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 WORTH = "what H2O keeps is worth more than what is recent"
 EVICTED = "H2O held as little as it was asked to, and no more than the window"
+UNCHANGED = "lossless coding changes nothing of what is predicted"
+CODED = ("lossless", "store")
+WHOLE = ("full", *CODED)
 # At the end of a response the tokens decoded since the last eviction are held as well; honest
 # ratios come to 0.74.
 LEAST, HALF = 0.95, 0.5
@@ -41,6 +44,10 @@ class QualityRow(BaseModel):
     divergence: Finite
     recall_perplexity: Finite
     effective_ratio: Finite
+
+    def equals(self, other: QualityRow) -> bool:
+        """Whether another row has the same numbers."""
+        return self.model_dump(exclude={"policy"}) == other.model_dump(exclude={"policy"})
 
     @property
     def shown(self) -> str:
@@ -70,7 +77,7 @@ def read_quality(record: LaunchRecord) -> tuple[Mapping[str, QualityRow], str]:
         return {}, f"{path} holds no quality report: {str(error).splitlines()[0]}"
     asked = _asked(record)
     found = {
-        row.policy: row for row in rows if row.policy == "full" or abs(row.target - asked) < 0.01
+        row.policy: row for row in rows if row.policy in WHOLE or abs(row.target - asked) < 0.01
     }
     absent = [policy for policy in ("full", "h2o", "window") if policy not in found]
     if absent:
@@ -131,4 +138,19 @@ def quality_evidence(record: LaunchRecord) -> list[Evidence]:
         f"H2O held 1/{h2o.effective_ratio:.3g} of the tokens, the sliding window "
         f"1/{window.effective_ratio:.3g}"
     )
-    return [Evidence.of(WORTH, less, text), Evidence.of(EVICTED, as_little, sizes)]
+    found = [Evidence.of(WORTH, less, text), Evidence.of(EVICTED, as_little, sizes)]
+    return [*found, *_coded(rows)]
+
+
+def _coded(rows: Mapping[str, QualityRow]) -> Iterator[Evidence]:
+    """Needs rows with lossless coding, of programs that have it: to the last digit they are those
+    of the full cache.
+    """
+    coded = [policy for policy in CODED if policy in rows]
+    if not coded:
+        return
+    differ = [policy for policy in coded if not rows[policy].equals(rows["full"])]
+    text = f"{', '.join(coded)} as the full cache"
+    if differ:
+        text = f"{differ[0]} has {rows[differ[0]].shown}; the full cache {rows['full'].shown}"
+    yield Evidence.of(UNCHANGED, not differ, text)

@@ -17,6 +17,9 @@ POSSIBLE = "the speeds are possible"
 # From so many tokens on a prompt is read in bulk, which no decode of single tokens outruns.
 BULK_TOKENS = 64
 FASTER_THAN_PREFILL, FAR_FASTER_THAN_PREFILL = 1.5, 4.0
+# A processor multiplies at most some hundred times as fast as its memory delivers weights. What
+# reads prompts faster than that beside its decode has not read them.
+READS_FASTER, READS_FAR_FASTER = 300.0, 1000.0
 # Bytes a second that weights can be read with; more than any memory of its kind has.
 BANDWIDTH = {"cpu": 1e12}
 BANDWIDTH_OF_OTHERS = 2e13
@@ -102,6 +105,11 @@ def _against_prefill(look: Look, reading: Row, decode: float) -> Evidence:
         f"decode of {decode:.4g} tok/s is {decode / prefill:.2g} times the prefill of "
         f"{prefill:.4g} tok/s, which reads {reading.prompt_tokens} tokens at once"
     )
+    if look.spec.backend == "cpu" and prefill > READS_FASTER * decode:
+        text = f"prefill of {prefill:.4g} tok/s is {prefill / decode:.3g} times the decode speed"
+        if prefill > READS_FAR_FASTER * decode:
+            return look.says(POSSIBLE, False, f"{text}: the prompt was not read")
+        return look.doubts(POSSIBLE, text)
     if decode > FAR_FASTER_THAN_PREFILL * prefill:
         return look.says(POSSIBLE, False, text)
     if decode > FASTER_THAN_PREFILL * prefill:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pytest_h2o.evidence.deviations import deviations
+from pytest_h2o.evidence.host import computed, ended_alone
 from pytest_h2o.evidence.log_consistency import ended_well
 from pytest_h2o.evidence.look import Look, lacking, looks_at, overlooked, said_by, settle
 from pytest_h2o.evidence.rows_asked import rows_as_asked, values_asked
@@ -72,7 +73,8 @@ def spans_evidence(run: Run) -> list[Evidence]:
 
 
 def _observations(look: Look) -> Iterator[Evidence]:
-    yield from said_by((config_used, cells_echo, cores_used, _started_with, ended_well), look)
+    yield from said_by((config_used, cells_echo, cores_used, _started_with), look)
+    yield from said_by((ended_well, ended_alone, computed), look)
     yield from deviations(look)
     # Of a launch that somebody else recorded the settings may be unknown.
     if look.spec.config:

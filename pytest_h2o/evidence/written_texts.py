@@ -52,11 +52,12 @@ def difference(expected: Written, other: Written) -> str:
 
     A launch that was let write less than the other must have written the beginning of its text.
     """
+    if expected.text == other.text:
+        return ""
     shorter, longer = sorted((expected, other), key=lambda each: each.record.spec.gen_tokens)
     begun = shorter.text.rstrip("\ufffd")  # a letter may be cut off
-    if shorter.cut and longer.text.startswith(begun):
-        return ""
-    if expected.text == other.text:
+    fewer = shorter.record.spec.gen_tokens < longer.record.spec.gen_tokens
+    if fewer and shorter.cut and longer.text.startswith(begun):
         return ""
     same = _alike(expected.text, other.text)
     return (

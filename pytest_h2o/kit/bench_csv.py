@@ -26,7 +26,9 @@ def write_csv(lines: Sequence[Line], path: Path | None) -> None:
     """Write ``lines`` to ``path`` or stdout: known columns in the original's order, then the others
     by name.
     """
-    present = {column for line in lines for column in line}
+    present: set[str] = set()
+    for line in lines:
+        present.update(line)
     order = [column for column in COLUMNS if column in present]
     order += sorted(present.difference(COLUMNS))
     if path is None:

@@ -28,8 +28,8 @@ class _Point:
 
     def cells(self) -> tuple[str, ...]:
         """As a row of a table."""
-        numbers = (self.decode, self.lossy, self.lossless, self.total)
-        return (self.name, *map(_text, numbers))
+        decode, total = _text(self.decode), _text(self.total)
+        return (self.name, decode, _text(self.lossy), _text(self.lossless), total)
 
 
 HEADER = ("row", "decode tok/s", "lossy", "lossless (runtime)", "lossy x selected lossless")
@@ -57,10 +57,9 @@ def summary_markdown(case: CaseView, title: str) -> str:
 
 def _head(case: CaseView, points: Sequence[_Point], selected: float | None) -> list[str]:
     values: dict[str, float | None] = {
-        f"avg_{name}": _mean(getattr(point, name) for point in points)
-        for name in ("lossy", "lossless", "decode")
-    }
-    values |= {
+        "avg_lossy": _mean(point.lossy for point in points),
+        "avg_lossless": _mean(point.lossless for point in points),
+        "avg_decode": _mean(point.decode for point in points),
         "lossless_selected_value": selected,
         "upper_bound_ratio": case.offline.value("upper_bound_lossless"),
         "online_sim_ratio": selected,
@@ -72,8 +71,11 @@ def _head(case: CaseView, points: Sequence[_Point], selected: float | None) -> l
 
 
 def _section(title: str, points: Iterable[_Point]) -> list[str]:
-    table = [HEADER, ("---",) * len(HEADER), *(point.cells() for point in points)]
-    return [f"## {title}", "", *map(markdown_row, table), ""]
+    lines = [f"## {title}", "", markdown_row(HEADER), markdown_row(("---",) * len(HEADER))]
+    for point in points:
+        lines.append(markdown_row(point.cells()))
+    lines.append("")
+    return lines
 
 
 def _point(name: str, row: Row, selected: float | None) -> _Point:

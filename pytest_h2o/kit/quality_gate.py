@@ -13,6 +13,7 @@ from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.text import markdown_text
 from pytest_h2o.runs.results import Run
+from pytest_h2o.verdict import Verdict
 
 Pairs = Iterator[tuple[str, object]]
 RATIO_KEYS = ("decode_drop_ratio", "decode_drop_target")
@@ -78,7 +79,8 @@ class CaseView:
 def view(judged: Judged, name: str) -> CaseView:
     """A case of a session."""
     case = judged.lab.cases[name]
-    own, offline = judged.case(name).verdicts, judged.suite("offline").verdicts
+    own = [*judged.case(name).verdicts, *_shared_study(judged, name)]
+    offline = judged.suite("offline").verdicts
     shared = [verdict for verdict in offline if case.suite in verdict.suite_names]
     return CaseView(
         name=name,
@@ -89,6 +91,14 @@ def view(judged: Judged, name: str) -> CaseView:
         left=judged.not_judged_of(name, case.suite),
         whole=judged.whole,
     )
+
+
+def _shared_study(judged: Judged, name: str) -> list[Verdict]:
+    """The decode verdict of a repeated case, which is judged with the first repeat."""
+    if judged.lab.cases[name].replicate == 1 or not judged.lab.shares_study(name):
+        return []
+    first = judged.case(f"{name.rpartition('-')[0]}-1").verdicts
+    return [verdict for verdict in first if verdict.gate == "decode_drop"]
 
 
 def quality_gate(case: CaseView) -> dict[str, object]:

@@ -124,7 +124,10 @@ def statistics(rows: Sequence[Row], launched: int) -> DemoStatistics:
 
 def demo_summaries(judged: Judged) -> dict[str, DemoSummary]:
     """Baseline and candidate over the real prompts, as a whole and by bucket."""
-    return {tag: _demo_summary(judged, tag, run) for tag, run in demo_sides(judged).items()}
+    found: dict[str, DemoSummary] = {}
+    for tag, run in demo_sides(judged).items():
+        found[tag] = _demo_summary(judged, tag, run)
+    return found
 
 
 def demo_sides(judged: Judged) -> dict[str, Run]:
@@ -150,9 +153,9 @@ def demo_report(judged: Judged) -> DemoReport:
     gates = judged.suite("llm_demo")
     knobs = judged.lab.cases[DEMO].knobs(judged.lab.knobs)
     drop = gates.verdict("decode_drop")
-    buckets = {
-        bucket: _bucket(judged, knobs, bucket, base, candidate) for bucket in judged.lab.buckets
-    }
+    buckets: dict[str, DemoBucket] = {}
+    for bucket in judged.lab.buckets:
+        buckets[bucket] = _bucket(judged, knobs, bucket, base, candidate)
     slower = [name for name, bucket in buckets.items() if bucket.decode_pass is False]
     return DemoReport(
         overall_pass=judged.accepted("llm_demo"),
@@ -248,7 +251,10 @@ def _runtime_row(judged: Judged, name: str) -> RuntimeRow:
 
 
 def _suites_in(judged: Judged, suite: str) -> set[str]:
-    return {name for verdict in judged.suite(suite).verdicts for name in verdict.suite_names}
+    found: set[str] = set()
+    for verdict in judged.suite(suite).verdicts:
+        found.update(verdict.suite_names)
+    return found
 
 
 def _m3_pack(report: M3Report) -> M3PackRow:
@@ -307,11 +313,10 @@ def _runtime_parts(judged: Judged) -> Iterable[RuntimePart]:
 
 
 def _suite_parts(judged: Judged) -> Iterable[M3Part | DemoPart | FinalPart]:
-    on = {
-        part
-        for knob, part in SUITE_PARTS.items()
-        if judged.lab.knobs.on(knob) and judged.suite(part).verdicts
-    }
+    on: set[str] = set()
+    for knob, part in SUITE_PARTS.items():
+        if judged.lab.knobs.on(knob) and judged.suite(part).verdicts:
+            on.add(part)
     if "m3" in on:
         m3 = m3_report(judged)
         yield M3Part(**_part("m3_pack", "m3", m3.overall_pass), **_shared(m3, M3Part))

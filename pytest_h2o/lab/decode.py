@@ -29,7 +29,7 @@ from pytest_h2o.decode.history import Entry, append_history, read_history
 from pytest_h2o.decode.pairs import PairedStudy, row_pairs, unmatched
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.plan.cases import Case
+from pytest_h2o.plan.cases import UNEVICTED, Case
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
@@ -74,6 +74,13 @@ def held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Compari
         return _against_stored(lab, run)
     except NotComparable as error:
         return Comparison(not_measured(str(error), run.source, error.cause))
+
+
+def baseline_held(lab: Lab) -> PairedStudy:
+    """The baseline's decode speed against that of a candidate with nothing to evict."""
+    if not lab.workload.relates("speed"):
+        return PairedStudy((), None, (), None)
+    return lab.screened(UNEVICTED) or lab.study(UNEVICTED)
 
 
 def _against_stored(lab: Lab, run: Run) -> Comparison:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from pytest_h2o.decode.pairs import PairedStudy, row_pairs, row_problems, study_pairs
-from pytest_h2o.lab.launch_order import of_case
+from pytest_h2o.decode.pairs import PairedStudy
+from pytest_h2o.lab.case_runs import launched, part_of
 from pytest_h2o.lab.launch_plan import LaunchPlan
-from pytest_h2o.lab.measuring import Budget, PairMeasuring, Store, by_length, drop_target, stayed
+from pytest_h2o.lab.measuring import Budget, PairMeasuring, Store
+from pytest_h2o.lab.recorded_pairs import recorded_baseline, study_of_rows
 from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.lab.workload import Workload
 from pytest_h2o.plan.cases import Case, baseline_of
@@ -26,10 +27,6 @@ from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
 from pytest_h2o.runtimes.programs import BOTH
 from pytest_h2o.verdict import NO_H2O
-
-NO_BASELINE = (
-    "a recording has no baseline beside its launches; name one with --h2o-replay-baseline DIR"
-)
 
 
 @dataclass
@@ -100,22 +97,31 @@ class Lab:
         if name not in self.cases:
             raise ValueError(f"there is no case {name}; there are {', '.join(self.cases)}")
         if self.recording:
-            return self._part(self.recording.run(self.cases[name]), bucket)
+            return part_of(self.recording.run(self.cases[name]), self._labels(bucket))
         if name not in self._runs:
-            self._runs[name] = self._launched(self.cases[name])
-        return self._part(self._runs[name], bucket)
+            case, no_h2o = self.cases[name], self.lacks("h2o_columns")
+            self._runs[name] = launched(self.plan, self.get, case, no_h2o)
+        return part_of(self._runs[name], self._labels(bucket))
 
     def baseline_run(self, name: str, bucket: str = "") -> Run:
         """The launches of the same work with H2O off, made on first use."""
-        case = self.cases[name]
+        case, labels = self.cases[name], self._labels(bucket)
         if self.recording:
-            return self._recorded_baseline(case, bucket)
+            return recorded_baseline(
+                self.recording, self.baseline, case, lambda run: part_of(run, labels)
+            )
         records = [self.get(baseline_of(spec)) for spec in self.workload.launches(case)]
-        return self._part(read_launches(name, records), bucket)
+        return part_of(read_launches(name, records), labels)
 
     def baseline_mode(self, name: str) -> str:
         """What the decode speed of a case is held against."""
         return self.workload.baseline_mode(name)
+
+    def shares_study(self, name: str) -> bool:
+        """Whether the repeats of a case are compared in the same pairs, so that one verdict says
+        all.
+        """
+        return not self.recording and self.baseline_mode(name) == "paired"
 
     def study(self, name: str, bucket: str = "") -> PairedStudy:
         """Measure candidate against baseline in pairs until a planned look decides, or the cap is
@@ -126,13 +132,18 @@ class Lab:
         if (name, bucket) not in self._studies:
             case = self.cases[name]
             if self.recording:
-                found = {bucket: self._recorded_study(case, bucket)}
+                baseline, run = self.baseline_run(name, bucket), self.run(name, bucket)
+                found = {bucket: study_of_rows(baseline, run, case, self.knobs)}
             else:
                 family = dict.fromkeys([*self.buckets, bucket]) if bucket else [""]
                 found = PairMeasuring(self.plan, self.get, self._budget).measure(case, list(family))
             for each, study in found.items():
                 self._studies[name, each] = study
         return self._studies[name, bucket]
+
+    def screened(self, name: str) -> PairedStudy | None:
+        """The first pairs of a case if they are enough: where none of them looks slow."""
+        return PairMeasuring(self.plan, self.get, self._budget).screened(self.cases[name])
 
     def quality(self) -> LaunchRecord | None:
         """The launch that predicts a held-out text; None where it is turned off, in a recording,
@@ -163,59 +174,6 @@ class Lab:
     def _budget(self) -> Budget:
         return Budget(self.knobs.number("DECODE_BUDGET_S"))
 
-    def _launched(self, case: Case) -> Run:
-        records = self._records(case)
-        while not stayed(records):  # their host died in the middle
-            records = self._records(case)
-        no_h2o = self.lacks("h2o_columns")
-        run = replace(read_launches(case.name, records), no_h2o=no_h2o)
-        if records:
-            return run
-        work = self.workload
-        return replace(run, problems=(work.nothing_to_run(),), cause=work.without_prompts)
-
-    def _records(self, case: Case) -> list[LaunchRecord]:
-        for spec in of_case(self.plan, case):
-            self.get(spec)
-        return [self.get(spec) for spec in self.workload.launches(case)]
-
-    def _recorded_baseline(self, case: Case, bucket: str) -> Run:
-        run = self._beside(case)
-        if run is None:
-            trouble = self.recording.trouble(case) if self.recording else ""
-            return Run(
-                case.name, (), (), (f"{trouble}: {NO_BASELINE}" if trouble else NO_BASELINE,)
-            )
-        on = any(record.spec.config.get("kv_h2o_enable") for record in run.launches)
-        part = self._part(run, bucket)
-        problems = list(part.problems)
-        if on:
-            problems.append(f"{run.launches[0].directory} was run with H2O on")
-        return replace(part, problems=tuple(f"baseline: {problem}" for problem in problems))
-
-    def _beside(self, case: Case) -> Run | None:
-        """The recorded baseline that was named, else the one that lies beside the launches."""
-        if self.baseline:
-            return self.baseline.launches_of(case)
-        return self.recording.baseline_run(case) if self.recording else None
-
-    def _recorded_study(self, case: Case, bucket: str) -> PairedStudy:
-        """A study of the recorded rows: each beside the recorded baseline's row of the same
-        name.
-        """
-        run, other = self.run(case.name, bucket), self.baseline_run(case.name, bucket)
-        if problems := row_problems(other, run):
-            return PairedStudy((), None, tuple(problems), run.source)
-        pairs = tuple(row_pairs(other, run))
-        study, _ = study_pairs(pairs, drop_target(case, self.knobs), each_label=by_length(case))
-        return PairedStudy(pairs, study, (), run.source)
-
-    def _part(self, run: Run, bucket: str) -> Run:
-        """The launches over the prompts of one bucket, so that trouble with another's does not
-        count.
-        """
-        if not bucket or not run.launches:
-            return run
-        labels = self.workload.labels(bucket)
-        part = [record for record in run.launches if record.label in labels]
-        return replace(read_launches(run.case, part), no_h2o=run.no_h2o)
+    def _labels(self, bucket: str) -> list[str] | None:
+        """The labels of a bucket's launches; None of no bucket, where all count."""
+        return self.workload.labels(bucket) if bucket else None

@@ -6,12 +6,24 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pytest_h2o.decode.study import LOOKS, launch_order
+from pytest_h2o.decode.pairs import SCREEN_PAIRS
+from pytest_h2o.decode.study import LEAST_OF_EACH, LEAST_PAIRS, launch_order
 from pytest_h2o.lab.workload import Workload
-from pytest_h2o.plan.cases import Case, baseline_of
+from pytest_h2o.plan.cases import (
+    BUILDS_FULL,
+    BUILDS_PLAIN,
+    UNEVICTED,
+    Case,
+    baseline_of,
+    of_second_build,
+)
 from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.specs import LaunchSpec
 
+# The relations between speeds, with their cases.
+PAIRED_RELATIONS = {"speed": UNEVICTED, "builds": BUILDS_PLAIN, "release": BUILDS_FULL}
+# Rounds of pairs before their launches are made twice as long, and how often that is done.
+ROUNDS_OF_A_LENGTH, MOST_DOUBLINGS = 3, 3
 SpecPair = tuple[LaunchSpec, LaunchSpec]
 
 
@@ -56,30 +68,48 @@ class LaunchPlan:
 
     @property
     def paired(self) -> list[str]:
-        """The studied cases that are measured in pairs."""
+        """The studied cases that are measured in pairs, with those of relations."""
         modes = {name: self.workload.baseline_mode(name) for name in self.demand.studies}
+        for relation in self.demand.relations:
+            name = PAIRED_RELATIONS.get(relation, "")
+            if name in self.workload.cases:
+                modes[name] = "paired"
         return [name for name, mode in modes.items() if mode == "paired"]
 
     def first_look(self, case: Case) -> int:
-        """Replicates until the first planned look of a study."""
+        """Replicates until a study may be decided for the first time, or a relation is screened."""
+        if case.holds_baseline:
+            return SCREEN_PAIRS
         if case.work == "lengths":
             per_replicate = len(self.workload.launches(case, 1))
-        else:
-            sizes = [len(self.workload.labels(bucket)) for bucket in self.workload.buckets]
-            per_replicate = min(sizes, default=0)
-        return math.ceil(LOOKS[0] / max(1, per_replicate))
+            return max(LEAST_OF_EACH, math.ceil(LEAST_PAIRS / max(1, per_replicate)))
+        sizes = [len(self.workload.labels(bucket)) for bucket in self.workload.buckets]
+        return math.ceil(LEAST_PAIRS / max(1, min(sizes, default=0)))
 
     def pairs(self, case: Case, replicate: int, bucket: str = "") -> list[SpecPair]:
-        """Baseline and candidate on the same work; up to the first look all arms share one
+        """Baseline and candidate on the same work; in the first rounds all arms share one
         baseline.
         """
-        repeat = self.workload.knobs.integer("DECODE_REPEAT") or None
+        repeat = self._repeat(case, replicate)
         candidates = self.workload.launches(case, replicate, repeat)
         if bucket:
             labels = self.workload.labels(bucket)
             candidates = [spec for spec in candidates if spec.label in labels]
+        if case.builds:
+            return [(of_second_build(candidate), candidate) for candidate in candidates]
         paired_with = case.arm if replicate > self.first_look(case) else ""
         return [(baseline_of(candidate, paired_with), candidate) for candidate in candidates]
+
+    def _repeat(self, case: Case, replicate: int) -> int | None:
+        """Measured repeats of a pair's launches; doubled after rounds that decided nothing, since
+        what is too short is not made longer by more of it.
+        """
+        repeat = self.workload.knobs.integer("DECODE_REPEAT")
+        doublings = (replicate - self.first_look(case)) // ROUNDS_OF_A_LENGTH
+        if case.work != "lengths" or doublings < 1:
+            return repeat or None
+        repeat = repeat or case.knobs(self.workload.knobs).integer("REPEAT")
+        return repeat << min(doublings, MOST_DOUBLINGS)
 
     def before(self, case: Case, spec: LaunchSpec) -> list[LaunchSpec]:
         """What is launched together with a launch that gates look at: its neighbours, if it is the
@@ -95,8 +125,9 @@ class LaunchPlan:
         in seeded order.
         """
         names = {case.name}
-        if candidate.replicate <= self.first_look(case):
-            names.update(self.paired)
+        for name in self.paired:
+            if candidate.replicate <= self.first_look(self.workload.cases[name]):
+                names.add(name)
         by_arm: dict[str, LaunchSpec] = {}
         for name in sorted(names):
             other = self.workload.cases[name]

@@ -1,4 +1,4 @@
-"""Decode speed measured in pairs of launches, until a planned look decides."""
+"""Decode speed measured in pairs of launches, until a study is sure or has all its pairs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from pytest_h2o.decode.pairs import OpenStudy, PairedStudy, look
-from pytest_h2o.decode.study import LOOKS
+from pytest_h2o.decode.pairs import (
+    SCREEN_PAIRS,
+    OpenStudy,
+    Pair,
+    PairedStudy,
+    look,
+    read_pair,
+    screen,
+)
 from pytest_h2o.lab.launch_plan import LaunchPlan
-from pytest_h2o.plan.cases import Case
+from pytest_h2o.plan.cases import Case, baseline_of
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.results import launch_cause
 
+NOT_LAUNCHED = ("not_recorded", "out_of_time")
 Store = Callable[[LaunchSpec], LaunchRecord]
 
 
 @dataclass
 class Budget:
-    """The seconds of launches that the studies of a session may take after their first looks."""
+    """The seconds of launches that the studies of a session may take after their first rounds."""
 
     limit_s: float
     spent_s: float = 0.0
@@ -54,31 +63,46 @@ class PairMeasuring:
         """Pairs until a look, the cap or the budget ends each study."""
         knobs = self.plan.workload.knobs
         target = drop_target(case, knobs)
-        cap = knobs.integer("DECODE_MAX_PAIRS")
-        looks = [pairs for pairs in LOOKS if pairs <= cap]
-        studies = {bucket: OpenStudy(list(looks)) for bucket in buckets}
+        most = knobs.integer("DECODE_MAX_PAIRS")
+        studies = {bucket: OpenStudy(most) for bucket in buckets}
         replicate = 0
         while running := [bucket for bucket, study in studies.items() if study.open]:
-            looked = all(studies[bucket].study for bucket in running)
-            last = looked and self.budget.used_up
-            if last:
+            judged = all(studies[bucket].study for bucket in running)
+            if judged and self.budget.used_up:
                 for bucket in running:
-                    studies[bucket].looks = [len(studies[bucket].pairs)]
-            else:
-                replicate += 1
-                for bucket in running:
-                    self._add_pairs(studies[bucket], case, replicate, bucket)
-            look(studies, target, each_label=by_length(case))
-            if last:
+                    studies[bucket].ended = "DECODE_BUDGET_S was used up"
                 break
+            replicate += 1
+            for bucket in running:
+                self._add_pairs(studies[bucket], case, replicate, bucket)
+            if replicate >= self.plan.first_look(case):
+                look(studies, target, each_label=by_length(case))
         seed = knobs.integer("DECODE_SEED")
         return {bucket: study.end(seed) for bucket, study in studies.items()}
 
+    def screened(self, case: Case) -> PairedStudy | None:
+        """The first pairs of a case if none of them looks slow, or one cannot be compared."""
+        knobs = self.plan.workload.knobs
+        pairs: list[Pair] = []
+        for replicate in range(1, SCREEN_PAIRS + 1):
+            for specs in self.plan.pairs(case, replicate):
+                first, second = self._launch(case, *specs)[:: _order(case)]
+                pair, problems = read_pair(first, second)
+                if pair is None:
+                    cause = launch_cause(first) or launch_cause(second)
+                    return PairedStudy((), None, tuple(problems), second.directory, cause=cause)
+                pairs.append(pair)
+        study = screen(pairs, drop_target(case, knobs))
+        if study is None:
+            return None
+        source = first.directory.parent
+        return PairedStudy(tuple(pairs), study, (), source, seed=knobs.integer("DECODE_SEED"))
+
     def _add_pairs(self, study: OpenStudy, case: Case, replicate: int, bucket: str) -> None:
-        records = [
-            self._launch(case, baseline, candidate)
-            for baseline, candidate in self.plan.pairs(case, replicate, bucket)
-        ]
+        specs = self.plan.pairs(case, replicate, bucket)
+        if by_length(case) and study.study:
+            specs = [pair for pair in specs if pair[1].label in study.study.doubtful]
+        records = [self._launch(case, baseline, candidate) for baseline, candidate in specs]
         if not records:
             study.problems.append(self.plan.workload.nothing_to_run(bucket))
             study.cause = self.plan.workload.without_prompts
@@ -87,15 +111,27 @@ class PairMeasuring:
                 # Of the launches themselves: what the machine did between them is not to change
                 # what is decided.
                 self.budget.spent_s += sum(record.seconds or 0.0 for record in pair)
-            study.add(*pair)
+            missing = [record for record in pair if record.status in NOT_LAUNCHED]
+            if study.study and missing:
+                study.most, study.ended = len(study.pairs), missing[0].reason
+                return
+            study.add(*pair[:: _order(case)])
 
     def _launch(
         self, case: Case, baseline: LaunchSpec, candidate: LaunchSpec
     ) -> tuple[LaunchRecord, LaunchRecord]:
         for spec in self.plan.neighbours(case, candidate):
             self.get(spec)
-        launched = self.get(candidate)
-        return self.get(baseline), launched
+        launched, other = self.get(candidate), self.get(baseline)
+        if other.status == "not_recorded":
+            # Earlier versions shared the baseline of all arms for more rounds.
+            other = self.get(baseline_of(candidate))
+        return other, launched
+
+
+def _order(case: Case) -> int:
+    """The step through a pair of launches, baseline first, that puts first what is held against."""
+    return -1 if case.holds_baseline else 1
 
 
 def stayed(records: Iterable[LaunchRecord]) -> bool:

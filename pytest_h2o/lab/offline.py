@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,11 +20,14 @@ from pytest_h2o.offline.options import (
     online_sim_options,
     upper_bound_options,
 )
-from pytest_h2o.plan.cases import FULL_EVAL, has_dump
+from pytest_h2o.plan.cases import CANDIDATE, FULL_EVAL, has_dump
 from pytest_h2o.runs.records import LaunchRecord
-from pytest_h2o.runs.results import launch_cause, located
+from pytest_h2o.runs.results import launch_cause, located, read_launches
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
+POSSIBLE_SIZE = "the runtime's blocks are as large as coding without loss makes them"
+# A better coder than those here may come to so many times their ratio.
+BETTER_CODER = 1.4
 LOSSLESS = "the blocks decode to what they encode"
 ONLINE_FILES = ("online_sim", "online_grouped", "online")
 FILES = {
@@ -80,7 +83,7 @@ class OfflineResult(BaseModel):
 class Evaluation:
     """An offline result, its file, and why there is none; ``values`` has the keys of the result
     JSON, ``cause`` is the root of what is missing in words that others share. ``others`` are those
-    of other cases, and the worst of all counts.
+    of other cases, and the worst of all counts. ``beside`` is what the launches of the dump show.
     """
 
     values: Mapping[str, Any]
@@ -88,6 +91,7 @@ class Evaluation:
     missing: str = ""
     others: tuple[Evaluation, ...] = ()
     cause: str = ""
+    beside: tuple[Evidence, ...] = ()
 
     def measure(self, metric: str, unit: str = "ratio") -> Measured:
         """One number of the result, or of the worst of several."""
@@ -187,7 +191,7 @@ class Evaluation:
 
     def _own_evidence(self) -> list[Evidence]:
         if self.missing or not self.foreign:
-            return []
+            return list(self.beside)
         if failed := self.values["skip_reasons"].get("compression_failed"):
             text = f"{failed} groups failed, and this evaluator counts their raw bytes all the same"
             return [Evidence(claim=LOSSLESS, standing="contradicted", text=text)]
@@ -217,7 +221,9 @@ def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_boun
     except OfflineError as error:
         return Evaluation({}, dump, str(error))
     missing = "" if values["raw_bytes"] else f"nothing in {dump} could be evaluated"
-    return Evaluation(values, lab.root / name, missing or absent_layers(lab, dump, values))
+    missing = missing or absent_layers(lab, dump, values)
+    beside = [] if missing else coded_alike(_coded_records(lab), values)
+    return Evaluation(values, lab.root / name, missing, beside=tuple(beside))
 
 
 def _once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -262,6 +268,35 @@ def _launched_dump(lab: Lab) -> tuple[Path | None, str, str]:
         return records[0].directory.parent, "", ""
     causes = [cause for cause in map(launch_cause, records) if cause]
     return None, "; ".join(reasons), causes[0] if causes else ""
+
+
+def _coded_records(lab: Lab) -> list[LaunchRecord]:
+    """The candidate's launches over the prompts of the dump, where this session has them anyway:
+    what the front layers hold is the same.
+    """
+    if CANDIDATE not in lab.demand.cases:
+        return []
+    dumped = {spec.label for spec in lab.workload.dump_launches()}
+    candidates = lab.workload.launches(lab.cases[CANDIDATE])
+    return [lab.get(spec) for spec in candidates if spec.label in dumped]
+
+
+def coded_alike(records: Sequence[LaunchRecord], values: Mapping[str, Any]) -> list[Evidence]:
+    """Whether blocks are as large as coding without loss makes them: needs ``[H2O-LOSSLESS]`` lines
+    of launches over the prompts of the dump, whose values are coded here as well.
+    """
+    raw = encoded = 0
+    for facts in read_launches("dump", records).facts:
+        for block, times in facts.repeats.blocks.items():
+            if block.layer in values["selected_layers"] and block.comp:
+                raw += block.raw * times
+                encoded += block.comp * times
+    ratios = [each["lossless_ratio"] or 0.0 for each in values.get("codecs", ())]
+    best = max([values["lossless_ratio"], *ratios])
+    if not encoded or not best:
+        return []
+    text = f"the runtime's blocks come to {raw / encoded:.4g}, the best coder here to {best:.4g}"
+    return [Evidence.of(POSSIBLE_SIZE, raw / encoded <= BETTER_CODER * best, text)]
 
 
 def _no_dump(record: LaunchRecord) -> str:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_h2o.evidence.eviction import eviction_evidence
 from pytest_h2o.evidence.look import settle
-from pytest_h2o.evidence.order import NEEDS, kept_evidence, little_evidence
+from pytest_h2o.evidence.order import (
+    NEEDS,
+    agreement_evidence,
+    kept_evidence,
+    little_evidence,
+)
 from pytest_h2o.evidence.written_texts import Written, same_share
 from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.text_relation import NO_TEXT
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.plan.cases import baseline_of
+from pytest_h2o.plan.cases import CANDIDATE, baseline_of
 from pytest_h2o.plan.relations import Arm, mild_only
+from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, read_launches
 from pytest_h2o.verdict import Evidence, ShownRow
 
@@ -37,6 +44,8 @@ def target_ratios(lab: Lab) -> TargetRatios:
     found: list[Evidence] = []
     rows: list[ShownRow] = []
     little: dict[str, float] = {}
+    all_shares: list[dict[float, float]] = []
+    evicted: list[LaunchRecord] = []
     for candidate, arms in work:
         texts = {ratio: Texts(lab).of(arm) for ratio, arm in arms.items()}
         baseline = Texts(lab).of(Arm(baseline_of(candidate)))
@@ -44,6 +53,9 @@ def target_ratios(lab: Lab) -> TargetRatios:
             return TargetRatios([broken.problem], launch_cause(broken.record))
         found += kept_evidence(candidate.label, _rows(texts))
         shares = {ratio: same_share(baseline, texts[ratio]) for ratio in sorted(texts)}
+        all_shares.append(shares)
+        if len(arms) > 1:
+            evicted.append(texts[max(texts)].record)
         mild = shares[next(iter(mild_only(arms)))]
         if baseline.text.strip():
             little[candidate.label] = mild
@@ -52,6 +64,9 @@ def target_ratios(lab: Lab) -> TargetRatios:
     if not little:
         return TargetRatios([NO_TEXT])
     found.append(little_evidence(little, lab.knobs.number("MIN_MILD_AGREEMENT")))
+    found += agreement_evidence(all_shares)
+    # As the candidate's other launches must, these plan in every H2O layer and apply it.
+    found += eviction_evidence(read_launches(CANDIDATE, evicted))
     return TargetRatios([], rows=tuple(rows), evidence=tuple(settle(found, NEEDS)))
 
 

@@ -17,6 +17,7 @@ CLAIMS = {
     "lossless": "lossless coding changes nothing of what is written",
     "unevicted": "where nothing is evicted the baseline's text is written",
     "greedy": "a launch writes the same text whenever it is repeated",
+    "heavy": "what is evicted is missing",
     "strangers": "a prompt is answered as if no other had come before it",
 }
 

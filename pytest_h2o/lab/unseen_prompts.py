@@ -9,15 +9,21 @@ from pathlib import Path
 from filelock import FileLock
 
 from pytest_h2o.evidence.answers import Answer, answers
+from pytest_h2o.evidence.memory import GROWTH, NOISE_MB
+from pytest_h2o.evidence.requests import memory_after_first, slowdown
 from pytest_h2o.evidence.written_texts import Written
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.text_relation import NO_TEXT, TextRelation
 from pytest_h2o.lab.workload import LINES
 from pytest_h2o.plan.cases import baseline_of
-from pytest_h2o.plan.relations import Arm
+from pytest_h2o.plan.relations import Arm, repeated
 from pytest_h2o.plan.unseen import made_anew
 from pytest_h2o.runs.results import Run, read_launches
+from pytest_h2o.verdict import Evidence
 
+FAST = "a prompt is answered as fast as if no other had come before it"
+# So much longer for a token, three times in a row, is no noise.
+SLOWDOWN, ATTEMPTS = 1.5, 3
 SLACK = 8  # line breaks that a program may print between two answers
 
 
@@ -55,12 +61,43 @@ def strangers(lab: Lab) -> TextRelation:
     whole = relation.texts.of(beside)
     if relation.usable([*texts, whole]):
         _compare(relation, alone, texts, beside)
+        relation.evidence += [*_speed(lab, beside), *_memory(lab, beside)]
     return relation
+
+
+def _speed(lab: Lab, beside: Arm) -> list[Evidence]:
+    """Whether the first prompt is answered as fast at the end; what looks slow is tried again."""
+    found: list[float] = []
+    arm = beside
+    for _ in range(ATTEMPTS):
+        factor = slowdown(lab.get(arm.spec))
+        if factor is None:
+            break
+        found.append(factor)
+        if factor <= SLOWDOWN:
+            break
+        arm = repeated(arm)
+    if not found:
+        return []
+    shown = ", ".join(f"{factor:.2f}" for factor in found)
+    text = f"a token of the first prompt, answered again at the end, takes {shown} of the time"
+    return [Evidence.of(FAST, found[-1] <= SLOWDOWN or len(found) < ATTEMPTS, text)]
+
+
+def _memory(lab: Lab, beside: Arm) -> list[Evidence]:
+    """Whether the peak stays where it was when the first prompt, a longest one, was answered."""
+    peaks = memory_after_first(lab.get(beside.spec))
+    if peaks is None or not lab.knobs.on("MAX_MEMORY_GROWTH"):
+        return []
+    first, last = peaks
+    most = max(first * (1 + lab.knobs.number("MAX_MEMORY_GROWTH")), first + NOISE_MB)
+    text = f"the peak goes from {first:.4g} to {last:.4g} MiB after the first answer"
+    return [Evidence.of(GROWTH, last <= most, text)]
 
 
 def _compare(relation: TextRelation, alone: list[Arm], texts: list[Written], beside: Arm) -> None:
     """Whether the answers of one process are those of several, in order."""
-    expected = [each.text.strip() for each in texts]
+    expected = [each.text.strip() for each in (*texts, texts[0])]
     if not any(expected):
         relation.problems.append(NO_TEXT)
         return
@@ -91,7 +128,7 @@ def _out_of_order(whole: str, expected: list[str]) -> str:
 def write_prompts(lab: Lab) -> None:
     """Write the prompts once a session, whichever process comes first; a replay has its own."""
     folder = lab.workload.unseen_dir
-    prompts = lab.workload.relation_prompts
+    prompts = lab.workload.renewed_prompts
     if lab.replay or not prompts:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +143,8 @@ def write_prompts(lab: Lab) -> None:
             made.append(text)
             (folder / f"unseen_{prompt.path.name}").write_text(text, "utf-8")
         (folder / "seed.txt").write_text(f"{seed}\n")
-        _write(lines, "\n".join(made) + "\n")
+        # The first comes once more, so that what a process has answered shows in speed as well.
+        _write(lines, "\n".join([*made, made[0]]) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from pytest_h2o.lab.recordings import Recording
-from pytest_h2o.plan.cases import CANDIDATE, Case, all_cases, baseline_of, dump_launch, launches
+from pytest_h2o.plan.cases import (
+    CANDIDATE,
+    Case,
+    all_cases,
+    baseline_of,
+    dump_launch,
+    launches,
+    of_second_build,
+)
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import Prompt, PromptSelection, select_prompts
 from pytest_h2o.plan.relations import (
@@ -26,8 +35,10 @@ from pytest_h2o.runtimes.programs import BOTH
 
 # The file with all unseen prompts, a line each.
 LINES = "unseen_lines.txt"
-# Times RELATION_PROMPTS of each bucket are answered under a little eviction.
-MILD_PROMPTS = 3
+# Further prompts, short ones first, that are answered under a little eviction.
+MORE_MILD_PROMPTS = 4
+# Prompts, short ones first, that two builds answer.
+BUILD_PROMPTS = 6
 
 
 @dataclass
@@ -142,10 +153,7 @@ class Workload:
     def comparisons(self, relation: str) -> list[SameText]:
         """The arms of a relation that must write the same text; none where it is off."""
         tokens = self.knobs.integer("RELATION_TOKENS")
-        pairs: list[SameText] = []
-        for spec in self._related(relation):
-            pairs += same_text(relation, spec, tokens)
-        return pairs
+        return same_text(relation, self._related(relation), tokens)
 
     def ratios(self) -> list[tuple[LaunchSpec, dict[float, Arm]]]:
         """The candidate over each prompt of a relation, and the same at several target ratios.
@@ -155,19 +163,32 @@ class Workload:
         tokens = self.knobs.integer("RELATION_TOKENS")
         found = [(spec, ratios(spec, tokens)) for spec in self._related("order")]
         own = [spec.label for spec, _ in found]
-        for spec in self._related("order", MILD_PROMPTS):
-            if spec.label not in own:
-                found.append((spec, mild_only(ratios(spec, tokens))))
+        more = [spec for spec in self._related("order", all_prompts=True) if spec.label not in own]
+        for spec in more[:MORE_MILD_PROMPTS]:
+            found.append((spec, mild_only(ratios(spec, tokens))))
         return found
 
-    def _related(self, relation: str, times: int = 1) -> list[LaunchSpec]:
-        """The candidate over the prompts of a relation, or so many times more; none where it is
+    def of_builds(self, *, plain: bool) -> list[tuple[LaunchSpec, LaunchSpec]]:
+        """Real prompts answered by the build under test and by the second one, with H2O off or as
+        the candidate has it; the second one decodes no more than a relation needs.
+        """
+        tokens = self.knobs.integer("RELATION_TOKENS")
+        pairs: list[tuple[LaunchSpec, LaunchSpec]] = []
+        for spec in self._related("builds", all_prompts=True)[:BUILD_PROMPTS]:
+            own = baseline_of(spec) if plain else spec
+            short = replace(own, gen_tokens=min(tokens, own.gen_tokens))
+            pairs.append((own, of_second_build(short)))
+        return pairs
+
+    def _related(self, relation: str, *, all_prompts: bool = False) -> list[LaunchSpec]:
+        """The candidate over the prompts of a relation, or all that could be; none where it is
         off.
         """
         if not self.relates(relation):
             return []
         specs = {spec.label: spec for spec in self.launches(self.cases["candidate"])}
-        return [specs[prompt.stem] for prompt in self._first_prompts(times)]
+        prompts = self._evicted_prompts() if all_prompts else self.relation_prompts
+        return [specs[prompt.stem] for prompt in prompts]
 
     def relation_launches(self, relation: str) -> list[LaunchSpec]:
         """The launches of a relation, with those that are made anyway."""
@@ -176,7 +197,13 @@ class Workload:
             return unseen + [baseline_of(spec) for spec in unseen]
         if relation == "strangers":
             return self.unseen_launches(relation) + self.line_by_line()
+        if relation == "speed":
+            return []  # pairs, planned with those of the decode studies
         specs: list[LaunchSpec] = []
+        if relation in ("builds", "release"):
+            for own_and_second in self.of_builds(plain=relation == "builds"):
+                specs += own_and_second
+            return specs
         if relation == "order":
             for candidate, arms in self.ratios():
                 specs.append(baseline_of(candidate))
@@ -195,7 +222,7 @@ class Workload:
         if not self.relates(relation):
             return []
         launches: list[LaunchSpec] = []
-        for prompt in reversed(self.relation_prompts):
+        for prompt in reversed(self.renewed_prompts):
             path = self.unseen_dir / f"unseen_{prompt.path.name}"
             launches.append(replace(self._for_unseen, prompt_file=path))
         return launches
@@ -215,17 +242,31 @@ class Workload:
         return replace(first, gen_tokens=tokens)
 
     @property
+    def renewed_prompts(self) -> list[Prompt]:
+        """The real prompts that others are made of: as many as relations have, short ones first."""
+        return self._evicted_prompts()[: len(self.relation_prompts)]
+
+    @property
     def relation_prompts(self) -> list[Prompt]:
         """The first real prompts of each bucket in which something can be evicted or encoded."""
-        return self._first_prompts(1)
+        most = self.knobs.integer("RELATION_PROMPTS")
+        taken: Counter[str] = Counter()
+        chosen: list[Prompt] = []
+        for prompt in self._evicted_prompts():
+            taken[prompt.bucket] += 1
+            if taken[prompt.bucket] <= most:
+                chosen.append(prompt)
+        return chosen
 
-    def _first_prompts(self, times: int) -> list[Prompt]:
+    def _evicted_prompts(self) -> list[Prompt]:
+        """All real prompts in which something can be evicted, bucket by bucket; the first of all
+        if there is none.
+        """
         least = self.knobs.integer("H2O_TRIGGER_MIN") - self.knobs.integer("RELATION_TOKENS")
         chosen: list[Prompt] = []
         for bucket in self.buckets:
             if not bucket.isdigit() or int(bucket) >= least:
-                prompts = [each for each in self.prompts.prompts if each.bucket == bucket]
-                chosen += prompts[: times * self.knobs.integer("RELATION_PROMPTS")]
+                chosen += [each for each in self.prompts.prompts if each.bucket == bucket]
         return chosen or list(self.prompts.prompts[:1])
 
     def text_launches(self, case: Case) -> tuple[LaunchSpec, LaunchSpec]:

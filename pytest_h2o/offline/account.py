@@ -14,13 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.dump import Binary, DumpEntry, Skip
 from pytest_h2o.offline.options import OfflineOptions
-from pytest_h2o.offline.result import (
-    Continuity,
-    DumpEvaluation,
-    PlaneTally,
-    RowTally,
-    TensorTally,
-)
+from pytest_h2o.offline.result import Continuity, DumpEvaluation
+from pytest_h2o.offline.tallies import PlaneTally, RowTally, TensorTally
 
 SIZE_LIMIT = 512 << 20
 NOT_HERE = Binary("", 0, (0, 0))

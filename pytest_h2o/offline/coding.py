@@ -21,7 +21,7 @@ from pytest_h2o.codec.tensors import (
 from pytest_h2o.offline.batches import Batch, Unit
 from pytest_h2o.offline.dump import DumpEntry, Skip
 from pytest_h2o.offline.options import OfflineOptions
-from pytest_h2o.offline.result import HISTOGRAM_STEP, PlaneTally, RowTally, TensorTally
+from pytest_h2o.offline.tallies import HISTOGRAM_STEP, PlaneTally, RowTally, TensorTally
 
 _FRAME_ROWS = 4096  # longer units take several frames
 _STREAM_HEADER_BYTES = 8  # the adaptive mode charges this per stream, and a byte per block

@@ -21,7 +21,8 @@ from pytest_h2o.offline.batches import Batch, batches, grouped, sequences
 from pytest_h2o.offline.coding import Outcome, code
 from pytest_h2o.offline.dump import DumpEntry, Scan, Skip, load, scan
 from pytest_h2o.offline.options import OfflineOptions
-from pytest_h2o.offline.result import Continuity, DumpEvaluation, TensorTally
+from pytest_h2o.offline.result import Continuity, DumpEvaluation
+from pytest_h2o.offline.tallies import TensorTally
 
 _IN_FLIGHT_BYTES = 32 << 20  # read but not yet coded; one larger batch still passes
 

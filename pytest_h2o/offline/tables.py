@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pytest_h2o.offline.options import COMPATIBLE_MODES
-from pytest_h2o.offline.result import HISTOGRAM_STEP, DumpEvaluation, PlaneTally
+from pytest_h2o.offline.result import DumpEvaluation
+from pytest_h2o.offline.tallies import HISTOGRAM_STEP, PlaneTally
 
 _SETTINGS = (
     "dump_dir",

@@ -174,6 +174,13 @@ class LogFacts:
         """Plans after which the next plan of the same layer met a shorter cache."""
         return sum(layer.followed_by_smaller_kv for layer in self.layers.values())
 
+
+class LogReader:
+    """Counts log lines, one at a time, into ``facts``."""
+
+    def __init__(self) -> None:
+        self.facts = LogFacts()
+
     def add(self, mark: str, text: str) -> None:
         """Count one log line that begins with ``mark``."""
         readers = {H2O: self._h2o, LOSSLESS: self._lossless, STALE_PLAN: self._stale_plan}
@@ -185,18 +192,18 @@ class LogFacts:
     def _h2o(self, text: str) -> bool:
         fields = _fields(text)
         if text.startswith("[H2O] floor-keep dominates target:"):
-            self.floor_dominated += 1
+            self.facts.floor_dominated += 1
             self._see_kv(fields)
             return True
         layer, kv, evict = self._layer(fields), _int(fields, "kv"), _int(fields, "evict")
         if layer is None or kv is None or evict is None:
             return False
         layer.plan(kv, evict)
-        self.repeats.plan(Plan(_int(fields, "layer") or 0, kv, evict))
+        self.facts.repeats.plan(Plan(_int(fields, "layer") or 0, kv, evict))
         self._see_kv(fields)
-        self.unprotected += _unprotected(fields, kv)
+        self.facts.unprotected += _unprotected(fields, kv)
         for key in _ECHOED:
-            values = self.echo.setdefault(key, set())
+            values = self.facts.echo.setdefault(key, set())
             if key in fields and len(values) < MAX_DISTINCT:
                 values.add(fields[key])
         return True
@@ -219,25 +226,27 @@ class LogFacts:
         first = fields.get("updates") == "1"
         layer.update(_int(fields, "decomp_us") or 0, first=first)
         self._count_block(fields, tokens, raw)
-        self.updates += 1
-        self.raw_bytes += raw
-        self.comp_bytes += comp
-        self.gains += comp < raw
-        self.fallbacks += _int(fields, "fallback") or 0
-        self.backpressure += _int(fields, "backpressure") or 0
-        self.max_queue = max(self.max_queue, _int(fields, "queue") or 0)
-        spans = self.bootstrap_spans if first else self.periodic_spans
+        encoding_us = _int(fields, "comp_us") or 0
+        self.facts.repeats.told(encoding_us, _int(fields, "kv"), first=first)
+        self.facts.updates += 1
+        self.facts.raw_bytes += raw
+        self.facts.comp_bytes += comp
+        self.facts.gains += comp < raw
+        self.facts.fallbacks += _int(fields, "fallback") or 0
+        self.facts.backpressure += _int(fields, "backpressure") or 0
+        self.facts.max_queue = max(self.facts.max_queue, _int(fields, "queue") or 0)
+        spans = self.facts.bootstrap_spans if first else self.facts.periodic_spans
         if tokens in spans or len(spans) < MAX_DISTINCT:
             spans[tokens] += 1
         self._see_kv(fields)
-        _see(self.modes, fields, "mode")
+        _see(self.facts.modes, fields, "mode")
         return True
 
     def _count_block(self, fields: dict[str, str], tokens: int, raw: int) -> None:
         layer, start, comp = (_int(fields, key) for key in ("layer", "start", "attempt_comp"))
         if start is not None and comp is not None:
             block = LoggedBlock(layer or 0, start, tokens, raw, comp, _int(fields, "updates"))
-            self.repeats.block(block, _int(fields, "async_wait_us") or 0)
+            self.facts.repeats.block(block, _int(fields, "async_wait_us") or 0)
 
     def _stale_plan(self, text: str) -> bool:
         layer = self._layer(_fields(text))
@@ -249,17 +258,17 @@ class LogFacts:
         index = _int(fields, "layer")
         if index is None or not 0 <= index < MAX_LAYERS:
             return None
-        return self.layers.setdefault(index, LayerFacts())
+        return self.facts.layers.setdefault(index, LayerFacts())
 
     def _see_kv(self, fields: dict[str, str]) -> None:
         kv = _int(fields, "kv")
         if kv is not None:
-            self.max_kv = max(kv, self.max_kv or kv)
+            self.facts.max_kv = max(kv, self.facts.max_kv or kv)
 
     def _find(self, kind: str, text: str) -> None:
-        if kind not in self.findings:
-            self.findings[kind] = LineCount(0, printable(text[:TELLING_CHARS]))
-        self.findings[kind].count += 1
+        if kind not in self.facts.findings:
+            self.facts.findings[kind] = LineCount(0, printable(text[:TELLING_CHARS]))
+        self.facts.findings[kind].count += 1
 
 
 def _unprotected(fields: dict[str, str], kv: int) -> bool:
@@ -275,19 +284,19 @@ def _unprotected(fields: dict[str, str], kv: int) -> bool:
 
 def read_log_facts(*sources: Path | str) -> LogFacts:
     """The facts in what a launch printed; raises :class:`ParseError` if a file cannot be read."""
-    facts = LogFacts()
+    reader = LogReader()
     for source in sources:
         for segment in segments(filter(_may_hold_marks, read_pieces(source))):
             if segment.mark:
-                facts.add(segment.mark, segment.text)
-    return facts
+                reader.add(segment.mark, segment.text)
+    return reader.facts
 
 
 def read_facts_of_rows(source: Path, ends: Sequence[int]) -> list[LogFacts]:
     """The facts in each stretch of an output that ends with one of some line numbers, in order;
     what follows the last belongs to it. Raises as :func:`read_log_facts`.
     """
-    facts = [LogFacts() for _ in ends]
+    readers = [LogReader() for _ in ends]
 
     def stretch(piece: Piece) -> int:
         return min(bisect_left(ends, piece.line), len(ends) - 1)
@@ -296,8 +305,8 @@ def read_facts_of_rows(source: Path, ends: Sequence[int]) -> list[LogFacts]:
     for index, own in groupby(pieces, key=stretch):
         for segment in segments(own):
             if segment.mark:
-                facts[index].add(segment.mark, segment.text)
-    return facts
+                readers[index].add(segment.mark, segment.text)
+    return [reader.facts for reader in readers]
 
 
 def _may_hold_marks(piece: Piece) -> bool:

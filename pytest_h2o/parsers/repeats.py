@@ -37,11 +37,17 @@ class Repeats:
 
     Of plans, and of different blocks, only the first :data:`MOST` are kept; ``cut`` says that there
     were more.
+
+    Attributes:
+        encode_us: how long encoding took, block by block.
+        begins: KV lengths at which a layer's first block of a response was told.
     """
 
     plans: list[Plan] = field(default_factory=list)
     blocks: Counter[LoggedBlock] = field(default_factory=Counter)
     cut: bool = False
+    encode_us: list[int] = field(default_factory=list)
+    begins: list[int] = field(default_factory=list)
     _waits_us: list[int] = field(default_factory=lambda: [0])
 
     def plan(self, plan: Plan) -> None:
@@ -61,6 +67,13 @@ class Repeats:
             self.blocks[block] += 1
         else:
             self.cut = True
+
+    def told(self, encode_us: int, kv: int | None, *, first: bool) -> None:
+        """Keep when and after how long a block was told."""
+        if len(self.encode_us) < MOST:
+            self.encode_us.append(encode_us)
+        if first and kv is not None and len(self.begins) < MOST:
+            self.begins.append(kv)
 
     def least_wait_us(self, responses: int) -> float:
         """What a response waited for at least, on average, by the lines; of several the one that

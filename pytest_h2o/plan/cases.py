@@ -18,6 +18,9 @@ from pytest_h2o.plan.suites import CASE_PARTS
 BASELINE = "baseline"
 CANDIDATE = "candidate"
 KV_QUANT = "kv_quant"
+UNEVICTED = "unevicted"
+# Candidate and second build, with H2O off and on.
+BUILDS_PLAIN, BUILDS_FULL = "builds_plain", "builds_full"
 # The knob that limits the decode drop.
 DROP_KNOBS: Mapping[Work, str] = {
     "lengths": "DECODE_DROP_TARGET",
@@ -47,6 +50,9 @@ class Case:
     combination of a sweep. ``studied`` cases have a decode gate. ``judged`` cases have
     gates of their own. ``seats`` are those that its launches are on: one, or of real prompts a
     seat for each bucket in turn.
+    Where ``holds_baseline`` the baseline's speed is held against the case's, not the other way
+    round; ``plain`` ones have H2O off, and those of ``builds`` are held against the second build
+    with the same settings.
     """
 
     name: str
@@ -57,6 +63,9 @@ class Case:
     program: str = ""
     replicate: int = 1
     studied: bool = True
+    holds_baseline: bool = False
+    plain: bool = False
+    builds: bool = False
     judged: bool = True
     seats: tuple[str, ...] = ("",)
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
@@ -115,6 +124,8 @@ def all_cases(
         _single(knobs),
         _baseline_modes(knobs),
         _kv_quant(knobs),
+        _unevicted(knobs),
+        _builds(knobs),
         _sweep(combinations),
         [candidate_case(knobs)],
     )
@@ -222,6 +233,42 @@ def _kv_quant(knobs: Knobs) -> Iterator[Case]:
         yield replace(case, name=f"{name}_prompts", work="prompts")
 
 
+def _unevicted(knobs: Knobs) -> Iterator[Case]:
+    """The candidate with H2O on, and nothing for it to do: one layer that keeps all of its tokens.
+
+    So it does what the baseline does, and next to nothing more.
+    """
+    if knobs.on("RELATION_SPEED"):
+        yield Case(
+            name=UNEVICTED,
+            suite="relations",
+            arm="nothing-to-evict",
+            judged=False,
+            holds_baseline=True,
+            fixed={
+                "DECODE_BASELINE_MODE": "paired",
+                "H2O_TARGET_LOSSY_RATIO": 1.0,
+                "H2O_KEEP_RATIO": 1.0,
+                "H2O_LAYER_START": 0,
+                "H2O_LAYER_END": 0,
+                "KV_LOSSLESS_SCOPE": "none",
+                "PROMPTS": (min(knobs.integers("PROMPTS")),),
+                "GENS": (max(knobs.integers("GENS")),),
+            },
+        )
+
+
+def _builds(knobs: Knobs) -> Iterator[Case]:
+    """The build under test beside a second one, where there is one."""
+    if knobs.on("RELATION_BUILD"):
+        fixed: dict[str, KnobValue] = {**FULL, "DECODE_BASELINE_MODE": "paired"}
+        common = Case(
+            name=BUILDS_FULL, suite="release", arm="full", judged=False, builds=True, fixed=fixed
+        )
+        yield common
+        yield replace(common, name=BUILDS_PLAIN, arm=BASELINE, plain=True)
+
+
 def _sweep(combinations: Iterable[LaunchSpec]) -> Iterator[Case]:
     """One case per combination; those that the engine runs in the same way share their launches."""
     specs = list(combinations)
@@ -283,7 +330,7 @@ def launches(
         program=case.program,
         arm=case.arm,
         replicate=number,
-        config=baseline_config() if case.quantises else engine_config(knobs),
+        config=baseline_config() if case.quantises or case.plain else engine_config(knobs),
         gen_tokens=knobs.integer("DECODE_TOKENS"),
         threads=knobs.integer("THREADS"),
         backend=knobs.text("BACKEND"),
@@ -313,6 +360,11 @@ def baseline_of(candidate: LaunchSpec, paired_with: str = "") -> LaunchSpec:
     if candidate.config == baseline_config():
         return replace(plain, attention_option=0)
     return plain
+
+
+def of_second_build(candidate: LaunchSpec) -> LaunchSpec:
+    """The same launch of the second build."""
+    return replace(candidate, arm=f"{candidate.arm}-of-second-build", second_build=True)
 
 
 def dump_launch(case: Case, knobs: Knobs, prompt: Path) -> LaunchSpec:

@@ -16,6 +16,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from pytest_h2o.keys import KEYS, NONE, Key, Origin
+from pytest_h2o.plan.durations import seconds_of
 from pytest_h2o.plan.specs import ConfigValue
 
 Kind = Literal["int", "float", "bool", "str", "ints"]
@@ -147,6 +148,10 @@ _LAUNCHING = (
     Knob("LLM_BENCH", "str", "",
          "llm_bench binary; empty: a build directory's, else the embedded runtime"),
     Knob("LLM_DEMO", "str", "", "llm_demo binary; empty: beside llm_bench", kit="v6"),
+    Knob("H2O_BASELINE_LLM_BENCH", "str", "",
+         "llm_bench of a second build, which the first is held against", kit="own"),
+    Knob("H2O_BASELINE_LLM_DEMO", "str", "",
+         "llm_demo of a second build; empty: beside its llm_bench", kit="own"),
     Knob("MODEL_CONFIG", "str", "", "config.json of the model"),
     Knob("PROMPT_DIR", "str", "",
          "directory with prompt_<bucket>_<n>.txt; empty: those that ship",
@@ -194,6 +199,9 @@ _LAUNCHING = (
          "a launch that takes longer is ended; 0: by its work, 300 s, and 1 s per decoded "
          "token or 10 of the prompt",
          low=0, high=604800, unit="s", kit="own"),
+    Knob("H2O_BUDGET", "str", "",
+         "time for all launches of a session: 90s, 30m, 1h30m; empty: no limit",
+         kit="own"),
     Knob("H2O_LAUNCHER", "str", "",
          "words put in front of every program: srun -N1 (see pytest-h2o doctor --help)",
          kit="own"),
@@ -258,6 +266,10 @@ _JUDGING = (
     Knob("MAX_MEMORY_GROWTH", "float", 0.1,
          "largest rise of peak resident memory after the first measured repeat",
          low=0, high=10, limit=True, unit="share", kit="own"),
+    Knob("MAX_SPEED_SPREAD", "float", 0.5,
+         "m3: largest distance between the decode speeds of equal launches, as a share of their "
+         "median",
+         low=0, high=10, limit=True, unit="share", kit="own"),
     Knob("MAX_KV_DIVERGENCE", "float", 0.05,
          "kv_quant: largest divergence of what is predicted from what plain KV predicts",
          low=0, high=100, limit=True, unit="nats/token", kit="own"),
@@ -282,6 +294,9 @@ _JUDGING = (
     Knob("RELATION_UNEVICTED", "bool", True,
          "where nothing is evicted the baseline's text is written",
          kit="own"),
+    Knob("RELATION_SPEED", "bool", True,
+         "the baseline is as fast as a candidate that has nothing to evict",
+         kit="own"),
     Knob("RELATION_GREEDY", "bool", True,
          "a launch writes the same text when it is repeated",
          kit="own"),
@@ -294,10 +309,23 @@ _JUDGING = (
     Knob("RELATION_ORDER", "bool", True,
          "the more is asked to be evicted the less is kept, and a little changes little",
          kit="own"),
-    Knob("MIN_MILD_AGREEMENT", "float", 0.15,
-         "least share of an answer that stays the baseline's at a target ratio of 1.25, best of "
-         "three prompts or more",
+    Knob("RELATION_HEAVY", "bool", True,
+         "where nearly all is evicted another text is written than the baseline's",
+         kit="own"),
+    Knob("MIN_MILD_AGREEMENT", "float", 0.4,
+         "least share of an answer that stays the baseline's at a target ratio of 1.1 with a block "
+         "of recent tokens, median of four prompts or more",
          low=0, high=1, unit="share", kit="own"),
+    Knob("RELATION_BUILD", "bool", True,
+         "with H2O off, the build under test is as fast as the second build and writes what it "
+         "writes; off where no second build is named",
+         kit="own"),
+    Knob("MIN_BUILD_AGREEMENT", "float", 0.4,
+         "least share of an answer that stays that of the second build, median of the prompts",
+         low=0, high=1, unit="share", kit="own"),
+    Knob("MAX_BUILD_LOSS", "float", 0.03,
+         "release: largest loss of lossy and lossless ratio against the second build",
+         low=0, high=10, limit=True, unit="share", kit="own"),
     Knob("UNSEEN_SEED", "int", 0,
          "seed of the prompts that are made for a session; 0: another one each time",
          low=0, high=(1 << 31) - 1, kit="own"),
@@ -328,10 +356,10 @@ _JUDGING = (
          "measured repeats of the llm_bench launches that are compared in pairs, 0: REPEAT",
          low=0, high=1000, kit="own"),
     Knob("DECODE_MAX_PAIRS", "int", 20,
-         "pairs before a decode gate is inconclusive; looks at 6, 10, 16, 20",
-         low=6, high=20, unit="pairs", kit="own"),
+         "pairs after which a decode gate that is not sure is inconclusive",
+         low=4, high=100, unit="pairs", kit="own"),
     Knob("DECODE_BUDGET_S", "float", 3600.0,
-         "time for pairs after the first look, all decode gates of a worker",
+         "time for pairs after the first judgement, all decode gates of a worker",
          low=0, high=604800, unit="s", kit="own"),
     Knob("DECODE_INCONCLUSIVE", "str", "fail",
          "what a decode gate that decides nothing is",
@@ -582,6 +610,11 @@ def check_together(knobs: Knobs) -> None:
     """Raise :class:`KnobError` if the user's values contradict each other or lack one that they
     need.
     """
+    if knobs["H2O_BUDGET"]:
+        try:
+            seconds_of(knobs.text("H2O_BUDGET"))
+        except ValueError as error:
+            raise KnobError(f"H2O_BUDGET: {error}") from error
     mode = knobs["DECODE_BASELINE_MODE"]
     if mode == "fixed" and knobs["DECODE_BASELINE"] is None:
         raise KnobError(f"DECODE_BASELINE_MODE=fixed {NEEDS_BASELINE}")

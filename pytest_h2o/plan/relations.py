@@ -6,7 +6,7 @@ itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_h2o.plan.cases import baseline_of
@@ -18,10 +18,14 @@ Changes = Mapping[str, Config]
 RELATIONS: Mapping[str, str] = {
     "lossless": "RELATION_LOSSLESS",
     "unevicted": "RELATION_UNEVICTED",
+    "speed": "RELATION_SPEED",
     "greedy": "RELATION_GREEDY",
     "strangers": "RELATION_STRANGERS",
     "unseen": "RELATION_UNSEEN",
     "order": "RELATION_ORDER",
+    "heavy": "RELATION_HEAVY",
+    "builds": "RELATION_BUILD",
+    "release": "RELATION_BUILD",
 }
 MODE = "kv_lossless_runtime_mode"
 CODEC = "kv_lossless_codec_runtime"
@@ -32,6 +36,18 @@ RECENT_TOKENS = 32
 H2O_OFF: Config = {"kv_h2o_enable": False}
 LOSSLESS_OFF: Config = {"kv_lossless_enable": False, "kv_lossless_runtime_enable": False}
 KEEP_ALL: Config = {"kv_h2o_target_lossy_ratio": 1.0, "kv_h2o_target_keep_ratio": 1.0}
+# More than any response has.
+ALL_RECENT: Config = {"kv_h2o_recent_tokens": 1 << 20}
+# A floor of protected tokens above the target would keep everything: the last block but one begins
+# at most 15 tokens before the end.
+FEW_PROTECTED: Config = {
+    "kv_h2o_sink_tokens": 0,
+    "kv_h2o_recent_tokens": 8,
+    "kv_h2o_block_tokens": 8,
+}
+LEAST_KEPT = 18
+# Prompts from one that has an arm to the next that has it.
+TURNS = 2
 # Kernels may add up a block at a time, and then round otherwise in blocks of another length.
 LAYOUT = frozenset({BLOCKS})
 
@@ -89,16 +105,23 @@ class SameText:
         return [self.expected.spec, self.other.spec]
 
 
-def same_text(relation: str, candidate: LaunchSpec, tokens: int) -> list[SameText]:
-    """The arms of a relation for one real prompt; those of its own decode at most ``tokens``.
+def same_text(relation: str, candidates: Sequence[LaunchSpec], tokens: int) -> list[SameText]:
+    """The arms of a relation for some real prompts; those of its own decode at most ``tokens``.
 
-    Candidate and baseline are launched anyway, so an arm may write less than they do.
+    Candidate and baseline are launched anyway, so an arm may write less than they do. Arms that are
+    like each other are shared out among the prompts; a single one has all of them.
     """
-    short = replace(candidate, gen_tokens=min(tokens, candidate.gen_tokens))
-    return list(_SAME_TEXT[relation](candidate, short))
+    pairs: list[SameText] = []
+    for turn, candidate in enumerate(candidates):
+        short = replace(candidate, gen_tokens=min(tokens, candidate.gen_tokens))
+        turns = {turn % TURNS} if len(candidates) > 1 else set(range(TURNS))
+        pairs += _SAME_TEXT[relation](candidate, short, turns)
+    return pairs
 
 
-def _lossless(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
+def _lossless(
+    candidate: LaunchSpec, short: LaunchSpec, turns: Collection[int]
+) -> Iterator[SameText]:
     """Several settings change at once, which costs one launch; the culprit is found when texts
     differ.
     """
@@ -114,37 +137,76 @@ def _lossless(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
         **other_blocks(short),
     }
     yield SameText(plain, Arm(candidate))
-    yield SameText(plain, Arm(short, inline))
-    yield SameText(plain, Arm(short, workers, always=store))
     baseline = Arm(baseline_of(candidate))
-    yield SameText(baseline, Arm(short, always={"H2O off": H2O_OFF}))
-    yield SameText(baseline, Arm(short, inline, always={"H2O off": H2O_OFF}))
+    if 0 in turns:
+        yield SameText(plain, Arm(short, inline))
+        yield SameText(baseline, Arm(short, always={"H2O off": H2O_OFF}))
+    if 1 in turns:
+        yield SameText(plain, Arm(short, workers, always=store))
+        yield SameText(baseline, Arm(short, inline, always={"H2O off": H2O_OFF}))
 
 
-def _unevicted(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
-    yield SameText(Arm(baseline_of(candidate)), Arm(short, {"target ratio 1": KEEP_ALL}))
+def _unevicted(
+    candidate: LaunchSpec, short: LaunchSpec, turns: Collection[int]
+) -> Iterator[SameText]:
+    baseline = Arm(baseline_of(candidate))
+    yield SameText(baseline, Arm(short, {"target ratio 1": KEEP_ALL}))
+    if 1 in turns:
+        yield SameText(baseline, Arm(short, {"all tokens recent": ALL_RECENT}))
 
 
-def _greedy(candidate: LaunchSpec, short: LaunchSpec) -> Iterator[SameText]:
-    for whole, part in ((candidate, short), (baseline_of(candidate), baseline_of(short))):
-        yield SameText(Arm(whole), repeated(Arm(part)))
+def _greedy(candidate: LaunchSpec, short: LaunchSpec, turns: Collection[int]) -> Iterator[SameText]:
+    yield SameText(Arm(candidate), unlogged(Arm(short)))
+    if 0 in turns:
+        yield SameText(Arm(baseline_of(candidate)), repeated(Arm(baseline_of(short))))
 
 
-# A little eviction: most of an answer stays as it is, unless positions or scores are wrong.
-MILD_RATIO = 1.25
-_SAME_TEXT = {"lossless": _lossless, "unevicted": _unevicted, "greedy": _greedy}
+def _heavy(candidate: LaunchSpec, short: LaunchSpec, turns: Collection[int]) -> Iterator[SameText]:
+    """Two texts that must not be the same."""
+    if 0 in turns:
+        little = Arm(short, {"nearly all evicted": _kept_least(short)})
+        yield SameText(Arm(baseline_of(candidate)), little)
+
+
+def _kept_least(spec: LaunchSpec) -> Config:
+    """Settings that keep next to nothing of a cache that is long enough to evict."""
+    ratio = round(max(2.0, int(spec.config.get(TRIGGER, 0)) / LEAST_KEPT), 4)
+    return {
+        "kv_h2o_target_lossy_ratio": ratio,
+        "kv_h2o_target_keep_ratio": round(1 / ratio, 4),
+        **FEW_PROTECTED,
+    }
+
+
+# A little eviction, with next to nothing protected: most of an answer stays as it is, unless
+# positions or scores are wrong.
+MILD_RATIO = 1.1
+_SAME_TEXT = {
+    "lossless": _lossless,
+    "unevicted": _unevicted,
+    "greedy": _greedy,
+    "heavy": _heavy,
+}
 
 
 def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
-    """The candidate's launch at three target ratios: nothing evicted, a little, and its own."""
+    """The candidate's launch at three target ratios: nothing evicted, a little, and its own.
+
+    With a little no more than a block of recent tokens is protected, so that scores choose.
+    """
     short = replace(candidate, gen_tokens=min(tokens, candidate.gen_tokens))
     own = target_ratio(candidate)
     mild = round(1 + min(MILD_RATIO - 1, (own - 1) / 2), 4)
-    few = {"kv_h2o_target_lossy_ratio": mild, "kv_h2o_target_keep_ratio": round(1 / mild, 4)}
+    block = candidate.config.get("kv_h2o_block_tokens", RECENT_TOKENS)
+    few: dict[str, ConfigValue] = {
+        "kv_h2o_target_lossy_ratio": mild,
+        "kv_h2o_target_keep_ratio": round(1 / mild, 4),
+        "kv_h2o_recent_tokens": block,
+    }
     return {
         1.0: Arm(short, {"target ratio 1": KEEP_ALL}),
-        mild: Arm(short, {f"target ratio {mild:g}": few}),
-        own: repeated(Arm(short)),
+        mild: Arm(short, {f"target ratio {mild:g}, {block} recent tokens": few}),
+        own: unlogged(Arm(short)),
     }
 
 
@@ -192,6 +254,14 @@ def repeated(arm: Arm) -> Arm:
     """The same launch once more."""
     spec = arm.spec
     return Arm(replace(spec, arm=f"{spec.arm}-again", replicate=spec.replicate + 1))
+
+
+def unlogged(arm: Arm) -> Arm:
+    """The same launch once more, without log lines: nobody sees what it does."""
+    spec = arm.spec
+    config = {**spec.config, "kv_h2o_log_stats": False}
+    replicate = spec.replicate + 1
+    return Arm(replace(spec, arm=f"{spec.arm}-again", replicate=replicate, config=config))
 
 
 def on_threads(arm: Arm, threads: int) -> Arm:

@@ -30,6 +30,7 @@ class LaunchSpec:
         prompt_file: the prompt of a launch that is given a file.
         timeout_s: seconds after which the launch is ended; 0 for :attr:`deadline_s` by its work.
         quality: the launch measures how well a held-out text is predicted, instead of speed.
+        second_build: it is the second build's program that is launched.
         line_by_line: each line of the prompt file is a prompt, all answered by one process.
         paired_with: the arm that a baseline launch is compared with, if it is not shared by all
             arms.
@@ -56,6 +57,7 @@ class LaunchSpec:
     quality: bool = False
     tag: str = ""
     line_by_line: bool = False
+    second_build: bool = False
     seat: str = ""
 
     @property
@@ -128,6 +130,8 @@ class LaunchSpec:
             content.append(f"tag {self.tag}")
         if self.line_by_line:
             content.append("line by line")
+        if self.second_build:
+            content.append("second build")
         if self.seat:
             content.append(f"seat {self.seat}")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

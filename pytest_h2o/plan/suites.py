@@ -9,6 +9,7 @@ SUITES = {
     "m3": "repeated launches: joint_full and joint_store",
     "llm_demo": "real prompts, baseline against candidate",
     "relations": "what must hold between launches of real prompts, whatever they claim",
+    "release": "a build against the second one that --h2o-baseline-llm-bench names, same settings",
     "offline": "the lossless codec on dumped KV",
     "full_eval": "one llm_bench case and the offline evaluation in chunks of 128 tokens",
     "kv_quant": "quantised KV against plain KV: bytes, decode speed, held-out text, real prompts",

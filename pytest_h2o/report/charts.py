@@ -71,14 +71,12 @@ def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
     judged = [each for each in verdicts if each.metric == "decode_drop" and _finite(each.value)]
     estimates: list[Line] = []
     pairs: list[Line] = []
-    table: list[list[object]] = []
     for group, cases in shared_studies(judged):
         verdict = group[0]
         name = cases if verdict.gate == "decode_drop" else f"{verdict.gate} {cases}"
         name = clean(name, 80)
         line = _estimate(verdict) | {"case": name, "pairs": len(verdict.pairs)}
         estimates.append(line)
-        table.append([line.get(column, "-") for column in FOREST_COLUMNS])
         for pair in verdict.pairs:
             if pair.baseline > 0:
                 share = 100 * drop(pair.candidate, pair.baseline)
@@ -123,7 +121,7 @@ def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
         note="dot: estimate, bar: confidence interval, rings: pairs, red: limit; left of it passes",
         spec=spec,
         header=["case", "slower, %", "from", "to", "limit", "pairs"],
-        rows=table,
+        rows=_cells(estimates, FOREST_COLUMNS),
         wide=len(estimates) > 12,
     )
 
@@ -156,7 +154,7 @@ def kv_lengths(records: Sequence[LaunchRecord]) -> Chart | None:
     y = {"field": "tokens", "type": "quantitative", "title": "tokens in the KV cache"}
     shared = {"x": _x("decoded", "decoded tokens"), "y": y}
     color = {"field": "layer", "type": "ordinal"}
-    tooltip = [{"field": name} for name in ("layer", "decoded", "tokens", "event")]
+    tooltip = _fields(("layer", "decoded", "tokens", "event"))
     # Dropped plans are no corners of a curve: nothing changed there.
     layers = [
         {
@@ -180,16 +178,15 @@ def kv_lengths(records: Sequence[LaunchRecord]) -> Chart | None:
             "encoding": shared | {"tooltip": tooltip},
         },
     ]
-    rows = [[p.layer, p.decoded, p.tokens, p.event] for p in trace.points]
-    dropped = sum(p.event == "dropped plan" for p in trace.points)
+    dropped = [each for each in points if each["event"] == "dropped plan"]
     return Chart(
         name="kv",
         title=f"KV length while decoding, {trace.label}",
         note="dashed: the full cache; each fall is an applied eviction; dropped plans, in red: "
-        f"{dropped}",
+        f"{len(dropped)}",
         spec={"height": 260, "data": {"values": points}, "layer": layers},
         header=["layer", "decoded tokens", "tokens in KV", "event"],
-        rows=rows,
+        rows=_cells(points, ("layer", "decoded", "tokens", "event")),
     )
 
 
@@ -212,10 +209,11 @@ def compression(records: Sequence[LaunchRecord]) -> Chart | None:
 
 def swept(rows: Mapping[str, Row]) -> Chart | None:
     """The combinations of a sweep, by run id."""
-    points = {run_id: point(row) for run_id, row in rows.items()}
-    values = [
-        _traded(run_id, rows[run_id].label, found) for run_id, found in points.items() if found
-    ]
+    values: list[Line] = []
+    for run_id, row in rows.items():
+        found = point(row)
+        if found:
+            values.append(_traded(run_id, row.label, found))
     return trade_off(values)
 
 
@@ -249,7 +247,7 @@ def trade_off(values: Sequence[Line]) -> Chart | None:
         "detail": {"field": "lengths"},
         "order": {"field": "ratio"},
     }
-    front = [each for each in typical if each["front"]]
+    ringed = [each for each in typical if each["front"]]
     layers = [
         {
             "data": {"values": values[:MAX_POINTS]},
@@ -257,7 +255,7 @@ def trade_off(values: Sequence[Line]) -> Chart | None:
             "encoding": encoding,
         },
         {
-            "data": {"values": front},
+            "data": {"values": ringed},
             "mark": {"type": "line", "color": GREY, "strokeDash": [4, 3], "point": RING},
             "encoding": curve,
         },
@@ -269,7 +267,7 @@ def trade_off(values: Sequence[Line]) -> Chart | None:
     ]
     columns = ("arm", "lengths", "ratio", "speed", "front")
     typical.sort(key=lambda each: (each["lengths"], -each["ratio"], -each["speed"]))
-    rows = [[each[name] for name in columns] for each in typical]
+    rows = _cells(typical, columns)
     return Chart(
         name="compression",
         title="Compression against speed",
@@ -330,7 +328,7 @@ def buckets(verdicts: Sequence[Verdict]) -> Chart | None:
                 "x": _x("share", "% of the baseline"),
                 "yOffset": {"field": "what"},
                 "color": {"field": "what", "type": "nominal", "title": None},
-                "tooltip": [{"field": name} for name in ("bucket", "what", "share")],
+                "tooltip": _fields(("bucket", "what", "share")),
             },
         },
         {
@@ -339,7 +337,7 @@ def buckets(verdicts: Sequence[Verdict]) -> Chart | None:
             "encoding": {"x": limit_x, "yOffset": {"field": "what"}},
         },
     ]
-    rows = [[e["bucket"], e["what"], e["share"], e.get("limit", "-")] for e in values]
+    rows = _cells(values, ("bucket", "what", "share", "limit"))
     return Chart(
         name="buckets",
         title="Real prompts by length",
@@ -399,17 +397,15 @@ def bars(
         "y": {"field": row, "type": "nominal", "sort": None, "title": None},
         "x": _x(number, number),
         "color": {"field": series, "type": "nominal", "sort": None, "title": None},
-        "tooltip": [{"field": each} for each in fields],
+        "tooltip": _fields(fields),
     }
     height: Line = {"step": 26}
     if not stacked:
         encoding["yOffset"] = {"field": series, "sort": None}
         height = {"step": 14, "for": "offset"}
     spec = {"height": height, "data": {"values": list(values)}, "mark": "bar", "encoding": encoding}
-    rows = [[each[field] for field in fields] for each in values]
-    return Chart(
-        name=name, title=title, note="", spec=spec, header=list(fields), rows=rows
-    )  # fmt: skip
+    rows = _cells(values, fields)
+    return Chart(name=name, title=title, note="", spec=spec, header=list(fields), rows=rows)
 
 
 def decode_history(history: Sequence[Entry], window: int) -> Chart | None:
@@ -450,7 +446,7 @@ def decode_history(history: Sequence[Entry], window: int) -> Chart | None:
         },
     ]
     names = ("time", "case", "speed", "outcome", "low", "median", "high")
-    rows = [[each.get(name, "-") for name in names] for each in values]
+    rows = _cells(values, names)
     return Chart(
         name="history",
         title="Decode speed of this and earlier sessions",
@@ -459,6 +455,14 @@ def decode_history(history: Sequence[Entry], window: int) -> Chart | None:
         header=["time", "case", "decode tok/s", "outcome", "lowest before", "median", "highest"],
         rows=rows,
     )
+
+
+def _cells(lines: Sequence[Line], names: Sequence[str]) -> list[list[object]]:
+    """A table of values by name; what is absent is a dash."""
+    table: list[list[object]] = []
+    for line in lines:
+        table.append([line.get(name, "-") for name in names])
+    return table
 
 
 def _fields(names: Iterable[str]) -> list[Line]:

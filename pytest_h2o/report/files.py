@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue
 from pytest_h2o.plan.suites import named
 from pytest_h2o.report.background import Background
 from pytest_h2o.report.formats import write_all
-from pytest_h2o.report.frames import metric_frame, metric_means
+from pytest_h2o.report.frames import metric_means
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.models import GateVerdict, KnobInForce, Summary
 from pytest_h2o.report.page import to_html
@@ -133,6 +134,5 @@ def write_metrics(path: Path, records: Sequence[LaunchRecord]) -> None:
     """One line per row that a launch printed, at least one per launch: how it ended, and the mean
     of every metric.
     """
-    metric_means(metric_frame(records)).to_csv(
-        path, index=False, encoding="utf-8", errors="backslashreplace"
-    )
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(metric_means(records))

@@ -8,8 +8,9 @@ is missing in a frame (NaN, NA or None), never 0. Texts are one line without con
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -150,39 +151,65 @@ def metric_frame(records: Iterable[LaunchRecord]) -> pd.DataFrame:
     (same unit) and one with ``_n`` (repeats), see ``metrics.py``; those that nobody knows come
     last.
     """
-    lines = [line for record in records for line in _metric_lines(record)]
-    printed = {
-        name.removesuffix("_n"): None for line in lines for name in line if name.endswith("_n")
-    }
-    present = [name for name in METRIC_ORDER if name in printed]
-    present += [name for name in printed if name not in UNITS]
+    lines, present = _metric_table(records)
     found = [name + suffix for name in present for suffix in ("", *STATISTICS)]
     counts = [name + "_n" for name in present]
     numbers = [name for name in found if name not in counts]
     return _frame(lines, [*METRIC_COLUMNS, *found], integers=counts, floats=numbers)
 
 
-def metric_means(frame: pd.DataFrame) -> pd.DataFrame:
-    """What ``metrics.csv`` holds of a :func:`metric_frame`: how each launch ended, and the means in
-    six digits.
+def metric_means(records: Iterable[LaunchRecord]) -> Iterator[list[object]]:
+    """What ``metrics.csv`` holds of a :func:`metric_frame`, the header first: how each launch
+    ended, and the means in six digits. Made without pandas, which is slow to import.
     """
-    counts = [name for name in map(str, frame) if name.endswith("_n")]
-    means = [name.removesuffix("_n") for name in counts]
-    lengths = ["prompt_tokens", "decode_tokens"]
-    identity = [name for name in METRIC_COLUMNS if name not in lengths]
-    rounded = frame[means].map(lambda mean: float(f"{mean:.6g}"))
-    return frame[identity].join(rounded)
+    lines, present = _metric_table(records)
+    identity = [name for name in METRIC_COLUMNS if name not in ("prompt_tokens", "decode_tokens")]
+    yield [*identity, *present]
+    for line in lines:
+        cells = [_cell(name, line.get(name)) for name in identity]
+        for name in present:
+            mean = line.get(name)
+            cells.append(_cell(name, mean if mean is None else float(f"{mean:.6g}")))
+        yield cells
+
+
+def _metric_table(records: Iterable[LaunchRecord]) -> tuple[list[Line], list[str]]:
+    """The lines of all launches, and which metrics any of them has, in order."""
+    lines: list[Line] = []
+    for record in records:
+        lines += _metric_lines(record)
+    printed: dict[str, None] = {}
+    for line in lines:
+        for name in line:
+            if name.endswith("_n"):
+                printed[name.removesuffix("_n")] = None
+    present = [name for name in METRIC_ORDER if name in printed]
+    present += [name for name in printed if name not in UNITS]
+    return lines, present
+
+
+def _cell(name: str, value: object) -> object:
+    """A value as CSV has it: what is absent or no number is empty."""
+    if value is None:
+        return ""
+    if name in FLOATS and isinstance(value, int):
+        return float(value)
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    return value
 
 
 def gate_frame(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
     """One line per verdict, which are given by the node id of their test."""
     lines: list[Line] = []
     for nodeid, verdict in verdicts.items():
-        values = {**asdict(verdict), **_comparison(verdict)}
-        shown = {name: values[name] for name in GATE_COLUMNS if name in values}
-        texts = {name: _one_line(value) for name, value in shown.items()}
-        lines.append({"nodeid": clean(nodeid), **texts})
-    return _frame(lines, [*GATE_COLUMNS])
+        values = asdict(verdict) | _comparison(verdict) | {"nodeid": nodeid}
+        line: Line = {}
+        for name in GATE_COLUMNS:
+            if name in values:
+                line[name] = _one_line(values[name])
+        lines.append(line)
+    return _frame(lines, list(GATE_COLUMNS))
 
 
 def _comparison(verdict: Verdict) -> Line:
@@ -208,14 +235,14 @@ def pair_frame(
     """
     if baseline_records:
         pairs = row_pairs(_run_of(baseline_records), _run_of(records))
-        return _frame([_pair_values(pair) for pair in pairs], [*PAIR_COLUMNS])
+        return _frame([_pair_values(pair) for pair in pairs], list(PAIR_COLUMNS))
     lines = []
     for baseline, candidate in beside(records):
         pair, problems = read_pair(baseline, candidate)
         values = _pair_values(pair) if pair else {}
         names = _pair_names(baseline, candidate)
         lines.append(values | names | {"problem": clean("; ".join(problems))})
-    return _frame(lines, [*PAIR_COLUMNS])
+    return _frame(lines, list(PAIR_COLUMNS))
 
 
 def beside(records: Sequence[LaunchRecord]) -> list[tuple[LaunchRecord, LaunchRecord]]:
@@ -233,7 +260,7 @@ def launch_frame(records: Iterable[LaunchRecord]) -> pd.DataFrame:
     """One line per launch: what was asked for, how it ended, and what it depends on."""
     import pandas as pd  # noqa: PLC0415  (slow to import)
 
-    frame = _frame([_launch_line(record) for record in records], [*LAUNCH_COLUMNS])
+    frame = _frame([_launch_line(record) for record in records], list(LAUNCH_COLUMNS))
     started = pd.to_datetime(frame["started_utc"], utc=True, errors="coerce")
     return frame.assign(started_utc=started)
 
@@ -266,8 +293,7 @@ def _frame(
     """The lines as a frame, whose numbers have a type even where all of them are absent."""
     import pandas as pd  # noqa: PLC0415  (slow to import)
 
-    types = dict.fromkeys((*INTEGERS, *integers), "Int64")
-    types |= dict.fromkeys((*FLOATS, *floats), "float64")
+    types = dict.fromkeys(integers, "Int64") | dict.fromkeys(floats, "float64")
     present = {name: kind for name, kind in types.items() if name in columns}
     return pd.DataFrame(lines, columns=list(columns)).astype(present)
 
@@ -327,7 +353,9 @@ def _beside(candidate: LaunchRecord, by_key: Mapping[str, LaunchRecord]) -> Laun
 
 def _run_of(records: Sequence[LaunchRecord]) -> Run:
     """All rows of some launches; what is wrong with one is not wrong with the others."""
-    rows = [row for record in records for row in read_launch(record, ())[0]]
+    rows: list[Row] = []
+    for record in records:
+        rows += read_launch(record, ())[0]
     return Run("", tuple(records), tuple(rows), ())
 
 

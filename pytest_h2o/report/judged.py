@@ -113,7 +113,8 @@ class Judged:
         on = [verdict for verdict in self.verdicts.values() if verdict.outcome != "skipped"]
         found: set[str] = set()
         for name in {verdict.case for verdict in on}:
-            found.update([name, *repeats_of(name, self.lab.cases)])
+            found.add(name)
+            found.update(repeats_of(name, self.lab.cases))
         if on:
             found.update(self.lab.demand.cases)
         if any("llm_demo" in verdict.suite_names for verdict in on):
@@ -122,20 +123,20 @@ class Judged:
 
     def not_judged_of(self, case: str, suite: str) -> list[str]:
         """The gates of a case that have no verdict: its own, and the offline ones of its suite."""
-        return [
-            nodeid
-            for nodeid in self.not_judged(suite)
-            if self.collected[nodeid][0] == case or "offline" in self._suites_of(nodeid)
-        ]
+        found: list[str] = []
+        for nodeid in self.not_judged(suite):
+            if self.collected[nodeid][0] == case or "offline" in self._suites_of(nodeid):
+                found.append(nodeid)
+        return found
 
     @property
     def unfinished(self) -> set[str]:
         """The cases of which not every gate of a suite was judged."""
-        return {
-            case
-            for nodeid, (case, suites) in self.collected.items()
-            if suites and nodeid not in self.verdicts
-        }
+        found: set[str] = set()
+        for nodeid, (case, suites) in self.collected.items():
+            if suites and nodeid not in self.verdicts:
+                found.add(case)
+        return found
 
     def accepted(self, suite: str) -> bool:
         """Whether every gate of a suite was judged and passed, and no launch was left."""
@@ -154,11 +155,11 @@ class Judged:
     def bench_cases(self) -> list[str]:
         """The cases of prompt lengths of which some gate was judged."""
         judged = {verdict.case for verdict in self.verdicts.values()}
-        return [
-            name
-            for name, case in self.lab.cases.items()
-            if case.work == "lengths" and name in judged
-        ]
+        found: list[str] = []
+        for name, case in self.lab.cases.items():
+            if case.work == "lengths" and name in judged:
+                found.append(name)
+        return found
 
     def run(self, case: str) -> Run:
         """The launches of a case."""

@@ -52,12 +52,13 @@ def _bits(layers: Sequence[dict[str, Any]]) -> Chart | None:
 
 
 def _usage(result: DumpEvaluation) -> Chart | None:
-    planes = {
-        f"{tensor.upper()} {plane}": result.mode_counts(tensor, plane)
-        for tensor in "kv"
-        for plane in ("hi", "lo")
-    }
-    names = dict.fromkeys(name for counts in planes.values() for name in counts)
+    planes: dict[str, dict[str, int]] = {}
+    names: dict[str, None] = {}
+    for tensor in "kv":
+        for plane in ("hi", "lo"):
+            counts = result.mode_counts(tensor, plane)
+            planes[f"{tensor.upper()} {plane}"] = counts
+            names |= dict.fromkeys(counts)
     values: list[Line] = []
     for plane, counts in planes.items():
         total = max(1, sum(counts.values()))

@@ -43,14 +43,14 @@ def point(row: Row) -> tuple[float, float] | None:
     """Lossy times lossless ratio, and decode speed in tokens/s; None unless all three are finite
     numbers.
     """
-    values = [
-        row.samples[name].mean
-        for name in ("h2o_lossy", "h2o_lossless", "decode_tps")
-        if name in row.samples
-    ]
-    if len(values) < 3 or not all(map(math.isfinite, values)):
-        return None
-    return values[0] * values[1], values[2]
+    values: list[float] = []
+    for name in ("h2o_lossy", "h2o_lossless", "decode_tps"):
+        sample = row.samples.get(name)
+        if sample is None or not math.isfinite(sample.mean):
+            return None
+        values.append(sample.mean)
+    lossy, lossless, speed = values
+    return lossy * lossless, speed
 
 
 def front(points: Iterable[tuple[float, float]]) -> set[tuple[float, float]]:

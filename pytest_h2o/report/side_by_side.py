@@ -69,8 +69,13 @@ def side_by_side(records: Sequence[LaunchRecord]) -> list[SideBySide]:
 
 
 def _in_order(label: str) -> list[tuple[int, str]]:
-    parts = _NUMBERS.split(label)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    found: list[tuple[int, str]] = []
+    for part in _NUMBERS.split(label):
+        if part.isdecimal():
+            found.append((int(part), ""))
+        else:
+            found.append((-1, part))
+    return found
 
 
 def _compared(answer: Answer) -> SideBySide:

@@ -17,16 +17,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pytest_h2o.runs.guard import GRACE_S, MARK, signal_launch, this_guard
+from pytest_h2o.runs.guard import GRACE_S, MARK, marked_processes, signal_launch, this_guard
 from pytest_h2o.runs.usage import Usage, UsageMeter
 from pytest_h2o.runtimes.base import Command
 
 Status = Literal["ok", "failed", "timeout", "not_started"]
 
+# How the names of variables begin that speak of a test.
+TELLING = ("PYTEST_", "H2O_")
 POLL_S = 0.25
 FIRST_POLL_S = 0.02
 TICK_S = 5.0
 KILLED_S = 10.0
+# Helpers may end a moment after the program.
+LEFT_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class Ended:
 
     Attributes:
         seconds: wall time from start to exit, on a monotonic clock.
-        cpu_seconds: user and system time of the process and the children it waited for.
+        cpu_seconds: user and system time of all its processes, as far as it was seen.
         started_utc: ISO 8601, to the millisecond.
         usage: memory and bytes moved; of a program on another host nothing is known.
     """
@@ -89,7 +93,7 @@ def launch(  # noqa: PLR0913  what to launch, and all that can end it
             guard.watch(mark)
             started = time.monotonic()
             process = subprocess.Popen(
-                command.argv, cwd=command.cwd, env={**os.environ, **command.env, MARK: mark},
+                command.argv, cwd=command.cwd, env={**_environment(), **command.env, MARK: mark},
                 start_new_session=True,
                 stdin=subprocess.PIPE if command.watched else subprocess.DEVNULL, stdout=stdout,
                 stderr=stderr,
@@ -101,9 +105,10 @@ def launch(  # noqa: PLR0913  what to launch, and all that can end it
                 started_utc=started_utc,
             )
     guard.watch(mark, process.pid)
-    child = _Child(process, started, mark, stopped)
     written = [directory / "stdout", directory / "stderr", *command.files]
     written += [path for path in (command.table, command.metrics) if path]
+    meter = UsageMeter(process.pid, started, mark, written)
+    child = _Child(process, mark, meter, stopped)
     try:
         cause = child.supervise(timeout_s, on_tick, lambda: _size(written) > limits.output_bytes)
     finally:
@@ -135,17 +140,17 @@ class _Child:
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        started: float,
         mark: str,
+        meter: UsageMeter,
         stopped: Callable[[], bool],
     ) -> None:
         self.process = process
         self.stopped = stopped
         self.mark = mark
-        self.started = self.ended = started
+        self.meter = meter
+        self.started = self.ended = meter.started
         self.returncode: int | None = None
         self.cpu_seconds: float | None = None
-        self.meter = UsageMeter(process.pid, started)
         self._exited = threading.Event()
         threading.Thread(target=self._await_exit, daemon=True).start()
         if process.stdin:
@@ -194,10 +199,21 @@ class _Child:
             if not self._exited.is_set():
                 signal_launch(self.mark, self.process.pid, signal.SIGTERM)
                 self._exited.wait(grace_s)
+            else:
+                self.meter.left = self._left()
         finally:
             signal_launch(self.mark, self.process.pid, signal.SIGKILL)
             self._exited.wait(KILLED_S)
             self._collect()
+
+    def _left(self) -> int:
+        """Processes that the program left running, without those that are about to end."""
+        until = time.monotonic() + LEFT_S
+        left = len(marked_processes(self.mark))
+        while left and time.monotonic() < until:
+            time.sleep(FIRST_POLL_S)
+            left = len(marked_processes(self.mark))
+        return left
 
     def _collect(self) -> None:
         traffic = self.meter.traffic()
@@ -205,7 +221,8 @@ class _Child:
             pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
             if pid:
                 self.returncode = self.process.returncode = os.waitstatus_to_exitcode(status)
-                self.cpu_seconds = usage.ru_utime + usage.ru_stime
+                collected = usage.ru_utime + usage.ru_stime
+                self.cpu_seconds = max(collected, self.meter.cpu_seconds)
                 self.meter.close(usage.ru_maxrss, self.ended - self.started, traffic)
 
 
@@ -234,6 +251,11 @@ def _signal_name(number: int) -> str:
     names = {known.value: f" ({known.name})" for known in signal.Signals}
     hint = ", often the kernel running out of memory" if number == signal.SIGKILL else ""
     return names.get(number, "") + hint
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without what tells a program that it is being tested."""
+    return {name: text for name, text in os.environ.items() if not name.startswith(TELLING)}
 
 
 def _size(paths: Sequence[Path]) -> int:

@@ -19,7 +19,7 @@ from pytest_h2o.runtimes.registry import UnknownProgramError
 RECORD_FILE = "launch.json"
 SCHEMA_VERSION = 1
 SIZE_LIMIT = 16 * 2**20
-RecordStatus = Literal["ok", "failed", "timeout", "not_started", "not_recorded"]
+RecordStatus = Literal["ok", "failed", "timeout", "not_started", "not_recorded", "out_of_time"]
 T = TypeVar("T")
 
 
@@ -33,12 +33,12 @@ class LaunchRecord:
     exist.
 
     Attributes:
-        status: ``ok`` (exit code 0), ``failed``, ``timeout``, ``not_started``, or ``not_recorded``
-            in a replay.
+        status: ``ok`` (exit code 0), ``failed``, ``timeout``, ``not_started``, ``not_recorded``
+            in a replay, or ``out_of_time`` where the session has no more of it.
         reason: how it ended, in words; after a failure followed by the most telling lines of its
             output.
         seconds: wall time; cpu_seconds: user and system time. None if it was not started.
-        peak_mb, final_mb, peaks_mb, read_mb, written_mb: see :class:`pytest_h2o.runs.usage.Usage`.
+        peak_mb to left: see :class:`pytest_h2o.runs.usage.Usage`.
         table: where ``llm_bench`` writes its table; metrics: where ``llm_demo`` writes its JSONL
             record.
         overridden: values of the user's base config that the launch replaced.
@@ -68,6 +68,12 @@ class LaunchRecord:
     peaks_mb: tuple[float, ...] = ()
     read_mb: float | None = None
     written_mb: float | None = None
+    delayed_s: float | None = None
+    threads: int | None = None
+    opened: tuple[str, ...] = ()
+    opened_mb: float | None = None
+    uncollected: int | None = None
+    left: int | None = None
     overridden: Mapping[str, object] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)

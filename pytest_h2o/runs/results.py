@@ -328,7 +328,7 @@ def launch_cause(record: LaunchRecord, labels: Sequence[str] | None = None) -> s
     except Exception as error:
         problem = _unreadable(record, error)
     said = _first_words(problem)
-    launched = record.status not in ("not_started", "not_recorded")
+    launched = record.status not in ("not_started", "not_recorded", "out_of_time")
     return f"{record.program}: {said}" if said and launched else said
 
 

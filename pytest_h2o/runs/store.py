@@ -112,6 +112,12 @@ class RunStore:
             return None
         return known
 
+    def costs_nothing(self, spec: LaunchSpec) -> bool:
+        """Whether ``spec`` was launched, by this session or by the one that it goes on with."""
+        if self.peek(spec):
+            return True
+        return any(earlier.peek(spec) for earlier in self.previous)
+
     def records(self) -> list[LaunchRecord]:
         """All records so far, in the order of their start."""
         return _records(self._launches)

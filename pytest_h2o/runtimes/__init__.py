@@ -34,6 +34,7 @@ __all__ = [
     "LLM_DEMO",
     "Command",
     "EmbeddedRuntime",
+    "Found",
     "MnnRuntime",
     "Program",
     "Runtime",

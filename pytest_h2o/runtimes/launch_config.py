@@ -119,11 +119,11 @@ def overridden_values(
     """What ``base`` says about the keys that ``values`` gives another value or another JSON
     type.
     """
-    return {
-        key: base[key]
-        for key, value in values.items()
-        if key in base and (type(base[key]), base[key]) != (type(value), value)
-    }
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        if key in base and (type(base[key]), base[key]) != (type(value), value):
+            found[key] = base[key]
+    return found
 
 
 def config_text(config: Mapping[str, object]) -> str:

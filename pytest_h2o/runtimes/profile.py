@@ -18,7 +18,14 @@ from pytest_h2o.runtimes.base import RuntimeSetupError
 from pytest_h2o.runtimes.paths import absolute
 
 FOLDER = "h2o-profiles"
-PATHS = ("llm_bench", "llm_demo", "model_config", "prompt_dir")
+PATHS = (
+    "llm_bench",
+    "llm_demo",
+    "model_config",
+    "prompt_dir",
+    "h2o_baseline_llm_bench",
+    "h2o_baseline_llm_demo",
+)
 SIZE_LIMIT = 2**20
 # What a knob's value may be in a profile.
 _TYPES: Mapping[Kind, list[str]] = {

@@ -89,6 +89,8 @@ class LlmBench(Program):
             raise NothingPrintedError("the program printed no table")
         last = found[-1]
         problems = list(last.problems)
+        if fresh and last.rows and last.rows[0].source == output.table:
+            problems += _told_otherwise(last, output.stdout)
         if fresh and any(_cells(table) != _cells(last) for table in found):
             problems.append(f"{len(found)} tables that differ, where one program was launched")
         return last.rows, problems
@@ -239,6 +241,19 @@ def list_word(directory: Path, name: str) -> str:
     """
     path = str(directory / name)
     return f"./{name}" if "," in path else path
+
+
+def _told_otherwise(table: Table, stdout: Path) -> list[str]:
+    """What is wrong where a table on stdout has other numbers than the one in the file."""
+    others = read_tables(stdout) if stdout.is_file() else ()
+    for other in others:
+        shared = set(table.columns).intersection(other.columns)
+        for one, two in zip(table.rows, other.rows, strict=False):
+            if one.label == two.label:
+                differ = [name for name in shared if one.cells[name] != two.cells[name]]
+                if differ:
+                    return [f"{min(differ)} is another in the table on stdout than in the file"]
+    return []
 
 
 def _cells(table: Table) -> list[dict[str, str]]:

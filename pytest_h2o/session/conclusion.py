@@ -79,8 +79,23 @@ class Conclusion:
                 "accepted; select their suites too, or replay their directory alone",
                 red=True,
             )
+        if late := self._late():
+            terminal.write_line(clean(late, LONG), yellow=True)
         if self.reporter.unwritten:
             terminal.write_line(self.reporter.unwritten, red=True)
+
+    def _late(self) -> str:
+        """Which gates there was no time for."""
+        late: list[str] = []
+        for nodeid, verdict in self.reporter.verdicts.items():
+            if "the time of H2O_BUDGET=" in verdict.reason:
+                late.append(nodeid.rpartition("::test_")[2])
+        if not late:
+            return ""
+        names = ", ".join(late[:SHOWN_LEFT])
+        if len(late) > SHOWN_LEFT:
+            names += f" and {len(late) - SHOWN_LEFT} more"
+        return f"undecided for want of time: {len(late)} gates: {names}"
 
     def _conclude(self, terminal: pytest.TerminalReporter) -> None:
         document, root = self.reporter.document, self.reporter.root

@@ -48,12 +48,11 @@ class Forecast:
         """Seconds of one launch: as before, at today's speed, else as others of its program."""
         if name in self.before:
             return self.before[name] * self._pace()
-        kind = name.partition("-")[0]
-        alike = [each for other, each in self.now.items() if other.partition("-")[0] == kind]
-        alike = alike or [
-            each for other, each in self.before.items() if other.partition("-")[0] == kind
-        ]
-        return sum(alike) / len(alike) if alike else None
+        program = name.partition("-")[0]
+        alike = _of_program(program, self.now) or _of_program(program, self.before)
+        if not alike:
+            return None
+        return sum(alike) / len(alike)
 
     def _pace(self) -> float:
         """How much longer launches take now than before."""
@@ -61,6 +60,10 @@ class Forecast:
         if not both:
             return 1.0
         return sum(self.now[name] for name in both) / sum(self.before[name] for name in both)
+
+
+def _of_program(program: str, seconds: Mapping[str, float]) -> list[float]:
+    return [each for name, each in seconds.items() if name.partition("-")[0] == program]
 
 
 def earlier_seconds(runs: Path, own: Path, runtime: str, names: Iterable[str]) -> dict[str, float]:

@@ -101,7 +101,7 @@ class Gate:
             evidence = ()
         else:
             verdict = replace(
-                judge_study(paired.study, target, paired.plain, paired.seed),
+                judge_study(paired.study, target, paired.plain, paired.seed, paired.ended),
                 rows=tuple(ShownRow(pair.label, str(pair)) for pair in paired.pairs),
                 baseline=paired.baseline,
                 pairs=tuple(pair.shown for pair in paired.pairs),
@@ -135,9 +135,16 @@ class Gate:
     def needs(self, knob: str) -> None:
         """Skip the gate, saying so, when its knob turns it off."""
         if not self.knobs.on(knob):
-            reason = f"turned off by {knob}={self.knobs.number(knob):g}"
-            self._record(Verdict(metric="", outcome="skipped", knob=knob, reason=reason))
-            pytest.skip(reason)
+            self._off(f"turned off by {knob}={self.knobs.number(knob):g}", knob)
+
+    def repeats(self, launched: Sequence[object], knob: str) -> None:
+        """Skip the gate, saying so, where a case is launched once and nothing can be compared."""
+        if len(launched) == 1:
+            self._off(f"one launch has nothing to agree with; {knob}=2 makes another", knob)
+
+    def _off(self, reason: str, knob: str) -> None:
+        self._record(Verdict(metric="", outcome="skipped", knob=knob, reason=reason))
+        pytest.skip(reason)
 
     def _limit(
         self, measured: Measured, operator: Operator, knob: str, evidence: Sequence[Evidence] = ()
@@ -150,23 +157,11 @@ class Gate:
 
     def _end(self, verdict: Verdict) -> None:
         verdict = self._record(verdict)
-        if verdict.outcome == "inconclusive" and self._tolerates(verdict.reason):
+        policy = self.knobs.text("DECODE_INCONCLUSIVE")
+        if verdict.outcome == "inconclusive" and tolerated(policy, verdict.reason):
             return
         if verdict.outcome != "pass":
             pytest.fail(failure_table(verdict), pytrace=False)
-
-    def _tolerates(self, reason: str) -> bool:
-        """End the test of a study that decides nothing as DECODE_INCONCLUSIVE says; false if it is
-        to fail.
-        """
-        policy = self.knobs["DECODE_INCONCLUSIVE"]
-        if policy == "xfail":
-            pytest.xfail(reason)
-        if policy == "skip":
-            pytest.skip(f"undecided: {reason}")
-        if policy == "warn":
-            warnings.warn(pytest.PytestWarning(f"undecided: {reason}"), stacklevel=1)
-        return policy == "warn"
 
     def _record(self, verdict: Verdict) -> Verdict:
         rerun = self.rerun if verdict.outcome in ("fail", "inconclusive") else ""
@@ -184,6 +179,19 @@ class Gate:
         if verdict.cause:
             return hint_of_cause(verdict.cause, self.knobs)
         return hint_for(self.name, verdict.knob, self.knobs, suites_of(self.node))
+
+
+def tolerated(policy: str, reason: str) -> bool:
+    """End the test of a study that decides nothing as the policy of DECODE_INCONCLUSIVE says; false
+    if it is to fail.
+    """
+    if policy == "xfail":
+        pytest.xfail(reason)
+    if policy == "skip":
+        pytest.skip(f"undecided: {reason}")
+    if policy == "warn":
+        warnings.warn(pytest.PytestWarning(f"undecided: {reason}"), stacklevel=1)
+    return policy == "warn"
 
 
 def _rooted(measured: Measured, root: str) -> Measured:

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.launch_order import Asked, in_order
+from pytest_h2o.lab.planned_tokens import for_relations_alone, planned_tokens
 from pytest_h2o.plan.knobs import NEEDS_BASELINE
-from pytest_h2o.plan.needs import demand_of, parameters
+from pytest_h2o.plan.needs import demand_of, is_gate, parameters
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.suites import CASE_PARTS
 from pytest_h2o.report.text import clean
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
+from pytest_h2o.session.forecast import duration
+from pytest_h2o.session.schedule import Schedule
+from pytest_h2o.session.time_budget import best_first
+
+SHOWN = 5
 
 
 class Planner:
     """Tells the laboratory what is in demand, and the user what will be launched."""
 
-    def __init__(self, config: pytest.Config, lab: Lab, runtime: Runtime) -> None:
+    def __init__(
+        self, config: pytest.Config, lab: Lab, runtime: Runtime, schedule: Schedule
+    ) -> None:
         self.config = config
         self.lab = lab
         self.runtime = runtime
+        self.schedule = schedule
+        self.too_long: list[str] = []
+        self.within = 0
         self.items: Sequence[pytest.Item] = ()
         self._planned: list[LaunchSpec] | None = None
 
@@ -35,12 +48,44 @@ class Planner:
             self._planned = self.lab.plan.planned()
         return self._planned
 
-    def plan(self, items: Sequence[pytest.Item]) -> None:
+    def plan(self, items: list[pytest.Item]) -> None:
         """Learn from the selected gates which cases and studies are needed, so that launches can be
         interleaved.
+
+        Where time is limited, what can be judged within it comes first, and the launches of the
+        rest are not put between.
         """
         self.lab.demand = demand_of(items, self.lab.cases)
         self.items = items
+        if self.schedule.budget.limit_s is None or self.lab.replay:
+            return
+        needs = [self._needs(item) for item in items]
+        order, fitting = self._order(needs, self.schedule.budget.limit_s)
+        items[:] = [items[number] for number in order]
+        within, others = items[:fitting], items[fitting:]
+        self.within = len(gates_of(within))
+        self.too_long = [item.name for item in gates_of(others)]
+        self.lab.demand = demand_of(within, self.lab.cases)
+        self.schedule.budget.promised = [spec.name for spec in self.lab.plan.planned()]
+
+    def _needs(self, item: pytest.Item) -> list[str]:
+        """The names of the launches that a test needs at least."""
+        demand = demand_of([item], self.lab.cases)
+        plan = replace(self.lab.plan, demand=demand)
+        return [spec.name for spec in plan.planned()]
+
+    def _order(self, needs: list[list[str]], limit_s: float) -> tuple[list[int], int]:
+        """The gates that cost least for each verdict first, and how many can be had.
+
+        Where a time is not known all may be. So it is for workers, which must agree on the order
+        whatever else ends meanwhile: they count launches.
+        """
+        forecast = self.schedule.forecast
+        if not self.schedule.is_worker:
+            self.schedule.expect([spec.name for spec in self.lab.plan.planned()])
+        if forecast.left() is None:
+            return best_first(needs, lambda _: 1.0, math.inf)
+        return best_first(needs, lambda name: forecast.guess(name) or 0.0, limit_s)
 
     def in_order(self) -> list[LaunchSpec]:
         """The planned launches as one process makes them, gate after gate."""
@@ -69,11 +114,63 @@ class Planner:
         lines = []
         if number := len(self.planned()):
             plural = "" if number == 1 else "es"
-            lines.append(f"h2o: at least {number} launch{plural} planned")
+            lines.append(f"h2o: at least {number} launch{plural} planned{self._takes()}")
+            lines += self._of_relations()
+        lines += [f"h2o: {clean(line)}" for line in self.budget_lines()]
         if keys := overridden_keys(self.runtime, self.planned()):
             replaced = clean(", ".join(keys))
             lines.append(f"h2o: the launches replace these keys of the model config: {replaced}")
         return lines
+
+    def _of_relations(self) -> list[str]:
+        """How much of what is planned the relations between launches cost."""
+        alone = planned_tokens(for_relations_alone(self.lab.plan))
+        if not alone.launches:
+            return []
+        whole = planned_tokens(self.planned())
+        return [
+            f"h2o: {alone.launches} of them for relations alone, which read about {alone.read} of "
+            f"{whole.read} tokens and decode {alone.decoded} of {whole.decoded} at most"
+        ]
+
+    def _takes(self) -> str:
+        """The time of the planned launches, as far as earlier ones tell."""
+        if not self.schedule.forecast.total:
+            self.schedule.expect([spec.name for spec in self.planned()])
+        guesses = [self.schedule.forecast.guess(spec.name) for spec in self.planned()]
+        known = [guess for guess in guesses if guess is not None]
+        return f", about {duration(sum(known))}" if len(known) == len(guesses) else ""
+
+    def budget_lines(self) -> list[str]:
+        """What can be judged within the time that was given, and what cannot; nothing without."""
+        budget = self.schedule.budget
+        count = self.within + len(self.too_long)
+        if budget.limit_s is None or self.lab.replay or not count:
+            return []
+        if self.schedule.forecast.left() is None and self.planned():
+            return [f"how many of {count} gates {budget.text} are enough for is not known"]
+        if not self.too_long:
+            return [f"{budget.text} are enough for all {count} gates, if no study needs more pairs"]
+        left_out = ", ".join(self.too_long[:SHOWN])
+        if len(self.too_long) > SHOWN:
+            left_out += f" and {len(self.too_long) - SHOWN} more"
+        return [f"{budget.text} are enough for {self.within} of {count} gates, not for {left_out}"]
+
+
+def check_builds(config: pytest.Config, lab: Lab) -> None:
+    """Raise UsageError if two builds are to be compared and no second one is named."""
+    if lab.knobs.suite != "release" or lab.knobs.on("RELATION_BUILD") or lab.replay:
+        return
+    if will_run(config):
+        raise pytest.UsageError(
+            "-m release compares two builds, and no second one is named; give "
+            "--h2o-baseline-llm-bench or --h2o-baseline-llm-demo"
+        )
+
+
+def gates_of(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """Those that are gates."""
+    return [item for item in items if is_gate(item)]
 
 
 def will_run(config: pytest.Config) -> bool:

@@ -30,6 +30,7 @@ class ProgressPrinter:
         self.forecast = forecast
         self.started = 0
         self.reused = 0
+        self.late: set[str] = set()
         self._begun = time.monotonic()
         self._quiet_until = 0.0
 
@@ -37,6 +38,10 @@ class ProgressPrinter:
         """``kind`` is an event of :class:`RunStore`."""
         if not self.started:
             self._begun = time.monotonic()
+        if kind == "late":
+            if name in self.late:
+                return
+            self.late.add(name)
         self.started += kind in ("start", "reuse")
         self.reused += kind == "reuse"
         if kind in ("end", "fail", "reuse"):
@@ -51,6 +56,7 @@ class ProgressPrinter:
             "end": f"{seconds:.1f} s",
             "fail": f"FAILED after {seconds:.1f} s",
             "reuse": "taken over",
+            "late": "not launched, there is no time left",
         }
         write_past_capture(self.config, clean(f"{self._position()}: {name}: {texts[kind]}"))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,7 +144,7 @@ class Reporter:
             return
         terminalreporter.write_sep("=", "h2o gates")
         writer = self.config.get_terminal_writer()
-        shown = self._shown()
+        shown = shown_on_screen(self.verdicts.values(), self.config.get_verbosity())
         for line in session_lines(shown, writer.fullwidth, color=writer.hasmarkup):
             terminalreporter.write_line(line)
         if rows := swept_rows(self.lab, self.verdicts):
@@ -152,18 +153,12 @@ class Reporter:
                 terminalreporter.write_line(line)
             terminalreporter.write_line(LEGEND)
 
-    def _shown(self) -> list[Verdict]:
-        """The verdicts that the screen shows: with ``-q`` those that did not pass."""
-        verdicts = list(self.verdicts.values())
-        if self.config.get_verbosity() >= 0:
-            return verdicts
-        return [verdict for verdict in verdicts if verdict.outcome in BAD]
-
     def _write(self, *, complete: bool) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         store = ReplayStore(self.lab.replay or self.root)
         tolerated = self.lab.knobs["DECODE_INCONCLUSIVE"] != "fail"
-        whole = not self._parts_collected()
+        suites = [suites for _, suites in self.collected.values()]
+        whole = not parts_collected(self.config, suites)
         lab = self.lab.reading(store.get)
         judged = Judged(self.verdicts, self.collected, lab, tolerated, complete, whole)
         self.left = judged.launches_left
@@ -180,33 +175,45 @@ class Reporter:
         own: list[Entry] = []
         if is_new:
             own = history_entries(lab, self.verdicts.values(), self.root, judged.unfinished)
-        write_reports(self.root, document, records, self._background(own))
+        background = page_background(lab, self.verdicts, self.config.rootpath, own)
+        write_reports(self.root, document, records, background)
         write_kit_reports(self.root, judged, expression, document.title)
         if is_new:
             keep_history(lab, self.verdicts.values(), self.root, judged.unfinished)
 
-    def _background(self, own: Sequence[Entry]) -> Background:
-        """What the page says beyond the verdicts; ``own`` are this session's speeds."""
-        kept = self.lab.history
-        history = [*read_history(kept), *own] if kept else []
-        cases = {verdict.case for verdict in self.verdicts.values()}
-        return Background(
-            history=[entry for entry in history if entry.case in cases],
-            window=self.lab.knobs.integer("DECODE_BASELINE_ROLLING_WINDOW"),
-            offline=offline_layers(self.verdicts.values()),
-            meanings=gate_meanings(self.config.rootpath, self.verdicts),
-        )
 
-    def _parts_collected(self) -> bool:
-        """Whether gates of a suite were collected from less than whole directories, so that others
-        are not known.
-        """
-        directory = self.config.invocation_params.dir
-        whole = all((directory / word).is_dir() for word in self.config.args)
-        narrowing = ("lf", "ignore", "ignore_glob")
-        left_out = any(self.config.getoption(name, None) for name in narrowing)
-        of_a_suite = any(suites for _, suites in self.collected.values())
-        return of_a_suite and (left_out or not whole)
+def shown_on_screen(verdicts: Iterable[Verdict], verbosity: int) -> list[Verdict]:
+    """The verdicts that the screen shows: with ``-q`` those that did not pass."""
+    if verbosity >= 0:
+        return list(verdicts)
+    return [verdict for verdict in verdicts if verdict.outcome in BAD]
+
+
+def parts_collected(config: pytest.Config, suites: Iterable[str]) -> bool:
+    """Whether gates of ``suites`` were collected from less than whole directories, so that others
+    are not known.
+    """
+    directory = config.invocation_params.dir
+    whole = all((directory / word).is_dir() for word in config.args)
+    narrowing = ("lf", "ignore", "ignore_glob")
+    left_out = any(config.getoption(name, None) for name in narrowing)
+    return any(suites) and (left_out or not whole)
+
+
+def page_background(
+    lab: Lab, verdicts: Mapping[str, Verdict], project: Path, own: Sequence[Entry]
+) -> Background:
+    """What the page says beyond the verdicts; ``own`` are this session's speeds."""
+    history: list[Entry] = []
+    if lab.history:
+        history = [*read_history(lab.history), *own]
+    cases = {verdict.case for verdict in verdicts.values()}
+    return Background(
+        history=[entry for entry in history if entry.case in cases],
+        window=lab.knobs.integer("DECODE_BASELINE_ROLLING_WINDOW"),
+        offline=offline_layers(verdicts.values()),
+        meanings=gate_meanings(project, verdicts),
+    )
 
 
 def swept_rows(lab: Lab, verdicts: Mapping[str, Verdict]) -> dict[str, Row]:

@@ -14,12 +14,13 @@ from pytest_h2o.plan.seats import kind_of
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.text import clean
 from pytest_h2o.runs.hosts import HOSTS_FILE, HostsGoneError, read_hosts
-from pytest_h2o.runs.records import LaunchRecord
+from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime
 from pytest_h2o.session.forecast import Forecast, earlier_seconds
 from pytest_h2o.session.places import runs_directory
 from pytest_h2o.session.progress import EventFollower, ProgressPrinter, append_event
+from pytest_h2o.session.time_budget import TimeBudget
 
 # How sessions end in which every selected gate was judged, if it was not -x that ended them.
 DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
@@ -48,9 +49,11 @@ class Schedule:
         if not self.is_worker:  # an earlier session may have left its own
             (root / HOSTS_FILE).unlink(missing_ok=True)
         self.forecast = Forecast()
+        self.budget = TimeBudget("")
         self.printer = ProgressPrinter(config, self.forecast)
         self.follower: EventFollower | None = None
         self._store: RunStore | ReplayStore | None = None
+        self.session: pytest.Session | None = None
 
     # No property: some versions of pytest read every attribute of a plugin that is registered.
     def store(self) -> RunStore | ReplayStore:
@@ -67,18 +70,43 @@ class Schedule:
         return RunStore(self.root, self.runtime, on_event=self._show, previous=previous)
 
     def get(self, spec: LaunchSpec) -> LaunchRecord:
-        """The record of a launch, made on first use; the session ends where no host is left."""
+        """The record of a launch, made on first use while there is time for it; the session ends
+        where no host is left.
+        """
+        if not self._in_time(spec):
+            self._show("late", spec, 0.0)
+            paths = standard_paths(self.root)
+            reason = self.budget.used_up
+            return LaunchRecord(spec=spec, status="out_of_time", reason=reason, **paths)
         try:
             return self.store().get(spec)
         except HostsGoneError as error:
-            pytest.exit(clean(error), returncode=pytest.ExitCode.INTERRUPTED)
+            why = clean(error)
+        if self.session:
+            self.session.shouldstop = why  # of a worker: xdist stops the others as well
+        pytest.fail(why, pytrace=False)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self.session = item.session
+
+    def _in_time(self, spec: LaunchSpec) -> bool:
+        """Whether a launch costs nothing, or is expected to end in time."""
+        if self.budget.limit_s is None:
+            return True
+        store = self.store()
+        if isinstance(store, ReplayStore) or store.costs_nothing(spec):
+            return True
+        return self.budget.allows(spec.name, self.forecast)
 
     def hosts_of(self, specs: Iterable[LaunchSpec]) -> str:
         """Where launches were made, as far as they were: ``pixel: a, b``; empty for this
         machine.
         """
+        if self._store is None:
+            return ""
         found: dict[str, list[str]] = {}
-        for record in map(self.store().peek, specs):
+        for record in map(self._store.peek, specs):
             if record and record.host:
                 found.setdefault(kind_of(record.spec.seat), []).append(record.host)
         parts = []
@@ -89,6 +117,8 @@ class Schedule:
 
     def _show(self, kind: str, spec: LaunchSpec, seconds: float) -> None:
         if self.is_worker:
+            if kind == "end":
+                self.forecast.ended(spec.name, seconds)
             append_event(self.root, kind, spec.name, seconds)
             return
         if not self.forecast.total:
@@ -125,7 +155,8 @@ class Schedule:
         if not self.is_worker:
             for line in self._hosts_taken_out():
                 terminalreporter.write_line(clean(line), yellow=True)
-        if exitstatus not in DONE and (self.root / "launches").is_dir() and not self.is_worker:
+        unfinished = exitstatus not in DONE or self.printer.late
+        if unfinished and (self.root / "launches").is_dir() and not self.is_worker:
             root = shlex.quote(str(self.root))
             terminalreporter.write_line(
                 clean(f"not everything was judged; to go on, add --h2o-resume {root}")

@@ -22,11 +22,12 @@ from pytest_h2o.session.acceptance import check_suite, narrow
 from pytest_h2o.session.conclusion import Conclusion
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.session.places import runs_directory, session_root
-from pytest_h2o.session.planner import Planner
+from pytest_h2o.session.planner import Planner, check_builds
 from pytest_h2o.session.reporter import Reporter
 from pytest_h2o.session.schedule import Schedule
 from pytest_h2o.session.settings import Settings, read_settings, rerun_command
 from pytest_h2o.session.subject import check_directories, read_subject
+from pytest_h2o.session.time_budget import TimeBudget
 from pytest_h2o.session.workers import FoundGates, tell
 
 
@@ -46,6 +47,7 @@ class Session:
         self.schedule = Schedule(
             config, self.runtime, self.root, subject.replay, self._planned_names
         )
+        self.schedule.budget = TimeBudget(self.knobs.text("H2O_BUDGET"))
         self.lab = Lab(
             self.root, self.knobs, self.schedule.get, settings.prompt_dir,
             combinations=subject.combinations, programs=settings.programs,
@@ -53,7 +55,7 @@ class Session:
             replay=subject.replay, recording=subject.recording, baseline=subject.baseline,
             history=config.invocation_params.dir / history,
         )  # fmt: skip
-        self.planner = Planner(config, self.lab, self.runtime)
+        self.planner = Planner(config, self.lab, self.runtime, self.schedule)
         title = f"replay of {subject.replay}" if subject.replay else self.runtime.describe()
         self.reporter = Reporter(config, self.lab, title)
         self.conclusion = Conclusion(config, self.reporter)
@@ -117,6 +119,7 @@ class Session:
             tell(self.config, FoundGates(studied, narrowed, self._planned_names()))
         else:
             self.planner.check_baselines(self.lab.demand.studies)
+            check_builds(self.config, self.lab)
 
     def _planned_names(self) -> list[str]:
         return [spec.name for spec in self.planner.planned()]
@@ -130,6 +133,7 @@ class Session:
         if found.suite:
             self.choose(found.suite)
         self.planner.check_baselines(found.studied)
+        check_builds(self.config, self.lab)
         self.schedule.follow(found.launches)
 
     def choose(self, suite: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from pytest_h2o.runs.hosts import HOSTS_FILE, read_hosts
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.runtimes import (
+    Found,
     Runtime,
     RuntimeSetupError,
     defaults_for,
@@ -44,10 +45,12 @@ from pytest_h2o.runtimes import (
 from pytest_h2o.runtimes.paths import absolute
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.runtimes.profile import Profile, find_profile, read_profile
+from pytest_h2o.runtimes.two_builds import BASELINE_PREFIX, with_second_build
 from pytest_h2o.session.workers import INI_NAMES
 
 SETUP = ("llm_bench", "llm_demo", "model_config")
-INI_PATHS = (*SETUP, "prompt_dir")
+BASELINES = {name: f"{BASELINE_PREFIX}{name}" for name in ("llm_bench", "llm_demo")}
+INI_PATHS = (*SETUP, *BASELINES.values(), "prompt_dir")
 OURS = re.compile(rf"^[ \t]*({'|'.join(INI_NAMES)})[ \t]*=", re.MULTILINE)
 # What a command that repeats one gate must repeat as well.
 OPTIONS = (
@@ -79,7 +82,7 @@ def read_settings(config: pytest.Config) -> Settings:
     try:
         profile = _profile(config, ini, directory)
         words = list(config.getoption("h2o_set"))
-        for name in ("h2o_launcher", "h2o_hosts"):
+        for name in ("h2o_launcher", "h2o_hosts", "h2o_budget"):
             given = config.getoption(name)
             if given is not None:
                 words.append(f"{name.upper()}={given}")
@@ -106,11 +109,25 @@ def read_settings(config: pytest.Config) -> Settings:
             prompts[0] if prompts else (bundled("prompts"), "the prompts that ship")
         )
         programs = programs_by_work(runtime.programs) | _recorded_programs(config)
+        second: dict[str, Found] = {}
+        for name, setting in BASELINES.items():
+            for value, named in named_by(setting, options[setting], os.environ, profile, paths)[:1]:
+                second[name] = Found(absolute(value, directory), named)
+        if second:
+            runtime = with_second_build(runtime, second, directory)
+        elif not _recorded_second(config):
+            knobs = without_second_build(knobs)
         return Settings(
             placed(runtime, knobs), programs, knobs, absolute(prompt_dir, directory), source
         )
     except (KnobError, RuntimeSetupError) as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def without_second_build(knobs: Knobs) -> Knobs:
+    """The knobs of a session in which there is one build only."""
+    off: tuple[KnobValue, str] = (False, "no second build is named")
+    return replace(knobs, given={**knobs.given, "RELATION_BUILD": off})
 
 
 def _tested(config: pytest.Config, runtime: Runtime) -> str:
@@ -148,6 +165,11 @@ def _recorded_programs(config: pytest.Config) -> dict[Work, str]:
     if not _replays_own(config):
         return {}
     return {record.spec.work: record.program for record in _replayed(config)}
+
+
+def _recorded_second(config: pytest.Config) -> bool:
+    """Whether a replayed session launched a second build."""
+    return _replays_own(config) and any(record.spec.second_build for record in _replayed(config))
 
 
 def ini_values(config: pytest.Config) -> dict[str, Any]:

@@ -19,7 +19,8 @@ import pytest
 from pytest_h2o.session.places import unnamed_root
 
 INI_NAMES = (
-    "llm_bench", "llm_demo", "model_config", "prompt_dir", "h2o_profile", "h2o_hosts", "h2o_set",
+    "llm_bench", "llm_demo", "model_config", "prompt_dir", "h2o_baseline_llm_bench",
+    "h2o_baseline_llm_demo", "h2o_profile", "h2o_hosts", "h2o_set",
 )  # fmt: skip
 
 
@@ -36,23 +37,27 @@ class FoundGates:
 
 
 def give(config: pytest.Config, node: Any) -> None:
-    """Give a worker the controller's ini values and the run directory, if OUT names none."""
+    """Give a worker the controller's ini values, the run directory if OUT names none, and the file
+    to :func:`tell` in.
+    """
     node.workerinput["h2o_ini"] = {name: config.getini(name) for name in INI_NAMES}
     node.workerinput["h2o_inipath"] = str(config.inipath or "")
     node.workerinput["h2o_root"] = str(unnamed_root(config))
+    # The controller's, as a worker may have another directory for temporary files.
+    place = Path(tempfile.gettempdir()) / f"pytest-h2o-{node.workerinput['testrunuid']}"
+    node.workerinput["h2o_told"] = str(place / f"{node.workerinput['workerid']}.json")
 
 
 def tell(config: pytest.Config, found: FoundGates) -> None:
     """Let the controller know, from a worker."""
-    given = config.workerinput  # type: ignore[attr-defined]
-    path = _path(given["testrunuid"], given["workerid"])
+    path = Path(config.workerinput["h2o_told"])  # type: ignore[attr-defined]
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(asdict(found)), "utf-8")
 
 
 def told(node: Any) -> FoundGates | None:
     """What a worker let the controller know, once; None if it found no gate."""
-    path = _path(node.workerinput["testrunuid"], node.workerinput["workerid"])
+    path = Path(node.workerinput["h2o_told"])
     if not path.is_file():
         return None
     found = FoundGates(**json.loads(path.read_text("utf-8")))
@@ -60,7 +65,3 @@ def told(node: Any) -> FoundGates | None:
     with suppress(OSError):  # another worker's is still there
         path.parent.rmdir()
     return found
-
-
-def _path(session: str, worker: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"pytest-h2o-{session}" / f"{worker}.json"

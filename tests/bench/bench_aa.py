@@ -81,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     decisions: Counter[str] = Counter()
     pairs: list[int] = []
-    print("| seed | pairs | drop | 96 % interval | bare speeds | decision |")
+    print("| seed | pairs | drop | 98 % interval | bare speeds | decision |")
     print("| ---: | ---: | ---: | --- | ---: | --- |")
     for seed in range(options.first_seed, options.first_seed + options.sessions):
         with tempfile.TemporaryDirectory() as root:

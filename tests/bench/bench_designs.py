@@ -119,7 +119,7 @@ def launch(prompt: int) -> list[Repeat]:
 
 def expected_pairs(deviation: float) -> tuple[float, float]:
     """Mean pairs of a study, and the share that is undecided in the end."""
-    decision, pairs = decide(np.random.default_rng(1).normal(0, deviation, (4000, 20)))
+    decision, pairs = decide(np.random.default_rng(1).normal(0, deviation, (4000, 22)), (0.0,))
     return float(pairs.mean()), float((decision == 0).mean())
 
 

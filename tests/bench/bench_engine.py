@@ -5,9 +5,9 @@ encode overlap.
 
 Every measurement is a fresh process, and each round runs all variants of a section in another
 order, so that slow phases of the machine meet all of them. Ratios are taken within a round; printed
-are their Hodges-Lehmann estimate and its 95 % signed-rank interval, which takes at least six
-rounds. A round holds the machine-wide launch lock. The ``torch`` section takes an interpreter that
-has torch and transformers; it runs ``torch_decode.py`` beside this one.
+are their median and 95 % interval by the plugin's own model of noise. A round holds the
+machine-wide launch lock. The ``torch`` section takes an interpreter that has torch and
+transformers; it runs ``torch_decode.py`` beside this one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from statistics import median
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from pytest_h2o.decode.study import bounds  # noqa: E402
+from pytest_h2o.decode.effects import quantiles  # noqa: E402
 from pytest_h2o.engine.config import SHIPPED  # noqa: E402
 from pytest_h2o.runs.locks import hold, machine_lock_path  # noqa: E402
 
@@ -175,9 +175,8 @@ def compare(title: str, variants: Sequence[Variant]) -> Iterator[str]:
         for variant in variants
     ]
     for variant, speed in zip(variants, speeds, strict=True):
-        low, middle, high = bounds(
-            [math.log(a / b) for a, b in zip(speed, speeds[0], strict=True)], 0.025
-        )
+        ratios = [math.log(a / b) for a, b in zip(speed, speeds[0], strict=True)]
+        low, middle, high = quantiles([ratios], (0.025, 0.5, 0.975))
         ratio = f"{math.exp(middle):.3f} | {math.exp(low):.3f} to {math.exp(high):.3f}"
         yield f"| {variant.name} | {median(variant.column('decode_tps')):.1f} | {ratio} |"
 

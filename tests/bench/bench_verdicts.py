@@ -4,34 +4,48 @@ launches.
     python tests/bench/bench_verdicts.py [--sessions N] [--seed N]
 
 A session is a row of launches. The logarithm of a launch's speed is the sum of what the code does
-(the true drop, for a candidate), noise of its own, bursts (one launch in twenty begins a stretch of
-three on average that is 10 to 30 % slower), drift (a wave of 5 % with a period of 40 launches and a
-random phase) and the day (a deviation of 3 %, one for all launches of a session). Every rule judges
-the same candidate: is it at most 5 % slower?
+(the true drop, for a candidate), the day (a deviation of 3 %, one for all launches of a session)
+and a noise model's:
 
-* paired: ``pytest_h2o.decode.study`` as it is, vectorised here; 6, 10, 16 and 20 pairs, blocks AB
-BA or BA AB, two
-  prompt lengths by turns.
+* bursts: noise of its own, drift (a wave of 5 % with a period of 40 launches and a random phase)
+  and bursts (one launch in twenty begins a stretch of three on average that is 10 to 30 % slower).
+* calm: noise of its own only.
+* heavy tails: noise of its own that follows Student's t with three degrees of freedom.
+* drift: noise of its own, the wave, and a slope with a deviation of 0.5 % a launch.
+
+Every rule judges the same candidate: is it at most 5 % slower?
+
+* paired: ``pytest_h2o.decode.study`` as it is, on many studies at a time; blocks AB BA or BA AB,
+  two prompt lengths by turns, at most 20 pairs.
 * fixed: the best of two rows against a constant, a best row of another day without the drop.
 * rolling: against the median of the best rows of eight such days.
 * same_batch: against the best of two rows without the drop that are launched after the candidate's.
 
-A second table is about a drop at one of two or three prompt lengths only: with each length judged
-as well, and pooled.
+A second table is about a drop at one of two or three prompt lengths only.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from pytest_h2o.decode.study import ALPHA, LOOKS, doubt, signed_rank_cumulative, signed_rank_index
+from pytest_h2o.decode.effects import GRID, SCALES, log_likelihood, weigh
+from pytest_h2o.decode.study import (
+    DOUBT,
+    ERROR,
+    LEAST_OF_EACH,
+    LEAST_OF_SLOW,
+    LEAST_PAIRS,
+    LEAST_TO_FAIL,
+)
 
 Floats = npt.NDArray[np.float64]
+Generator = np.random.Generator
 Launches = Callable[
     [int, int], Floats
 ]  # sessions and launches of each -> ln speed without any drop
@@ -41,10 +55,12 @@ LIMIT = 0.05
 ROWS = np.array([0.0, -0.04])  # ln speed of the two prompt lengths
 LENGTHS = len(ROWS)
 HISTORY = 8
+MOST = 20
+AT_A_TIME = 32  # studies whose tables fit into the cache of a core
 
 
-def launches(rng: np.random.Generator, deviation: float) -> Launches:
-    """A source of sessions of launches whose own noise has this deviation."""
+def bursts(rng: Generator, deviation: float) -> Launches:
+    """A source of sessions of launches with noise of this deviation, drift and bursts."""
 
     def draw(sessions: int, count: int) -> Floats:
         shape = (sessions, count)
@@ -55,16 +71,51 @@ def launches(rng: np.random.Generator, deviation: float) -> Launches:
             left = np.where(begins[:, at], rng.geometric(1 / 3, sessions), np.maximum(left - 1, 0))
             depth = np.where(begins[:, at], -rng.uniform(0.1, 0.3, sessions), depth)
             burst[:, at] = np.where(left > 0, depth, 0)
-        wave = 0.05 * np.sin(2 * np.pi * (np.arange(count) / 40 + rng.random((sessions, 1))))
-        day = rng.normal(0, 0.03, (sessions, 1))
-        return day + wave + burst + rng.normal(0, deviation, shape)
+        noise = rng.normal(0, deviation, shape)
+        return _day(rng, sessions) + _wave(rng, sessions, count) + burst + noise
 
     return draw
 
 
-def differences(draw: Launches, sessions: int, rng: np.random.Generator) -> Floats:
+def calm(rng: Generator, deviation: float) -> Launches:
+    """A source of sessions of launches with noise of this deviation alone."""
+    return lambda sessions, count: _day(rng, sessions) + rng.normal(0, deviation, (sessions, count))
+
+
+def heavy_tails(rng: Generator, scale: float) -> Launches:
+    """A source of sessions of launches with noise of Student's t with three degrees of freedom."""
+    return lambda sessions, count: (
+        _day(rng, sessions) + scale * rng.standard_t(3, (sessions, count))
+    )
+
+
+def drift(rng: Generator, deviation: float) -> Launches:
+    """A source of sessions of launches that get steadily slower or faster, in waves."""
+
+    def draw(sessions: int, count: int) -> Floats:
+        slope = rng.normal(0, 0.005, (sessions, 1)) * np.arange(count)
+        noise = rng.normal(0, deviation, (sessions, count))
+        return _day(rng, sessions) + _wave(rng, sessions, count) + slope + noise
+
+    return draw
+
+
+NOISES = {"bursts": bursts, "calm": calm, "heavy tails": heavy_tails, "drift": drift}
+
+
+def _day(rng: Generator, sessions: int) -> Floats:
+    return rng.normal(0, 0.03, (sessions, 1))
+
+
+def _wave(rng: Generator, sessions: int, count: int) -> Floats:
+    phase = rng.random((sessions, 1))
+    wave: Floats = 0.05 * np.sin(2 * np.pi * (np.arange(count) / 40 + phase))
+    return wave
+
+
+def differences(draw: Launches, sessions: int, rng: Generator) -> Floats:
     """What pairs of equal programs differ by [sessions, pairs]."""
-    count = LOOKS[-1] + 2  # three lengths are looked at a little later
+    count = MOST + 2  # a round of three lengths may go a little beyond
     speed = draw(sessions, 2 * count).reshape(sessions, count, 2)
     coin = rng.random((sessions, count // 2)) < 0.5  # whether a block begins with the candidate
     first = np.stack([coin, ~coin], axis=2).reshape(sessions, -1)
@@ -72,46 +123,63 @@ def differences(draw: Launches, sessions: int, rng: np.random.Generator) -> Floa
 
 
 def decide(
-    difference: Floats, lengths: int = LENGTHS, *, each: bool = True
+    noise: Floats, drops: Sequence[float] = (0.0,) * LENGTHS, *, most: int = MOST
 ) -> tuple[Floats, Floats]:
-    """Decision (1 pass, -1 fail, 0 neither) and number of pairs, from the differences [sessions,
-    pairs] of studies.
+    """Decision (1 pass, -1 fail, 0 neither) and number of pairs of studies.
 
-    The pairs are of ``lengths`` prompt lengths by turns, each of which is judged as well if
-    ``each``.
+    ``noise`` [sessions, pairs] is the difference of the pairs in the order of time, to which the
+    drop at the prompt length of a pair is added.
     """
-    last = min(-(-LOOKS[-1] // lengths) * lengths, difference.shape[1])
-    decision, pairs = np.zeros(len(difference)), np.full(len(difference), float(last))
-    for look in LOOKS:
-        now, count = _look(difference, -(-look // lengths) * lengths, lengths if each else 1)
-        pairs = np.where((decision == 0) & (now != 0), count, pairs)
-        decision = np.where(decision == 0, now, decision)
+    decision, pairs = np.zeros(len(noise)), np.zeros(len(noise))
+    for begin in range(0, len(noise), AT_A_TIME):
+        chunk = slice(begin, begin + AT_A_TIME)
+        studies = Studies(noise[chunk], np.log1p(-np.array(drops)))
+        studies.run(most)
+        decision[chunk], pairs[chunk] = studies.decision, studies.pairs
     return decision, pairs
 
 
-def _look(difference: Floats, count: int, lengths: int) -> tuple[Floats, int]:
-    limit = math.log1p(-LIMIT)
-    index = signed_rank_index(count, ALPHA)
-    assert index is not None
-    walsh = np.sort(_walsh(difference[:, :count]), axis=1)
-    fails, passes = walsh[:, -1 - index] < limit, walsh[:, index] > limit
-    worst = np.min(
-        [_p_slow(difference[:, part:count:lengths], limit) for part in range(lengths)], axis=0
-    )
-    fails |= lengths * worst <= ALPHA
-    return np.where(
-        fails, -1.0, np.where(passes & (worst > doubt(count // lengths)), 1.0, 0.0)
-    ), count
+@dataclass
+class Studies:
+    """Some studies at the same time; ``effects`` [length] are the true ones."""
 
+    noise: Floats
+    effects: Floats
+    decision: Floats = field(init=False)
+    pairs: npt.NDArray[np.int64] = field(init=False)
 
-def _walsh(difference: Floats) -> Floats:
-    i, j = np.triu_indices(difference.shape[1])
-    return (difference[:, i] + difference[:, j]) / 2
+    def __post_init__(self) -> None:
+        count, lengths = len(self.noise), len(self.effects)
+        self.decision, self.pairs = np.zeros(count), np.zeros(count, np.int64)
+        self._tables = np.zeros((count, lengths, len(SCALES), len(GRID)))
+        self._doubtful = np.ones((count, lengths), bool)
+        self._of_length = np.zeros((count, lengths), np.int64)
 
+    def run(self, most: int) -> None:
+        """Measure until everything is decided, or has ``most`` pairs."""
+        lengths = len(self.effects)
+        rounds, first = 0, max(LEAST_OF_EACH, math.ceil(LEAST_PAIRS / lengths))
+        while len(studies := np.flatnonzero((self.decision == 0) & (self.pairs < most))):
+            for length in range(lengths):
+                self._measure(studies[self._doubtful[studies, length]], length)
+            rounds += 1
+            if rounds >= first:
+                self._look(studies)
 
-def _p_slow(difference: Floats, limit: float) -> Floats:
-    cumulative = np.array(signed_rank_cumulative(difference.shape[1])) / 2.0 ** difference.shape[1]
-    return cumulative[(_walsh(difference) >= limit).sum(axis=1)]
+    def _measure(self, studies: npt.NDArray[np.int64], length: int) -> None:
+        difference = self.noise[studies, self.pairs[studies]] + self.effects[length]
+        from_limit = difference - math.log1p(-LIMIT)
+        self._tables[studies, length] += log_likelihood(from_limit)
+        self._of_length[studies, length] += 1
+        self.pairs[studies] += 1
+
+    def _look(self, studies: npt.NDArray[np.int64]) -> None:
+        none_slow, slow = weigh(self._tables[studies])
+        of_worst = self._of_length[studies, slow.argmax(axis=1)]
+        enough = (self.pairs[studies] >= LEAST_TO_FAIL) & (of_worst >= LEAST_OF_SLOW)
+        fails = enough & (none_slow <= ERROR)
+        self.decision[studies] = np.where(1 - none_slow <= ERROR, 1, np.where(fails, -1, 0))
+        self._doubtful[studies] = slow >= DOUBT * slow.max(axis=1, keepdims=True)
 
 
 def shares(decision: Floats) -> list[float]:
@@ -138,7 +206,7 @@ def original_rules(draw: Launches, sessions: int, drop: float) -> dict[str, floa
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(
         description="Error rates of decode verdicts on simulated launches."
     )
@@ -152,50 +220,38 @@ def main() -> None:
 
 def every_length(sessions: int, seed: int) -> None:
     """The table of a drop at every prompt length, with the original's rules."""
-    print("| launch SD | true drop | paired: pass | paired: FAIL | undecided | pairs | fixed: "
-          "FAIL | rolling: FAIL |"
-          " same_batch: FAIL |")  # fmt: skip
-    print("| ---: " * 9 + "|")
-    for deviation in LAUNCH_DEVIATIONS:
-        for drop in TRUE_DROPS:
-            rng = np.random.default_rng([seed, int(1e4 * deviation), int(100 * drop)])
-            draw = launches(rng, deviation)
-            decision, pairs = decide(differences(draw, sessions, rng) + math.log1p(-drop))
-            rules = original_rules(draw, sessions, drop).values()
-            cells = [
-                f"{deviation:.1%}",
-                f"{drop:.0%}",
-                *map("{:.2%}".format, shares(decision)),
-                f"{pairs.mean():.1f}",
-            ]
-            print("| " + " | ".join([*cells, *(f"{rate:.1%}" for rate in rules)]) + " |")
+    _row("noise", "launch SD", "true drop", "paired: pass", "paired: FAIL", "undecided", "pairs",
+         "fixed: FAIL", "rolling: FAIL", "same_batch: FAIL")  # fmt: skip
+    print("| --- " + "| ---: " * 9 + "|")
+    for name, noise in NOISES.items():
+        for deviation in LAUNCH_DEVIATIONS:
+            for drop in TRUE_DROPS if noise is bursts else TRUE_DROPS[::2]:
+                rng = np.random.default_rng([seed, int(1e4 * deviation), int(100 * drop)])
+                draw = noise(rng, deviation)
+                decision, pairs = decide(differences(draw, sessions, rng), (drop,) * LENGTHS)
+                rules = original_rules(draw, sessions, drop).values()
+                _row(name, f"{deviation:.1%}", f"{drop:.0%}",
+                     *map("{:.2%}".format, shares(decision)), f"{pairs.mean():.1f}",
+                     *map("{:.1%}".format, rules))  # fmt: skip
 
 
 def one_length(sessions: int, seed: int) -> None:
     """The table of a drop at one prompt length only."""
-    print(
-        "\n| launch SD | lengths | drop at one | pass | FAIL | undecided | pooled: pass | "
-        "pooled: FAIL | undecided |"
-    )
-    print("| ---: " * 9 + "|")
+    print()
+    _row("launch SD", "lengths", "drop at one", "pass", "FAIL", "undecided", "pairs")
+    print("| ---: " * 7 + "|")
     for deviation in LAUNCH_DEVIATIONS:
         for lengths in (2, 3):
             for drop in (0.0, 0.10, 0.15):
                 rng = np.random.default_rng([seed, int(1e4 * deviation), int(100 * drop), lengths])
-                difference = differences(launches(rng, deviation), sessions, rng)
-                difference[:, lengths - 1 :: lengths] += math.log1p(-drop)
-                rates = [
-                    rate
-                    for each in (True, False)
-                    for rate in shares(decide(difference, lengths, each=each)[0])
-                ]
-                cells = [
-                    f"{deviation:.1%}",
-                    str(lengths),
-                    f"{drop:.0%}",
-                    *map("{:.2%}".format, rates),
-                ]
-                print("| " + " | ".join(cells) + " |")
+                noise = differences(bursts(rng, deviation), sessions, rng)
+                decision, pairs = decide(noise, [*[0.0] * (lengths - 1), drop])
+                _row(f"{deviation:.1%}", str(lengths), f"{drop:.0%}",
+                     *map("{:.2%}".format, shares(decision)), f"{pairs.mean():.1f}")  # fmt: skip
+
+
+def _row(*cells: str) -> None:
+    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from tiny_models import H2O, LOSSLESS
 
 from pytest_h2o.codec import CodecError
-from pytest_h2o.engine import lossless_store
+from pytest_h2o.engine import block_coder
 from pytest_h2o.engine.config import ConfigError, H2OSettings, LosslessSettings
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.response import Metrics
@@ -179,9 +179,9 @@ def test_strict_roundtrip_check(
 ) -> None:
     """The strict check stores a hash of the raw values with every block."""
     asked = []
-    encode = lossless_store.encode_block
+    encode = block_coder.encode_block
     monkeypatch.setattr(
-        lossless_store,
+        block_coder,
         "encode_block",
         lambda *args, **kw: asked.append(kw["hash_raw"]) or encode(*args, **kw),
     )
@@ -205,7 +205,7 @@ def test_max_queue(
         if len(seen) % 3 == 0:
             gate.set()
 
-    monkeypatch.setattr(lossless_store, "encode_block", stuck)
+    monkeypatch.setattr(block_coder, "encode_block", stuck)
     peaks = []
     for room in (1, 3):
         gate.clear()

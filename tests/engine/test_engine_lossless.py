@@ -13,18 +13,18 @@ from tiny_models import H2O, LOSSLESS
 from pytest_h2o.codec import CodecError
 from pytest_h2o.codec.blocks import EncodedBlock, decode_block, encode_block
 from pytest_h2o.codec.predictors import PREDICTORS
-from pytest_h2o.engine import lossless_store
+from pytest_h2o.engine import block_coder
 from pytest_h2o.engine.config import LosslessSettings
-from pytest_h2o.engine.generate import Engine
-from pytest_h2o.engine.kv_cache import Attention
-from pytest_h2o.engine.lossless_store import (
+from pytest_h2o.engine.encode_schedule import (
     EncodeSchedule,
-    LosslessStore,
     Span,
     cold_region,
     covered_tokens,
     is_covered,
 )
+from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.kv_cache import Attention
+from pytest_h2o.engine.lossless_store import LosslessStore
 from pytest_h2o.engine.response import Metrics
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.options import OfflineOptions
@@ -192,7 +192,7 @@ def test_pool_sizes_give_identical_bytes(
             blocks.add((block.shape, block.k, block.v))
             return block
 
-        monkeypatch.setattr(lossless_store, "encode_block", spy)
+        monkeypatch.setattr(block_coder, "encode_block", spy)
         make_engine(LOSSLESS, H2O, kv_lossless_async_threads=threads).respond(prompt, 64)
         return blocks
 
@@ -291,7 +291,7 @@ def test_restores_are_prefetched(
         decode_step(engine, store)
     store.before_attention(0)
     store._pool.drain()
-    monkeypatch.setattr(lossless_store, "decode_block", failing)
+    monkeypatch.setattr(block_coder, "decode_block", failing)
     store.before_attention(1)
     np.testing.assert_array_equal(np.array(engine.cache.layers[1].read())[:, :, :600], truth[1])
     store._pool.drain()
@@ -341,7 +341,7 @@ def test_broken_codec_is_a_counted_fallback(  # noqa: PLR0913, PLR0917 - a produ
     """A codec that fails or does not give the input back costs a fallback per block, never a wrong
     token.
     """
-    monkeypatch.setattr(lossless_store, function, broken)
+    monkeypatch.setattr(block_coder, function, broken)
     response = make_engine(LOSSLESS, kv_lossless_runtime_mode=mode).respond(prompt, 40)
     metrics = response.metrics
     assert metrics.fallback > 0
@@ -359,7 +359,7 @@ def test_no_gain_keeps_raw(
     def inflated(k: np.ndarray, v: np.ndarray, **settings: object) -> EncodedBlock:
         return replace(encode_block(k, v, **settings), k=bytes(k.nbytes), v=bytes(v.nbytes))
 
-    monkeypatch.setattr(lossless_store, "encode_block", inflated)
+    monkeypatch.setattr(block_coder, "encode_block", inflated)
     metrics = make_engine(LOSSLESS).respond(prompt, 40).metrics
     assert (metrics.fallback, metrics.roundtrips, metrics.lossless) == (0, 0, 1)
     assert metrics.blocks > 0
@@ -384,7 +384,7 @@ def test_backpressure_is_counted_and_made_up_for(
             gate.set()
             engine._pool.drain()
 
-    monkeypatch.setattr(lossless_store, "encode_block", slow)
+    monkeypatch.setattr(block_coder, "encode_block", slow)
     engine = make_engine(LOSSLESS, kv_lossless_max_queue=1)
     metrics = engine.respond(prompt, 40, emit=emit).metrics
     assert metrics.backpressure_skip >= 3 * 5

@@ -13,6 +13,7 @@ from pytest_h2o.engine import policy_quality
 from pytest_h2o.engine.bench_options import parse
 from pytest_h2o.engine.config import ConfigError
 from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.kv_cache import LayerCache
 from pytest_h2o.engine.response import Metrics
 
 
@@ -85,6 +86,30 @@ def test_rows(make_engine: Callable[..., Engine], short: list[int], trigger: int
         assert row.record()["recall_perplexity"] == pytest.approx(math.exp(recalled), rel=1e-3)
     assert all(row.ratios[0] > 1.5 < 100 * row.divergences[0] for row in rows[1:])
     assert list(policy_quality.table_lines(rows))[2].startswith("| full       |          1.0 | ")
+
+
+LOSSLESS = H2O | {
+    "kv_lossless_enable": True,
+    "kv_lossless_runtime_enable": True,
+    "kv_lossless_codec": "gear_delta",
+    "kv_h2o_trigger_min_tokens": 100,
+    "kv_lossless_hot_recent_tokens": 16,
+}
+
+
+def test_lossless_coding_predicts_the_same(
+    make_engine: Callable[..., Engine], short: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been encoded and restored predicts what the full cache does, digit for digit; what
+    comes back otherwise does not.
+    """
+    full, lossless, store = policy_quality.measure(make_engine(LOSSLESS), short, 1)[:3]
+    assert full.record() | {"policy": ""} == lossless.record() | {"policy": ""}
+    assert full.record() | {"policy": ""} == store.record() | {"policy": ""}
+    restore = LayerCache.restore
+    monkeypatch.setattr(LayerCache, "restore", lambda *args: restore(*args[:2], args[2] * 1.01))
+    full, lossless, store = policy_quality.measure(make_engine(LOSSLESS), short, 1)[:3]
+    assert full.losses == lossless.losses != store.losses
 
 
 def test_settings_of_the_config(make_engine: Callable[..., Engine]) -> None:

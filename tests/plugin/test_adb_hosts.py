@@ -117,3 +117,16 @@ def test_kinds_of_hosts_are_judged_apart(tmp_path: Path, devices: AdbServer) -> 
     again, output = run(tmp_path, *GATES, "--h2o-replay", "runs/latest")
     assert again == {"passed": 2}, output
     assert len(made(tmp_path)) == 4
+
+
+def test_all_hosts_gone_ends_a_session_of_workers(tmp_path: Path, devices: AdbServer) -> None:
+    """Workers stop as well, none is taken for crashed, and the screen says how to go on."""
+    for name in "ab":
+        devices.unplug(name)
+    install(tmp_path)
+    gates = ["-m", "runtime", "-k", "queue_peak or lossy", "-n", "2", "--h2o-out", "runs"]
+    found, output = run(tmp_path, *gates, *LAUNCHER, "a,b")
+    assert set(found) == {"errors"}, output
+    assert "no host is left: a: it does not answer" in output
+    assert "crashed" not in output
+    assert "to go on, add --h2o-resume" in output

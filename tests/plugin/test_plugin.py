@@ -234,8 +234,9 @@ def test_somebody_else_may_call_something_gate(pytester: pytest.Pytester) -> Non
 
 
 def test_gates_of_a_project_in_workers(pytester: pytest.Pytester) -> None:
-    """The controller learns of them from its workers: no conftest.py announces them, and they are
-    judged, shown and recorded as in one process.
+    """The controller learns of them from its workers, which may have other directories for
+    temporary files: no conftest.py announces them, and they are judged, shown and recorded as in
+    one process.
     """
     pytester.makepyfile("def test_mine(gate): gate.holds('mine', [])")
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2")
@@ -245,10 +246,12 @@ def test_gates_of_a_project_in_workers(pytester: pytest.Pytester) -> None:
     )
     [written] = pytester.path.glob("h2o-runs/2*/summary.json")
     assert [gate["gate"] for gate in json.loads(written.read_text())["gates"]] == ["mine"]
+    workers = f"2*popen//env:TMPDIR={pytester.mkdir('elsewhere')}"
     result = pytester.runpytest_subprocess(
-        "-p", "no:cacheprovider", "-n", "2", "--h2o-set", "OUT=given"
+        "-p", "no:cacheprovider", "--tx", workers, "--dist", "load", "--h2o-set", "OUT=given"
     )
     result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["pass  mine *", "Accepted"])
     assert pytester.path.joinpath("given", "summary.json").is_file()
 
 

@@ -55,6 +55,42 @@ def test_a_plan_launches_nothing(pytester: pytest.Pytester) -> None:
     assert not list(pytester.path.glob("h2o-runs/*"))
 
 
+def test_a_budget_is_kept_and_told(pytester: pytest.Pytester) -> None:
+    """What there is time for, by earlier sessions, comes first and is told before; what there was
+    none for is told after, and taken up by a session that goes on.
+    """
+    options = install(pytester.path)
+    chosen = ["-m", "runtime", "-k", "full_strict and (lossy or fallback or memory_peak)"]
+    limits = ["--h2o-set", "MAX_MEMORY_INCREASE=9", "--h2o-set", "LOSSY_TARGET=2"]
+    few = [*GATES, *options, *SETTINGS, *limits, *chosen]
+    unknown = pytester.runpytest_inprocess(*few, "--h2o-budget", "1h")
+    unknown.stdout.fnmatch_lines(["h2o: how many of 3 gates 1h are enough for is not known"])
+    for path in pytester.path.glob("h2o-runs/2*/launches/*/launch.json"):
+        record = json.loads(path.read_text())
+        if "-baseline-" in path.parent.name:
+            path.write_text(json.dumps(record | {"seconds": 1e6}))
+    before = len(launches(pytester.path))
+    short = pytester.runpytest_inprocess(*few, "--h2o-budget", "30m")
+    short.stdout.fnmatch_lines(
+        [
+            "h2o: at least 1 launch planned, about * s",
+            "h2o: 30m are enough for 2 of 3 gates, not for test_memory_peak[[]full_strict[]]",
+            "FAIL: the time of H2O_BUDGET=30m was used up*",
+            "not everything was judged; to go on, add --h2o-resume *",
+            "undecided for want of time: 1 gates: memory_peak[[]full_strict[]]",
+        ]
+    )
+    short.assert_outcomes(passed=2, failed=1, deselected=short.parseoutcomes()["deselected"])
+    assert len(launches(pytester.path)) == before + 1
+    enough = pytester.runpytest_inprocess(
+        *few, "--h2o-budget", "1000d", "--h2o-resume", "h2o-runs/latest"
+    )
+    enough.stdout.fnmatch_lines(
+        ["h2o: 1000d are enough for all 3 gates*", "launches taken over *: 1"]
+    )
+    assert len(launches(pytester.path)) == before + 2
+
+
 def test_a_plan_is_the_order_of_the_launches(pytester: pytest.Pytester) -> None:
     """Launches are made in the order in which the plan lists them, whatever a study adds."""
     options = install(pytester.path)

@@ -10,17 +10,28 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pytest_h2o.codec.blocks import EncodedBlock
-from pytest_h2o.engine import bench, demo, lossless_store
+from pytest_h2o.engine import (
+    bench,
+    bench_options,
+    bench_rows,
+    demo,
+    evictor,
+    lossless_store,
+    response,
+)
+from pytest_h2o.engine.block_coder import BlockCoder, Encoded
+from pytest_h2o.engine.config import H2OSettings
 from pytest_h2o.engine.evictor import Evictor
 from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.held_blocks import HeldBlocks
 from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
-from pytest_h2o.engine.lossless_store import Encoded, LosslessStore, total_time
+from pytest_h2o.engine.lossless_store import LosslessStore, total_time
 from pytest_h2o.engine.model import Model
 from pytest_h2o.engine.response import Metrics, Response
 from pytest_h2o.engine.sampler import Greedy, Penalty
@@ -31,6 +42,36 @@ HOARD: list[bytearray] = []
 
 def honest() -> None:
     """Nothing."""
+
+
+def honest_but_rounding_by_batch() -> None:
+    """Nothing: a kernel for one token rounds otherwise than that for many."""
+    _rounding(lambda tokens, _: len(tokens) > 1)
+
+
+def honest_but_rounding_by_threads() -> None:
+    """Nothing: sums are split among threads, and rounded by how many there are."""
+    prefill = Model.prefill
+
+    def counting(self: Model, prompt, cache: KVCache, threads: int, *rest):
+        self.odd_threads = threads % 2
+        return prefill(self, prompt, cache, threads, *rest)
+
+    Model.prefill = counting
+    _rounding(lambda _, model: bool(getattr(model, "odd_threads", 0)))
+
+
+def _rounding(coarse: Callable[..., bool]) -> None:
+    """The model's output has as many bits as a kernel that was chosen gives it."""
+    forward = Model.forward
+
+    def rounded(self: Model, tokens, *arguments) -> Floats:
+        logits = forward(self, tokens, *arguments)
+        mask = 0xFFFF0000 if coarse(tokens, self) else 0xFFFFF000
+        _mask(logits, mask)
+        return logits
+
+    Model.forward = rounded
 
 
 def _before_response(act: Callable[[Engine], object]) -> None:
@@ -88,7 +129,7 @@ def drops_bits_of_values() -> None:
 
 def block_of_before_the_eviction() -> None:
     """An eviction moves the tokens, and blocks are restored to where they were."""
-    LosslessStore._forget = lambda *_: None
+    HeldBlocks.forget = lambda *_: None
 
 
 def block_of_another_request() -> None:
@@ -97,10 +138,10 @@ def block_of_another_request() -> None:
 
 
 def _failing(say: Callable[[], None], share: int = 2) -> None:
-    encode = LosslessStore._encode
+    encode = BlockCoder.encode
     apply = LosslessStore._apply
 
-    def failing(self: LosslessStore, task: Encoded, *block: Floats) -> Encoded:
+    def failing(self: BlockCoder, task: Encoded, *block: Floats) -> Encoded:
         if task.layer % share == 1:
             say()
             task.updates = -1
@@ -111,7 +152,7 @@ def _failing(say: Callable[[], None], share: int = 2) -> None:
         if task.updates > 0:
             apply(self, task)
 
-    LosslessStore._encode, LosslessStore._apply = failing, only_good
+    BlockCoder.encode, LosslessStore._apply = failing, only_good
 
 
 def workers_fail_with_a_word() -> None:
@@ -174,33 +215,64 @@ def doubles_its_bytes() -> None:
     _changed_metrics(double)
 
 
-def renumbers_positions() -> None:
-    """After an eviction the next token's position is the length of the cache."""
+def _decoding(change: Callable[[KVCache], None]) -> None:
+    """The cache is changed before each token is decoded; a prompt is read in windows of it."""
     forward = Model.forward
 
-    def renumbered(self: Model, tokens, cache: KVCache, *arguments):
-        cache.position = min(cache.position, max(layer.length for layer in cache.layers[2:]))
+    def with_fault(self: Model, tokens, cache: KVCache, *arguments):
+        if isinstance(cache, KVCache):
+            change(cache)
         return forward(self, tokens, cache, *arguments)
 
-    Model.forward = renumbered
+    Model.forward = with_fault
+
+
+def renumbers_positions() -> None:
+    """After an eviction the next token's position is the length of the cache."""
+
+    def renumber(cache: KVCache) -> None:
+        cache.position = min(layer.length for layer in cache.layers)
+
+    _decoding(renumber)
 
 
 def shifts_positions() -> None:
     """Every eviction moves all later positions on by what it dropped."""
     keep = LayerCache.keep
+    dropped: list[int] = []
 
-    def shifting(self: LayerCache, ranges: Ranges) -> None:
+    def counting(self: LayerCache, ranges: Ranges) -> None:
         before = self.length
         keep(self, ranges)
-        self.shifted = getattr(self, "shifted", 0) + before - self.length
+        dropped.append(before - self.length)
 
-    forward = Model.forward
+    def shift(cache: KVCache) -> None:
+        cache.position += sum(dropped) // (len(cache.layers) - 2)
+        dropped.clear()
 
-    def shifted(self: Model, tokens, cache: KVCache, *arguments):
-        cache.position += sum(vars(layer).pop("shifted", 0) for layer in cache.layers) // 6
-        return forward(self, tokens, cache, *arguments)
+    LayerCache.keep = counting
+    _decoding(shift)
 
-    LayerCache.keep, Model.forward = shifting, shifted
+
+def _scoring(change: Callable[[Floats], None]) -> None:
+    """The policy is that of the engine, and its scores are changed where blocks are chosen."""
+    select = evictor.select
+
+    def with_fault(kv: int, scores: Floats, settings: H2OSettings) -> evictor.Selection:
+        change(scores)
+        return select(kv, scores, settings)
+
+    evictor.select = with_fault
+
+
+def inverts_scores() -> None:
+    """What drew the least attention stays: a comparison the wrong way round."""
+    _scoring(lambda scores: np.negative(scores, out=scores))
+
+
+def scores_of_other_blocks() -> None:
+    """Scores are read from the wrong end, so that each block has those of another one."""
+    _scoring(lambda scores: np.copyto(scores, scores[::-1].copy()))
 
 
 def _sampling(pick: Callable[[Floats, int], int]) -> None:
@@ -287,9 +359,9 @@ def _waiting_in_lines() -> None:
     """Workers take their time, and the decoding thread waits for them at every token, as real
     builds do.
     """
-    encode, after = LosslessStore._encode, LosslessStore.after_attention
+    encode, after = BlockCoder.encode, LosslessStore.after_attention
 
-    def slow(self: LosslessStore, task: Encoded, *block: Floats) -> Encoded:
+    def slow(self: BlockCoder, task: Encoded, *block: Floats) -> Encoded:
         time.sleep(0.003)
         return encode(self, task, *block)
 
@@ -299,7 +371,7 @@ def _waiting_in_lines() -> None:
             self._waits.append(self._pool.drain())
             self._apply_finished()
 
-    LosslessStore._encode, LosslessStore.after_attention = slow, drained
+    BlockCoder.encode, LosslessStore.after_attention = slow, drained
 
 
 def honest_but_waiting() -> None:
@@ -382,6 +454,19 @@ def leaks_every_token() -> None:
         HOARD.append(bytearray(b"x") * 2**17)
 
     Evictor.after_attention = leaking
+
+
+def slows_with_every_response() -> None:
+    """Every response leaves a list behind that each later token looks through."""
+    after = Evictor.after_attention
+    past: list[int] = []
+
+    def searching(self: Evictor, layer: int, attention) -> None:
+        after(self, layer, attention)
+        time.sleep(0.0005 * len(past))
+
+    _before_response(lambda _: past.append(1))
+    Evictor.after_attention = searching
 
 
 def keeps_a_copy() -> None:
@@ -550,13 +635,13 @@ def _after_the_first(act: Callable[[], None]) -> None:
 
 def encodes_zeros() -> None:
     """What is encoded is a block of zeros, which shrinks well; what is held is the raw values."""
-    encode = LosslessStore._encode_block
+    encode = BlockCoder._encode_block
 
-    def zeros(self: LosslessStore, k, v, positions) -> EncodedBlock:
+    def zeros(self: BlockCoder, k, v, positions) -> EncodedBlock:
         return encode(self, np.zeros_like(k), np.zeros_like(v), positions)
 
-    LosslessStore._encode_block = zeros
-    LosslessStore._check = lambda *_: True
+    BlockCoder._encode_block = zeros
+    BlockCoder._check = lambda *_: True
 
 
 def encodes_one_layer_for_all() -> None:
@@ -579,7 +664,35 @@ def skips_front_layers() -> None:
     LosslessStore._schedule = lambda self, layer, state: layer < 2 or schedule(self, layer, state)
 
 
-def main(program: str, fault: str) -> None:
-    """Run the command line with the fault."""
-    globals()[fault]()
+def main(program: str, fault: str, *, plain: bool = False) -> None:
+    """Run the command line with the fault; a ``plain`` program prints what a real build does."""
+    if plain:
+        only_what_real_builds_print()
+    find(fault)()
     sys.exit(bench.main() if program == "llm_bench" else demo.main())
+
+
+def find(fault: str) -> Callable[[], None]:
+    """The function that has a fault's name."""
+    import disguises  # noqa: PLC0415  it imports this module
+
+    found: Callable[[], None] = globals().get(fault) or getattr(disguises, fault)
+    return found
+
+
+def only_what_real_builds_print() -> None:
+    """Leave out the engine's own columns and options, and what it does between tokens to fill
+    them.
+    """
+    response.EXTRA_COLUMNS = bench_rows.EXTRA_COLUMNS = ()
+    respond, parse = Engine.respond, bench_options.parse
+
+    def unmeasured(self: Engine, *arguments, **options) -> Response:
+        return respond(self, *arguments, **{**options, "measured": False})
+
+    def parse_known(words: Sequence[str]) -> bench_options.Options:
+        if "--quality" in words:
+            raise bench_options.ArgumentsError("--quality")
+        return parse(words)
+
+    Engine.respond, bench_options.parse = unmeasured, parse_known

@@ -1,18 +1,9 @@
-"""The faults that engines are launched with, and what is left of their output where only the
-columns of a real build are printed.
-"""
+"""The faults that engines are launched with, and the gates that are to judge them."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from pytest_h2o.engine.response import EXTRA_COLUMNS
-
-OWN = {column.header for column in EXTRA_COLUMNS}
 BENCH = ("PROMPTS=512", "GENS=48", "REPEAT=2", "THREADS=1", "DECODE_BASELINE_MODE=same_batch")
 ALONE = "not decode_drop and not memory_peak"
 
@@ -23,7 +14,8 @@ class Fault:
     that judge it.
 
     ``prompts`` is how many real ones there are. ``unseen`` is why nobody can tell from the columns
-    and lines of a real build, if that is so.
+    and lines of a real build, if that is so; ``own`` then names the gate that the engine's own
+    report tells.
     """
 
     kind: str
@@ -31,7 +23,16 @@ class Fault:
     select: str = f"full_strict and {ALONE}"
     settings: tuple[str, ...] = BENCH
     unseen: str = ""
+    own: str = ""
     prompts: int = 1
+
+    def judged_by(self, side: str) -> tuple[str, tuple[str, ...]]:
+        """The gates that are run with all columns, or with the lines of a real build, and the
+        settings.
+        """
+        if side == "columns" and self.own:
+            return self.own, (*self.settings, "REQUIRE_QUALITY=1")
+        return self.select, self.settings
 
 
 STORE = f"store_tuned and {ALONE}"
@@ -40,9 +41,6 @@ WITH_BASELINE = "full_strict and not decode_drop"
 GROWING = tuple(word.replace("REPEAT=2", "REPEAT=3") for word in BENCH)
 LONG = ("PROMPTS=1024", "GENS=96", *BENCH[2:])
 
-FORGED = (
-    "its lines and columns are those of one that evicts; answers like the baseline's are a doubt"
-)
 
 HONEST = (
     Fault("honest", "honest", WITH_BASELINE),
@@ -50,6 +48,8 @@ HONEST = (
     Fault("honest", "honest", COVERAGE),
     Fault("honest", "honest_but_waiting"),
 )
+TEXTS = ("DECODE_TOKENS=48", "RELATION_TOKENS=48", "THREADS=1")
+HEAVY = "evicted_is_missing"
 FAULTS = (
     Fault("errors of workers", "workers_fail_with_a_word"),
     Fault("errors of workers", "workers_fail_silently"),
@@ -68,7 +68,7 @@ FAULTS = (
     Fault("a failed assertion", "thread_with_a_traceback"),
     Fault("a failed assertion", "sanitizer_report"),
     Fault("plans put off", "plans_applied_at_the_end", settings=LONG),
-    Fault("plans put off", "plans_applied_at_the_end_and_told_once", settings=LONG, unseen=FORGED),
+    Fault("plans put off", "plans_applied_at_the_end_and_told_once", HEAVY, TEXTS),
     Fault("layers left out", "evicts_one_layer"),
     Fault("layers left out", "evicts_every_third_layer"),
     Fault("layers left out", "skips_front_layers"),
@@ -77,11 +77,6 @@ FAULTS = (
     Fault("responses left out", "evicts_the_first_response_only"),
     Fault("responses left out", "plans_every_other_response"),
     Fault("blocks of other values", "encodes_zeros"),
-)
-TEXTS = (
-    "DECODE_TOKENS=48",
-    "RELATION_TOKENS=48",
-    "THREADS=1",
 )
 LOSSLESS, GREEDY = "lossless_is_lossless", "repeated_launches_agree"
 UNEVICTED = "nothing_evicted_nothing_changes"
@@ -104,43 +99,214 @@ TABLES = (
     Fault("a table of known prompts", "knows_the_prompts", UNSEEN, TEXTS, prompts=12),
     Fault("a table of known prompts", "knows_first_sentences", UNSEEN, TEXTS, prompts=12),
 )
-WITHOUT_PERPLEXITY = "no relation asks yet where a token is"
-NO_SPEED = "no relation asks yet how fast the baseline could be"
-PENDING = (
-    Fault("positions renumbered", "renumbers_positions", unseen=WITHOUT_PERPLEXITY),
-    Fault("positions renumbered", "shifts_positions", unseen=WITHOUT_PERPLEXITY),
-    Fault("a slow baseline", "baseline_sleeps", unseen=NO_SPEED),
-    Fault("a slow baseline", "baseline_spins", unseen=NO_SPEED),
+EVERY_TEXT = f"{LOSSLESS} or {GREEDY} or {UNEVICTED} or requests_are_strangers"
+STRANGERS = "requests_are_strangers"
+PLACES = "more_eviction_keeps_less"
+SPEED = "baseline_is_no_slower"
+LONGER = ("DECODE_TOKENS=64", "RELATION_TOKENS=64", "THREADS=1")
+TIMED = ("PROMPTS=512", "GENS=128", "REPEAT=1", "THREADS=1")
+PLACE_FAULTS = (
+    Fault("later requests suffer", "slows_with_every_response", STRANGERS, LONGER),
+    Fault("positions renumbered", "renumbers_positions", PLACES, LONGER, prompts=4),
+    Fault("scores the wrong way round", "inverts_scores", PLACES, LONGER, prompts=6),
+    Fault("a slow baseline", "baseline_sleeps", SPEED, TIMED),
+)
+# Variants of the same that cost a CI more than they tell it.
+MORE_PLACE_FAULTS = (
+    Fault("later requests suffer", "leaks_every_response", STRANGERS, LONGER),
+    Fault("positions renumbered", "shifts_positions", PLACES, LONGER, prompts=4),
+    Fault("a slow baseline", "baseline_spins", SPEED, TIMED),
 )
 HONEST_TEXTS = (Fault("honest", "honest", f"{GREEDY} or {UNEVICTED}", TEXTS),)
-EVERY_FAULT = (*FAULTS, *TEXT_FAULTS, *MORE_TEXT_FAULTS, *TABLES)
-EVERY_HONEST = (*HONEST, Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS))
-
-
-def plain(session: Path, target: Path) -> Path:
-    """A copy of a session whose programs printed only the columns that real builds have."""
-    for directory in sorted(session.glob("launches/*/")):
-        if not (directory / "launch.json").is_file():
-            continue
-        copy = Path(shutil.copytree(directory, target / "launches" / directory.name))
-        table, metrics = copy / "log.md", copy / "metrics.jsonl"
-        if table.is_file():
-            table.write_text("".join(_without_own(table.read_text().splitlines())))
-        if metrics.is_file():
-            record = json.loads(metrics.read_text())
-            kept = {key: value for key, value in record.items() if key not in OWN}
-            metrics.write_text(json.dumps(kept) + "\n")
-        record = json.loads((copy / "launch.json").read_text())
-        (copy / "launch.json").write_text(json.dumps({**record, "outputs": {}}))
-    return target
-
-
-def _without_own(lines: list[str]) -> Iterator[str]:
-    """A table without the columns of :data:`OWN`."""
-    rows = [line.strip("| ").split(" |") for line in lines]
-    if not rows:
-        return  # a launch that broke off
-    keep = [index for index, cell in enumerate(rows[0]) if cell.strip() not in OWN]
-    for row in rows:
-        cells = [row[index].strip() for index in keep]
-        yield f"| {' | '.join(cells)} |\n"
+PAIRED = f"{WITH_BASELINE} or full_strict and decode_drop"
+FREE = (*BENCH, "DECODE_DROP_TARGET=0.9", "LLM_DEMO_DECODE_DROP_TARGET=0.9")
+MUCH = ("PROMPTS=512", "GENS=128", "REPEAT=3", *FREE[3:])
+TWO_THREADS = tuple(word.replace("THREADS=1", "THREADS=2") for word in FREE)
+OFFLINE = "online_sim or llm_demo and decompression_active"
+DUMPED = (*TEXTS, "LOSSLESS_TARGET=1.2")
+RELATIONS = f"{EVERY_TEXT} or {HEAVY} or more_eviction"
+DEMO = "llm_demo and not bucket and not prompt_memory and not test_prompts"
+OTHER_TEXTS = f"{HEAVY} or more_eviction or nothing_evicted or greedy_agreement"
+FEW = ("LLM_DEMO_DECODE_DROP_TARGET=0.9", "DECODE_BASELINE_MODE=same_batch", *TEXTS)
+QUALITY = "quality_under_eviction"
+WHICH_TOKENS = "which tokens stay shows in perplexity, and a real build reports none"
+ONE_THREAD = "decoding uses one thread here, and prompts are read little faster by two"
+NOT_THERE = "no value of the model's KV is one of those, or so small a one decides no token"
+LIKE_GREEDY = "a seed that never changes is as deterministic as greedy decoding, on both sides"
+ON_BOTH_SIDES = "decode speed is not touched; the speed of prompts is wrong on both sides, a doubt"
+DISGUISES = (
+    Fault("decoded blocks cut short", "loses_the_end_of_blocks", LOSSLESS, TEXTS),
+    Fault("decoded blocks cut short", "loses_the_last_token_of_blocks", LOSSLESS, TEXTS),
+    Fault("values in the wrong place", "swaps_keys_and_values", LOSSLESS, TEXTS),
+    Fault("values in the wrong place", "swaps_heads", LOSSLESS, TEXTS),
+    Fault("rare values lost", "loses_nan_payloads", LOSSLESS, TEXTS, unseen=NOT_THERE),
+    Fault("rare values lost", "flushes_subnormals", LOSSLESS, TEXTS, unseen=NOT_THERE),
+    Fault(
+        "quantised behind lossless",
+        "int8_while_lossless",
+        f"{LOSSLESS} or full_strict and {ALONE}",
+        (*BENCH, *TEXTS),
+    ),
+    Fault(
+        "quantised behind lossless",
+        "fp8_while_lossless",
+        f"{LOSSLESS} or full_strict and {ALONE}",
+        (*BENCH, *TEXTS),
+    ),
+    Fault("half of a block encoded", "encodes_keys_alone", OFFLINE, DUMPED),
+    Fault("other tokens evicted", "evicts_at_random", RELATIONS, TEXTS),
+    Fault(
+        "other tokens evicted",
+        "evicts_by_a_fixed_draw",
+        PLACES,
+        LONGER,
+        unseen=WHICH_TOKENS,
+        own=QUALITY,
+        prompts=6,
+    ),
+    Fault(
+        "protected tokens evicted",
+        "evicts_the_sink",
+        PLACES,
+        LONGER,
+        unseen=WHICH_TOKENS,
+        own=QUALITY,
+        prompts=6,
+    ),
+    Fault("protected tokens evicted", "evicts_the_recent", PLACES, LONGER, prompts=6),
+    Fault(
+        "protected tokens evicted",
+        "protects_nothing_recent",
+        PLACES,
+        LONGER,
+        unseen=WHICH_TOKENS,
+        own=QUALITY,
+        prompts=6,
+    ),
+    Fault("protected layers evicted", "evicts_front_layers_as_well", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("eviction only where it is logged", "evicts_when_logged", RELATIONS, TEXTS),
+    Fault("a table of known prompts", "knows_hashes", UNSEEN, TEXTS, prompts=12),
+    Fault("a table of known prompts", "knows_lengths", UNSEEN, TEXTS, prompts=12),
+    Fault(
+        "a table of known prompts",
+        "knows_all_prompts_of_a_bucket",
+        f"{UNSEEN} or {HEAVY}",
+        TEXTS,
+        prompts=3,
+    ),
+    Fault(
+        "a file of expected values",
+        "reads_expected_values",
+        f"{UNSEEN} or {HEAVY}",
+        TEXTS,
+        prompts=3,
+    ),
+    Fault("less is computed", "skips_a_layer_when_compressing", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("the prompt is not read again", "keeps_the_prefill", PAIRED, FREE, unseen=ON_BOTH_SIDES),
+    Fault("the prompt is not read again", "keeps_the_candidates_prefill", PAIRED, FREE),
+    Fault(
+        "a hindered baseline",
+        "baseline_on_one_thread",
+        DEMO,
+        (*FEW, "THREADS=2"),
+        unseen=ONE_THREAD,
+        prompts=3,
+    ),
+    Fault("a hindered baseline", "baseline_reads_twice", DEMO, FEW, prompts=3),
+    Fault("tokens drawn", "draws_with_a_fixed_seed", RELATIONS, TEXTS, unseen=LIKE_GREEDY),
+    Fault(
+        "a clock that stands still",
+        "counts_cpu_time",
+        f"{DEMO} or {PAIRED}",
+        (*FREE, *FEW),
+        prompts=3,
+    ),
+    Fault(
+        "a clock that stands still",
+        "counts_half_of_the_time",
+        f"{DEMO} or {PAIRED}",
+        (*FREE, *FEW),
+        prompts=3,
+    ),
+    Fault("a coarse clock", "has_a_coarse_clock", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault(
+        "a coarse clock",
+        "has_a_clock_of_hundredths",
+        f"{DEMO} or {PAIRED}",
+        (*FREE, *FEW),
+        prompts=3,
+    ),
+    Fault(
+        "work after the response",
+        "encodes_after_the_response",
+        f"{DEMO} or {PAIRED}",
+        (*FREE, *FEW),
+        prompts=3,
+    ),
+    Fault("evicted to a disk", "swaps_to_a_file", PAIRED, FREE),
+    Fault("evicted to a disk", "maps_a_file", PAIRED, FREE),
+    Fault("memory elsewhere", "hoards_in_a_child", PAIRED, FREE),
+    Fault("memory elsewhere", "hoards_in_a_daemon", PAIRED, FREE),
+    Fault("processes left", "leaves_a_child_behind", PAIRED, FREE),
+    Fault("processes left", "leaves_zombies", PAIRED, FREE),
+    Fault("work elsewhere", "computes_elsewhere", PAIRED, MUCH),
+    Fault("behaviour under observation", "behaves_under_pytest", LOSSLESS, TEXTS),
+    Fault("behaviour under observation", "behaves_where_it_is_measured", LOSSLESS, TEXTS),
+    Fault("behaviour by count", "behaves_at_first", f"{LOSSLESS} or {GREEDY}", TEXTS),
+    Fault(
+        "behaviour by count",
+        "behaves_in_the_first_response",
+        f"strangers or full_strict and {ALONE}",
+        (*BENCH, *TEXTS),
+        prompts=3,
+    ),
+    Fault("printed twice", "prints_two_tables", PAIRED, FREE),
+    Fault(
+        "printed from a recording", "prints_recorded_times", f"{DEMO} or {PAIRED}", (*FREE, *FEW)
+    ),
+    Fault(
+        "tokens that nobody wrote",
+        "stops_within_the_budget",
+        f"{DEMO} or {UNEVICTED}",
+        FEW,
+        prompts=3,
+    ),
+)
+# Those that are tried whenever the tests are run; the others cost more than they tell.
+QUICK = (
+    "encodes_after_the_response",
+    "hoards_in_a_child",
+    "leaves_a_child_behind",
+    "prints_two_tables",
+)
+QUICK_DISGUISES = [fault for fault in DISGUISES if fault.name in QUICK]
+HONEST_DISGUISES = (
+    Fault("honest", "honest", OFFLINE, DUMPED),
+    Fault("honest", "honest", RELATIONS, TEXTS),
+    Fault("honest", "honest", OTHER_TEXTS, TEXTS, prompts=3),
+    Fault("honest", "honest", UNSEEN, TEXTS, prompts=12),
+    Fault("honest", "honest", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest", PAIRED, TWO_THREADS),
+    Fault("honest", "honest_but_slow", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest_but_noisy", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest_with_helpers", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest_with_other_columns", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+)
+EVERY_FAULT = (
+    *FAULTS,
+    *TEXT_FAULTS,
+    *MORE_TEXT_FAULTS,
+    *PLACE_FAULTS,
+    *MORE_PLACE_FAULTS,
+    *TABLES,
+    *DISGUISES,
+)
+EVERY_HONEST = (
+    *HONEST,
+    *HONEST_DISGUISES,
+    Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS),
+    Fault("honest", "honest", PLACES, LONGER, prompts=6),
+    Fault("honest", "honest", SPEED, TIMED),
+    Fault("honest", "honest_but_rounding_by_batch", EVERY_TEXT, TEXTS, prompts=2),
+    Fault("honest", "honest_but_rounding_by_threads", EVERY_TEXT, TEXTS, prompts=2),
+)

@@ -40,8 +40,11 @@ spoiled.main({defect!r})
 FAULTY = """#!{python}
 import sys
 sys.path.insert(0, {here!r})
+if {defect!r} == "computes_elsewhere":
+    import courier
+    courier.hand_over()
 import faults
-faults.main({program!r}, {defect!r})
+faults.main({program!r}, {defect!r}, plain={plain})
 """
 
 
@@ -111,14 +114,17 @@ class Stage:
             str(SHIPPED / "h2o.json"),
         ]
 
-    def faulty(self, fault: str, settings: tuple[str, ...], prompts: int) -> list[str]:
+    def faulty(
+        self, fault: str, settings: tuple[str, ...], prompts: int, *, plain: bool
+    ) -> list[str]:
         """The options of a session with the embedded engine that has ``fault``, on so many real
-        prompts.
+        prompts; a ``plain`` one prints what a real build does and no more.
         """
         words = [*OPTIONS, *_set(settings), "--model-config", str(SHIPPED / "h2o.json")]
         words += ["--prompt-dir", str(self._prompts(prompts))]
         for program in ("llm_bench", "llm_demo"):
-            path = self._program(f"{program}_{fault}", FAULTY, fault, program)
+            name = f"{program}_{fault}_plain" if plain else f"{program}_{fault}"
+            path = self._program(name, FAULTY, fault, program, plain=plain)
             words += [f"--{program.replace('_', '-')}", path]
         return words
 
@@ -136,7 +142,7 @@ class Stage:
         """The same over real prompts; ``demo_`` tells the program which of the two it is."""
         options = self.spoiled(defect)
         program = self._program(f"demo_{defect}", SPOILED, defect)
-        settings = ("PROMPT_PATTERN=prompt_512_[1-3].txt", "DECODE_TOKENS=24", "RELATION_TOKENS=24")
+        settings = ("PROMPT_PATTERN=prompt_512_[1-4].txt", "DECODE_TOKENS=24", "RELATION_TOKENS=24")
         return [
             *options,
             *_set(settings),
@@ -146,7 +152,9 @@ class Stage:
             str(ROOT / "prompts"),
         ]
 
-    def _program(self, name: str, text: str, defect: str, program: str = "") -> str:
+    def _program(
+        self, name: str, text: str, defect: str, program: str = "", *, plain: bool = False
+    ) -> str:
         path = self.directory / name
         path.write_text(
             text.format(
@@ -155,6 +163,7 @@ class Stage:
                 templates=str(TEMPLATES),
                 defect=defect,
                 program=program,
+                plain=plain,
             )
         )
         path.chmod(0o755)

@@ -321,6 +321,31 @@ def test_quality_of_what_is_kept(
     assert (standing in standings, set(standings) <= {standing, "supported"}) == (True, True)
 
 
+@pytest.mark.parametrize(
+    ("loss", "standing"), [(14.049, "supported"), (14.0490001, "contradicted")]
+)
+def test_quality_with_lossless_coding(loss: float, standing: str, tmp_path: Path) -> None:
+    """What lossless coding predicts is what the full cache does, to the last digit."""
+    (record, *_) = bench_records("bench_full", tmp_path)
+    target = record.spec.config["kv_h2o_target_lossy_ratio"]
+    keys = ("perplexity", "divergence", "recall_perplexity", "effective_ratio")
+    rows = {
+        "full": (14.049, 0.0, 21.882, 1.0),
+        "lossless": (14.049, 0.0, 21.882, 1.0),
+        "store": (loss, 0.0, 21.882, 1.0),
+        "h2o": (14.265, 0.02134, 22.618, 2.677),
+        "window": (13.877, 0.02664, 23.296, 2.482),
+    }
+    report: list[dict[str, object]] = []
+    for name, each in rows.items():
+        whole = name not in ("h2o", "window")
+        row = {"policy": name, "target": 1.0 if whole else target}
+        report.append(row | dict(zip(keys, each, strict=True)))
+    (record.directory / "quality.json").write_text(json.dumps({"quality": report}))
+    found = {item.claim: item.standing for item in quality_evidence(record)}
+    assert found["lossless coding changes nothing of what is predicted"] == standing
+
+
 def test_quality_without_any_eviction(tmp_path: Path) -> None:
     """Settings under which nothing goes from windows of the text: not evaluated, and nobody is
     accused.

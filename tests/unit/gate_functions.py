@@ -42,8 +42,10 @@ NAMES = (
     "test_memory",
     "test_relations",
     "test_kv_quant",
+    "test_release",
+    "test_m3",
 )
-RUNTIME, DEMO, OFFLINE, QUALITY, MEMORY, RELATIONS, KV_QUANT = (module(name) for name in NAMES)
+RUNTIME, DEMO, OFFLINE, QUALITY, MEMORY, RELATIONS, KV_QUANT, RELEASE, M3 = map(module, NAMES)
 
 
 def make_run(table: Table, case: str = "full_strict") -> Run:

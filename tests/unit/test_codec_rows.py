@@ -123,6 +123,27 @@ def test_identical_words(rows: tuple[Array, Rotation | None], codec: str) -> Non
     there_and_back(rows[0], codec, rows[1])
 
 
+@pytest.mark.parametrize("kind", ["ramp", "pairs", "turns"])
+@pytest.mark.parametrize("seed", range(8))
+def test_repeats_beside_what_planes_predict(kind: str, seed: int) -> None:
+    """Where the rows that repeat nothing suit a predictor of planes, planes are tried as well."""
+    rng = np.random.default_rng(seed)
+    rows, heads, dim = int(rng.choice([64, 192, 300])), int(rng.integers(1, 5)), 32
+    tokens = rng.normal(size=(int(rng.integers(1, 12)), heads, dim))
+    values = rotated(tokens[rng.integers(0, len(tokens), rows)], np.arange(rows), ROPE)
+    words = values.astype(np.float16).view(np.uint16).copy()
+    cut = int(rng.uniform(0.3, 0.9) * rows)
+    step, start = np.arange(rows - cut)[:, None, None], rng.integers(0, 1 << 16, (1, heads, dim))
+    if kind == "ramp":
+        words[cut:] = (start + step * int(rng.integers(1, 700))) % (1 << 16)
+    elif kind == "pairs":
+        words[cut:] = rng.integers(0, 1 << 16, (rows - cut, heads, dim))
+        words[cut:, :, 1::2] = words[cut:, :, ::2]
+    else:
+        words[cut:] = start ^ (step & 1) * 0x5555
+    there_and_back(words, "rope_row", Rotation(ROPE, np.arange(rows)))
+
+
 @pytest.mark.parametrize("codec", ROW_CODECS)
 @pytest.mark.parametrize("word", [0, 1, 0x3C00, 0x7BFF, 0x7C00, 0x7E00, 0xFC01])
 def test_constant_words(word: int, codec: str) -> None:

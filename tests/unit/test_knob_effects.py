@@ -14,7 +14,18 @@ from unittest.mock import patch
 
 import pytest
 from fake_store import FakeStore, Speed, by_arm
-from gate_functions import DEMO, KV_QUANT, MEMORY, OFFLINE, QUALITY, RUNTIME, judge, make_run
+from gate_functions import (
+    DEMO,
+    KV_QUANT,
+    M3,
+    MEMORY,
+    OFFLINE,
+    QUALITY,
+    RELEASE,
+    RUNTIME,
+    judge,
+    make_run,
+)
 from quantised_texts import texts_of
 
 from pytest_h2o.data import bundled
@@ -22,6 +33,8 @@ from pytest_h2o.decode.history import append_history
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.decode.study import Study
 from pytest_h2o.evidence.order import little_evidence
+from pytest_h2o.evidence.second_build import text_evidence_of_builds
+from pytest_h2o.evidence.written_texts import Written
 from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
@@ -37,8 +50,10 @@ from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes import EmbeddedRuntime, programs_by_work
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.runtimes.programs import BOTH
+from pytest_h2o.session.forecast import Forecast
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.session.session import Session
+from pytest_h2o.session.time_budget import TimeBudget
 from pytest_h2o.verdict import Measured, Verdict
 
 PROGRAMS = programs_by_work(BOTH)
@@ -120,6 +135,13 @@ def agreed(settings: Sequence[str], tmp_path: Path) -> object:
     return judge(
         DEMO.test_greedy_agreement, knobs, "candidate", demo=runs[1], demo_baseline=runs[0]
     ).outcome
+
+
+def repeated(settings: Sequence[str], tmp_path: Path) -> object:
+    """What is decided on two launches whose speeds lie 40 % apart."""
+    runs = [make_run([{"decode_tps": speed}], "joint_full-1") for speed in (80.0, 120.0)]
+    knobs = resolve(settings, suite="m3")
+    return judge(M3.test_stable, knobs, "joint_full-1", joint="joint_full", joint_runs=runs).outcome
 
 
 def memory(settings: Sequence[str], tmp_path: Path) -> object:
@@ -291,6 +313,25 @@ def quantised(gate: str) -> Effect:
     return effect
 
 
+def builds_text(settings: Sequence[str], tmp_path: Path) -> object:
+    """What answers show that part after a quarter."""
+    lab, _ = make_lab(settings, tmp_path)
+    spec = next(iter(lab.workload.launches(lab.cases["candidate"])))
+    record = LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(tmp_path))  # type: ignore[arg-type]
+    second, own = Written(record, "abcd" * 9, 9), Written(record, "abcd" * 2 + "x" * 28, 9)
+    least = lab.knobs.number("MIN_BUILD_AGREEMENT")
+    return text_evidence_of_builds([(second, own)], least, "").standing
+
+
+def builds_loss(settings: Sequence[str], tmp_path: Path) -> object:
+    """What a gate decides on a loss of 0.05."""
+    loss = Measured(metric="build_loss", value=0.05, unit="share")
+    builds: Any = SimpleNamespace(loss=loss)
+    return judge(
+        RELEASE.test_release_numbers, resolve(settings), "builds_full", full_builds=builds
+    ).outcome
+
+
 def judge_raising(knobs: Knobs, paired: PairedStudy) -> None:
     """The decode gate, with pytest's outcome let through."""
     node: Any = SimpleNamespace(user_properties=[], iter_markers=lambda: iter(()))
@@ -305,6 +346,13 @@ def launched(settings: Sequence[str], tmp_path: Path) -> object:
     spec = next(spec for spec in lab.workload.launches(lab.cases["full_strict"], 1))
     command = placed(EmbeddedRuntime("for the test"), resolve(settings)).command(spec, tmp_path)
     return command.argv, command.env
+
+
+def in_time(settings: Sequence[str], tmp_path: Path) -> object:
+    """Whether a launch of an hour is made."""
+    forecast = Forecast()
+    forecast.expect(["bench-a"], {"bench-a": 3600.0})
+    return TimeBudget(resolve(settings).text("H2O_BUDGET")).allows("bench-a", forecast)
 
 
 def parts(settings: Sequence[str], tmp_path: Path) -> object:
@@ -341,10 +389,12 @@ EFFECTS: Mapping[str, Turned] = {
         "RELATION_TOKENS": "8", "RELATION_LOSSLESS": "0", "RELATION_UNEVICTED": "0",
         "RELATION_GREEDY": "0", "RELATION_STRANGERS": "0", "RELATION_UNSEEN": "0",
         "RELATION_ORDER": "0",
+        "RELATION_HEAVY": "0", "RELATION_SPEED": "0", "RELATION_BUILD": "0",
     }.items()},
     "RUN_FINAL": Turned(parts, "0"),
     # These suites are part of final too.
     **{name: Turned(parts, "0", ("RUN_FINAL=0",)) for name in ("RUN_M3", "RUN_LLM_DEMO")},
+    "H2O_BUDGET": Turned(in_time, "1s"),
     "H2O_LAUNCHER": Turned(launched, "nice -n 5"),
     "H2O_HOSTS": Turned(plan, "a,b"),
     "H2O_COPY": Turned(launched, "/tmp/copies", ("H2O_HOSTS=a", "H2O_LAUNCHER=ssh {host}")),
@@ -431,7 +481,10 @@ EFFECTS: Mapping[str, Turned] = {
     "MAX_PERPLEXITY_INCREASE": Turned(quality, "0.3"),
     "MAX_MEMORY_INCREASE": Turned(memory, "0.3"),
     "MAX_MEMORY_GROWTH": Turned(memory, "0.3"),
+    "MAX_SPEED_SPREAD": Turned(repeated, "0.2"),
     "MIN_MILD_AGREEMENT": Turned(little, "0.1"),
+    "MIN_BUILD_AGREEMENT": Turned(builds_text, "0.1"),
+    "MAX_BUILD_LOSS": Turned(builds_loss, "0.1"),
     "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(
@@ -443,6 +496,8 @@ PLACES = {
     "LLM_BENCH": lambda session: session.runtime.describe(),
     "LLM_DEMO": lambda session: session.runtime.describe(),
     "MODEL_CONFIG": lambda session: session.runtime.describe(),
+    "H2O_BASELINE_LLM_BENCH": lambda session: session.runtime.describe(),
+    "H2O_BASELINE_LLM_DEMO": lambda session: session.runtime.describe(),
     "PROMPT_DIR": lambda session: session.lab.prompt_dir,
     "OUT": lambda session: session.root.name,
     "BASE_OUT": lambda session: session.root.name,

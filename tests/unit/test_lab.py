@@ -4,11 +4,15 @@ studies decide.
 
 from __future__ import annotations
 
+import math
+import random
 from pathlib import Path
 
 import pytest
 from fake_store import FakeStore, Speed, by_arm
 
+from pytest_h2o.evidence.unevicted import unevicted_evidence
+from pytest_h2o.lab.decode import baseline_held
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.offline import absent_layers, kv_dump
 from pytest_h2o.plan.knobs import resolve
@@ -68,7 +72,7 @@ def test_arms_are_interleaved(tmp_path: Path) -> None:
     lab.study("full_strict")
     lab.study("store_tuned")
     blocks = [store.launched[i : i + 3] for i in range(0, len(store.launched), 3)]
-    assert len(blocks) == 6
+    assert len(blocks) == 4
     for block in blocks:
         assert len({name.split("-")[1] for name in block}) == 1
         assert {name.split("-")[2] for name in block} == {"full", "store", "baseline"}
@@ -79,13 +83,13 @@ def test_arms_are_interleaved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("baseline", "candidate", "decision", "pairs"),
-    [(100.0, 101.0, "pass", 6), (100.0, 90.0, "fail", 6), (100.0, 95.0, "inconclusive", 20)],
+    [(100.0, 101.0, "pass", 4), (100.0, 90.0, "fail", 6), (100.0, 95.0, "inconclusive", 20)],
 )
-def test_study_decides_at_planned_looks(
+def test_study_decides_when_it_is_sure(
     tmp_path: Path, baseline: float, candidate: float, decision: str, pairs: int
 ) -> None:
-    """A clear difference ends the study at the first look; one at the limit runs to the cap,
-    undecided.
+    """Equal speed ends a study after four pairs, a clear loss after six; one at the limit runs to
+    the cap, undecided.
     """
 
     def speed(spec: LaunchSpec) -> float:
@@ -99,8 +103,8 @@ def test_study_decides_at_planned_looks(
 
 
 def test_later_pairs_have_baselines_of_their_own(tmp_path: Path) -> None:
-    """After the first look every pair is launched together, in both orders, not against a baseline
-    of long ago.
+    """After the first rounds every pair is launched together, in both orders, not against a
+    baseline of long ago.
     """
 
     def speed(spec: LaunchSpec) -> float:
@@ -110,7 +114,7 @@ def test_later_pairs_have_baselines_of_their_own(tmp_path: Path) -> None:
     lab.demand = Demand({"full_strict", "store_tuned"}, {"full_strict", "store_tuned"})
     for name in ("full_strict", "store_tuned"):
         lab.study(name)
-    later = [name.split("-")[2:] for name in store.launched if int(name.rsplit("r", 1)[1]) > 3]
+    later = [name.split("-")[2:] for name in store.launched if int(name.rsplit("r", 1)[1]) > 2]
     pairs = [(first[0], second[0]) for first, second in zip(later[::2], later[1::2], strict=True)]
     assert set(pairs) == {
         ("full", "baseline"),
@@ -129,8 +133,8 @@ def test_either_side_begins_as_often(tmp_path: Path) -> None:
     lab.demand = Demand({"full_strict"}, {"full_strict"})
     lab.study("full_strict")
     arms = [name.split("-")[2] for name in store.launched]
-    assert len(arms) == 12
-    for turn in range(0, 12, 4):
+    assert len(arms) == 8
+    for turn in range(0, 8, 4):
         assert arms[turn : turn + 2] == arms[turn + 2 : turn + 4][::-1]
 
 
@@ -145,12 +149,12 @@ def test_launches_that_are_the_same_are_shared(tmp_path: Path) -> None:
     before = list(store.launched)
     lab.study("full_strict")
     assert store.launched[:4] == before
-    assert len(store.launched) == 12
+    assert len(store.launched) == 8
 
 
 def test_the_budget_is_launch_time(tmp_path: Path) -> None:
-    """After the first look, pairs are measured while launches have taken less than the budget, and
-    then no longer.
+    """After the first rounds, pairs are measured while launches have taken less than the budget,
+    and then no longer.
     """
 
     def speed(spec: LaunchSpec) -> float:
@@ -160,8 +164,8 @@ def test_the_budget_is_launch_time(tmp_path: Path) -> None:
     paired = lab.study("full_strict")
     assert paired.study is not None
     assert (len(paired.pairs), paired.study.pairs, paired.study.decision) == (
-        14,
-        14,
+        12,
+        12,
         "inconclusive",
     )
 
@@ -202,3 +206,77 @@ def test_layers_that_a_dump_lacks(tmp_path: Path) -> None:
     assert absent_layers(lab, tmp_path, {"selected_layers": [0, 1, 2]}) == ""
     given = Lab(tmp_path, resolve([f"DUMP_DIR={tmp_path}"]), lab.get, tmp_path)
     assert absent_layers(given, tmp_path, {"selected_layers": [0]}) == ""
+
+
+def noisy(spec: LaunchSpec) -> float:
+    """A speed that only the launch itself settles, 20 % to either side of 100."""
+    return 80.0 + 40.0 * (int(spec.key, 16) % 1000) / 1000
+
+
+@pytest.mark.parametrize(
+    ("speed", "pairs", "standings"),
+    [
+        (by_arm(), 3, ["supported"]),
+        (by_arm(baseline=87.0), 6, ["contradicted"]),
+        (by_arm(baseline=96.0), 3, ["supported"]),
+        (by_arm(baseline=118.0), 3, ["supported", "doubtful"]),
+        (noisy, 20, ["doubtful"]),
+    ],
+)
+def test_baseline_beside_a_candidate_with_nothing_to_evict(
+    speed: Speed, pairs: int, standings: list[str], tmp_path: Path
+) -> None:
+    """A slow baseline is refuted, a slow candidate and noise are doubts; three pairs are enough
+    where nothing looks slow.
+    """
+    lab, store = make_lab(tmp_path, speed)
+    study = baseline_held(lab)
+    found = unevicted_evidence(study, 0.05)
+    assert [each.standing for each in found] == standings
+    assert len(study.pairs) == pairs
+    assert len(store.launched) == 2 * pairs
+
+
+def test_a_relation_of_speeds_shares_the_baselines_of_decode_studies(tmp_path: Path) -> None:
+    """Where cases are studied as well, its own launches are those of the candidate alone."""
+    lab, store = make_lab(tmp_path)
+    lab.demand = Demand(cases=["full_strict"], studies=["full_strict"], relations=["speed"])
+    planned = {spec.name for spec in lab.plan.planned()}
+    lab.study("full_strict")
+    baseline_held(lab)
+    own = [name for name in store.launched if "nothing-to-evict" in name]
+    assert len(own) == 3
+    assert set(store.launched) <= planned
+
+
+def test_pairs_that_decide_nothing_are_measured_longer(tmp_path: Path) -> None:
+    """Launches get twice as many repeats after every few rounds; those of the first look stay."""
+    lab, store = make_lab(tmp_path, noisy, "DECODE_REPEAT=1", "PROMPTS=512")
+    lab.study("full_strict")
+    repeats = []
+    for replicate in range(1, 21):
+        [found] = {
+            name.split("x")[1].split("-")[0]
+            for name in store.launched
+            if name.endswith(f"-full-r{replicate}")
+        }
+        repeats.append(int(found))
+    assert repeats == [1] * 6 + [2] * 3 + [4] * 3 + [8] * 8
+
+
+def test_longer_launches_decide_what_repeating_does_not(tmp_path: Path) -> None:
+    """Honest speeds with noise that falls with what is measured end in a decision."""
+
+    def speed(spec: LaunchSpec) -> float:
+        noise = random.Random(f"{seed} {spec.key}").gauss(0, 0.12)
+        return 100.0 * math.exp(noise / math.sqrt(spec.repeat or 1))
+
+    undecided = 0
+    for seed in range(20):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        lab, _ = make_lab(folder, speed, "DECODE_REPEAT=1", "PROMPTS=512")
+        study = lab.study("full_strict").study
+        assert study
+        undecided += study.decision == "inconclusive"
+    assert undecided < 10  # 16 where all pairs are of one length

@@ -7,14 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.evidence.log_consistency import blocks_evidence, ended_well, plans_evidence, waited
+from pytest_h2o.evidence.eviction import _from_the_beginning
+from pytest_h2o.evidence.log_consistency import (
+    IN_TIME,
+    TIMED_ANEW,
+    blocks_evidence,
+    ended_well,
+    plans_evidence,
+    waited,
+)
 from pytest_h2o.evidence.look import Look
+from pytest_h2o.evidence.speed import _same_bytes
+from pytest_h2o.lab.offline import coded_alike
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.loglines import read_log_facts
 from pytest_h2o.parsers.repeats import MOST, LoggedBlock, Plan, Repeats
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
+from pytest_h2o.runs.results import read_launch
 
 CONFIG = {
     "kv_h2o_layer_start": 0,
@@ -207,3 +218,104 @@ def test_only_the_warm_up_waited(tmp_path: Path) -> None:
     """What one response waited for may be in no column: it was not measured."""
     text = block(wait=20_000) + block(1, wait=22_000) + block() + block(1)
     assert waited(look(tmp_path, text, h2o_lossless_async_wait_us=0.0)) is None
+
+
+PLANNED = "".join(plan(layer, kv) for layer, kv in ((0, 513), (1, 514), (0, 513), (1, 514)))
+
+
+@pytest.mark.parametrize(
+    ("mean", "final", "standing"),
+    [(2.4, 2.6, "supported"), (1.05, 2.6, "contradicted"), (9.0, 2.6, "contradicted")],
+)
+def test_mean_and_final_ratio(tmp_path: Path, mean: float, final: float, standing: str) -> None:
+    """What is planned at once is gone for most of a response, so both ratios are alike."""
+    seen = look(tmp_path, PLANNED, h2o_effective_ratio_mean=mean, h2o_effective_ratio=final)
+    found = _from_the_beginning(seen)
+    assert found
+    assert found.standing == standing
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "standing"),
+    [(5.76, 5.2, "supported"), (2.88, 5.2, "contradicted"), (5.76, 9.0, "contradicted")],
+)
+def test_bytes_of_both_sides(
+    tmp_path: Path, baseline: float, candidate: float, standing: str
+) -> None:
+    """Before any eviction a token takes as many bytes in the candidate as in the baseline."""
+    before = look(tmp_path, "", h2o_kv_peak_mb=baseline)
+    after = look(tmp_path, "", h2o_kv_peak_mb=candidate)
+    (found,) = _same_bytes(before, after)
+    assert found.standing == standing
+
+
+def late(kv: int, us: int = 3000) -> str:
+    return block().replace("kv=520", f"kv={kv}").replace("updates", f"comp_us={us} updates")
+
+
+BLOCKS = {"kv_lossless_block_tokens": 128, "kv_lossless_hot_recent_tokens": 256}
+
+
+@pytest.mark.parametrize(
+    ("kvs", "claimed"), [((514, 530), []), ((528, 576), ["in time"]), ((528, 530), [])]
+)
+def test_blocks_that_come_at_the_end(
+    tmp_path: Path, kvs: tuple[int, ...], claimed: list[str]
+) -> None:
+    """First blocks that are due at the prompt and come with the last token were put off; the
+    warm-up may end earlier.
+    """
+    found = blocks_evidence(look(tmp_path, "".join(map(late, kvs)), config=BLOCKS))
+    wrong = [each for each in found if each.claim == IN_TIME and each.standing == "contradicted"]
+    assert len(wrong) == len(claimed)
+
+
+@pytest.mark.parametrize(
+    ("times", "standing"),
+    [
+        ((1001, 1002, 1003, 1004, 1005, 1005), "supported"),
+        ((1001, 1002) * 3, "contradicted"),
+        ((1000, 2000) * 3, None),
+        ((1001, 1001), None),
+    ],
+)
+def test_times_that_come_again(
+    tmp_path: Path, times: tuple[int, ...], standing: str | None
+) -> None:
+    """Times of encoding that agree to the microsecond were not measured, unless the clock is
+    coarse.
+    """
+    text = "".join(late(520, us) for us in times)
+    found = [each for each in blocks_evidence(look(tmp_path, text)) if each.claim == TIMED_ANEW]
+    assert [each.standing for each in found] == ([standing] if standing else [])
+
+
+@pytest.mark.parametrize(("comp", "standing"), [(700, "supported"), (400, "contradicted")])
+def test_blocks_smaller_than_any_coder_makes_them(tmp_path: Path, comp: int, standing: str) -> None:
+    """Blocks of front layers are held against what the same values come to here."""
+    seen = look(tmp_path, block(0, comp) + block(1, comp) + block(4, 100))
+    values = {
+        "lossless_ratio": 1.35,
+        "selected_layers": [0, 1],
+        "codecs": [{"lossless_ratio": 1.5}, {"lossless_ratio": None}],
+    }
+    (found,) = coded_alike([seen.record], values)
+    assert found.standing == standing
+    assert coded_alike([], values) == []
+
+
+HEADER = "| model | llm_demo | speed(tok/s) |\n|---|---|---|\n"
+
+
+@pytest.mark.parametrize(
+    ("speed", "problems"),
+    [("100.00 ± 1.00<br>10.00 ± 0.10", 0), ("100.00 ± 1.00<br>12.00 ± 0.10", 1)],
+)
+def test_a_table_on_stdout_beside_the_file(tmp_path: Path, speed: str, problems: int) -> None:
+    """What is printed twice must be the same twice."""
+    record = look(tmp_path, HEADER + f"| m | prompt=512<br>decode=64 | {speed} |\n").record
+    row = "| m | prompt=512<br>decode=64 | 100.00 ± 1.00<br>10.00 ± 0.10 |\n"
+    record.table.write_text(HEADER + row)
+    found = read_launch(record)[1]
+    assert len(found) == problems
+    assert all("another in the table on stdout" in each for each in found)

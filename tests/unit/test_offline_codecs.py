@@ -16,7 +16,7 @@ from pytest_h2o.lab.offline import Evaluation
 from pytest_h2o.offline import OfflineError
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import ROW_CODECS, OfflineOptions
-from pytest_h2o.offline.result import result_schema
+from pytest_h2o.offline.result_json import result_schema
 from pytest_h2o.offline.tables import to_markdown
 
 OPTIONS = OfflineOptions(

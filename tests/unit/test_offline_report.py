@@ -16,7 +16,7 @@ from pytest_h2o.commands.offline import add_arguments, run
 from pytest_h2o.offline.command import Bar
 from pytest_h2o.offline.evaluate import evaluate
 from pytest_h2o.offline.options import OfflineOptions
-from pytest_h2o.offline.result import result_schema
+from pytest_h2o.offline.result_json import result_schema
 from pytest_h2o.offline.tables import to_markdown
 from pytest_h2o.report.offline_page import offline_html
 

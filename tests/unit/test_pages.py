@@ -168,9 +168,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def build(folder: Path) -> None:
     """Programs where the pages look for them; they are not started."""
-    (folder / "build").mkdir()
-    for name in ("llm_bench", "llm_demo"):
-        (folder / "build" / name).symlink_to("/bin/true")
+    for directory in ("build", "last"):
+        (folder / directory).mkdir()
+        for name in ("llm_bench", "llm_demo"):
+            (folder / directory / name).symlink_to("/bin/true")
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,14 @@ from gate_functions import RELATIONS, judge
 
 from pytest_h2o.evidence.answers import Answer
 from pytest_h2o.evidence.known import table_evidence
+from pytest_h2o.lab.heavy_eviction import heavy_eviction
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.target_ratios import target_ratios
 from pytest_h2o.lab.text_relation import TextRelation, text_relation
 from pytest_h2o.lab.unseen_prompts import strangers, unseen
 from pytest_h2o.parsers.demo_output import generated_text
 from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.plan.relations import MILD_RATIO
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.unseen import made_anew
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
@@ -30,6 +32,8 @@ STORY = {
     name: f"{name} said that " + "the quick brown fox jumps over the lazy dog; " * 60
     for name in ("prompt_512_1", "prompt_2048_1")
 }
+LONGEST = 1 << 16
+SQUARES = "; ".join(f"the square of {number} is {number**2}" for number in range(1, 9))
 EVICTED = "and under eviction the story ends in another way, as it may"
 Text = Callable[[LaunchSpec], str]
 SUMMARY = """
@@ -46,7 +50,10 @@ prefill speed = 5000.00 tok/s
 
 
 def evicts(spec: LaunchSpec) -> bool:
-    return bool(spec.config["kv_h2o_enable"]) and spec.config["kv_h2o_target_lossy_ratio"] != 1
+    if not spec.config["kv_h2o_enable"]:
+        return False
+    protected = int(spec.config["kv_h2o_recent_tokens"]) > LONGEST
+    return spec.config["kv_h2o_target_lossy_ratio"] != 1 and not protected
 
 
 def lossless(spec: LaunchSpec) -> bool:
@@ -65,7 +72,8 @@ def stores(spec: LaunchSpec) -> bool:
 def honest(spec: LaunchSpec) -> str:
     text = STORY.get(spec.label, STORY["prompt_512_1"])
     if evicts(spec):
-        text = text[:90] + EVICTED + text
+        same = 90 if asked(spec) > MILD_RATIO else 400
+        text = text[:same] + EVICTED + text
     return text[: 8 * spec.gen_tokens]
 
 
@@ -293,6 +301,38 @@ def test_a_real_build_whose_lossless_stage_is_none(name: str, outcome: str, tmp_
         assert (words in verdict.reason) == (name == "lossless")
 
 
+@pytest.mark.parametrize(
+    ("write", "standing"),
+    [
+        (lambda spec: ("so it ends " if evicts(spec) else "") + SQUARES, "supported"),
+        (lambda _: SQUARES, "contradicted"),
+        (lambda _: "so " * 200, "doubtful"),
+        (lambda _: "yes", "doubtful"),
+    ],
+)
+def test_what_is_evicted_is_missing(write: Text, standing: str, tmp_path: Path) -> None:
+    """A program whose answers are always the full cache's is refused; loops and short answers tell
+    nothing.
+    """
+    lab, _ = make_lab(tmp_path, write)
+    relation = heavy_eviction(lab)
+    settings = resolve((), suite="final")
+    verdict = judge(RELATIONS.test_evicted_is_missing, settings, heavy_eviction=relation)
+    assert [each.standing for each in relation.evidence] == [standing]
+    assert verdict.outcome == ("fail" if standing == "contradicted" else "pass")
+
+
+def test_an_answer_that_is_cut_short_is_another(tmp_path: Path) -> None:
+    """Of two launches that may write as much, one text is not the beginning of the other."""
+
+    def shorter(spec: LaunchSpec) -> str:
+        text = honest(spec)
+        return text if len(spec.config) == 3 else text[: len(text) * 3 // 4]
+
+    relation, _ = relate("unevicted", tmp_path, shorter, "DECODE_TOKENS=64", "RELATION_TOKENS=64")
+    assert judged("unevicted", relation).outcome == "fail"
+
+
 @pytest.mark.parametrize("name", GATES)
 def test_what_cannot_be_compared_fails(name: str, tmp_path: Path) -> None:
     """A launch that crashed, or a program that prints no text, is not accepted."""
@@ -413,11 +453,18 @@ def wrong_positions(spec: LaunchSpec) -> str:
     return twisted(spec, 3) if evicts(spec) else honest(spec)
 
 
+def wrong_scores(spec: LaunchSpec) -> str:
+    """One answer is the baseline's by chance."""
+    lucky = spec.label == "prompt_512_1"
+    return twisted(spec, 90) if evicts(spec) and not lucky else honest(spec)
+
+
 @pytest.mark.parametrize(
     ("write", "lossy", "words"),
     [
         (honest, asked, ""),
         (wrong_positions, asked, "stays the baseline's for 0.6%"),
+        (wrong_scores, asked, "the median of 4 answers stays the baseline's for 17.6%"),
         (honest, lambda spec: 1.5 if evicts(spec) else 1.0, ""),
         (
             honest,

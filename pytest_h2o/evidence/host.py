@@ -1,0 +1,108 @@
+"""What the operating system saw of one launch, held against what the program says: processes that
+it left, files that it kept, and whether anybody computed.
+
+Nothing is known of what something else launched, or of programs on another host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+from statistics import median
+
+from pytest_h2o.evidence.log_consistency import WELL
+from pytest_h2o.evidence.look import Look
+from pytest_h2o.evidence.lossless import decode_seconds
+from pytest_h2o.verdict import Evidence
+
+COMPUTED = "the program computed what it reports"
+IN_MEMORY = "what is evicted is gone, not in a file"
+# Of the seconds that a program reports, it computes or waits for a core at least so many; the rest
+# it may wait for weights that come from a disk.
+LEAST_CPU, USUAL_CPU = 0.1, 0.3
+ELSEWHERE = "where it runs on another machine, name what starts it there with H2O_LAUNCHER"
+# What programs write beside their results: logs, caches, tables.
+LEAST_FILE_MB = 8.0
+
+
+def ended_alone(look: Look) -> Evidence | None:
+    """Needs the launcher's look at the processes of the launch, at the end and while it ran."""
+    left, uncollected = look.record.left, look.record.uncollected
+    wrong: list[str] = []
+    if left:
+        wrong.append(f"{left} of its processes still ran when it had ended, and were stopped")
+    if uncollected:
+        wrong.append(f"{uncollected} helper processes ended and nobody asked how")
+    if not wrong:
+        return None
+    text = "; ".join(wrong)
+    # A launcher in front of the program has processes of its own.
+    return look.says(WELL, False, text) if started_directly(look) else look.doubts(WELL, text)
+
+
+def computed(look: Look) -> Evidence | None:
+    """Needs CPU seconds of a program that decodes on this machine's processor: one that waits for
+    words of somebody else spends none.
+    """
+    cpu, decode = look.record.cpu_seconds, decode_seconds(look)
+    if cpu is None or not decode or look.spec.backend != "cpu" or not look.alone:
+        return None
+    reported = decode * (look.spec.repeat or 1)
+    spent = cpu + (look.record.delayed_s or 0.0)
+    text = f"{spent:.3g} s of computing, and decoding is said to have taken {reported:.3g} s"
+    if spent >= USUAL_CPU * reported:
+        return look.says(COMPUTED, True, text)
+    if spent < LEAST_CPU * reported and started_directly(look):
+        return look.says(COMPUTED, False, f"{text}; {ELSEWHERE}")
+    return look.doubts(COMPUTED, text)
+
+
+def kept_in_files(sides: Sequence[tuple[Look, Look]]) -> Iterator[Evidence]:
+    """Needs open files and written bytes of (baseline, candidate) launches: what the baseline
+    writes as well is no evicted KV.
+    """
+    if not sides:
+        return
+    candidate = sides[0][1]
+    for what, more in (("writes", _more_written(sides)), ("holds files of", _more_held(sides))):
+        if more > LEAST_FILE_MB:
+            names = ", ".join(
+                dict.fromkeys(name for _, side in sides for name in side.record.opened)
+            )
+            text = f"the candidate {what} {more:.4g} MiB more than the baseline"
+            if names:
+                text = f"{text} ({names[:200]})"
+            yield candidate.says(IN_MEMORY, False, text)
+
+
+def _more_written(sides: Sequence[tuple[Look, Look]]) -> float:
+    """MiB that candidates write beyond baselines, each without its own results; the middle pair."""
+    more: list[float] = []
+    for before, after in sides:
+        if before.record.written_mb is not None and after.record.written_mb is not None:
+            results = _results_mb(after) - _results_mb(before)
+            more.append(after.record.written_mb - before.record.written_mb - results)
+    return median(more) if more else 0.0
+
+
+def _more_held(sides: Sequence[tuple[Look, Look]]) -> float:
+    more: list[float] = []
+    for before, after in sides:
+        if before.record.opened_mb is not None and after.record.opened_mb is not None:
+            more.append(after.record.opened_mb - before.record.opened_mb)
+    return median(more) if more else 0.0
+
+
+def _results_mb(look: Look) -> float:
+    """The size of what a launch was to write."""
+    files = (*look.record.files, look.record.stderr)
+    return sum(path.stat().st_size for path in files if path.is_file()) / 2**20
+
+
+def started_directly(look: Look) -> bool:
+    """Whether nothing that the settings name stood between the launcher and the program."""
+    inputs = look.record.inputs
+    first = PurePath(look.record.argv[0]).name if look.record.argv else ""
+    if look.spec.program in first or first == "taskset":
+        return True
+    return bool(inputs) and "placement" not in inputs
