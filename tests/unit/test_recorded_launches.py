@@ -348,3 +348,26 @@ def test_more_directories_than_are_looked_into(
         read_recording(tmp_path)
     monkeypatch.setattr("pytest_h2o.kit.archives.MAX_DIRECTORIES", 14)
     assert len(read_recording(tmp_path).parts[0].launches) == 2
+
+
+@pytest.mark.parametrize("told_by", ["launch.json", "manifest.json", "bench_stdout.log"])
+def test_a_launch_that_left_no_log(tmp_path: Path, told_by: str) -> None:
+    """Beside a list that does not name it, a second list or a transcript alone tells of it: it is a
+    launch without output, not none.
+    """
+    root = tree(SWEEP, tmp_path / "archive")
+    first, _ = entries(root / "manifest.json")
+    argv = ["./llm_bench", "-m", "m/config.json", "-p", "1024", "-n", "128", "-kv", "true"]
+    (root / "logs" / f"{SWEPT}.log").unlink()
+    (root / "launches.json").write_text(json.dumps([{"run_id": first["run_id"]}]))
+    if told_by != "manifest.json":
+        (root / "manifest.json").unlink()
+    if told_by == "launch.json":
+        (root / "launch.json").write_text(json.dumps({"argv": argv, "returncode": 0}))
+    if told_by != "bench_stdout.log":
+        text = (root / "bench_stdout.log").read_text()
+        (root / "bench_stdout.log").write_text("Running: " + text.split("Running: ")[1])
+    shutil.rmtree(root / "baseline_batch")
+    recording = read_recording(root)
+    [case] = [case for case in recording.cases(resolve()).values() if case.work == "lengths"]
+    assert any("no table" in problem for problem in recording.run(case).problems)
