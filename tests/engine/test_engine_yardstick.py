@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_models import LOSSLESS
 
-from pytest_h2o.engine import generate
+from pytest_h2o.engine import response_clock
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.yardstick import EVERY, ReadyWait, Yardstick
 
@@ -41,7 +41,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock that the engine reads."""
     clock = Clock()
-    monkeypatch.setattr(generate, "perf_counter_ns", lambda: clock.now)
+    monkeypatch.setattr(response_clock, "perf_counter_ns", lambda: clock.now)
     monkeypatch.setattr(ReadyWait, "read", lambda _: clock.waited)
     monkeypatch.setattr(Yardstick, "run", lambda _: clock.run())
     return clock
@@ -82,7 +82,7 @@ def test_waiting_for_our_own_workers_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With as many encode workers as cores, the core may have been taken by one of them."""
-    monkeypatch.setattr(generate, "available_cores", lambda: 2)
+    monkeypatch.setattr(response_clock, "available_cores", lambda: 2)
 
     def emit(_: int) -> None:
         clock.work(3 * MS)

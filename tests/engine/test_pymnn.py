@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pytest_h2o.engine.config import SHIPPED, H2OSettings, load_config
-from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.generate import Engine, Trial
 from pytest_h2o.parsers.bench_table import read_tables
 from pytest_h2o.parsers.demo_output import read_demo
 from pytest_h2o.parsers.held_out import read_kv_report
@@ -67,7 +67,7 @@ def test_both_engines_predict_the_same(agreement: dict[str, np.ndarray]) -> None
     engine = Engine(load_config(SHIPPED / "h2o.json"), threads=1)
     half = len(tokens) // 2
     off = H2OSettings(enable=False)
-    ours = np.array(next(engine.force(tokens[:half], [(tokens[half:], off)])))
+    ours = np.array(next(engine.force(tokens[:half], [Trial(tokens[half:], off)])))
     theirs = agreement["logits"][half - 1 : half - 1 + len(ours)]
     assert rms(ours - theirs) <= 0.04 * rms(ours - ours.mean())
     assert same(ours, theirs) >= 0.95
