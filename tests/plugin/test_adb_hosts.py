@@ -94,11 +94,11 @@ def test_a_study_moves_as_a_whole(tmp_path: Path, devices: AdbServer) -> None:
     output = session.communicate(timeout=120)[0]
     assert "host a was taken out: it does not answer: exit code 1, error: device 'a'" in output
     kept = records(tmp_path)
-    assert len(kept) >= 12
+    assert len(kept) >= 8
     assert {(each["host"], each["status"]) for each in kept} == {("b", "ok")}
     [verdict] = verdicts(tmp_path)
     assert verdict["host"] == "b"
-    assert len(verdict["pairs"]) >= 6
+    assert len(verdict["pairs"]) >= 4
 
 
 def test_kinds_of_hosts_are_judged_apart(tmp_path: Path, devices: AdbServer) -> None:

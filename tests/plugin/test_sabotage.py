@@ -54,7 +54,7 @@ def judge(
         word for name, value in SETTINGS.items() for word in ("--h2o-set", f"{name}={value}")
     ]
     result = pytester.runpytest_inprocess(
-        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-m", "final",
+        str(ROOT / "gates"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-rf", "-m", "final",
         "-k",
         select,
         "--h2o-replay",
