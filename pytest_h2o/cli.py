@@ -53,8 +53,8 @@ examples:
   pytest-h2o doctor --llm-bench build/llm_bench --model-config model/config.json
 
 The profile NAME is the file h2o-profiles/NAME.toml of the working directory or of the nearest one
-above it; a PATH is taken as it is. Relative paths in it start at the file. Each key may be left
-out:
+above it; a PATH is taken as it is. Relative paths in it start at the file.
+Each key may be left out:
 
   llm_bench = "../build/llm_bench"
   llm_demo = "../build/llm_demo"

@@ -24,7 +24,7 @@ from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError, programs_by_work, runtime_kind
 from pytest_h2o.session.places import session_root
 from pytest_h2o.session.planner import overridden_keys
-from pytest_h2o.session.settings import Settings, read_settings
+from pytest_h2o.session.settings import NO_SECOND_BUILD, Settings, read_settings
 from pytest_h2o.verdict import NO_H2O
 
 GEN_TOKENS, PROMPT_TOKENS = 8, 32
@@ -91,7 +91,7 @@ def _given(settings: Settings) -> str:
     given = [
         f"{name}={value} ({source})"
         for name, (value, source) in found.items()
-        if not source.endswith("default")
+        if not source.endswith("default") and source != NO_SECOND_BUILD
     ]
     name = settings.runtime.name
     defaults = "their defaults"

@@ -50,6 +50,8 @@ from pytest_h2o.session.workers import INI_NAMES
 
 SETUP = ("llm_bench", "llm_demo", "model_config")
 BASELINES = {name: f"{BASELINE_PREFIX}{name}" for name in ("llm_bench", "llm_demo")}
+# Where the value of RELATION_BUILD comes from then.
+NO_SECOND_BUILD = "no second build is named"
 INI_PATHS = (*SETUP, *BASELINES.values(), "prompt_dir")
 OURS = re.compile(rf"^[ \t]*({'|'.join(INI_NAMES)})[ \t]*=", re.MULTILINE)
 # What a command that repeats one gate must repeat as well.
@@ -126,7 +128,7 @@ def read_settings(config: pytest.Config) -> Settings:
 
 def without_second_build(knobs: Knobs) -> Knobs:
     """The knobs of a session in which there is one build only."""
-    off: tuple[KnobValue, str] = (False, "no second build is named")
+    off: tuple[KnobValue, str] = (False, NO_SECOND_BUILD)
     return replace(knobs, given={**knobs.given, "RELATION_BUILD": off})
 
 
