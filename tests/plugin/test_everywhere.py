@@ -47,7 +47,7 @@ def test_workers_make_the_same_launches(tmp_path: Path) -> None:
     spread, _ = run(tmp_path / "many", "-m", "m3", *PAIRED, "-n", "4", "--dist", "worksteal")
     assert alone == spread
     assert alone["passed"] > 20
-    assert len(set(made(tmp_path / "one"))) == len(made(tmp_path / "one")) > 20
+    assert len(set(made(tmp_path / "one"))) == len(made(tmp_path / "one")) > 12
     assert made(tmp_path / "one") == made(tmp_path / "many")
     assert overlaps(tmp_path / "many") == 0
 
