@@ -43,7 +43,7 @@ class Builds:
     @property
     def on(self) -> bool:
         """Whether there is a second build to launch."""
-        return self.lab.workload.relates("builds")
+        return self.lab.workload.relations.relates("builds")
 
     @cached_property
     def study(self) -> PairedStudy:
@@ -55,7 +55,7 @@ class Builds:
     @cached_property
     def texts(self) -> BuildTexts:
         """What both wrote to the same prompts."""
-        pairs = self.lab.workload.of_builds(plain=self.plain)
+        pairs = self.lab.workload.relations.of_builds(plain=self.plain)
         if not pairs:
             work = self.lab.workload
             return BuildTexts((work.nothing_to_run(),), work.without_prompts)

@@ -78,7 +78,7 @@ def held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Compari
 
 def baseline_held(lab: Lab) -> PairedStudy:
     """The baseline's decode speed against that of a candidate with nothing to evict."""
-    if not lab.workload.relates("speed"):
+    if not lab.workload.relations.relates("speed"):
         return PairedStudy((), None, (), None)
     return lab.screened(UNEVICTED) or lab.study(UNEVICTED)
 

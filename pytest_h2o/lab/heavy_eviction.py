@@ -14,7 +14,7 @@ def heavy_eviction(lab: Lab) -> TextRelation:
     that something was evicted.
     """
     relation = TextRelation(lab, "heavy")
-    comparisons = lab.workload.comparisons("heavy")
+    comparisons = lab.workload.relations.comparisons("heavy")
     if not comparisons:
         relation.problems.append(lab.workload.nothing_to_run())
         relation.cause = lab.workload.without_prompts

@@ -51,7 +51,7 @@ class LaunchPlan:
         if self.demand.quality:
             add(work.quality_launches())
         for relation in self.demand.relations:
-            add(work.relation_launches(relation))
+            add(work.relations.launches(relation))
         for name in self.demand.texts:
             add(work.text_launches(cases[name]))
         for name in self.demand.cases:

@@ -38,7 +38,7 @@ class TargetRatios:
 
 def target_ratios(lab: Lab) -> TargetRatios:
     """Launch the prompts of the relation at each ratio and compare."""
-    work = lab.workload.ratios()
+    work = lab.workload.relations.ratios()
     if not work:
         return TargetRatios([lab.workload.nothing_to_run()], lab.workload.without_prompts)
     found: list[Evidence] = []

@@ -43,7 +43,7 @@ class TextRelation:
 
     def judged(self) -> TextRelation:
         """This relation with all its arms launched and compared."""
-        comparisons = self.lab.workload.comparisons(self.name)
+        comparisons = self.lab.workload.relations.comparisons(self.name)
         if not comparisons:
             self.problems.append(self.lab.workload.nothing_to_run())
             self.cause = self.lab.workload.without_prompts

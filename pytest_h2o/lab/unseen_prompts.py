@@ -13,8 +13,8 @@ from pytest_h2o.evidence.memory import GROWTH, NOISE_MB
 from pytest_h2o.evidence.requests import memory_after_first, slowdown
 from pytest_h2o.evidence.written_texts import Written
 from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.relation_work import LINES
 from pytest_h2o.lab.text_relation import NO_TEXT, TextRelation
-from pytest_h2o.lab.workload import LINES
 from pytest_h2o.plan.cases import baseline_of
 from pytest_h2o.plan.relations import Arm, repeated
 from pytest_h2o.plan.unseen import made_anew
@@ -39,7 +39,7 @@ class Unseen:
 def unseen(lab: Lab) -> Unseen:
     """Candidate and baseline over the prompts that are made for this session."""
     write_prompts(lab)
-    specs = lab.workload.unseen_launches("unseen")
+    specs = lab.workload.relations.unseen_launches("unseen")
     pairs = [(lab.get(baseline_of(spec)), lab.get(spec)) for spec in specs]
     before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     runs = [read_launches("candidate", records) for records in (after, before)]
@@ -50,12 +50,12 @@ def strangers(lab: Lab) -> TextRelation:
     """The same prompts one after the other in one process, beside each in a process of its own."""
     write_prompts(lab)
     relation = TextRelation(lab, "strangers")
-    together = lab.workload.line_by_line()
+    together = lab.workload.relations.line_by_line()
     if not together:
         relation.problems.append(lab.workload.nothing_to_run())
         relation.cause = lab.workload.without_prompts
         return relation
-    alone = [Arm(spec) for spec in lab.workload.unseen_launches("strangers")]
+    alone = [Arm(spec) for spec in lab.workload.relations.unseen_launches("strangers")]
     beside = Arm(together[0])
     texts = [relation.texts.of(arm) for arm in alone]
     whole = relation.texts.of(beside)
@@ -128,7 +128,7 @@ def _out_of_order(whole: str, expected: list[str]) -> str:
 def write_prompts(lab: Lab) -> None:
     """Write the prompts once a session, whichever process comes first; a replay has its own."""
     folder = lab.workload.unseen_dir
-    prompts = lab.workload.renewed_prompts
+    prompts = lab.workload.relations.renewed_prompts
     if lab.replay or not prompts:
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from pytest_h2o.lab.recordings import Recording
+from pytest_h2o.lab.relation_work import RelationWork
 from pytest_h2o.plan.cases import (
     CANDIDATE,
     Case,
@@ -16,29 +16,14 @@ from pytest_h2o.plan.cases import (
     baseline_of,
     dump_launch,
     launches,
-    of_second_build,
 )
 from pytest_h2o.plan.knobs import Knobs
-from pytest_h2o.plan.prompts import Prompt, PromptSelection, select_prompts
-from pytest_h2o.plan.relations import (
-    RELATIONS,
-    Arm,
-    SameText,
-    mild_only,
-    ratios,
-    same_text,
-)
+from pytest_h2o.plan.prompts import PromptSelection, select_prompts
+from pytest_h2o.plan.relations import RELATIONS
 from pytest_h2o.plan.specs import LaunchSpec, Work
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
 from pytest_h2o.runtimes.programs import BOTH
-
-# The file with all unseen prompts, a line each.
-LINES = "unseen_lines.txt"
-# Further prompts, short ones first, that are answered under a little eviction.
-MORE_MILD_PROMPTS = 4
-# Prompts, short ones first, that two builds answer.
-BUILD_PROMPTS = 6
 
 
 @dataclass
@@ -128,6 +113,18 @@ class Workload:
         first = self.launches(self.cases["full_strict"], 1, 1)[0]
         return [replace(first, quality=True)]
 
+    @cached_property
+    def relations(self) -> RelationWork:
+        """The launches of relations, made of those of the candidate."""
+        return RelationWork(
+            self.knobs,
+            self.prompts.prompts,
+            self.buckets,
+            self.launches(self.cases[CANDIDATE]),
+            self.unseen_dir,
+            recorded=self.recording is not None,
+        )
+
     def has(self, spec: LaunchSpec) -> bool:
         """Whether a launch is one that a case or relation asks for, or its baseline, however often;
         of another arm, whether it is over a length or prompt of those.
@@ -143,131 +140,12 @@ class Workload:
             specs += self.launches(case)
         specs += [baseline_of(candidate) for candidate in specs]
         for relation in RELATIONS:
-            specs += self.relation_launches(relation)
+            specs += self.relations.launches(relation)
         return {
             "arm": {spec.arm for spec in specs},
             "label": {spec.label for spec in specs},
             "work": {_once(spec) for spec in specs},
         }
-
-    def comparisons(self, relation: str) -> list[SameText]:
-        """The arms of a relation that must write the same text; none where it is off."""
-        tokens = self.knobs.integer("RELATION_TOKENS")
-        return same_text(relation, self._related(relation), tokens)
-
-    def ratios(self) -> list[tuple[LaunchSpec, dict[float, Arm]]]:
-        """The candidate over each prompt of a relation, and the same at several target ratios.
-
-        Over further prompts only a little is evicted: a single answer may change early by chance.
-        """
-        tokens = self.knobs.integer("RELATION_TOKENS")
-        found = [(spec, ratios(spec, tokens)) for spec in self._related("order")]
-        own = [spec.label for spec, _ in found]
-        more = [spec for spec in self._related("order", all_prompts=True) if spec.label not in own]
-        for spec in more[:MORE_MILD_PROMPTS]:
-            found.append((spec, mild_only(ratios(spec, tokens))))
-        return found
-
-    def of_builds(self, *, plain: bool) -> list[tuple[LaunchSpec, LaunchSpec]]:
-        """Real prompts answered by the build under test and by the second one, with H2O off or as
-        the candidate has it; the second one decodes no more than a relation needs.
-        """
-        tokens = self.knobs.integer("RELATION_TOKENS")
-        pairs: list[tuple[LaunchSpec, LaunchSpec]] = []
-        for spec in self._related("builds", all_prompts=True)[:BUILD_PROMPTS]:
-            own = baseline_of(spec) if plain else spec
-            short = replace(own, gen_tokens=min(tokens, own.gen_tokens))
-            pairs.append((own, of_second_build(short)))
-        return pairs
-
-    def _related(self, relation: str, *, all_prompts: bool = False) -> list[LaunchSpec]:
-        """The candidate over the prompts of a relation, or all that could be; none where it is
-        off.
-        """
-        if not self.relates(relation):
-            return []
-        specs = {spec.label: spec for spec in self.launches(self.cases["candidate"])}
-        prompts = self._evicted_prompts() if all_prompts else self.relation_prompts
-        return [specs[prompt.stem] for prompt in prompts]
-
-    def relation_launches(self, relation: str) -> list[LaunchSpec]:
-        """The launches of a relation, with those that are made anyway."""
-        if relation == "unseen":
-            unseen = self.unseen_launches(relation)
-            return unseen + [baseline_of(spec) for spec in unseen]
-        if relation == "strangers":
-            return self.unseen_launches(relation) + self.line_by_line()
-        if relation == "speed":
-            return []  # pairs, planned with those of the decode studies
-        specs: list[LaunchSpec] = []
-        if relation in ("builds", "release"):
-            for own_and_second in self.of_builds(plain=relation == "builds"):
-                specs += own_and_second
-            return specs
-        if relation == "order":
-            for candidate, arms in self.ratios():
-                specs.append(baseline_of(candidate))
-                specs += [arm.spec for arm in arms.values()]
-            return specs
-        for pair in self.comparisons(relation):
-            specs += pair.specs
-        return specs
-
-    def relates(self, relation: str) -> bool:
-        """Whether a relation is asked for; none is in a recording."""
-        return self.recording is None and self.knobs.on(RELATIONS[relation])
-
-    def unseen_launches(self, relation: str) -> list[LaunchSpec]:
-        """The candidate over prompts that are made for this session, longer ones first."""
-        if not self.relates(relation):
-            return []
-        launches: list[LaunchSpec] = []
-        for prompt in reversed(self.renewed_prompts):
-            path = self.unseen_dir / f"unseen_{prompt.path.name}"
-            launches.append(replace(self._for_unseen, prompt_file=path))
-        return launches
-
-    def line_by_line(self) -> list[LaunchSpec]:
-        """The candidate over the same prompts, one after the other in one process."""
-        if not self.unseen_launches("strangers"):
-            return []
-        path = self.unseen_dir / LINES
-        return [replace(self._for_unseen, arm="line-by-line", prompt_file=path, line_by_line=True)]
-
-    @property
-    def _for_unseen(self) -> LaunchSpec:
-        """The candidate's launch, with text enough to tell whether it is text."""
-        first = self.launches(self.cases["candidate"])[0]
-        tokens = min(first.gen_tokens, 2 * self.knobs.integer("RELATION_TOKENS"))
-        return replace(first, gen_tokens=tokens)
-
-    @property
-    def renewed_prompts(self) -> list[Prompt]:
-        """The real prompts that others are made of: as many as relations have, short ones first."""
-        return self._evicted_prompts()[: len(self.relation_prompts)]
-
-    @property
-    def relation_prompts(self) -> list[Prompt]:
-        """The first real prompts of each bucket in which something can be evicted or encoded."""
-        most = self.knobs.integer("RELATION_PROMPTS")
-        taken: Counter[str] = Counter()
-        chosen: list[Prompt] = []
-        for prompt in self._evicted_prompts():
-            taken[prompt.bucket] += 1
-            if taken[prompt.bucket] <= most:
-                chosen.append(prompt)
-        return chosen
-
-    def _evicted_prompts(self) -> list[Prompt]:
-        """All real prompts in which something can be evicted, bucket by bucket; the first of all
-        if there is none.
-        """
-        least = self.knobs.integer("H2O_TRIGGER_MIN") - self.knobs.integer("RELATION_TOKENS")
-        chosen: list[Prompt] = []
-        for bucket in self.buckets:
-            if not bucket.isdigit() or int(bucket) >= least:
-                chosen += [each for each in self.prompts.prompts if each.bucket == bucket]
-        return chosen or list(self.prompts.prompts[:1])
 
     def text_launches(self, case: Case) -> tuple[LaunchSpec, LaunchSpec]:
         """The launches that predict a held-out text: with plain KV, and as ``case`` has it."""

@@ -158,7 +158,8 @@ def test_honest_programs_keep_every_relation(name: str, tmp_path: Path) -> None:
     relation, pen = relate(name, tmp_path)
     verdict = judged(name, relation)
     assert (verdict.outcome, verdict.standing) == ("pass", "supported")
-    planned = {spec.key for pair in relation.lab.workload.comparisons(name) for spec in pair.specs}
+    comparisons = relation.lab.workload.relations.comparisons(name)
+    planned = {spec.key for pair in comparisons for spec in pair.specs}
     assert len(pen.launched) == len(planned)
 
 
