@@ -44,7 +44,10 @@ def test_schemas_follow_the_tables() -> None:
 def test_an_unknown_schema(capsys: pytest.CaptureFixture[str]) -> None:
     """A name that there is not is answered with those that there are."""
     assert main(["schema", "presets"]) == 2
-    assert "presets: no such schema; did you mean preset?; there are preset, profile" in capsys.readouterr().err
+    assert (
+        "presets: no such schema; did you mean preset?; there are preset, profile"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
