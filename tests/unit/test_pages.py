@@ -40,6 +40,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SESSION = re.compile(rf"\b(?:pytest gates|pytest-h2o (?:{'|'.join(GATE_SUITES)}))\b.*")
 CODE = re.compile(r"`([^`\n]+)`")
 
+WIDTH = 118  # of what a page shows; the rest of a line is cut
 SHOWN = list(blocks("console"))
 TYPED = [(block.page, line) for block in blocks("sh") for line in block.text.splitlines()]
 # What a line may do besides being read: it writes little and takes a moment.
@@ -298,7 +299,8 @@ def told(printed: str) -> str:
         # Below the table causes are wrapped, by the length of the paths in them.
         lines = list(takewhile(bool, lines))
     hidden = ("run directory:", "FAILED", "=== short", "====", "From ")
-    kept = [line[:118] for line in lines if not line.startswith(hidden) or "h2o gates" in line]
+    kept = [line for line in lines if not line.startswith(hidden) or "h2o gates" in line]
+    kept = [line if len(line) <= WIDTH else f"{line[: WIDTH - 3]} ..." for line in kept]
     return "\n".join(kept).strip("\n") + "\n"
 
 
