@@ -232,6 +232,28 @@ class Runtime(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class AroundRuntime:
+    """What is a :class:`Runtime` by the programs of another one."""
+
+    runtime: Runtime
+
+    @property
+    def name(self) -> str:
+        """The runtime's name."""
+        return self.runtime.name
+
+    @property
+    def programs(self) -> Mapping[str, Program]:
+        """The runtime's programs."""
+        return self.runtime.programs
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What its launches can report."""
+        return self.runtime.capabilities
+
+
 class RuntimeKind(ABC):
     """A runtime as an entry point of the group ``pytest_h2o.runtimes`` offers it, a
     :class:`Runtime` once it is made.

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.seats import Hosts, parse_hosts
 from pytest_h2o.plan.specs import LaunchSpec
-from pytest_h2o.runtimes.base import Capability, Command, Program, Runtime, RuntimeSetupError
+from pytest_h2o.runtimes.base import AroundRuntime, Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.copying import carrier_of, moved
 
 COMMAND = "{command}"
@@ -148,28 +148,12 @@ def _words(name: str, text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class PlacedRuntime:
+class PlacedRuntime(AroundRuntime):
     """A runtime whose launches are made through a placement, on any of some hosts."""
 
-    runtime: Runtime
     placement: Placement
     hosts: Hosts = field(default_factory=dict)
     copies: str = ""
-
-    @property
-    def name(self) -> str:
-        """The runtime's name."""
-        return self.runtime.name
-
-    @property
-    def programs(self) -> Mapping[str, Program]:
-        """The runtime's programs."""
-        return self.runtime.programs
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What the runtime can report."""
-        return self.runtime.capabilities
 
     def describe(self) -> str:
         """The runtime and how its launches are made."""

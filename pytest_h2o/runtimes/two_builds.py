@@ -8,10 +8,9 @@ from pathlib import Path
 
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import (
-    Capability,
+    AroundRuntime,
     Command,
     Found,
-    Program,
     Runtime,
     RuntimeSetupError,
     Setup,
@@ -24,26 +23,10 @@ BASELINE_PREFIX = "h2o_baseline_"
 
 
 @dataclass(frozen=True)
-class TwoBuilds:
+class TwoBuilds(AroundRuntime):
     """A runtime beside a ``second`` one, whose programs make the launches that ask for it."""
 
-    runtime: Runtime
     second: Runtime
-
-    @property
-    def name(self) -> str:
-        """The name of the runtime under test."""
-        return self.runtime.name
-
-    @property
-    def programs(self) -> Mapping[str, Program]:
-        """The programs of the runtime under test."""
-        return self.runtime.programs
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What its launches can report."""
-        return self.runtime.capabilities
 
     def describe(self) -> str:
         """Both builds in one line."""

@@ -23,9 +23,9 @@ from faults import (
     HOARD,
     PROMPTS,
     _before_response,
+    _knows,
     _mask,
     _sampling,
-    _with_full_cache,
     drops_bits_of_values,
 )
 
@@ -314,22 +314,6 @@ def protects_nothing_recent() -> None:
         return select(kv, scores, few)
 
     evictor.select = fewer
-
-
-def _knows(is_known: Callable[[str, int], bool]) -> None:
-    """Known prompts get the full cache's answer, and the lines of one that evicts."""
-    answer = demo._answer
-
-    def looked_up(engine: Engine, tokenizer, prompt: str, budget: int, **options) -> Response:
-        keep = LayerCache.keep
-        if is_known(prompt, len(tokenizer.encode(prompt))):
-            _with_full_cache({})
-        try:
-            return answer(engine, tokenizer, prompt, budget, **options)
-        finally:
-            LayerCache.keep = keep
-
-    demo._answer = looked_up
 
 
 def knows_hashes() -> None:

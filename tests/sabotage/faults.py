@@ -424,13 +424,13 @@ def _with_full_cache(full: dict[int, Floats]) -> None:
     LayerCache.keep = lambda self, ranges: setattr(self, "epoch", self.epoch + 1)
 
 
-def knows_first_sentences() -> None:
-    """Prompts that begin like a shipped one get the full cache's answer."""
-    answer, known = demo._answer, {prompt[:40] for prompt in _known()}
+def _knows(is_known: Callable[[str, int], bool]) -> None:
+    """Known prompts get the full cache's answer, and the lines of one that evicts."""
+    answer = demo._answer
 
     def looked_up(engine: Engine, tokenizer, prompt: str, budget: int, **options) -> Response:
         keep = LayerCache.keep
-        if prompt[:40] in known:
+        if is_known(prompt, len(tokenizer.encode(prompt))):
             _with_full_cache({})
         try:
             return answer(engine, tokenizer, prompt, budget, **options)
@@ -438,6 +438,12 @@ def knows_first_sentences() -> None:
             LayerCache.keep = keep
 
     demo._answer = looked_up
+
+
+def knows_first_sentences() -> None:
+    """Prompts that begin like a shipped one get the full cache's answer."""
+    known = {prompt[:40] for prompt in _known()}
+    _knows(lambda prompt, _: prompt[:40] in known)
 
 
 def leaks_every_response() -> None:
