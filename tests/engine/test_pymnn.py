@@ -160,9 +160,9 @@ def test_quantised_kv(tmp_path: Path) -> None:
     assert int8.divergence < 0.01
     assert tq4.perplexity > 2 * plain
     assert keys.perplexity != int8.perplexity
-    if keys.kv_bytes and int8.kv_bytes and tq4.kv_bytes:  # glibc alone tells
+    if keys.kv_bytes and int8.kv_bytes and tq4.kv_bytes:  # glibc alone tells, and not exactly
         assert keys.kv_bytes > 1.2 * int8.kv_bytes
-        assert int8.kv_bytes > 2 * tq4.kv_bytes
+        assert int8.kv_bytes > 1.5 * tq4.kv_bytes
 
 
 def rms(values: np.ndarray) -> float:
