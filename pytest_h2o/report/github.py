@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_h2o.report.groups import BAD, ORDER, by_cause, by_gate, tightest
+from pytest_h2o.report.groups import BAD, ORDER, by_cause, by_gate, conclusion, hints, tightest
 from pytest_h2o.report.models import Summary
 from pytest_h2o.report.page import outcome
 from pytest_h2o.report.screen import figures, needed_by
@@ -19,12 +19,10 @@ def step_summary(document: Summary) -> str:
     lines = [f"## {outcome(document)}", "", markdown_text(document.title), ""]
     for group in by_cause(document.gates):
         first = tightest(group)
-        conclusion = markdown_text(first.cause or first.reason.partition("\n")[0] or first.gate)
-        lines.append(
-            f"- **{WORDS[first.outcome]}** {conclusion} ({markdown_text(needed_by(group))})"
-        )
-        hints = dict.fromkeys(each.hint for each in group if each.hint)
-        lines += [f"  - try: {markdown_text(hint)}" for hint in hints]
+        said = markdown_text(conclusion(first))
+        lines.append(f"- **{WORDS[first.outcome]}** {said} ({markdown_text(needed_by(group))})")
+        for hint in hints(group):
+            lines.append(f"  - try: {markdown_text(hint)}")
     header = ("", "gate", "passed", "tightest case", "measured")
     lines += ["", markdown_row(header), markdown_row(["---"] * len(header))]
     groups = sorted(by_gate(document.gates), key=lambda each: ORDER.index(tightest(each).outcome))
