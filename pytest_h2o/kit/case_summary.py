@@ -9,7 +9,7 @@ from statistics import fmean
 
 from pytest_h2o.kit.quality_gate import CaseView, bullets, quality_gate
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.report.text import markdown_row, markdown_text
+from pytest_h2o.report.text import markdown_table, markdown_text
 
 TOP = 5
 
@@ -72,11 +72,9 @@ def _head(case: CaseView, points: Sequence[_Point], selected: float | None) -> l
 
 
 def _section(title: str, points: Iterable[_Point]) -> list[str]:
-    lines = [f"## {title}", "", markdown_row(HEADER), markdown_row(("---",) * len(HEADER))]
-    for point in points:
-        lines.append(markdown_row(point.cells()))
-    lines.append("")
-    return lines
+    rows: list[tuple[str, ...]] = [HEADER]
+    rows += [point.cells() for point in points]
+    return [f"## {title}", "", markdown_table(rows), ""]
 
 
 def _point(name: str, row: Row, selected: float | None) -> _Point:

@@ -275,6 +275,13 @@ def markdown_text(text: object) -> str:
     return re.sub(r"[\\|\[`]", r"\\\g<0>", clean(text)).replace("<", "&lt;")
 
 
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its header first, cells neutralised and escaped."""
+    header, *others = map(markdown_row, rows)
+    ruler = markdown_row(["---"] * len(rows[0]))
+    return "\n".join([header, ruler, *others])
+
+
 def markdown_row(cells: Sequence[str]) -> str:
     """One row of a Markdown table, cells neutralised and escaped."""
     return "| " + " | ".join(map(markdown_text, cells)) + " |"
