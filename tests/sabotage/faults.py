@@ -680,10 +680,14 @@ def main(program: str, fault: str, *, plain: bool = False) -> None:
 
 def find(fault: str) -> Callable[[], None]:
     """The function that has a fault's name."""
-    import disguises  # noqa: PLC0415  it imports this module
+    import disguises  # noqa: PLC0415  these import this module
+    import pretences  # noqa: PLC0415
 
-    found: Callable[[], None] = globals().get(fault) or getattr(disguises, fault)
-    return found
+    for module in (disguises, pretences):
+        if hasattr(module, fault):
+            found: Callable[[], None] = getattr(module, fault)
+            return found
+    return globals()[fault]
 
 
 def only_what_real_builds_print() -> None:

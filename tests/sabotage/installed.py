@@ -18,7 +18,14 @@ from live import EVERY_FAULT, EVERY_HONEST
 import pytest_h2o.engine
 
 # What these do is not done in the engine, or not at the first launch.
-ELSEWHERE = {"honest", "computes_elsewhere", "behaves_at_first"}
+ELSEWHERE = {
+    "honest",
+    "computes_elsewhere",
+    "behaves_at_first",
+    "behaves_for_a_while",
+    "behaves_with_metrics",
+    "behaves_without_a_terminal",
+}
 Owner = type | ModuleType
 
 

@@ -20,7 +20,7 @@ from staging import HERE, Judge, Stage
 
 
 def test_every_fault_replaces_something_that_is_there() -> None:
-    """Where the engine's parts are renamed, a fault would crash or do nothing, and prove nothing."""
+    """Where parts of the engine are renamed, a fault would crash or do nothing."""
     command = [sys.executable, str(HERE / "installed.py")]
     result = subprocess.run(command, capture_output=True, text=True, check=True, env={})
     assert not result.stdout
