@@ -537,3 +537,65 @@ def restores_the_newest_block_alone() -> None:
         state.blocks = blocks
 
     HeldBlocks.restore = first_again
+
+
+# Wrong on both sides alike.
+
+
+def _slower(share: float, chosen: Callable[[object], bool]) -> None:
+    """Decoding loses this share of its speed."""
+    forward = Model.forward
+
+    def slower(self: Model, tokens, cache, hooks=()):
+        begin = time.perf_counter()
+        logits = forward(self, tokens, cache, hooks)
+        if len(tokens) == 1 and chosen(hooks):
+            _spin((time.perf_counter() - begin) * share / (1 - share))
+        return logits
+
+    Model.forward = slower
+
+
+def decodes_a_sixth_slower() -> None:
+    """Every token takes a fifth longer, with H2O and without."""
+    _slower(1 / 6, lambda _: True)
+
+
+def decodes_a_third_slower() -> None:
+    """Every token takes half as long again, with H2O and without."""
+    _slower(1 / 3, lambda _: True)
+
+
+def decodes_slower_when_evicting() -> None:
+    """With H2O on, every token takes a fifth longer."""
+    _slower(1 / 6, bool)
+
+
+def kv_of_three_bits() -> None:
+    """KV has seven steps, with H2O and without."""
+    append = LayerCache.append
+
+    def rounded(self: LayerCache, kv: Floats) -> None:
+        scale = np.maximum(np.abs(kv).max(axis=-1, keepdims=True), 1e-9) / 3
+        append(self, np.round(kv / scale) * scale)
+
+    LayerCache.append = rounded
+
+
+def keeps_a_tenth_more() -> None:
+    """A tenth more tokens stay than were asked for, and all numbers are those of that."""
+
+    def more(engine: Engine) -> None:
+        settings = engine.config.h2o
+        if id(settings) != CHANGED[0]:
+            ratio = {
+                "target_lossy_ratio": settings.target_lossy_ratio / 1.1,
+                "target_keep_ratio": min(1.0, settings.target_keep_ratio * 1.1),
+            }
+            engine.config = replace(engine.config, h2o=replace(settings, **ratio))
+            CHANGED[0] = id(engine.config.h2o)
+
+    _before_response(more)
+
+
+CHANGED = [0]
