@@ -17,7 +17,7 @@ from pytest_h2o.lab.relation_work import LINES
 from pytest_h2o.lab.text_relation import NO_TEXT, TextRelation
 from pytest_h2o.plan.cases import baseline_of
 from pytest_h2o.plan.relations import Arm, repeated
-from pytest_h2o.plan.unseen import made_anew
+from pytest_h2o.plan.unseen import made_anew, with_one_opening
 from pytest_h2o.runs.results import Run, read_launches
 from pytest_h2o.verdict import Evidence
 
@@ -138,9 +138,11 @@ def write_prompts(lab: Lab) -> None:
             return
         seed = lab.knobs.integer("UNSEEN_SEED") or secrets.randbelow(1 << 31)
         made: list[str] = []
-        for prompt in reversed(prompts):
-            text = made_anew(prompt.path.read_text("utf-8", "replace"), seed)
-            made.append(text)
+        longest_first = list(reversed(prompts))
+        for prompt in longest_first:
+            made.append(made_anew(prompt.path.read_text("utf-8", "replace"), seed))
+        made = with_one_opening(made)
+        for prompt, text in zip(longest_first, made, strict=True):
             (folder / f"unseen_{prompt.path.name}").write_text(text, "utf-8")
         (folder / "seed.txt").write_text(f"{seed}\n")
         # The first comes once more, so that what a process has answered shows in speed as well.

@@ -236,17 +236,20 @@ def serves_blocks_of_the_last_request() -> None:
 
 def keeps_scores_between_requests() -> None:
     """Scores of the last request are added to those of the next."""
-    build = Evictor.__init__
-    last: dict[int, Floats] = {}
+    after_prompt, build = Evictor.after_prompt, Evictor.__init__
+    states: dict[int, Floats] = {}
 
-    def with_old_scores(self: Evictor, *arguments) -> None:
+    def begun(self: Evictor, *arguments) -> None:
         build(self, *arguments)
-        for layer, state in self._states.items():
-            if layer in last:
-                state.scores += last[layer]
-            last[layer] = state.scores
+        self.earlier = dict(states)
+        states.update({layer: state.scores for layer, state in self._states.items()})
 
-    Evictor.__init__ = with_old_scores
+    def with_old_scores(self: Evictor, layer: int, attention: Attention) -> None:
+        after_prompt(self, layer, attention)
+        if layer in self.earlier:
+            self._states[layer].scores += self.earlier[layer]
+
+    Evictor.__init__, Evictor.after_prompt = begun, with_old_scores
 
 
 def keeps_the_penalty() -> None:
