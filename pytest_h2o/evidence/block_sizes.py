@@ -26,7 +26,7 @@ PROMPT_BYTES = 1 << 16
 SAME_BEGINNING = 32
 
 
-class Place(NamedTuple):
+class BlockPlace(NamedTuple):
     """Where a block lies; ``number`` counts a layer's blocks in a response."""
 
     layer: int
@@ -69,12 +69,12 @@ def sizes_of_prompts(looks: Sequence[Look]) -> Iterator[Evidence]:
         yield other.says(SIZES, alike <= BY_CHANCE * len(common), text)
 
 
-def _sizes(look: Look) -> Mapping[Place, Mapping[int, int]]:
+def _sizes(look: Look) -> Mapping[BlockPlace, Mapping[int, int]]:
     """How often a block of each place came to each size; those that did not shrink tell nothing."""
-    found = defaultdict[Place, dict[int, int]](dict)
+    found = defaultdict[BlockPlace, dict[int, int]](dict)
     for block, times in look.facts.repeats.blocks.items():
         if block.comp < block.raw:
-            sizes = found[Place(block.layer, block.start, block.tokens, block.number)]
+            sizes = found[BlockPlace(block.layer, block.start, block.tokens, block.number)]
             sizes[block.comp] = sizes.get(block.comp, 0) + times
     return found
 
