@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -24,7 +25,7 @@ Table = list[tuple[str, ...]]
 class RunsCompared:
     """Tables, each a header and its rows; one with the header alone has nothing to tell.
 
-    ``drawn`` holds what a chart shows: gate with case, run, margin in % of the limit.
+    ``drawn`` holds what a chart shows: gate with its tightest case, run, margin in % of the limit.
     """
 
     sessions: Table
@@ -146,9 +147,17 @@ def _delta(first: GateVerdict | None, last: GateVerdict | None, elsewhere: str) 
 def _drawn(
     names: Sequence[str], keys: Sequence[Key], by_key: Sequence[Mapping[Key, GateVerdict]]
 ) -> Iterator[tuple[str, str, float]]:
-    for key in keys:
+    """The margins of the case of each gate that comes closest to its limit in any run."""
+    tightest: dict[str, tuple[float, list[tuple[str, str, float]]]] = {}
+    for gate, case in keys:
+        points: list[tuple[str, str, float]] = []
         for name, gates in zip(names, by_key, strict=True):
-            verdict = gates.get(key)
+            verdict = gates.get((gate, case))
             spare = spare_share(verdict) if verdict else None
             if spare is not None:
-                yield clean(f"{key[0]} [{key[1]}]", 80), name, spare
+                points.append((clean(f"{gate} [{case}]", 80), name, spare))
+        least = min((spare for _, _, spare in points), default=math.inf)
+        if points and (gate not in tightest or least < tightest[gate][0]):
+            tightest[gate] = least, points
+    for _, points in tightest.values():
+        yield from points

@@ -49,7 +49,8 @@ def _against_limits(compared: RunsCompared) -> Chart | None:
     }  # fmt: skip
     y = {"field": "gate", "type": "nominal", "title": None, "sort": None}
     offset = {"field": "run", "type": "nominal", "sort": None}
-    color = {"field": "run", "type": "nominal", "title": None, "sort": None}
+    legend = {"labelLimit": 400}
+    color = {"field": "run", "type": "nominal", "title": None, "sort": None, "legend": legend}
     tooltip = tips(("gate", "run", "spare"))
     points = {
         "mark": {"type": "point", "filled": True, "size": 60},
@@ -61,7 +62,7 @@ def _against_limits(compared: RunsCompared) -> Chart | None:
     }
     return Chart(
         name="compared",
-        title="Values against their limits",
+        title="Tightest values against their limits",
         note=f"red: the limit, right of it passes; at an edge: {DRAWN:.0f} % or more",
         spec={"data": {"values": values}, "layer": [limit, points]},
         header=["gate", "run", "to spare, % of the limit"],
