@@ -108,15 +108,19 @@ class LaunchRecord:
         """The outputs that are not what they were when the launch had ended; none where that was
         not noted.
         """
-        noted = [path for path in self.files if path.name in self.outputs]
-        return [path.name for path in noted if digest(path) != self.outputs[path.name]]
+        found: list[str] = []
+        for path in self.files:
+            noted = self.outputs.get(path.name)
+            if noted is not None and digest(path) != noted:
+                found.append(path.name)
+        return found
 
     @property
     def files(self) -> tuple[Path, ...]:
         """What results are read from: stdout, and the files that programs leave."""
-        known = (self.stdout, self.table, self.metrics)
-        own = [self.directory / name for name in files_of(self.program)]
-        return tuple(dict.fromkeys((*known, *own)))
+        paths = [self.stdout, self.table, self.metrics]
+        paths += [self.directory / name for name in files_of(self.program)]
+        return tuple(dict.fromkeys(paths))
 
     def sealed(self) -> LaunchRecord:
         """This record with the hashes of its outputs; one of them that is no file fails the
@@ -149,15 +153,21 @@ def files_of(program: str) -> tuple[str, ...]:
 
 
 HINTS: Mapping[type, Mapping[str, Any]] = {
-    cls: get_type_hints(cls) for cls in (LaunchRecord, LaunchSpec)
+    LaunchRecord: get_type_hints(LaunchRecord),
+    LaunchSpec: get_type_hints(LaunchSpec),
 }
 
 
 def standard_paths(directory: Path) -> dict[str, Any]:
     """The files of a launch in ``directory``, as fields of its record."""
-    names = {"stdout": "stdout", "stderr": "stderr", "config_path": CONFIG_FILE}
-    names |= {"table": TABLE_FILE, "metrics": METRICS_FILE}
-    return {"directory": directory} | {name: directory / file for name, file in names.items()}
+    return {
+        "directory": directory,
+        "stdout": directory / "stdout",
+        "stderr": directory / "stderr",
+        "config_path": directory / CONFIG_FILE,
+        "table": directory / TABLE_FILE,
+        "metrics": directory / METRICS_FILE,
+    }
 
 
 def save_record(record: LaunchRecord) -> None:
