@@ -12,6 +12,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.runs.usage import Usage
 from pytest_h2o.runtimes import find_program
 from pytest_h2o.runtimes.base import CONFIG_FILE, METRICS_FILE, TABLE_FILE
 from pytest_h2o.runtimes.registry import UnknownProgramError
@@ -28,9 +29,9 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaunchRecord:
-    """One launch and how it ended. Every file is named; one that the program did not write does not
-    exist.
+class LaunchRecord(Usage):
+    """One launch, how it ended and what it used. Every file is named; one that the program did not
+    write does not exist.
 
     Attributes:
         status: ``ok`` (exit code 0), ``failed``, ``timeout``, ``not_started``, ``not_recorded``
@@ -38,7 +39,6 @@ class LaunchRecord:
         reason: how it ended, in words; after a failure followed by the most telling lines of its
             output.
         seconds: wall time; cpu_seconds: user and system time. None if it was not started.
-        peak_mb to left: see :class:`pytest_h2o.runs.usage.Usage`.
         table: where ``llm_bench`` writes its table; metrics: where ``llm_demo`` writes its JSONL
             record.
         overridden: values of the user's base config that the launch replaced.
@@ -63,17 +63,6 @@ class LaunchRecord:
     returncode: int | None = None
     seconds: float | None = None
     cpu_seconds: float | None = None
-    peak_mb: float | None = None
-    final_mb: float | None = None
-    peaks_mb: tuple[float, ...] = ()
-    read_mb: float | None = None
-    written_mb: float | None = None
-    delayed_s: float | None = None
-    threads: int | None = None
-    opened: tuple[str, ...] = ()
-    opened_mb: float | None = None
-    uncollected: int | None = None
-    left: int | None = None
     overridden: Mapping[str, object] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
