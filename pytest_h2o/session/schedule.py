@@ -13,7 +13,8 @@ import pytest
 from pytest_h2o.plan.seats import kind_of
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.text import clean
-from pytest_h2o.runs.hosts import HOSTS_FILE, HostsGoneError, read_hosts
+from pytest_h2o.runs.hosts import HostsGoneError
+from pytest_h2o.runs.hosts_file import HOSTS_FILE, read_hosts
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime
@@ -153,7 +154,7 @@ class Schedule:
                 clean(f"launches taken over from {resume}: {self.printer.reused}")
             )
         if not self.is_worker:
-            for line in self._hosts_taken_out():
+            for line in read_hosts((self.replay or self.root) / HOSTS_FILE).trouble:
                 terminalreporter.write_line(clean(line), yellow=True)
         unfinished = exitstatus not in DONE or self.printer.late
         if unfinished and (self.root / "launches").is_dir() and not self.is_worker:
@@ -161,7 +162,3 @@ class Schedule:
             terminalreporter.write_line(
                 clean(f"not everything was judged; to go on, add --h2o-resume {root}")
             )
-
-    def _hosts_taken_out(self) -> list[str]:
-        _, gone = read_hosts((self.replay or self.root) / HOSTS_FILE)
-        return [f"host {name} was taken out: {why}" for name, why in gone.items()]
