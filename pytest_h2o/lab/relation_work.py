@@ -10,7 +10,15 @@ from pathlib import Path
 from pytest_h2o.plan.cases import baseline_of, of_second_build
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import Prompt
-from pytest_h2o.plan.relations import RELATIONS, Arm, SameText, mild_only, ratios, same_text
+from pytest_h2o.plan.relations import (
+    RELATIONS,
+    TURNS,
+    Arm,
+    SameText,
+    mild_only,
+    ratios,
+    same_text,
+)
 from pytest_h2o.plan.specs import LaunchSpec
 
 # The file with all unseen prompts, a line each.
@@ -51,7 +59,7 @@ class RelationWork:
         Over further prompts only a little is evicted: a single answer may change early by chance.
         """
         tokens = self.knobs.integer("RELATION_TOKENS")
-        found = [(spec, ratios(spec, tokens)) for spec in self._related("order")]
+        found = [(spec, ratios(spec, tokens)) for spec in self._related("order")[::TURNS]]
         own = [spec.label for spec, _ in found]
         more = [spec for spec in self._related("order", all_prompts=True) if spec.label not in own]
         for spec in more[:MORE_MILD_PROMPTS]:
