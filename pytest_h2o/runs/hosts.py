@@ -110,6 +110,11 @@ def silence_of(runtime: PlacedRuntime) -> str:
     return f"it does not answer: exit code {probe.returncode}, {last}"
 
 
+def machine_of(kind: str) -> str:
+    """What hosts of a kind are as machines, in words."""
+    return f"hosts of the kind {kind}" if kind else "hosts"
+
+
 class HostPool:
     """The hosts of a session, shared by all processes with the same ``root``.
 
@@ -160,7 +165,7 @@ class HostPool:
         """What the launches of a seat are made on, in words: one kind of host is one machine."""
         if self.hosts is THIS_MACHINE:
             return machine()
-        return f"hosts of the kind {kind_of(seat)}" if kind_of(seat) else "hosts"
+        return machine_of(kind_of(seat))
 
     @contextmanager
     def take(self, seat: str, on_wait: OnWait) -> Iterator[Host]:
