@@ -84,7 +84,7 @@ class LaunchSpec:
         """
         arm = f"{self.arm}-for-{self.paired_with}" if self.paired_with else self.arm
         repeat = f"x{self.repeat}" if self.repeat else ""
-        seat = f"@{self.seat.strip('/').replace('/', '.')}" if self.seat else ""
+        seat = f"@{seat_mark(self.seat)}" if self.seat else ""
         program = self.program.removeprefix("llm_")
         return f"{program}-{self.label}{repeat}-{arm}-r{self.replicate}{seat}"
 
@@ -140,3 +140,8 @@ class LaunchSpec:
 def launch_names(specs: Iterable[LaunchSpec]) -> list[str]:
     """The names of several launches."""
     return [spec.name for spec in specs]
+
+
+def seat_mark(seat: str) -> str:
+    """A seat as it stands in the names of launches, behind an ``@``."""
+    return seat.strip("/").replace("/", ".")
