@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,10 @@ def plan_lines(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> l
     for number, (spec, guess) in enumerate(zip(specs, guesses, strict=True), 1):
         shown = "not known" if guess is None else f"about {duration(guess)}"
         rows.append((str(number), clean(spec.name, 200), shown))
-    return list(chain(aligned(rows), [""], _totals(specs, forecast, runs)))
+    lines = aligned(rows)
+    lines.append("")
+    lines += _totals(specs, forecast, runs)
+    return lines
 
 
 def _totals(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> list[str]:
