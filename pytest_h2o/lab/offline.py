@@ -27,7 +27,7 @@ from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 POSSIBLE_SIZE = "the runtime's blocks are as large as coding without loss makes them"
 # A better coder than those here may come to so many times their ratio.
-BETTER_CODER = 1.4
+BETTER_CODER = 1.2
 LOSSLESS = "the blocks decode to what they encode"
 ONLINE_FILES = ("online_sim", "online_grouped", "online")
 FILES = {
