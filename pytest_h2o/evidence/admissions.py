@@ -112,17 +112,24 @@ def admission(line: str, asked: Instructions) -> Admission:
         return "otherwise"
     if asked.backend.lower() != "cpu" and _TO_CPU.search(line):
         return "otherwise"
-    if not _ENCODING.search(line):
-        threads = _THREADS.search(line) or _THREADS_SET.search(line)
-        if threads and int(threads[1]) != asked.threads:
-            return "otherwise"
-        if not threads and _CHANGED.search(line):
-            return "otherwise"
+    if _other_threads(line, asked.threads) or _changed(line):
+        return "otherwise"
     if _LESS.search(line) or _another_value(line, asked.config):
         return "otherwise"
     if _SWITCH.search(line) or (_OFF.search(line) and _FEATURE.search(line)):
         return "off"
     return "quantised" if _QUANTISED.search(line) else ""
+
+
+def _other_threads(line: str, asked: int) -> bool:
+    """Whether a line names another number of threads; workers that encode are not meant."""
+    found = _THREADS.search(line) or _THREADS_SET.search(line)
+    return found is not None and int(found[1]) != asked and not _ENCODING.search(line)
+
+
+def _changed(line: str) -> bool:
+    told = _THREADS_SET.search(line) or _ENCODING.search(line)
+    return not told and _CHANGED.search(line) is not None
 
 
 def _another_value(line: str, config: Mapping[str, object]) -> bool:

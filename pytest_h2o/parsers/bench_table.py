@@ -165,8 +165,8 @@ def tables(pieces: Iterable[Piece], source: Path, n: int | None = None) -> Itera
 
 
 def _table_lines(pieces: Iterable[Piece]) -> Iterator[_Line]:
-    for number, text in _shown_lines(pieces):
-        text = _BREAK.sub("<br>", _PLUS_MINUS.sub(" ± ", text))
+    for number, shown in _shown_lines(pieces):
+        text = _BREAK.sub("<br>", _PLUS_MINUS.sub(" ± ", shown))
         before, bar, rest = text.partition("|")
         if bar:
             closed = rest.endswith("|")
