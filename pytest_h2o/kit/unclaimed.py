@@ -82,11 +82,10 @@ def earlier_tables(path: Path) -> list[str]:
 
 
 def named_twice(launches: Sequence[Recorded]) -> Iterator[str]:
-    """What several launches of a case are said to have left, so that nobody knows whose it is."""
-    left: Counter[tuple[Path, Path]] = Counter()
-    for each in launches:
-        left[each.record.table, each.record.stdout] += 1
-    for (table, stdout), count in left.items():
-        path = table if table.is_file() else stdout
+    """The tables of a case that are said to be those of several launches, so that nobody knows
+    whose they are.
+    """
+    tables = Counter(each.record.table for each in launches)
+    for path, count in tables.items():
         if count > 1 and path.is_file():
-            yield f"{path} is named by {count} launches; take those out that are one, once more"
+            yield f"{path} is named by {count} launches; name each once, with a file of its own"

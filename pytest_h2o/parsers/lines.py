@@ -15,8 +15,7 @@ from pytest_h2o.parsers.text_files import text_stream
 PIECE_CHARS = 16_384
 # Terminal escape sequences. Possessive, so that an unfinished sequence costs no second look.
 _ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]"
-    r"|\x1b(?:\][^\x07\x1b]*+(?:\x07|\x1b\\)|[ -/]++[0-~]|[@-Z\\^_])"
+    r"\x1b(?:\[[0-?]*+[ -/]*+[@-~]|\][^\x07\x1b]*+(?:\x07|\x1b\\)|[ -/]++[0-~]|[@-Z\\^_])"
 )
 
 
@@ -80,7 +79,7 @@ def _pieces(stream: BinaryIO) -> Iterator[Piece]:
 
 
 def _clean(text: str) -> str:
-    if "\x1b" in text or "\x9b" in text:
+    if "\x1b" in text:
         text = _ESCAPES.sub("", text)
     if "\0" in text:
         text = text.strip("\0").replace("\0", "\ufffd")

@@ -197,6 +197,12 @@ def listed_twice(root: Path) -> None:
     (root / "launches.json").write_text(json.dumps([*launches, launches[1]]))
 
 
+def a_combination_twice(root: Path) -> None:
+    tree(SWEEP, root)
+    combinations = entries(root / "manifest.json")
+    (root / "manifest.json").write_text(json.dumps([*combinations, combinations[1]]))
+
+
 def prompts_that_another_pack_has(root: Path) -> None:
     tree(SWEEP, root / "final" / "runtime_full_strict")
     tree(DEMO, root / "other")
@@ -248,6 +254,7 @@ LAUNCHES: dict[Callable[[Path], None], str] = {
     a_renamed_transcript: "bench_stdout.log.1",
     a_table_with_columns_in_another_order: "extra.log",
     listed_twice: f"logs/{LOG} is named by 2 launches",
+    a_combination_twice: f"logs/{SWEPT}.log is named by 2 launches",
     prompts_that_another_pack_has: "final",
 }
 
