@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pytest_h2o.codec import ROW_CODECS
 from pytest_h2o.lab.lab import Lab
@@ -20,6 +20,7 @@ from pytest_h2o.offline.options import (
     online_sim_options,
     upper_bound_options,
 )
+from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.plan.cases import CANDIDATE, FULL_EVAL, has_dump
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, located, read_launches
@@ -365,9 +366,13 @@ def read_results(directory: Path, kind: str) -> Evaluation | None:
 def _read_result(path: Path, kind: str) -> Evaluation:
     try:
         with path.open("rb") as file:
-            result = OfflineResult.model_validate_json(file.read(SIZE_LIMIT))
-    except (OSError, ValueError) as error:
-        return Evaluation({}, path, f"{path} is not an offline result: {error}")
+            result = OfflineResult.model_validate_json(decoded(file.read(SIZE_LIMIT)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "file"
+        return Evaluation({}, path, f"{path} is not an offline result: {place}: {first['msg']}")
+    except OSError as error:
+        return Evaluation({}, path, f"{path} cannot be read: {error.strerror}")
     if kind != "upper_bound" and not result.entry_mode.startswith("chunked"):
         missing = f"{path}: entry_mode {result.entry_mode}; a runtime codes chunks"
     elif not result.compressed_bytes or not result.raw_bytes:
