@@ -17,6 +17,7 @@ from pytest_h2o.evidence.counts import (
 from pytest_h2o.evidence.eviction import eviction_evidence, idle
 from pytest_h2o.evidence.known import evicted_labels, table_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
+from pytest_h2o.evidence.programs import programs_evidence
 from pytest_h2o.evidence.settings_in_force import settings_evidence, spans_evidence
 from pytest_h2o.evidence.speed import decode_evidence, launches_evidence
 from pytest_h2o.evidence.stability import speed_spread, stability_evidence
@@ -33,6 +34,7 @@ __all__ = [
     "idle",
     "launches_evidence",
     "lossless_evidence",
+    "programs_evidence",
     "queue_evidence",
     "restored_evidence",
     "settings_evidence",

@@ -41,8 +41,10 @@ def unseen(lab: Lab) -> Unseen:
     """Candidate and baseline over the prompts that are made for this session."""
     write_prompts(lab)
     specs = lab.workload.relations.unseen_launches("unseen")
-    pairs = [(lab.get(baseline_of(spec)), lab.get(spec)) for spec in specs]
-    before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    # The candidate first: what its baseline answers is nowhere yet.
+    after = [lab.get(spec) for spec in specs]
+    before = [lab.get(baseline_of(spec)) for spec in specs]
+    pairs = list(zip(before, after, strict=True))
     runs = [read_launches("candidate", records) for records in (after, before)]
     return Unseen(runs[0], runs[1], tuple(answers(pairs)))
 

@@ -393,12 +393,6 @@ def starts_the_clock_late() -> None:
     response_clock.perf_counter_ns = lambda: time.perf_counter_ns() - skip[0]
 
 
-def stops_after_the_first_row() -> None:
-    """Of several rows only the first is measured, and the exit code is 0."""
-    instances = bench.command_line.instances
-    bench.command_line.instances = lambda *words: list(instances(*words))[:1]
-
-
 def sleeps_when_nobody_times() -> None:
     """With H2O on, a second is slept after each response, so that the processor stays cool."""
     respond = Engine.respond
@@ -521,25 +515,6 @@ def hides_its_waiting() -> None:
         self._pool.drain()
 
     LosslessStore._schedule = drained
-
-
-def restores_the_newest_block_alone() -> None:
-    """Of several blocks of a layer the first is served in place of all of its length."""
-    restore = HeldBlocks.restore
-
-    def first_again(self: HeldBlocks, layer: int) -> None:
-        state = self.layers[layer]
-        blocks = state.blocks
-        if len(blocks) > 1:
-            first = blocks[0]
-            state.blocks = [
-                each._replace(block=first.block) if each.span.size == first.span.size else each
-                for each in blocks
-            ]
-        restore(self, layer)
-        state.blocks = blocks
-
-    HeldBlocks.restore = first_again
 
 
 # Wrong on both sides alike.
