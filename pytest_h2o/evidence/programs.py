@@ -4,55 +4,82 @@ gains in the other.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from pytest_h2o.parsers.rows import Row
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import read_launches
 from pytest_h2o.verdict import Evidence
 
 SAME_WORK = "llm_bench computes what llm_demo computes"
-# Prompts of about one length, and pairs enough that a busy machine does not decide.
+READ = "llm_bench reads its prompts as llm_demo does"
+# Prompts of about one length, and launches enough that a busy machine does not decide.
 ABOUT_AS_LONG, LEAST_PAIRS = 1.5, 3
 # Of medians over pairs; honest programs come to 1.2.
 GAINS_MORE, GAINS_FAR_MORE = 1.25, 1.5
+READS_FASTER, READS_FAR_FASTER = 2.0, 4.0
 Pairs = Sequence[tuple[LaunchRecord, LaunchRecord]]
+ByLength = dict[int, list[float]]
 
 
 def programs_evidence(bench: Pairs, demo: Pairs) -> Iterator[Evidence]:
     """Needs (baseline, candidate) launches of both programs over prompts of about one length."""
-    demo_gains = _gains(demo)
-    for length, gains in _gains(bench).items():
-        beside: list[float] = []
-        for tokens, own in demo_gains.items():
-            if length / ABOUT_AS_LONG <= tokens <= length * ABOUT_AS_LONG:
-                beside += own
-        if min(len(gains), len(beside)) < LEAST_PAIRS:
-            continue
-        in_bench, in_demo = median(gains), median(beside)
+    for length, in_bench, in_demo in _beside(_gains(bench), _gains(demo)):
         text = (
             f"with H2O llm_bench decodes {in_bench:.3g} times as fast after {length} tokens, "
             f"llm_demo {in_demo:.3g} times"
         )
-        if in_bench <= GAINS_MORE * in_demo:
-            yield Evidence.of(SAME_WORK, True, text)
-        elif in_bench <= GAINS_FAR_MORE * in_demo:
-            yield Evidence(claim=SAME_WORK, standing="doubtful", text=text)
-        else:
-            yield Evidence.of(SAME_WORK, False, text)
+        yield _held(SAME_WORK, in_bench / in_demo, (GAINS_MORE, GAINS_FAR_MORE), text)
+    for length, in_bench, in_demo in _beside(_readings(bench), _readings(demo)):
+        text = f"llm_bench reads {length} tokens at {in_bench:.4g} tok/s, llm_demo at {in_demo:.4g}"
+        yield _held(READ, in_bench / in_demo, (READS_FASTER, READS_FAR_FASTER), text)
 
 
-def _gains(pairs: Pairs) -> dict[int, list[float]]:
+def _held(claim: str, ratio: float, limits: tuple[float, float], text: str) -> Evidence:
+    doubtful, wrong = limits
+    if doubtful < ratio <= wrong:
+        return Evidence(claim=claim, standing="doubtful", text=text)
+    return Evidence.of(claim, ratio <= doubtful, text)
+
+
+def _beside(bench: ByLength, demo: ByLength) -> Iterator[tuple[int, float, float]]:
+    """Lengths of the bench with the medians of both programs, where there are values enough."""
+    for length, own in bench.items():
+        beside: list[float] = []
+        for tokens, values in demo.items():
+            if length / ABOUT_AS_LONG <= tokens <= length * ABOUT_AS_LONG:
+                beside += values
+        if min(len(own), len(beside)) >= LEAST_PAIRS:
+            yield length, median(own), median(beside)
+
+
+def _gains(pairs: Pairs) -> ByLength:
     """How often as fast as its baseline each candidate decodes, by the length of the prompt."""
-    found = defaultdict[int, list[float]](list)
+    found: ByLength = defaultdict(list)
     for baseline, candidate in pairs:
         before = {row.label: row for row in read_launches("baseline", [baseline]).rows}
         for row in read_launches("candidate", [candidate]).rows:
-            other = before.get(row.label)
-            speed, usual = row.samples.get("decode_tps"), None
-            if other:
-                usual = other.samples.get("decode_tps")
-            if speed and usual and usual.mean > 0 and row.prompt_tokens:
-                found[row.prompt_tokens].append(speed.mean / usual.mean)
+            usual = _speed(before[row.label], "decode_tps") if row.label in before else 0.0
+            if usual and row.prompt_tokens:
+                found[row.prompt_tokens].append(_speed(row, "decode_tps") / usual)
     return found
+
+
+def _readings(pairs: Pairs) -> ByLength:
+    """How fast each baseline reads its prompt, by the length of the prompt."""
+    found: ByLength = defaultdict(list)
+    for baseline, _ in pairs:
+        for row in read_launches("baseline", [baseline]).rows:
+            speed = _speed(row, "prefill_tps")
+            if speed and row.prompt_tokens:
+                found[row.prompt_tokens].append(speed)
+    return found
+
+
+def _speed(row: Row, name: str) -> float:
+    """A speed in tokens a second, 0 where the row has none that is one."""
+    sample = row.samples.get(name)
+    return sample.mean if sample and 0 < sample.mean < math.inf else 0.0

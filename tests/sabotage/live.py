@@ -131,13 +131,14 @@ RELATIONS = f"{EVERY_TEXT} or {HEAVY} or more_eviction"
 DEMO = "llm_demo and not bucket and not prompt_memory and not test_prompts"
 OTHER_TEXTS = f"{HEAVY} or more_eviction or nothing_evicted or greedy_agreement"
 FEW = ("LLM_DEMO_DECODE_DROP_TARGET=0.9", "DECODE_BASELINE_MODE=same_batch", *TEXTS)
+IN_PAIRS = ("PROMPTS=512", "GENS=64", "REPEAT=1", *FREE[5:], *TEXTS)
+BOTH_PROGRAMS = f"{DEMO} or {PAIRED}"
 QUALITY = "quality_under_eviction"
 WHICH_TOKENS = "which tokens stay shows in perplexity, and a real build reports none"
 FEWER_RECENT = "perplexity hardly rises here, so nobody tells it from a policy that keeps others"
 ONE_THREAD = "decoding uses one thread here, and prompts are read little faster by two"
 NOT_THERE = "no value of the model's KV is one of those, or so small a one decides no token"
 LIKE_GREEDY = "a seed that never changes is as deterministic as greedy decoding, on both sides"
-ON_BOTH_SIDES = "decode speed is not touched; the speed of prompts is wrong on both sides, a doubt"
 DISGUISES = (
     Fault("decoded blocks cut short", "loses_the_end_of_blocks", LOSSLESS, TEXTS),
     Fault("decoded blocks cut short", "loses_the_last_token_of_blocks", LOSSLESS, TEXTS),
@@ -206,7 +207,7 @@ DISGUISES = (
         prompts=3,
     ),
     Fault("less is computed", "skips_a_layer_when_compressing", OTHER_TEXTS, TEXTS, prompts=3),
-    Fault("the prompt is not read again", "keeps_the_prefill", PAIRED, FREE, unseen=ON_BOTH_SIDES),
+    Fault("the prompt is not read again", "keeps_the_prefill", BOTH_PROGRAMS, IN_PAIRS, prompts=3),
     Fault("the prompt is not read again", "keeps_the_candidates_prefill", PAIRED, FREE),
     Fault(
         "a hindered baseline",
@@ -221,29 +222,29 @@ DISGUISES = (
     Fault(
         "a clock that stands still",
         "counts_cpu_time",
-        f"{DEMO} or {PAIRED}",
+        BOTH_PROGRAMS,
         (*FREE, *FEW),
         prompts=3,
     ),
     Fault(
         "a clock that stands still",
         "counts_half_of_the_time",
-        f"{DEMO} or {PAIRED}",
+        BOTH_PROGRAMS,
         (*FREE, *FEW),
         prompts=3,
     ),
-    Fault("a coarse clock", "has_a_coarse_clock", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("a coarse clock", "has_a_coarse_clock", BOTH_PROGRAMS, (*FREE, *FEW), prompts=3),
     Fault(
         "a coarse clock",
         "has_a_clock_of_hundredths",
-        f"{DEMO} or {PAIRED}",
+        BOTH_PROGRAMS,
         (*FREE, *FEW),
         prompts=3,
     ),
     Fault(
         "work after the response",
         "encodes_after_the_response",
-        f"{DEMO} or {PAIRED}",
+        BOTH_PROGRAMS,
         (*FREE, *FEW),
         prompts=3,
     ),
@@ -265,9 +266,7 @@ DISGUISES = (
         prompts=3,
     ),
     Fault("printed twice", "prints_two_tables", PAIRED, FREE),
-    Fault(
-        "printed from a recording", "prints_recorded_times", f"{DEMO} or {PAIRED}", (*FREE, *FEW)
-    ),
+    Fault("printed from a recording", "prints_recorded_times", BOTH_PROGRAMS, (*FREE, *FEW)),
     Fault(
         "tokens that nobody wrote",
         "stops_within_the_budget",
@@ -277,11 +276,9 @@ DISGUISES = (
     ),
 )
 BENCHED = f"full_strict and {ALONE}"
-TIMED_DEMO = f"{DEMO} or {PAIRED}"
 TIMED_FREE = (*FREE, *FEW)
 LINES = (*BENCH, *TEXTS)
 SETTINGS_READ = f"full_strict and {ALONE} or {DEMO}"
-IN_PAIRS = ("PROMPTS=512", "GENS=64", "REPEAT=1", *FREE[5:], *TEXTS)
 PRETENCES = (
     Fault("a cache beside the cache", "attends_to_a_copy", RELATIONS, TEXTS, prompts=3),
     Fault("a cache beside the cache", "attends_to_half_a_copy", RELATIONS, TEXTS, prompts=3),
@@ -290,8 +287,8 @@ PRETENCES = (
     Fault("a baseline that evicts", "evicts_without_being_asked", RELATIONS, TEXTS),
     Fault("other settings than asked for", "evicts_to_one_ratio", RELATIONS, TEXTS),
     Fault("other settings than asked for", "evicts_other_layers", RELATIONS, LONGER, prompts=6),
-    Fault("other settings than asked for", "ignores_threads", TIMED_DEMO, TWO_THREADS),
-    Fault("other settings than asked for", "takes_more_threads", TIMED_DEMO, TIMED_FREE),
+    Fault("other settings than asked for", "ignores_threads", BOTH_PROGRAMS, TWO_THREADS),
+    Fault("other settings than asked for", "takes_more_threads", BOTH_PROGRAMS, TIMED_FREE),
     Fault("sizes made up", "pads_blocks", f"{OFFLINE} or {BENCHED}", (*BENCH, *DUMPED)),
     Fault("sizes made up", "leaves_headers_out", f"{OFFLINE} or {BENCHED}", (*BENCH, *DUMPED)),
     Fault("sizes made up", "invents_sizes", f"{OFFLINE} or {BENCHED}", (*BENCH, *DUMPED)),
@@ -309,13 +306,19 @@ PRETENCES = (
     ),
     Fault("state outlives a request", "keeps_the_penalty", STRANGERS, LONGER, prompts=3),
     Fault("state outlives a request", "answers_by_the_first_words", STRANGERS, LONGER, prompts=3),
-    Fault("repeats left out", "runs_once", TIMED_DEMO, MUCH),
-    Fault("tokens that nobody wrote", "decodes_half_in_the_bench", TIMED_DEMO, IN_PAIRS, prompts=3),
-    Fault("less is computed", "skips_layers_in_the_bench", TIMED_DEMO, IN_PAIRS, prompts=3),
-    Fault("a clock that stands still", "leaves_slow_tokens_out", TIMED_DEMO, TIMED_FREE, prompts=3),
-    Fault("a clock that stands still", "starts_the_clock_late", TIMED_DEMO, TIMED_FREE, prompts=3),
-    Fault("a clock that stands still", "hides_its_waiting", TIMED_DEMO, TIMED_FREE, prompts=3),
-    Fault("a cooler processor", "sleeps_when_nobody_times", TIMED_DEMO, TIMED_FREE, prompts=3),
+    Fault("repeats left out", "runs_once", BOTH_PROGRAMS, MUCH),
+    Fault(
+        "tokens that nobody wrote", "decodes_half_in_the_bench", BOTH_PROGRAMS, IN_PAIRS, prompts=3
+    ),
+    Fault("less is computed", "skips_layers_in_the_bench", BOTH_PROGRAMS, IN_PAIRS, prompts=3),
+    Fault(
+        "a clock that stands still", "leaves_slow_tokens_out", BOTH_PROGRAMS, TIMED_FREE, prompts=3
+    ),
+    Fault(
+        "a clock that stands still", "starts_the_clock_late", BOTH_PROGRAMS, TIMED_FREE, prompts=3
+    ),
+    Fault("a clock that stands still", "hides_its_waiting", BOTH_PROGRAMS, TIMED_FREE, prompts=3),
+    Fault("a cooler processor", "sleeps_when_nobody_times", BOTH_PROGRAMS, TIMED_FREE, prompts=3),
     Fault("behaviour under observation", "behaves_below_pytest", LOSSLESS, TEXTS),
     Fault("behaviour under observation", "behaves_without_a_terminal", LOSSLESS, TEXTS),
     Fault("behaviour under observation", "behaves_with_metrics", LOSSLESS, TEXTS),
@@ -377,12 +380,12 @@ HONEST_DISGUISES = (
     Fault("honest", "honest", RELATIONS, TEXTS),
     Fault("honest", "honest", OTHER_TEXTS, TEXTS, prompts=3),
     Fault("honest", "honest", UNSEEN, TEXTS, prompts=12),
-    Fault("honest", "honest", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest", BOTH_PROGRAMS, (*FREE, *FEW), prompts=3),
     Fault("honest", "honest", PAIRED, TWO_THREADS),
-    Fault("honest", "honest_but_slow", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
-    Fault("honest", "honest_but_noisy", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
-    Fault("honest", "honest_with_helpers", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
-    Fault("honest", "honest_with_other_columns", f"{DEMO} or {PAIRED}", (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest_but_slow", BOTH_PROGRAMS, (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest_but_noisy", BOTH_PROGRAMS, (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest_with_helpers", BOTH_PROGRAMS, (*FREE, *FEW), prompts=3),
+    Fault("honest", "honest_with_other_columns", BOTH_PROGRAMS, (*FREE, *FEW), prompts=3),
 )
 EVERY_FAULT = (
     *FAULTS,
