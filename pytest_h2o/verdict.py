@@ -23,7 +23,7 @@ Operator = Literal[">=", "<=", ">"]
 
 
 # The launches that an observation is of, behind it: others share its cause.
-LAUNCHES = re.compile(r" \([^()]*-r[0-9]+\)$")
+LAUNCHES = re.compile(r" \([^()]*-r[0-9]+(?:@[A-Za-z0-9_.-]+)?\)$")
 # The property that holds what is no plain value, as JSON text.
 DATA = "h2o_data"
 NUMBERS = ("value", "target", "margin")
