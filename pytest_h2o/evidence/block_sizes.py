@@ -17,7 +17,7 @@ COUNTED_SIZES = "encoded sizes are counted as they are"
 LEAST_PLACES = 2
 # Responses to one prompt are encoded to sizes that differ by 1.5 % at most, in real builds that
 # keep KV of earlier requests.
-SPREAD = 0.03
+SPREAD = 0.02
 ROUNDED = 0.99
 
 

@@ -140,6 +140,9 @@ ONE_THREAD = "decoding uses one thread here, and prompts are read little faster 
 NOT_THERE = "no value of the model's KV is one of those, or so small a one decides no token"
 LIKE_GREEDY = "a seed that never changes is as deterministic as greedy decoding, on both sides"
 LIKE_A_CODER = "sizes near those of a coder, the same at each place, look like a coder's"
+ONE_LENGTH = (
+    "no two prompts of a session have one length to the token, as blocks found by place need"
+)
 HALF_GONE = "half of what is said to go does go, and memory and speed differ by less than launches"
 WHICH_LAYERS = "which layers lose tokens shows in perplexity, or beside a second build"
 LITTLE_FASTER = "a second thread gains less for short prompts than a busy machine takes"
@@ -343,6 +346,7 @@ PRETENCES = (
         f"{STRANGERS} or {LOSSLESS}",
         TWO_ALIKE,
         prompts=3,
+        unseen=ONE_LENGTH,
     ),
     Fault(
         "state outlives a request", "keeps_scores_between_requests", STRANGERS, LONGER, prompts=3
