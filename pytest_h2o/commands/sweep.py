@@ -252,6 +252,7 @@ class Sweep:
         the exit code.
         """
         from pytest_h2o.runs.hosts import HostPool, HostsGoneError  # noqa: PLC0415
+        from pytest_h2o.runs.hosts_file import HOSTS_FILE, read_hosts  # noqa: PLC0415
         from pytest_h2o.runs.store import RunStore  # noqa: PLC0415
 
         note(f"{self.size}; {self.runtime.describe()}")
@@ -267,8 +268,8 @@ class Sweep:
         except HostsGoneError as error:
             ended, code = str(error), 1
         self._conclude()
-        for name, why in hosts.gone.items():
-            note(f"host {name} was taken out: {why}")
+        for line in read_hosts(self.out / HOSTS_FILE).trouble:
+            note(line)
         if ended:
             done = f"{len(self.return_codes)} of {len(self.launches)} launches"
             note(f"{ended} after {done}; go on with --resume {self.out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock
@@ -45,8 +46,9 @@ def unseen(lab: Lab) -> Unseen:
     after = [lab.get(spec) for spec in specs]
     before = [lab.get(baseline_of(spec)) for spec in specs]
     pairs = list(zip(before, after, strict=True))
-    runs = [read_launches("candidate", records) for records in (after, before)]
-    return Unseen(runs[0], runs[1], tuple(answers(pairs)))
+    baseline = read_launches("candidate", before)
+    candidate = read_launches("candidate", after)
+    return Unseen(candidate, baseline, tuple(answers(pairs)))
 
 
 def strangers(lab: Lab) -> TextRelation:
@@ -62,9 +64,10 @@ def strangers(lab: Lab) -> TextRelation:
     beside = Arm(together[0])
     texts = [relation.texts.of(arm) for arm in alone]
     whole = relation.texts.of(beside)
-    if relation.usable([*texts, whole]):
+    if relation.usable(chain(texts, [whole])):
         _compare(relation, alone, texts, beside)
-        relation.evidence += [*_speed(lab, beside), *_memory(lab, beside)]
+        relation.evidence += _speed(lab, beside)
+        relation.evidence += _memory(lab, beside)
     return relation
 
 
@@ -117,7 +120,7 @@ def _compare(relation: TextRelation, alone: list[Arm], texts: list[Written], bes
         relation.observe(True, f"{labels}: the text that each gives alone")
         return
     doubts = (relation.texts.doubt(arm, beside) for arm in alone)
-    doubt = next((each for each in doubts if each), "")
+    doubt = next(filter(None, doubts), "")
     relation.observe(False, f"{labels} in one process: {differs}", doubt)
 
 
@@ -163,7 +166,8 @@ def write_prompts(lab: Lab) -> None:
             (folder / f"unseen_{prompt.path.name}").write_text(text, "utf-8")
         (folder / "seed.txt").write_text(f"{seed}\n")
         # The first comes once more, so that what a process has answered shows in speed as well.
-        _write(lines, "\n".join([*made, made[0]]) + "\n")
+        made.append(made[0])
+        _write(lines, "\n".join(made) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

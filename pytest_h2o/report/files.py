@@ -23,7 +23,7 @@ from pytest_h2o.report.page import to_html
 from pytest_h2o.report.text import (
     write_text,
 )
-from pytest_h2o.runs.hosts import HOSTS_FILE, read_hosts
+from pytest_h2o.runs.hosts_file import HOSTS_FILE, read_hosts
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Verdict
 
@@ -112,12 +112,16 @@ def _knobs(knobs: Knobs) -> dict[str, KnobInForce]:
 def _hosts(records: Sequence[LaunchRecord], root: Path) -> dict[str, str]:
     """What each named host did, in words."""
     counts = Counter[str](record.host for record in records if record.host)
-    _, gone = read_hosts(root / HOSTS_FILE)
+    kept = read_hosts(root / HOSTS_FILE)
+    broken = {each.host for each in kept.breaks}
     found = {}
-    for name in sorted(counts.keys() | gone.keys()):
+    for name in sorted(counts.keys() | kept.gone.keys() | broken):
         found[name] = f"{counts[name]} launches"
-        if name in gone:
-            found[name] += f"; taken out, its launches were made again elsewhere: {gone[name]}"
+        for each in kept.breaks:
+            if each.host == name:
+                found[name] += f"; {each.launch} was launched again: {each.why}"
+        if name in kept.gone:
+            found[name] += f"; taken out, its launches were made again elsewhere: {kept.gone[name]}"
     return found
 
 

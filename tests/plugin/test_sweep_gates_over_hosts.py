@@ -32,16 +32,21 @@ def lock_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("H2O_LOCK_DIR", str(tmp_path))
 
 
-def swept(folder: Path, *options: str) -> list[dict[str, object]]:
-    """The verdicts of a session over all combinations."""
-    install(folder, BODY)
+def sweep(folder: Path) -> list[str]:
+    """The options of a session over all combinations."""
     preset = folder.parent / "preset.json"
     values = {"prompts": [512], "gens": [128], "repeat": 1, "h2o_target_lossy_ratios": RATIOS}
     preset.write_text(json.dumps(values))
-    words = ["-m", "sweep", "--h2o-preset", str(preset), "--h2o-out", "runs", *options]
+    words = ["-m", "sweep", "--h2o-preset", str(preset), "--h2o-out", "runs"]
     for knob in ("MAX_MEMORY_INCREASE", "MAX_MEMORY_GROWTH"):
         words += ["--h2o-set", f"{knob}=-1"]
-    run(folder, *words)
+    return words
+
+
+def swept(folder: Path, *options: str) -> list[dict[str, object]]:
+    """The verdicts of a session over all combinations."""
+    install(folder, BODY)
+    run(folder, *sweep(folder), *options)
     latest = folder / "runs" / "latest" / "summary.json"
     gates: list[dict[str, object]] = json.loads(latest.read_text())["gates"]
     return gates
@@ -84,3 +89,7 @@ def test_results_are_those_of_one_machine(tmp_path: Path) -> None:
     assert set(chain.from_iterable(used.values())) == {"a", "b", "c"}
     assert noted(tmp_path / "one") == {("", "")}
     assert noted(tmp_path / "several") == {("", "a"), ("2", "b"), ("3", "c")}
+    words = [*sweep(tmp_path / "several"), *hosts, "--h2o-plan"]
+    plan = run(tmp_path / "several", *words)[1]
+    assert re.search(r"at least 6 launches, about \d+ s on 2 of 3 hosts at once; one", plan), plan
+    assert not re.search(r"not known", plan)
