@@ -5,6 +5,7 @@ evidenced*.
 """
 
 from pytest_h2o.evidence.answers import agreement, answers_beside, text_evidence
+from pytest_h2o.evidence.bench_beside_demo import programs_evidence
 from pytest_h2o.evidence.counts import (
     bytes_evidence_of,
     failed_evidence,
@@ -17,7 +18,6 @@ from pytest_h2o.evidence.counts import (
 from pytest_h2o.evidence.eviction import eviction_evidence, idle
 from pytest_h2o.evidence.known import evicted_labels, table_evidence
 from pytest_h2o.evidence.lossless import lossless_evidence
-from pytest_h2o.evidence.programs import programs_evidence
 from pytest_h2o.evidence.settings_in_force import settings_evidence, spans_evidence
 from pytest_h2o.evidence.speed import decode_evidence, launches_evidence
 from pytest_h2o.evidence.stability import speed_spread, stability_evidence

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.evidence.programs import READ, SAME_WORK, programs_evidence
+from pytest_h2o.evidence.bench_beside_demo import READ, SAME_WORK, programs_evidence
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 
