@@ -411,6 +411,25 @@ PRETENCES = (
         unseen=SMALL_KV,
     ),
 )
+# A little of what others do much of.
+MILD_FAULTS = (
+    Fault("a quantised baseline", "baseline_of_eight_bits", RELATIONS, TEXTS),
+    Fault("lossless drops a bit", "drops_the_lowest_bit", LOSSLESS, TEXTS),
+    Fault("a leak", "leaks_a_little", f"{STRANGERS} or {WITH_BASELINE}", (*GROWING, *TEXTS)),
+    Fault("greedy text that differs", "draws_now_and_then", RELATIONS, TEXTS),
+    Fault("positions renumbered", "renumbers_once", PLACES, LONGER, prompts=6),
+    Fault("layers left out", "keeps_a_layer_whole", f"{BENCHED} or {RELATIONS}", LINES),
+    Fault("a failed assertion", "fails_on_stdout", BENCHED),
+    Fault("unit of the waiting time", "waits_in_seconds", BENCHED),
+    Fault(
+        "a clock that stands still",
+        "counts_a_seventh_less_time",
+        BOTH_PROGRAMS,
+        IN_PAIRS,
+        prompts=3,
+    ),
+    Fault("prompts left out", "reads_half_and_says_all", f"{BENCHED} or {RELATIONS}", LINES),
+)
 BUILD_SPEEDS = "build_decode or release_decode"
 BUILD_TEXTS = "build_texts or release_texts"
 BOTH_BUILDS = ("PROMPTS=512", "GENS=128", "REPEAT=1", "DECODE_DROP_TARGET=0.9", *LONGER)
@@ -463,6 +482,7 @@ EVERY_FAULT = (
     *TABLES,
     *DISGUISES,
     *PRETENCES,
+    *MILD_FAULTS,
     *RELEASES,
 )
 EVERY_HONEST = (
