@@ -399,7 +399,7 @@ PRETENCES = (
     Fault(
         "a file of expected values",
         "looks_up_expected_values",
-        f"{UNSEEN} or {HEAVY} or {GREEDY}",
+        f"{LOSSLESS} or {UNSEEN} or {HEAVY}",
         TEXTS,
         prompts=3,
     ),
