@@ -32,6 +32,7 @@ from pytest_h2o.kit.quality_gate import view
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import BASELINE
 from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.specs import on_kind
 from pytest_h2o.plan.suites import SUITE_PARTS
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.runs.results import Run
@@ -205,7 +206,9 @@ def _averages(
 def _bucket(
     judged: Judged, knobs: Knobs, bucket: str, base: DemoSummary, candidate: DemoSummary
 ) -> DemoBucket:
-    ours = [verdict for verdict in judged.suite("llm_demo").verdicts if verdict.case == bucket]
+    kind = judged.lab.cases[DEMO].kind if judged.lab.workload.kinds else ""
+    shown = on_kind(bucket, kind)
+    ours = [verdict for verdict in judged.suite("llm_demo").verdicts if verdict.case == shown]
     gates = Gates([v for v in ours if v.gate == "bucket_decode"], judged.tolerated)
     before, after = base.bucket_stats[bucket], candidate.bucket_stats[bucket]
     return DemoBucket(

@@ -18,7 +18,7 @@ from pytest_h2o.plan.cases import (
     of_second_build,
 )
 from pytest_h2o.plan.needs import Demand
-from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.specs import LaunchSpec, on_kind
 
 # The relations between speeds, with their cases.
 PAIRED_RELATIONS = {"speed": UNEVICTED, "builds": BUILDS_PLAIN, "release": BUILDS_FULL}
@@ -51,7 +51,8 @@ class LaunchPlan:
         if self.demand.quality:
             add(work.quality_launches())
         for relation in self.demand.relations:
-            add(work.relations.launches(relation))
+            name, _, kind = relation.partition("@")
+            add(work.relations_on(kind).launches(name))
         for name in self.demand.texts:
             add(work.text_launches(cases[name]))
         for name in self.demand.cases:
@@ -71,7 +72,8 @@ class LaunchPlan:
         """The studied cases that are measured in pairs, with those of relations."""
         modes = {name: self.workload.baseline_mode(name) for name in self.demand.studies}
         for relation in self.demand.relations:
-            name = PAIRED_RELATIONS.get(relation, "")
+            name, _, kind = relation.partition("@")
+            name = on_kind(PAIRED_RELATIONS.get(name, ""), kind)
             if name in self.workload.cases:
                 modes[name] = "paired"
         return [name for name, mode in modes.items() if mode == "paired"]

@@ -70,6 +70,11 @@ def seats_of(hosts: Hosts, kind: str) -> tuple[str, ...]:
     return (kind, *more)
 
 
+def kinds_apart(hosts: Hosts) -> list[str]:
+    """The kinds of hosts that are judged apart; none where there is one."""
+    return list(hosts) if len(hosts) > 1 else []
+
+
 def kind_of(seat: str) -> str:
     """The kind of host that a seat is on."""
     return seat.partition("/")[0]
