@@ -18,6 +18,7 @@ from pytest_h2o.plan.relations import (
     mild_only,
     ratios,
     same_text,
+    stored,
 )
 from pytest_h2o.plan.specs import LaunchSpec
 
@@ -126,11 +127,18 @@ class RelationWork:
         return specs
 
     def line_by_line(self) -> list[LaunchSpec]:
-        """The candidate over the same prompts, one after the other in one process."""
+        """The candidate over the same prompts, one after the other in one process; its lossless
+        coding, if it has any, in store mode, where blocks of one request could serve another.
+        """
         if not self.unseen_launches("strangers"):
             return []
+        candidate = self._for_unseen
+        config = dict(candidate.config)
+        if config.get("kv_lossless_enable"):
+            config |= stored(candidate)
         path = self.unseen_dir / LINES
-        return [replace(self._for_unseen, arm="line-by-line", prompt_file=path, line_by_line=True)]
+        together = replace(candidate, config=config, prompt_file=path, line_by_line=True)
+        return [replace(together, arm="line-by-line")]
 
     @property
     def _for_unseen(self) -> LaunchSpec:
