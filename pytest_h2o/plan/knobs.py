@@ -203,7 +203,7 @@ _LAUNCHING = (
          "time for all launches of a session: 90s, 30m, 1h30m; empty: no limit",
          kit="own"),
     Knob("H2O_LAUNCHER", "str", "",
-         "words put in front of every program: srun -N1 (see pytest-h2o doctor --help)",
+         "words put in front of every program: srun -N1; by kind of host: pixel=adb ...; b=ssh ...",
          kit="own"),
     Knob("H2O_HOSTS", "str", "",
          "hosts that {host} of H2O_LAUNCHER stands for: a,b,c or pixel=a,b server=c",
