@@ -19,7 +19,7 @@ from pytest_h2o.evidence.memory import (
 from pytest_h2o.lab.decode import Comparison
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.plan.needs import needs
-from pytest_h2o.plan.specs import on_kind
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.results import Run
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.verdict import Evidence, Measured

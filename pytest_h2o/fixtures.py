@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_h2o.plan.needs import HOST_KIND, declared, module_label, needs, repeats_of
-from pytest_h2o.plan.specs import on_kind
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.plugin import session_of
 from pytest_h2o.pytest_private import fixture_functions
 

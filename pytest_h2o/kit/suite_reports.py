@@ -31,8 +31,7 @@ from pytest_h2o.kit.quality_gate import view
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import BASELINE
 from pytest_h2o.plan.knobs import Knobs
-from pytest_h2o.plan.specs import on_kind
-from pytest_h2o.plan.suites import SUITE_PARTS
+from pytest_h2o.plan.suites import SUITE_PARTS, on_kind
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.models import Document
 from pytest_h2o.runs.results import Run

@@ -14,7 +14,7 @@ from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.text_relation import NO_TEXT
 from pytest_h2o.plan.cases import BUILDS_FULL, BUILDS_PLAIN
 from pytest_h2o.plan.relations import Arm
-from pytest_h2o.plan.specs import on_kind
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, read_launches
 from pytest_h2o.verdict import Evidence, Measured, ShownRow

@@ -31,7 +31,7 @@ from pytest_h2o.lab.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import UNEVICTED, Case
 from pytest_h2o.plan.knobs import Knobs
-from pytest_h2o.plan.specs import on_kind
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.launch_config import PATH_FIELDS

@@ -18,7 +18,8 @@ from pytest_h2o.plan.cases import (
     of_second_build,
 )
 from pytest_h2o.plan.needs import Demand
-from pytest_h2o.plan.specs import LaunchSpec, on_kind
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.suites import on_kind
 
 # The relations between speeds, with their cases.
 PAIRED_RELATIONS = {"speed": UNEVICTED, "builds": BUILDS_PLAIN, "release": BUILDS_FULL}

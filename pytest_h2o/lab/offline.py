@@ -21,7 +21,7 @@ from pytest_h2o.offline.options import (
     upper_bound_options,
 )
 from pytest_h2o.plan.cases import CANDIDATE, FULL_EVAL, has_dump
-from pytest_h2o.plan.specs import on_kind
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, located, read_launches
 from pytest_h2o.verdict import Evidence, Measured, ShownRow

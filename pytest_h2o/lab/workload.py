@@ -22,7 +22,8 @@ from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import PromptSelection, select_prompts
 from pytest_h2o.plan.relations import RELATIONS
 from pytest_h2o.plan.seats import kinds_apart, parse_hosts
-from pytest_h2o.plan.specs import LaunchSpec, Work, on_kind
+from pytest_h2o.plan.specs import LaunchSpec, Work
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
 from pytest_h2o.runtimes.programs import BOTH

@@ -12,8 +12,8 @@ from pytest_h2o.plan.kv_quant import OPTIONS
 from pytest_h2o.plan.presets import distinct
 from pytest_h2o.plan.prompts import bucket_of
 from pytest_h2o.plan.seats import Hosts, kind_of, kinds_apart, parse_hosts, seats_of
-from pytest_h2o.plan.specs import LaunchSpec, Work, on_kind
-from pytest_h2o.plan.suites import CASE_PARTS
+from pytest_h2o.plan.specs import LaunchSpec, Work
+from pytest_h2o.plan.suites import CASE_PARTS, on_kind
 
 BASELINE = "baseline"
 CANDIDATE = "candidate"

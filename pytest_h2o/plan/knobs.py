@@ -211,6 +211,13 @@ _LAUNCHING = (
     Knob("H2O_COPY", "str", "",
          "directory on the hosts for copies of programs, model and prompts; empty: they see ours",
          kit="own"),
+    Knob("H2O_COPY_TO", "str", "",
+         "words that copy a file to a host: docker cp {source} {host}:{target}; empty: by the "
+         "launcher",
+         kit="own"),
+    Knob("H2O_COPY_FROM", "str", "",
+         "words that copy a file or directory from a host: docker cp {host}:{source} {target}",
+         kit="own"),
     Knob("H2O_CPUS", "str", "", "CPUs of the launches as taskset -c takes them: 0-3,8", kit="own"),
     Knob("H2O_LAUNCH_ENV", "str", "",
          "environment of the launches: NAME=VALUE words, quoted as for a shell",

@@ -8,7 +8,7 @@ from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_h2o.plan.specs import on_kind
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.pytest_private import fixture_functions
 
 if TYPE_CHECKING:

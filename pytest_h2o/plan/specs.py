@@ -140,8 +140,3 @@ class LaunchSpec:
 def seat_mark(seat: str) -> str:
     """A seat as it stands in the names of launches, behind an ``@``."""
     return seat.strip("/").replace("/", ".")
-
-
-def on_kind(name: str, kind: str) -> str:
-    """The name of a case on a kind of host: ``full_strict@pixel``; without a kind its own."""
-    return f"{name}@{kind}" if kind else name

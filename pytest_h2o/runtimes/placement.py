@@ -8,7 +8,7 @@ import hashlib
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
@@ -16,7 +16,7 @@ from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.seats import Hosts, by_kind, parse_hosts
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import AroundRuntime, Command, Runtime, RuntimeSetupError
-from pytest_h2o.runtimes.copying import carrier_of, moved
+from pytest_h2o.runtimes.copying import SOURCE, TARGET, Carrier, carrier_of, moved
 from pytest_h2o.runtimes.far_shell import WATCH
 
 COMMAND = "{command}"
@@ -42,6 +42,9 @@ class Placement:
             in a word stand for the host of a launch.
         by_kind: the launcher of each kind of host, where they have several; ``launcher`` is that of
             the first.
+        copy_to: words that copy ``{source}`` to ``{target}`` on a host, for launchers of which it
+            is not known how.
+        copy_from: the same from a host; empty where the directories of launches are shared.
         cpus: CPU list as ``taskset -c`` takes it (``0-3,8``).
         env: variables of every launch.
     """
@@ -50,6 +53,8 @@ class Placement:
     cpus: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     by_kind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    copy_to: tuple[str, ...] = ()
+    copy_from: tuple[str, ...] = ()
 
     def apply(self, command: Command) -> Command:
         """``command`` started in this way."""
@@ -85,9 +90,22 @@ class Placement:
 
     def on(self, host: str, kind: str) -> Placement:
         """This placement on one host."""
-        launcher = self.by_kind.get(kind, self.launcher)
-        words = [word.replace(HOST, host).replace(KIND, kind) for word in launcher]
-        return replace(self, launcher=tuple(words), by_kind={})
+
+        def named(words: Sequence[str]) -> tuple[str, ...]:
+            return tuple(word.replace(HOST, host).replace(KIND, kind) for word in words)
+
+        return replace(
+            self, launcher=named(self.by_kind.get(kind, self.launcher)), by_kind={},
+            copy_to=named(self.copy_to), copy_from=named(self.copy_from),
+        )  # fmt: skip
+
+    def carrier(self, kind: str = "") -> Carrier:
+        """What copies to a host and back; raises :class:`RuntimeSetupError` where that is not
+        known.
+        """
+        if self.copy_to:
+            return Carrier(self.copy_to, self.copy_from, self.copy_from)
+        return carrier_of(self.by_kind.get(kind, self.launcher))
 
     def describe(self) -> str:
         """What the placement adds, in words; empty if nothing."""
@@ -135,6 +153,18 @@ def parse_placement(launcher: str, cpus: str, env: str) -> Placement:
         launchers[kind] = _words("H2O_LAUNCHER", text)
     first = next(iter(launchers.values()))
     return Placement(first, cpus, variables, {} if "" in launchers else launchers)
+
+
+def _copying(knobs: Knobs, name: str) -> tuple[str, ...]:
+    """The words of a knob that says how a file is copied; none where it is not given."""
+    words = _words(name, knobs.text(name))
+    text = " ".join(words)
+    if words and not (SOURCE in text and TARGET in text):
+        raise RuntimeSetupError(
+            f"{name}={knobs.text(name)}: must say where {SOURCE} and {TARGET} go, as in "
+            f"docker cp {SOURCE} {HOST}:{TARGET}"
+        )
+    return words
 
 
 def _words(name: str, text: str) -> tuple[str, ...]:
@@ -188,7 +218,7 @@ class PlacedRuntime(AroundRuntime):
                 raise RuntimeSetupError(
                     f"H2O_COPY={root}: expected an absolute path on the hosts of --h2o-hosts"
                 )
-            carrier_of(self.placement.by_kind.get(kind, self.placement.launcher))
+            self.placement.carrier(kind)
         for first in self._first_words():
             if first and shutil.which(first) is None:
                 raise RuntimeSetupError(
@@ -212,7 +242,7 @@ class PlacedRuntime(AroundRuntime):
         command = self.runtime.command(spec, directory)
         root = self.copies.get("")
         if root:
-            carrier = carrier_of(self.placement.launcher)
+            carrier = self.placement.carrier()
             command = moved(command, root, shares_launches=not carrier.pull)
         return self.placement.apply(command)
 
@@ -235,7 +265,10 @@ def placed(runtime: Runtime, knobs: Knobs) -> Runtime:
     :class:`RuntimeSetupError` and :class:`KnobError`.
     """
     texts = (knobs.text(name) for name in ("H2O_LAUNCHER", "H2O_CPUS", "H2O_LAUNCH_ENV"))
-    placement = parse_placement(*texts)
+    placement = replace(
+        parse_placement(*texts),
+        copy_to=_copying(knobs, "H2O_COPY_TO"), copy_from=_copying(knobs, "H2O_COPY_FROM"),
+    )  # fmt: skip
     hosts = parse_hosts(knobs.text("H2O_HOSTS"))
     if placement == Placement() and not hosts:
         return runtime

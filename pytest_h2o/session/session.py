@@ -14,7 +14,7 @@ from pytest_h2o.plan.knobs import KnobError, Knobs, misspelt
 from pytest_h2o.plan.needs import HOST_KIND, demand_of, module_label, names_of, parameters
 from pytest_h2o.plan.presets import PresetError
 from pytest_h2o.plan.relations import RELATIONS
-from pytest_h2o.plan.specs import on_kind
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.directory import check_room
 from pytest_h2o.runtimes import RuntimeSetupError
 from pytest_h2o.session.acceptance import check_suite, narrow

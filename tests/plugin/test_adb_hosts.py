@@ -12,7 +12,7 @@ import pytest
 from adb_server import AdbServer
 from sessions import made, run, start, wait_until
 from ssh_hosts import SSHD, SshHosts
-from stand_in import install
+from stand_in import DUMPS, install
 
 pytestmark = [
     pytest.mark.hosts,
@@ -78,6 +78,15 @@ def test_copies(tmp_path: Path, devices: AdbServer) -> None:
     assert (Path(f"{far}{tmp_path}") / "launches.txt").is_file()
     for name in ("llm.mnn", "llm_bench"):  # two launches, one copy
         assert devices.sent.count(f"{far}{tmp_path}/{name}") == 1
+
+
+def test_a_dump_is_pulled(tmp_path: Path, devices: AdbServer) -> None:
+    """What a launch dumps on a device is judged here."""
+    install(tmp_path, DUMPS)
+    words = ["-m", "offline", "-k", "online_sim_lossless", "--h2o-out", "runs"]
+    words += ["--h2o-set", f"H2O_COPY={tmp_path / 'far'}", "--h2o-set", "KV_DUMP_PROMPTS=1"]
+    found, output = run(tmp_path, *words, *LAUNCHER, "a")
+    assert found == {"passed": 1}, output
 
 
 def test_unplugged(tmp_path: Path, devices: AdbServer) -> None:
