@@ -69,24 +69,19 @@ def verdicts(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_copies(tmp_path: Path, devices: AdbServer) -> None:
-    """A device gets what its launches read once over adb itself, and results are pulled."""
-    install(tmp_path)
-    far = tmp_path / "far"
-    more = ["--h2o-set", f"H2O_COPY={far}"]
-    found, output = run(tmp_path, *GATES, *LAUNCHER, "a", *more)
-    assert found == {"passed": 1}, output
-    assert (Path(f"{far}{tmp_path}") / "launches.txt").is_file()
-    for name in ("llm.mnn", "llm_bench"):  # two launches, one copy
-        assert devices.sent.count(f"{far}{tmp_path}/{name}") == 1
-
-
-def test_a_dump_is_pulled(tmp_path: Path, devices: AdbServer) -> None:
-    """What a launch dumps on a device is judged here."""
+    """A device gets what its launches read once over adb itself, and results are pulled, those in
+    directories as well.
+    """
     install(tmp_path, DUMPS)
-    words = ["-m", "offline", "-k", "online_sim_lossless", "--h2o-out", "runs"]
-    words += ["--h2o-set", f"H2O_COPY={tmp_path / 'far'}", "--h2o-set", "KV_DUMP_PROMPTS=1"]
-    found, output = run(tmp_path, *words, *LAUNCHER, "a")
-    assert found == {"passed": 1}, output
+    far = tmp_path / "far"
+    gates = ["-m", "runtime or offline", "--h2o-out", "runs"]
+    gates += ["-k", "(full_strict and queue_peak) or online_sim_lossless"]
+    more = ["--h2o-set", f"H2O_COPY={far}", "--h2o-set", "KV_DUMP_PROMPTS=1"]
+    found, output = run(tmp_path, *gates, *LAUNCHER, "a", *more)
+    assert found == {"passed": 2}, output
+    assert (Path(f"{far}{tmp_path}") / "launches.txt").is_file()
+    for name in ("llm.mnn", "llm_bench"):  # several launches, one copy
+        assert devices.sent.count(f"{far}{tmp_path}/{name}") == 1
 
 
 def test_unplugged(tmp_path: Path, devices: AdbServer) -> None:
