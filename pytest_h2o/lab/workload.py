@@ -183,11 +183,12 @@ def _asked_for(work: Workload) -> dict[str, set[str]]:
     for kind in ("", *work.kinds):
         for relation in RELATIONS:
             specs += work.relations_on(kind).launches(relation)
-    return {
-        "arm": {spec.arm for spec in specs},
-        "label": {spec.label for spec in specs},
-        "work": {_once(spec) for spec in specs},
-    }
+    asked: dict[str, set[str]] = {"arm": set(), "label": set(), "work": set()}
+    for spec in specs:
+        asked["arm"].add(spec.arm)
+        asked["label"].add(spec.label)
+        asked["work"].add(_once(spec))
+    return asked
 
 
 def _once(spec: LaunchSpec) -> str:
