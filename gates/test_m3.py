@@ -35,7 +35,8 @@ def test_stable(joint: str, joint_runs: Sequence[Run], gate: Gate) -> None:
     is less steady say little. That the same text is written each time is for
     ``test_repeated_launches_agree`` to judge. A case that is launched once has nothing to compare.
     """
-    gate.repeats(joint_runs, f"{joint.removeprefix('joint_').upper()}_RUNS")
+    name = joint.partition("@")[0].removeprefix("joint_")
+    gate.repeats(joint_runs, f"{name.upper()}_RUNS")
     gate.at_most(
         speed_spread(joint_runs), "MAX_SPEED_SPREAD", evidence=stability_evidence(joint_runs)
     )

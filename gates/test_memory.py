@@ -19,6 +19,7 @@ from pytest_h2o.evidence.memory import (
 from pytest_h2o.lab.decode import Comparison
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.plan.needs import needs
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.results import Run, problems_of
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.verdict import Evidence, Measured
@@ -46,13 +47,14 @@ def test_memory_growth(run: Run, gate: Gate) -> None:
 
 @pytest.mark.runtime
 @needs("full_strict", "store_tuned")
-def test_store_memory(lab: Lab, gate: Gate) -> None:
+def test_store_memory(lab: Lab, host_kind: str, gate: Gate) -> None:
     """Store mode must not need more memory than full mode, and less where what it drops is large.
 
     It exists to hold blocks in place of raw values; where it holds both, it only costs time.
     """
     gate.needs("MAX_MEMORY_INCREASE")
-    names = [name for name in ("full_strict", "store_tuned") if name in lab.cases]
+    names = [on_kind(name, host_kind) for name in ("full_strict", "store_tuned")]
+    names = [name for name in names if name in lab.cases]
     runs = [lab.run(name) for name in names]
     problems = problems_of(runs)
     evidence: list[Evidence] = []

@@ -5,11 +5,13 @@ What is needed to answer a gate is imported when it first asks.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_h2o.plan.needs import declared, needs, repeats_of
+from pytest_h2o.plan.needs import HOST_KIND, declared, module_label, needs, repeats_of
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.plugin import session_of
 from pytest_h2o.pytest_private import fixture_functions
 
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
     from pytest_h2o.runs.records import LaunchRecord
     from pytest_h2o.runs.results import Run
     from pytest_h2o.session.gate import Gate
+
+
+JOINT = ("joint_full", "joint_store")
+# Relations that are between speeds, or between builds.
+JUDGED_ON_EACH_KIND = {"speed", "builds", "release"}
 
 
 @pytest.fixture(scope="session")
@@ -84,24 +91,33 @@ def joint_runs(lab: Lab, joint: str) -> Sequence[Run]:
 
 
 @pytest.fixture
+def host_kind(lab: Lab, request: pytest.FixtureRequest) -> str:
+    """The kind of host that is judged: a test that asks for it runs once for each where there are
+    several; empty where there are not, and in tests of relations between texts.
+    """
+    name: str = getattr(request, "param", "")
+    return name
+
+
+@pytest.fixture
 @needs("candidate")
-def demo(lab: Lab) -> Run:
+def demo(lab: Lab, host_kind: str) -> Run:
     """The candidate's launches over the real prompts."""
-    return lab.run("candidate")
+    return lab.run(on_kind("candidate", host_kind))
 
 
 @pytest.fixture
 @needs("candidate", baseline=True)
-def demo_baseline(lab: Lab) -> Run:
+def demo_baseline(lab: Lab, host_kind: str) -> Run:
     """The same prompts with H2O off."""
-    return lab.baseline_run("candidate")
+    return lab.baseline_run(on_kind("candidate", host_kind))
 
 
 @pytest.fixture
 @needs("candidate", study=True)
-def demo_study(lab: Lab, demo: Run) -> PairedStudy | Comparison:
+def demo_study(lab: Lab, demo: Run, host_kind: str) -> PairedStudy | Comparison:
     """The decode speed over all real prompts against its baseline."""
-    return _held_against(lab, "candidate")
+    return _held_against(lab, on_kind("candidate", host_kind))
 
 
 @pytest.fixture
@@ -113,9 +129,9 @@ def bucket(lab: Lab, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 @needs("candidate", study=True)
-def bucket_study(lab: Lab, demo: Run, bucket: str) -> PairedStudy | Comparison:
+def bucket_study(lab: Lab, demo: Run, bucket: str, host_kind: str) -> PairedStudy | Comparison:
     """The decode speed over the real prompts of one bucket against its baseline."""
-    return _held_against(lab, "candidate", bucket)
+    return _held_against(lab, on_kind("candidate", host_kind), bucket)
 
 
 @pytest.fixture
@@ -141,11 +157,11 @@ def unevicted_texts(lab: Lab) -> TextRelation:
 
 @pytest.fixture
 @needs(relation="speed")
-def baseline_study(lab: Lab) -> PairedStudy:
+def baseline_study(lab: Lab, host_kind: str) -> PairedStudy:
     """The baseline's decode speed against that of a candidate with nothing to evict."""
     from pytest_h2o.lab.decode import baseline_held  # noqa: PLC0415
 
-    return baseline_held(lab)
+    return baseline_held(lab, host_kind)
 
 
 @pytest.fixture
@@ -193,16 +209,16 @@ def target_ratios(lab: Lab) -> TargetRatios:
 
 @pytest.fixture
 @needs(relation="builds")
-def plain_builds(lab: Lab) -> Builds:
+def plain_builds(lab: Lab, host_kind: str) -> Builds:
     """The build under test beside the second one, with H2O off."""
-    return _builds(lab, plain=True)
+    return _builds(lab, plain=True, kind=host_kind)
 
 
 @pytest.fixture
 @needs(relation="release")
-def full_builds(lab: Lab) -> Builds:
+def full_builds(lab: Lab, host_kind: str) -> Builds:
     """The build under test beside the second one, with H2O on."""
-    return _builds(lab, plain=False)
+    return _builds(lab, plain=False, kind=host_kind)
 
 
 @pytest.fixture
@@ -298,10 +314,10 @@ def _held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Compar
     return held_against(lab, name, bucket)
 
 
-def _builds(lab: Lab, *, plain: bool) -> Builds:
+def _builds(lab: Lab, *, plain: bool, kind: str) -> Builds:
     from pytest_h2o.lab.builds import Builds  # noqa: PLC0415
 
-    return Builds(lab, plain)
+    return Builds(lab, plain, kind)
 
 
 def _text_relation(lab: Lab, name: str) -> TextRelation:
@@ -324,13 +340,36 @@ def parametrize(metafunc: pytest.Metafunc, lab: Lab) -> None:
     if asks("bench_case"):
         studied = any(need.study for need in declared(item))
         metafunc.parametrize("bench_case", _bench_cases(lab, studied=studied), indirect=True)
+    kinds = lab.workload.kinds
     if asks("joint"):
-        metafunc.parametrize("joint", ["joint_full", "joint_store"], indirect=True)
+        groups = [on_kind(name, kind) for kind in kinds or [""] for name in JOINT]
+        metafunc.parametrize("joint", groups, indirect=True)
     for name, work in (("quant_case", "lengths"), ("quant_prompts", "prompts")):
         if asks(name):
             metafunc.parametrize(name, _quant_cases(lab, work), indirect=True)
-    if asks("bucket"):
-        metafunc.parametrize("bucket", lab.buckets or ["none"], indirect=True)
+    buckets = lab.buckets or ["none"]
+    if kinds and asks(HOST_KIND) and not _relates_texts(item):
+        _on_each_kind(metafunc, kinds, buckets if asks("bucket") else [])
+    elif asks("bucket"):
+        metafunc.parametrize("bucket", buckets, indirect=True)
+
+
+def _on_each_kind(metafunc: pytest.Metafunc, kinds: Sequence[str], buckets: Sequence[str]) -> None:
+    """Run a test once for each kind of host, or for each bucket on each kind."""
+    if buckets:
+        pairs = list(product(buckets, kinds))
+        names = [on_kind(bucket, kind) for bucket, kind in pairs]
+        metafunc.parametrize(f"bucket,{HOST_KIND}", pairs, ids=names, indirect=True)
+        return
+    module = module_label(metafunc.definition.path)
+    names = [on_kind(module, kind) for kind in kinds]
+    metafunc.parametrize(HOST_KIND, kinds, ids=names, indirect=True)
+
+
+def _relates_texts(item: pytest.Item) -> bool:
+    """Whether a test compares texts between launches, which is done on one kind of host."""
+    relations = {need.relation for need in declared(item) if need.relation}
+    return bool(relations - JUDGED_ON_EACH_KIND)
 
 
 def _bench_cases(lab: Lab, *, studied: bool) -> list[object]:
@@ -353,4 +392,5 @@ def _quant_cases(lab: Lab, work: str) -> list[str]:
     """
     if "kv_quant" not in lab.reports and lab.knobs.suite != "kv_quant":
         return []
-    return [case.name for case in lab.cases.values() if case.quantises and case.work == work]
+    found = [case for case in lab.cases.values() if case.quantises and case.judged]
+    return [case.name for case in found if case.work == work]

@@ -66,7 +66,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--h2o-launcher",
         metavar="WORDS",
-        help="put in front of every program: 'srun -N1', 'ssh HOST'",
+        help="put in front of every program: 'srun -N1', 'ssh {host}'; for each kind of host its "
+        "own: 'pixel=adb -s {host} shell; server=ssh {host}'",
     )
     group.addoption(
         "--h2o-budget",

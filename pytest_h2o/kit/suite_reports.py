@@ -31,7 +31,7 @@ from pytest_h2o.kit.quality_gate import view
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import BASELINE
 from pytest_h2o.plan.knobs import Knobs
-from pytest_h2o.plan.suites import SUITE_PARTS
+from pytest_h2o.plan.suites import SUITE_PARTS, on_kind
 from pytest_h2o.report.judged import Gates, Judged
 from pytest_h2o.report.models import Document
 from pytest_h2o.runs.results import Run
@@ -208,9 +208,10 @@ def _averages(
 def _bucket(
     judged: Judged, knobs: Knobs, bucket: str, base: DemoSummary, candidate: DemoSummary
 ) -> DemoBucket:
+    kind = judged.lab.cases[DEMO].kind if judged.lab.workload.kinds else ""
     ours: list[Verdict] = []
     for verdict in judged.suite("llm_demo").verdicts:
-        if verdict.case == bucket and verdict.gate == "bucket_decode":
+        if verdict.case == on_kind(bucket, kind) and verdict.gate == "bucket_decode":
             ours.append(verdict)
     gates = Gates(ours, judged.tolerated)
     before, after = base.bucket_stats[bucket], candidate.bucket_stats[bucket]

@@ -16,6 +16,7 @@ from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.text_relation import NO_TEXT
 from pytest_h2o.plan.cases import BUILDS_FULL, BUILDS_PLAIN
 from pytest_h2o.plan.relations import Arm
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, read_launches
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
@@ -35,12 +36,13 @@ class BuildTexts:
 
 @dataclass
 class Builds:
-    """Two builds with the same settings, ``plain`` with H2O off; each part is launched when it is
-    asked for.
+    """Two builds with the same settings, ``plain`` with H2O off, on a ``kind`` of host; each part
+    is launched when it is asked for.
     """
 
     lab: Lab
     plain: bool
+    kind: str = ""
 
     @property
     def on(self) -> bool:
@@ -52,12 +54,13 @@ class Builds:
         """The decode speed of the build under test against that of the second one."""
         if not self.on:
             return PairedStudy((), None, (), None)
-        return self.lab.study(BUILDS_PLAIN if self.plain else BUILDS_FULL)
+        name = BUILDS_PLAIN if self.plain else BUILDS_FULL
+        return self.lab.study(on_kind(name, self.kind))
 
     @cached_property
     def texts(self) -> BuildTexts:
         """What both wrote to the same prompts."""
-        pairs = self.lab.workload.relations.of_builds(plain=self.plain)
+        pairs = self.lab.workload.relations_on(self.kind).of_builds(plain=self.plain)
         if not pairs:
             work = self.lab.workload
             return BuildTexts((work.nothing_to_run(),), work.without_prompts)

@@ -31,6 +31,7 @@ from pytest_h2o.lab.lab import Lab
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import UNEVICTED, Case
 from pytest_h2o.plan.knobs import Knobs
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes.launch_config import PATH_FIELDS
@@ -76,11 +77,14 @@ def held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Compari
         return Comparison(not_measured(str(error), run.source, error.cause))
 
 
-def baseline_held(lab: Lab) -> PairedStudy:
-    """The baseline's decode speed against that of a candidate with nothing to evict."""
+def baseline_held(lab: Lab, kind: str = "") -> PairedStudy:
+    """The baseline's decode speed against that of a candidate with nothing to evict, on a kind of
+    host.
+    """
     if not lab.workload.relations.relates("speed"):
         return PairedStudy((), None, (), None)
-    return lab.screened(UNEVICTED) or lab.study(UNEVICTED)
+    name = on_kind(UNEVICTED, kind)
+    return lab.screened(name) or lab.study(name)
 
 
 def bench_pairs(lab: Lab) -> Records:

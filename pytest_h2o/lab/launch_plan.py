@@ -19,6 +19,7 @@ from pytest_h2o.plan.cases import (
 )
 from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.suites import on_kind
 
 # The relations between speeds, with their cases.
 PAIRED_RELATIONS = {"speed": UNEVICTED, "builds": BUILDS_PLAIN, "release": BUILDS_FULL}
@@ -52,7 +53,8 @@ class LaunchPlan:
         if self.demand.quality:
             add(work.quality_launches())
         for relation in self.demand.relations:
-            add(work.relations.launches(relation))
+            name, _, kind = relation.partition("@")
+            add(work.relations_on(kind).launches(name))
         for name in self.demand.texts:
             add(work.text_launches(cases[name]))
         for name in self.demand.cases:
@@ -75,7 +77,8 @@ class LaunchPlan:
             if self.workload.baseline_mode(name) == "paired":
                 names[name] = None
         for relation in self.demand.relations:
-            name = PAIRED_RELATIONS.get(relation, "")
+            name, _, kind = relation.partition("@")
+            name = on_kind(PAIRED_RELATIONS.get(name, ""), kind)
             if name in self.workload.cases:
                 names[name] = None
         return list(names)

@@ -22,6 +22,7 @@ from pytest_h2o.offline.options import (
 )
 from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.plan.cases import CANDIDATE, FULL_EVAL, has_dump
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, located, read_launches
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
@@ -281,10 +282,11 @@ def _coded_records(lab: Lab) -> list[LaunchRecord]:
     """The candidate's launches over the prompts of the dump, where this session has them anyway:
     what the front layers hold is the same.
     """
-    if CANDIDATE not in lab.demand.cases:
+    candidate = lab.cases[CANDIDATE]
+    if not {CANDIDATE, on_kind(CANDIDATE, candidate.kind)} & set(lab.demand.cases):
         return []
     dumped = {spec.label for spec in lab.workload.dump_launches()}
-    candidates = lab.workload.launches(lab.cases[CANDIDATE])
+    candidates = lab.workload.launches(candidate)
     return [lab.get(spec) for spec in candidates if spec.label in dumped]
 
 

@@ -21,7 +21,9 @@ from pytest_h2o.plan.cases import (
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import PromptSelection, select_prompts
 from pytest_h2o.plan.relations import RELATIONS
+from pytest_h2o.plan.seats import kinds_apart, parse_hosts
 from pytest_h2o.plan.specs import LaunchSpec, Work
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runtimes import programs_by_work
 from pytest_h2o.runtimes.base import CAPABILITIES, Capability
 from pytest_h2o.runtimes.programs import BOTH
@@ -58,6 +60,11 @@ class Workload:
     def buckets(self) -> list[str]:
         """The buckets of the selected prompts, in order."""
         return list(dict.fromkeys(prompt.bucket for prompt in self.prompts.prompts))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of hosts that are judged apart; none of a recording."""
+        return [] if self.recording else kinds_apart(parse_hosts(self.knobs.text("H2O_HOSTS")))
 
     def labels(self, bucket: str) -> list[str]:
         """The labels of the launches over the prompts of one bucket."""
@@ -117,11 +124,15 @@ class Workload:
     @cached_property
     def relations(self) -> RelationWork:
         """The launches of relations, made of those of the candidate."""
+        return self.relations_on("")
+
+    def relations_on(self, kind: str) -> RelationWork:
+        """The launches of relations on a kind of host; on the first without one."""
         return RelationWork(
             self.knobs,
             self.prompts.prompts,
             self.buckets,
-            self.launches(self.cases[CANDIDATE]),
+            self.launches(self.cases[on_kind(CANDIDATE, kind)]),
             self.unseen_dir,
             recorded=self.recording is not None,
         )
@@ -136,18 +147,7 @@ class Workload:
 
     @cached_property
     def _asked(self) -> dict[str, set[str]]:
-        specs: list[LaunchSpec] = []
-        for case in self.cases.values():
-            specs += self.launches(case)
-        specs += [baseline_of(candidate) for candidate in specs]
-        for relation in RELATIONS:
-            specs += self.relations.launches(relation)
-        asked: dict[str, set[str]] = {"arm": set(), "label": set(), "work": set()}
-        for spec in specs:
-            asked["arm"].add(spec.arm)
-            asked["label"].add(spec.label)
-            asked["work"].add(_once(spec))
-        return asked
+        return _asked_for(self)
 
     def text_launches(self, case: Case) -> tuple[LaunchSpec, LaunchSpec]:
         """The launches that predict a held-out text: with plain KV, and as ``case`` has it."""
@@ -172,6 +172,23 @@ class Workload:
             trouble = self.recording.trouble(self.cases[CANDIDATE])
             return trouble or f"{self.recording.directory} has no launch of a real prompt"
         return f"none was found in {self.prompt_dir}"
+
+
+def _asked_for(work: Workload) -> dict[str, set[str]]:
+    """The arms, labels and works of all launches that a case or relation may ask for."""
+    specs: list[LaunchSpec] = []
+    for case in work.cases.values():
+        specs += work.launches(case)
+    specs += [baseline_of(candidate) for candidate in specs]
+    for kind in ("", *work.kinds):
+        for relation in RELATIONS:
+            specs += work.relations_on(kind).launches(relation)
+    asked: dict[str, set[str]] = {"arm": set(), "label": set(), "work": set()}
+    for spec in specs:
+        asked["arm"].add(spec.arm)
+        asked["label"].add(spec.label)
+        asked["work"].add(_once(spec))
+    return asked
 
 
 def _once(spec: LaunchSpec) -> str:

@@ -11,9 +11,9 @@ from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue, baseline_config, engi
 from pytest_h2o.plan.kv_quant import OPTIONS
 from pytest_h2o.plan.presets import distinct
 from pytest_h2o.plan.prompts import bucket_of
-from pytest_h2o.plan.seats import Hosts, kind_of, parse_hosts, seats_of
+from pytest_h2o.plan.seats import Hosts, kind_of, kinds_apart, parse_hosts, seats_of
 from pytest_h2o.plan.specs import LaunchSpec, Work
-from pytest_h2o.plan.suites import CASE_PARTS
+from pytest_h2o.plan.suites import CASE_PARTS, on_kind
 
 BASELINE = "baseline"
 CANDIDATE = "candidate"
@@ -134,29 +134,26 @@ def all_cases(
 
 
 def _placed(cases: Iterable[Case], hosts: Hosts) -> Iterator[Case]:
-    """The cases with their seats, on the first kind of host; of several kinds, those of prompt
-    lengths once more on each.
+    """The cases with their seats, on the first kind of host; of several kinds, once more on each.
 
     Cases of one arm share launches, so they share a seat.
     """
-    kinds = list(hosts) or [""]
+    first = next(iter(hosts), "")
+    apart = kinds_apart(hosts)
     arms: dict[str, int] = {}
     for case in cases:
         number = arms.setdefault(case.arm, len(arms))
-        if case.work == "prompts":
-            yield replace(case, seats=seats_of(hosts, kinds[0]))
-            continue
-        if len(kinds) == 1:
-            yield _seated(case, hosts, kinds[0], number)
-            continue
-        # Under its own name it is what gates of other kinds of work look at.
-        yield _seated(replace(case, judged=False), hosts, kinds[0], number)
-        for kind in kinds:
-            yield _seated(replace(case, name=f"{case.name}@{kind}"), hosts, kind, number)
+        # Under its own name it is what gates look at that are not judged on each kind.
+        judged = case.judged and not apart
+        yield _seated(replace(case, judged=judged), hosts, first, number)
+        for kind in apart:
+            yield _seated(replace(case, name=on_kind(case.name, kind)), hosts, kind, number)
 
 
 def _seated(case: Case, hosts: Hosts, kind: str, number: int) -> Case:
     seats = seats_of(hosts, kind)
+    if case.work == "prompts":
+        return replace(case, seats=seats)
     return replace(case, seats=(seats[number % len(seats)],))
 
 

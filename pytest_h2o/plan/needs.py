@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import isfunction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.pytest_private import fixture_functions
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 ATTRIBUTE = "__h2o_need__"
 FIXTURES = "pytest_h2o.fixtures"
+# The parameter that names the kind of host that a test is judged on.
+HOST_KIND = "host_kind"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Demand:
 
     ``cases``, ``studies`` and ``baselines`` name the cases whose launches, decode speed and
     baseline are asked for, ``texts`` those that predict a held-out text beside their baseline,
-    ``relations`` those between launches.
+    ``relations`` those between launches, on a kind of host where the name has one.
     """
 
     cases: Collection[str] = ()
@@ -110,6 +114,11 @@ def is_gate(item: pytest.Item) -> bool:
     return function is not None and function.__module__ == FIXTURES
 
 
+def module_label(path: Path) -> str:
+    """What verdicts of gates without a parameter are about: the name of their module."""
+    return path.stem.removeprefix("test_")
+
+
 def parameters(item: pytest.Item) -> dict[str, Any]:
     """The values that a test is parametrized with, by name."""
     callspec = getattr(item, "callspec", None)
@@ -124,15 +133,21 @@ def names_of(item: pytest.Item) -> Iterator[str]:
 
 
 def _names(need: Need, values: Mapping[str, Any]) -> list[str]:
-    names = list(need.cases)
+    names = [on_kind(name, values.get(HOST_KIND, "")) for name in need.cases]
     if need.parameter in values:
         names.append(str(values[need.parameter]))
     return names
 
 
 def repeats_of(name: str, cases: Iterable[str]) -> list[str]:
-    """The repeated cases of a group."""
-    return [case for case in cases if case.rpartition("-")[0] == name and "@" not in case]
+    """The repeated cases of a group, on the kind of host that its name has."""
+    group, _, kind = name.partition("@")
+    found = []
+    for case in cases:
+        own, _, place = case.partition("@")
+        if own.rpartition("-")[0] == group and place == kind:
+            found.append(case)
+    return found
 
 
 def demand_of(items: Collection[pytest.Item], cases: Collection[str]) -> Demand:
@@ -159,7 +174,8 @@ def demand_of(items: Collection[pytest.Item], cases: Collection[str]) -> Demand:
                 compared.update(names)
         dump = dump or any(need.dump for need in found)
         quality = quality or any(need.quality and not need.parameter for need in found)
-        relations.update(need.relation for need in found if need.relation)
+        kind = parameters(item).get(HOST_KIND, "")
+        relations.update(on_kind(need.relation, kind) for need in found if need.relation)
     return Demand(
         frozenset(looked_at),
         frozenset(studied),

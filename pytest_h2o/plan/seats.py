@@ -18,6 +18,7 @@ from pytest_h2o.plan.knobs import KnobError
 Hosts = Mapping[str, tuple[str, ...]]
 
 _KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_FOR_KIND = re.compile(rf"{_KIND.pattern}=\s*\S")
 # A name is a word of a command line: it must not be taken for an option.
 _HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.:@%+\[\]-]{0,252}")
 
@@ -38,6 +39,21 @@ def parse_hosts(text: str) -> dict[str, tuple[str, ...]]:
             )
         found[kind] = tuple(names.split(","))
     _check(text, found)
+    return found
+
+
+def by_kind(name: str, text: str) -> dict[str, str]:
+    """What a knob says for each kind of host: ``pixel=adb -s {host} shell; server=ssh {host}``; for
+    all of them, without a kind, any other text. Raises :class:`KnobError` for a kind given twice.
+    """
+    if not _FOR_KIND.match(text.strip()):
+        return {"": text}
+    found: dict[str, str] = {}
+    for group in re.split(r";\s*", text.strip().rstrip(";")):
+        kind, _, value = group.partition("=")
+        if kind in found or not _FOR_KIND.match(group):
+            raise KnobError(f"{name}={text}: expected KIND=... once for each kind, not {group!r}")
+        found[kind] = value.strip()
     return found
 
 
@@ -69,6 +85,11 @@ def seats_of(hosts: Hosts, kind: str) -> tuple[str, ...]:
     count = len(hosts.get(kind, ())) or 1
     more = [f"{kind}/{number}" for number in range(2, count + 1)]
     return (kind, *more)
+
+
+def kinds_apart(hosts: Hosts) -> list[str]:
+    """The kinds of hosts that are judged apart; none where there is one."""
+    return list(hosts) if len(hosts) > 1 else []
 
 
 def kind_of(seat: str) -> str:

@@ -44,3 +44,8 @@ def reported(expression: str) -> set[str]:
     parts = {"final": {"m3", "llm_demo"}, "all_in_one": {"final", "m3", "llm_demo"}}
     name = named(expression)
     return {name} | parts.get(name, set()) if name else set(SUITES)
+
+
+def on_kind(name: str, kind: str) -> str:
+    """The name of a case on a kind of host: ``full_strict@pixel``; without a kind its own."""
+    return f"{name}@{kind}" if kind else name

@@ -186,10 +186,11 @@ class HostPool:
         if not name or not isinstance(self.runtime, PlacedRuntime):
             return Host(name, self.runtime)
         here = self.runtime.on(name, kind)
-        if not here.copies:
+        root = here.copies.get("")
+        if not root:
             return Host(name, here)
         ledger = self.path.with_name(f"copies_{host_lock_path(name).stem}.json")
-        return Host(name, here, Courier(here.placement, here.copies, ledger))
+        return Host(name, here, Courier(here.placement, root, ledger))
 
     def keeps(self, seat: str, name: str) -> bool:
         """Whether what was launched for a seat on a host is still to be compared with what will

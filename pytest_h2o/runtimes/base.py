@@ -58,6 +58,7 @@ class Command:
         table: file into which ``llm_bench`` writes its table.
         metrics: file into which ``llm_demo`` writes its JSONL record.
         files: other files that the program writes its results into.
+        folders: directories that it leaves files of any name in.
         texts: what must be written before the start beside ``config``, by path.
         overridden: values of the user's base config that the launch replaces, by key.
         carried: the files that it reads, to be copied to a host that does not see them.
@@ -73,6 +74,7 @@ class Command:
     table: Path | None = None
     metrics: Path | None = None
     files: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
     texts: Mapping[Path, str] = field(default_factory=dict)
     overridden: Mapping[str, object] = field(default_factory=dict)
     carried: tuple[Path, ...] = ()

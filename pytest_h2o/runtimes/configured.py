@@ -98,9 +98,17 @@ class ConfiguredRuntime(RuntimeKind):
             table=left.pop(TABLE_FILE, None),
             metrics=left.pop(METRICS_FILE, None),
             files=tuple(left.values()),
+            folders=folders_of(spec, directory),
             texts={directory / name: text for name, text in program.texts(spec).items()},
             overridden=overridden_values(self.base, values),
         )
+
+
+def folders_of(spec: LaunchSpec, directory: Path) -> tuple[Path, ...]:
+    """The directories below that of a launch that its variables name: that of a KV dump."""
+    below = "{directory}/"
+    found = [text for text in spec.env.values() if text.startswith(below)]
+    return tuple(directory / text.removeprefix(below) for text in found)
 
 
 def launch_environment(program: Program, spec: LaunchSpec, directory: Path) -> dict[str, str]:

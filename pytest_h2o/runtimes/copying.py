@@ -26,6 +26,9 @@ COPY_S = 3600.0
 SAME_VALUED = frozenset("FioJc")
 VALUED = SAME_VALUED | frozenset("BbDEeILlmOpQRSWw")
 SAME = frozenset("46Cqv")
+SOURCE, TARGET = "{source}", "{target}"
+# Prints the hashes of all files below a directory, if it is there.
+LOOK_BELOW = """[ ! -d "$1" ] || find "$1" -type f -exec sha256sum {} +"""
 # Makes the directories before --, and prints the hashes of the files behind it that are there.
 LOOK = """while [ "$1" != -- ]; do mkdir -p "$1" || exit; shift; done; shift
 for name; do if [ -f "$name" ]; then sha256sum "$name" || exit; fi; done"""
@@ -37,16 +40,36 @@ class CopyError(Exception):
 
 @dataclass(frozen=True)
 class Carrier:
-    """The words in front of source and target, and what stands before a path on the host.
+    """The words in front of source and target, or with ``{source}`` and ``{target}`` among them,
+    and what stands before a path on the host.
 
-    Without ``pull`` the directories of launches are shared. ``folders`` makes directories where
-    one copy goes to several hosts.
+    Without ``pull`` the directories of launches are shared. ``pull_all`` copies a directory.
+    ``folders`` makes directories where one copy goes to several hosts.
     """
 
     push: tuple[str, ...]
     pull: tuple[str, ...] = ()
+    pull_all: tuple[str, ...] = ()
     prefix: str = ""
     folders: tuple[str, ...] = ()
+
+    def to_host(self, here: Path, there: str) -> tuple[str, ...]:
+        """What copies a file to the host."""
+        return _filled(self.push, str(here), f"{self.prefix}{there}")
+
+    def to_here(self, there: str, here: Path) -> tuple[str, ...]:
+        """What copies a file from the host."""
+        return _filled(self.pull, f"{self.prefix}{there}", str(here))
+
+    def all_to_here(self, there: str, here: Path) -> tuple[str, ...]:
+        """What copies a directory from the host into one that is here."""
+        return _filled(self.pull_all, f"{self.prefix}{there}", str(here))
+
+
+def _filled(words: Sequence[str], source: str, target: str) -> tuple[str, ...]:
+    if not any(SOURCE in word for word in words):
+        return (*words, source, target)
+    return tuple(word.replace(SOURCE, source).replace(TARGET, target) for word in words)
 
 
 def carrier_of(launcher: Sequence[str]) -> Carrier:
@@ -56,10 +79,10 @@ def carrier_of(launcher: Sequence[str]) -> Carrier:
     program = PurePath(launcher[0]).name
     if program == "ssh":
         words = ("scp", "-p", *_scp_options(launcher[1:-1]))
-        return Carrier(words, words, f"{launcher[-1]}:")
+        return Carrier(words, words, (*words, "-r"), f"{launcher[-1]}:")
     if program == "adb" and launcher[-1] == "shell":
         words = tuple(launcher[:-1])
-        return Carrier((*words, "push"), (*words, "pull"))
+        return Carrier((*words, "push"), (*words, "pull"), (*words, "pull"))
     if program == "srun":
         if "SLURM_JOB_ID" not in os.environ:
             raise RuntimeSetupError(
@@ -70,7 +93,8 @@ def carrier_of(launcher: Sequence[str]) -> Carrier:
         return Carrier(("sbcast", "-f", "-p"), folders=every_node)
     raise RuntimeSetupError(
         f"H2O_COPY: how {program} copies is not known; give a launcher that begins with ssh and "
-        f"ends with the host, adb -s {{host}} shell or srun, or copy the files yourself"
+        f"ends with the host, adb -s {{host}} shell or srun, or say how with H2O_COPY_TO and "
+        f"H2O_COPY_FROM"
     )
 
 
@@ -167,14 +191,14 @@ class Courier:
         wanted = {path: far(path, self.root) for path in new}
         parents = [str(PurePosixPath(target).parent) for target in wanted.values()]
         folders = list(dict.fromkeys([*parents, str(command.cwd)]))
-        carrier = carrier_of(self.placement.launcher)
+        carrier = self.placement.carrier()
         if carrier.folders and new:
             self._copy(*carrier.folders, *folders)
         there = self._look(wanted.values(), folders)
         hashes = {path: sha256(path) for path in wanted}
         missing = [path for path in wanted if there.get(wanted[path]) != hashes[path]]
         for path in missing:
-            self._copy(*carrier.push, str(path), carrier.prefix + wanted[path])
+            self._copy(*carrier.to_host(path, wanted[path]))
         there = self._look([wanted[path] for path in missing])
         for path in missing:
             if there.get(wanted[path]) != hashes[path]:
@@ -184,20 +208,40 @@ class Courier:
 
     def fetch(self, command: Command) -> None:
         """Get what a launch left, as far as it is there; raises :class:`CopyError`."""
-        carrier = carrier_of(self.placement.launcher)
+        carrier = self.placement.carrier()
         named = [path for path in (command.table, command.metrics, *command.files) if path]
         if not carrier.pull:
             return
         left = {far(path, self.root): path for path in named}
+        hashes: dict[Path, str] = {}
         for target, digest in self._look(left).items():
-            path = left[target]
-            self._copy(*carrier.pull, carrier.prefix + target, str(path))
+            if target in left:  # a host may greet
+                self._copy(*carrier.to_here(target, left[target]))
+                hashes[left[target]] = digest
+        for folder in command.folders:
+            hashes |= self._fetch_folder(folder)
+        for path, digest in hashes.items():
             if not path.is_file() or sha256(path) != digest:
-                raise CopyError(f"{target} changed on the way to {path}")
+                raise CopyError(f"{path} changed on the way from the host")
+
+    def _fetch_folder(self, folder: Path) -> dict[Path, str]:
+        """Get a directory, if there is a file in it; the hashes that its files have there."""
+        target = far(folder, self.root)
+        found: dict[Path, str] = {}
+        for name, digest in self._hashes("sh", "-c", LOOK_BELOW, "sh", target).items():
+            below = PurePosixPath(name)
+            if below.is_relative_to(target) and ".." not in below.parts:
+                found[folder / below.relative_to(target)] = digest
+        if found:
+            self._copy(*self.placement.carrier().all_to_here(target, folder.parent))
+        return found
 
     def _look(self, files: Iterable[str], folders: Iterable[str] = ()) -> dict[str, str]:
         """The hashes of the files that are there, by path."""
-        words = ("sh", "-c", LOOK, "sh", *folders, "--", *files)
+        return self._hashes("sh", "-c", LOOK, "sh", *folders, "--", *files)
+
+    def _hashes(self, *words: str) -> dict[str, str]:
+        """The hashes that a command prints on the host, by path."""
         plain = Command(argv=words, env={}, cwd=Path("/"), config_path=Path(), config={})
         found = {}
         for line in self._copy(*self.placement.apply(plain).argv).splitlines():

@@ -8,15 +8,15 @@ import hashlib
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from pytest_h2o.plan.knobs import Knobs
-from pytest_h2o.plan.seats import Hosts, parse_hosts
+from pytest_h2o.plan.seats import Hosts, by_kind, parse_hosts
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import AroundRuntime, Command, Runtime, RuntimeSetupError
-from pytest_h2o.runtimes.copying import carrier_of, moved
+from pytest_h2o.runtimes.copying import SOURCE, TARGET, Carrier, carrier_of, moved
 from pytest_h2o.runtimes.far_shell import WATCH
 
 COMMAND = "{command}"
@@ -40,6 +40,11 @@ class Placement:
             launchers that give it to a shell elsewhere (``docker exec -i c sh -c {command}``);
             ``ssh`` and ``adb`` get it in this form as their last word. ``{host}`` and ``{kind}``
             in a word stand for the host of a launch.
+        by_kind: the launcher of each kind of host, where they have several; ``launcher`` is that of
+            the first.
+        copy_to: words that copy ``{source}`` to ``{target}`` on a host, for launchers of which it
+            is not known how.
+        copy_from: the same from a host; empty where the directories of launches are shared.
         cpus: CPU list as ``taskset -c`` takes it (``0-3,8``).
         env: variables of every launch.
     """
@@ -47,6 +52,9 @@ class Placement:
     launcher: tuple[str, ...] = ()
     cpus: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    by_kind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    copy_to: tuple[str, ...] = ()
+    copy_from: tuple[str, ...] = ()
 
     def apply(self, command: Command) -> Command:
         """``command`` started in this way."""
@@ -67,7 +75,8 @@ class Placement:
     @property
     def names_host(self) -> bool:
         """Whether the launcher must be told the host of a launch."""
-        return any(HOST in word for word in self.launcher)
+        launchers = self.by_kind.values() or [self.launcher]
+        return all(HOST in shlex.join(words) for words in launchers)
 
     @property
     def tells_loss(self) -> bool:
@@ -81,14 +90,31 @@ class Placement:
 
     def on(self, host: str, kind: str) -> Placement:
         """This placement on one host."""
-        words = [word.replace(HOST, host).replace(KIND, kind) for word in self.launcher]
-        return replace(self, launcher=tuple(words))
+
+        def named(words: Sequence[str]) -> tuple[str, ...]:
+            return tuple(word.replace(HOST, host).replace(KIND, kind) for word in words)
+
+        return replace(
+            self, launcher=named(self.by_kind.get(kind, self.launcher)), by_kind={},
+            copy_to=named(self.copy_to), copy_from=named(self.copy_from),
+        )  # fmt: skip
+
+    def carrier(self, kind: str = "") -> Carrier:
+        """What copies to a host and back; raises :class:`RuntimeSetupError` where that is not
+        known.
+        """
+        if self.copy_to:
+            return Carrier(self.copy_to, self.copy_from, self.copy_from)
+        return carrier_of(self.by_kind.get(kind, self.launcher))
 
     def describe(self) -> str:
         """What the placement adds, in words; empty if nothing."""
         parts = []
-        if self.launcher:
-            parts.append(f"launched by {shlex.join(self.launcher)}")
+        launchers = [f"{kind} {shlex.join(words)}" for kind, words in self.by_kind.items()]
+        if self.launcher and not launchers:
+            launchers.append(shlex.join(self.launcher))
+        if launchers:
+            parts.append(f"launched by {' and '.join(launchers)}")
         if self.cpus:
             parts.append(f"on CPUs {self.cpus}")
         if self.env:
@@ -122,7 +148,23 @@ def parse_placement(launcher: str, cpus: str, env: str) -> Placement:
                 f"H2O_LAUNCH_ENV: {word!r} is not NAME=VALUE; quote values that contain blanks"
             )
         variables[name] = value
-    return Placement(_words("H2O_LAUNCHER", launcher), cpus, variables)
+    launchers: dict[str, tuple[str, ...]] = {}
+    for kind, text in by_kind("H2O_LAUNCHER", launcher).items():
+        launchers[kind] = _words("H2O_LAUNCHER", text)
+    first = next(iter(launchers.values()))
+    return Placement(first, cpus, variables, {} if "" in launchers else launchers)
+
+
+def _copying(knobs: Knobs, name: str) -> tuple[str, ...]:
+    """The words of a knob that says how a file is copied; none where it is not given."""
+    words = _words(name, knobs.text(name))
+    text = " ".join(words)
+    if words and not (SOURCE in text and TARGET in text):
+        raise RuntimeSetupError(
+            f"{name}={knobs.text(name)}: must say where {SOURCE} and {TARGET} go, as in "
+            f"docker cp {SOURCE} {HOST}:{TARGET}"
+        )
+    return words
 
 
 def _words(name: str, text: str) -> tuple[str, ...]:
@@ -134,11 +176,14 @@ def _words(name: str, text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class PlacedRuntime(AroundRuntime):
-    """A runtime whose launches are made through a placement, on any of some hosts."""
+    """A runtime whose launches are made through a placement, on any of some hosts.
+
+    ``copies`` are the directories on hosts for copies, by kind of host, or that of all.
+    """
 
     placement: Placement
     hosts: Hosts = field(default_factory=dict)
-    copies: str = ""
+    copies: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
         """The runtime and how its launches are made."""
@@ -147,33 +192,45 @@ class PlacedRuntime(AroundRuntime):
         return f"{self.runtime.describe()}, {self.placement.describe()}{on}"
 
     def check(self) -> None:
-        """Raise :class:`RuntimeSetupError` if the launcher or ``taskset`` is missing, does not
-        name its host, or the runtime is unusable.
+        """Raise :class:`RuntimeSetupError` if a launcher or ``taskset`` is missing, does not name
+        its host, or the runtime is unusable.
         """
         if self.hosts and not self.placement.names_host:
             raise RuntimeSetupError(
                 "H2O_HOSTS names hosts, and the launcher does not say where {host} goes; give "
                 "--h2o-launcher 'ssh {host}'"
             )
-        if self.copies:
-            if not (self.hosts and self.copies.startswith("/")):
-                raise RuntimeSetupError(
-                    f"H2O_COPY={self.copies}: expected an absolute path on the hosts of --h2o-hosts"
-                )
-            carrier_of(self.placement.launcher)
         if self.placement.names_host and not self.hosts:
             raise RuntimeSetupError(
                 f"the launcher {shlex.join(self.placement.launcher)} asks for a host; name some "
                 f"with --h2o-hosts a,b,c"
             )
-        first = "taskset" if self.placement.cpus else ""
-        if self.placement.launcher:
-            first = self.placement.launcher[0]
-        if first and shutil.which(first) is None:
+        kinds = self.placement.by_kind.keys()
+        if kinds and kinds != self.hosts.keys():
             raise RuntimeSetupError(
-                f"{first} is not a program on the PATH; install it or correct H2O_LAUNCHER"
+                f"H2O_LAUNCHER is given for the kinds {', '.join(kinds)}, and H2O_HOSTS has "
+                f"{', '.join(self.hosts) or 'none'}; give one for each"
             )
+        if unknown := self.copies.keys() - self.hosts.keys() - {""}:
+            raise RuntimeSetupError(f"H2O_COPY: H2O_HOSTS has no kind {', '.join(unknown)}")
+        for kind, root in self.copies.items():
+            if not (self.hosts and root.startswith("/")):
+                raise RuntimeSetupError(
+                    f"H2O_COPY={root}: expected an absolute path on the hosts of --h2o-hosts"
+                )
+            self.placement.carrier(kind)
+        for first in self._first_words():
+            if first and shutil.which(first) is None:
+                raise RuntimeSetupError(
+                    f"{first} is not a program on the PATH; install it or correct H2O_LAUNCHER"
+                )
         self.runtime.check()
+
+    def _first_words(self) -> list[str]:
+        """What is started on this machine."""
+        launchers = self.placement.by_kind.values() or [self.placement.launcher]
+        cpus = "taskset" if self.placement.cpus else ""
+        return [words[0] if words else cpus for words in launchers]
 
     def fingerprint(self) -> dict[str, str]:
         """The runtime's hashes and the placement: results made elsewhere are other results."""
@@ -183,14 +240,19 @@ class PlacedRuntime(AroundRuntime):
     def command(self, spec: LaunchSpec, directory: Path) -> Command:
         """The runtime's command, placed."""
         command = self.runtime.command(spec, directory)
-        if self.copies:
-            carrier = carrier_of(self.placement.launcher)
-            command = moved(command, self.copies, shares_launches=not carrier.pull)
+        root = self.copies.get("")
+        if root:
+            carrier = self.placement.carrier()
+            command = moved(command, root, shares_launches=not carrier.pull)
         return self.placement.apply(command)
 
     def on(self, host: str, kind: str) -> PlacedRuntime:
         """This runtime on one host."""
-        return replace(self, placement=self.placement.on(host, kind), hosts={})
+        root = self.copies.get(kind, self.copies.get(""))
+        return replace(
+            self, placement=self.placement.on(host, kind), hosts={},
+            copies={"": root} if root else {},
+        )  # fmt: skip
 
     def probe(self) -> Command:
         """A command that does nothing, started as a launch is."""
@@ -203,8 +265,12 @@ def placed(runtime: Runtime, knobs: Knobs) -> Runtime:
     :class:`RuntimeSetupError` and :class:`KnobError`.
     """
     texts = (knobs.text(name) for name in ("H2O_LAUNCHER", "H2O_CPUS", "H2O_LAUNCH_ENV"))
-    placement = parse_placement(*texts)
+    placement = replace(
+        parse_placement(*texts),
+        copy_to=_copying(knobs, "H2O_COPY_TO"), copy_from=_copying(knobs, "H2O_COPY_FROM"),
+    )  # fmt: skip
     hosts = parse_hosts(knobs.text("H2O_HOSTS"))
     if placement == Placement() and not hosts:
         return runtime
-    return PlacedRuntime(runtime, placement, hosts, knobs.text("H2O_COPY"))
+    copies = by_kind("H2O_COPY", knobs.text("H2O_COPY")) if knobs.text("H2O_COPY") else {}
+    return PlacedRuntime(runtime, placement, hosts, copies)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -12,10 +11,11 @@ from pytest_h2o.decode.history import FILE
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.recordings import RecordingError
 from pytest_h2o.plan.knobs import KnobError, Knobs, misspelt
-from pytest_h2o.plan.needs import names_of, parameters
+from pytest_h2o.plan.needs import HOST_KIND, demand_of, module_label, names_of, parameters
 from pytest_h2o.plan.presets import PresetError
 from pytest_h2o.plan.relations import RELATIONS
-from pytest_h2o.plan.specs import LaunchSpec, launch_names
+from pytest_h2o.plan.specs import launch_names
+from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.directory import check_room
 from pytest_h2o.runtimes import RuntimeSetupError
 from pytest_h2o.session.acceptance import check_suite, narrow
@@ -150,16 +150,18 @@ class Session:
         required = self.config.getoption("h2o_require_evidence")
         rerun = rerun_command(self.config, item)
         return Gate(
-            name, label_of(item), knobs, item, rerun, required, lambda: self._hosts_of(looked_at)
+            name, label_of(item), knobs, item, rerun, required, lambda: self._hosts_of(item)
         )
 
-    def _hosts_of(self, cases: Collection[str]) -> str:
-        """Where the launches of some cases were made, as far as they were."""
-        specs: list[LaunchSpec] = []
-        if not self.lab.recording:
-            for case in map(self.lab.cases.__getitem__, cases):
-                specs += self.lab.workload.launches(case)
-                specs += [candidate for _, candidate in self.lab.plan.pairs(case, 1)]
+    def _hosts_of(self, item: pytest.Item) -> str:
+        """Where the launches that a gate looks at were made, as far as they were."""
+        if self.lab.recording or not self.knobs.text("H2O_HOSTS"):
+            return ""
+        plan = replace(self.lab.plan, demand=demand_of([item], self.lab.cases))
+        specs = plan.planned()
+        if "bucket" in parameters(item):
+            labels = self.lab.workload.labels(str(parameters(item)["bucket"]))
+            specs = [spec for spec in specs if spec.label in labels]
         return self.schedule.hosts_of(specs)
 
 
@@ -171,5 +173,7 @@ def without_relations(knobs: Knobs) -> Knobs:
 
 def label_of(item: pytest.Item) -> str:
     """What a verdict of this gate is about: its parameter, else its module."""
-    values = [str(value) for value in parameters(item).values()]
-    return values[0] if values else item.path.stem.removeprefix("test_")
+    given = parameters(item)
+    kind = str(given.pop(HOST_KIND, ""))
+    values = [str(value) for value in given.values()]
+    return on_kind(values[0] if values else module_label(item.path), kind)

@@ -155,6 +155,8 @@ class AdbConnection(socketserver.BaseRequestHandler):
             name = self._read(size).decode()
             if kind in (b"STAT", b"LST2"):
                 self._stat(Path(name))
+            elif kind == b"LIST":
+                self._list(Path(name))
             elif kind == b"SEND":
                 self._receive(name)
             elif kind == b"RECV":
@@ -166,6 +168,13 @@ class AdbConnection(socketserver.BaseRequestHandler):
             found = path.stat()
             mode, size, modified = found.st_mode, found.st_size, int(found.st_mtime)
         self.request.sendall(struct.pack("<4sIII", b"STAT", mode, size & 0xFFFFFFFF, modified))
+
+    def _list(self, folder: Path) -> None:
+        for path in sorted(folder.iterdir()):
+            found, name = path.lstat(), path.name.encode()
+            sizes = (found.st_mode, found.st_size & 0xFFFFFFFF, int(found.st_mtime), len(name))
+            self.request.sendall(struct.pack("<4sIIII", b"DENT", *sizes) + name)
+        self.request.sendall(struct.pack("<4sIIII", b"DONE", 0, 0, 0, 0))
 
     def _receive(self, target: str) -> None:
         name, _, mode = target.rpartition(",")

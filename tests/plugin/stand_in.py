@@ -40,6 +40,14 @@ RECORD = {
     "h2o_lossless_decode_cache_hit": 2, "h2o_lossless_decode_cache_miss": 1,
     "h2o_last_evict_tokens": 32, "h2o_total_evict_tokens": 320,
 }  # fmt: skip
+KV_DUMP = ROOT / "tests" / "data" / "offline" / "kv_dump.tar.gz"
+# Leaves a recorded KV dump where it is asked for one.
+DUMPS = f"""
+import tarfile
+if (folder := os.environ.get("MNN_KV_DUMP_DIR", "0")) != "0":
+    with tarfile.open({str(KV_DUMP)!r}) as dump:
+        dump.extractall(folder, filter="data")
+"""
 # Notes when it ran in launches.txt beside itself: start and end in ns, directory, arguments.
 PROGRAM = """#!{python} -IS
 import json, os, pathlib, sys, time

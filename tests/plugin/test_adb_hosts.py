@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from adb_server import AdbServer
 from sessions import made, run, start, wait_until
-from stand_in import install
+from ssh_hosts import SSHD, SshHosts
+from stand_in import DUMPS, install
 
 pytestmark = [
     pytest.mark.hosts,
@@ -22,6 +23,12 @@ HANG = """
 if os.environ["DEVICE"] == "a":
     (here / "hangs").touch()
     time.sleep(600)
+"""
+# Notes how it was reached.
+REACHED = """
+by = "ssh" if "SSH_CONNECTION" in os.environ else "adb" if "DEVICE" in os.environ else "neither"
+with (here / "reached").open("a") as file:
+    print(by, file=file)
 """
 # Later, in the middle of its study.
 HANG_LATER = """
@@ -62,14 +69,18 @@ def verdicts(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_copies(tmp_path: Path, devices: AdbServer) -> None:
-    """A device gets what its launches read once over adb itself, and results are pulled."""
-    install(tmp_path)
+    """A device gets what its launches read once over adb itself, and results are pulled, those in
+    directories as well.
+    """
+    install(tmp_path, DUMPS)
     far = tmp_path / "far"
-    more = ["--h2o-set", f"H2O_COPY={far}"]
-    found, output = run(tmp_path, *GATES, *LAUNCHER, "a", *more)
-    assert found == {"passed": 1}, output
+    gates = ["-m", "runtime or offline", "--h2o-out", "runs"]
+    gates += ["-k", "(full_strict and queue_peak) or online_sim_lossless"]
+    more = ["--h2o-set", f"H2O_COPY={far}", "--h2o-set", "KV_DUMP_PROMPTS=1"]
+    found, output = run(tmp_path, *gates, *LAUNCHER, "a", *more)
+    assert found == {"passed": 2}, output
     assert (Path(f"{far}{tmp_path}") / "launches.txt").is_file()
-    for name in ("llm.mnn", "llm_bench"):  # two launches, one copy
+    for name in ("llm.mnn", "llm_bench"):  # several launches, one copy
         assert devices.sent.count(f"{far}{tmp_path}/{name}") == 1
 
 
@@ -117,6 +128,29 @@ def test_kinds_of_hosts_are_judged_apart(tmp_path: Path, devices: AdbServer) -> 
     again, output = run(tmp_path, *GATES, "--h2o-replay", "runs/latest")
     assert again == {"passed": 2}, output
     assert len(made(tmp_path)) == 4
+
+
+@pytest.mark.skipif(SSHD is None, reason="no sshd; install openssh-server")
+def test_a_device_beside_a_server(tmp_path: Path, devices: AdbServer) -> None:
+    """Each kind has a launcher of its own in one session, and only the device gets copies."""
+    install(tmp_path, REACHED)
+    (tmp_path / "ssh").mkdir()
+    servers = SshHosts(tmp_path / "ssh", "s")
+    far = tmp_path / "far"
+    try:
+        launchers = f"pixel=adb -s {{host}} shell; server={servers.launcher}"
+        words = ["--h2o-launcher", launchers, "--h2o-hosts", "pixel=a server=s"]
+        words += ["--h2o-set", f"H2O_COPY=pixel={far}"]
+        found, output = run(tmp_path, *GATES, *words)
+    finally:
+        servers.close()
+    assert found == {"passed": 2}, output
+    assert {each["case"]: each["host"] for each in verdicts(tmp_path)} == {
+        "full_strict@pixel": "pixel: a",
+        "full_strict@server": "server: s",
+    }
+    assert set((Path(f"{far}{tmp_path}") / "reached").read_text().split()) == {"adb"}
+    assert set((tmp_path / "reached").read_text().split()) == {"ssh"}
 
 
 def test_all_hosts_gone_ends_a_session_of_workers(tmp_path: Path, devices: AdbServer) -> None:

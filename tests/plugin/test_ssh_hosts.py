@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sessions import made, run, start, wait_until
 from ssh_hosts import SSHD, SshHosts
-from stand_in import install, launches
+from stand_in import DUMPS, install, launches
 
 pytestmark = [
     pytest.mark.hosts,
@@ -165,6 +165,29 @@ def test_copies(tmp_path: Path, hosts: SshHosts) -> None:
         config = json.loads((directory / "config.json").read_text())
         assert config["base_dir"] == f"{there}/"
     assert (there / "llm.mnn").read_bytes() == (tmp_path / "llm.mnn").read_bytes()
+
+
+def test_a_dump_is_fetched(tmp_path: Path, hosts: SshHosts) -> None:
+    """The KV dump that a launch leaves on a host is judged here, each of its files as it is
+    there.
+    """
+    install(tmp_path, NOTE + DUMPS)
+    far = tmp_path / "far"
+    more = ["--h2o-set", f"H2O_COPY={far}", "--h2o-set", "KV_DUMP_PROMPTS=1"]
+    gates = ["-m", "offline", "-k", "online_sim_lossless or upper_bound_lossless"]
+    found, output = run(tmp_path, *gates, *options(hosts, "a"), *more)
+    assert found == {"passed": 2}, output
+    folders = list((tmp_path / "runs" / "latest" / "launches").resolve().glob("*/kv_dump"))
+    assert len(folders) == 1
+    there = Path(f"{far}{folders[0]}")
+    assert contents(folders[0]) == contents(there)
+    assert len(contents(there)) > 3
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """The files below a directory."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in paths}
 
 
 def test_all_hosts_gone_ends_the_session(tmp_path: Path, hosts: SshHosts) -> None:

@@ -27,8 +27,9 @@ if [ -e {folder}/cut ]; then
 fi
 exec sh -c "$*"
 """
+# As srun 22.05 prints it when the daemon of its node is gone.
 SRUN_TROUBLE = (
-    "srun: error: Task launch for 7.0 failed on node n1: Communication connection failure"
+    "srun: error: Task launch for StepId=1.0 failed on node n1: Communication connection failure"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,51 @@ def test_a_copy_that_differs_is_no_copy(tmp_path: Path, monkeypatch: pytest.Monk
     courier.carry(command)
     assert sent.read_text().count("sent") == 2
     assert sha256(Path(far(program, courier.root))) == sha256(program)
+
+
+def by_words(folder: Path) -> Courier:
+    """Copies with words that the user gives, on a launcher of which nothing is known."""
+    placement = Placement(
+        ("sh", "-c", "{command}"), copy_to=("cp", "-p", "{source}", "{target}"),
+        copy_from=("cp", "-rp", "{source}", "{target}"),
+    )  # fmt: skip
+    return Courier(placement, str(folder / "far"), folder / "ledger.json")
+
+
+def test_what_a_launch_leaves_is_fetched(tmp_path: Path) -> None:
+    """Files that are named, and all that lie in its directories, whatever they are called; what is
+    not there is not missed.
+    """
+    courier = by_words(tmp_path)
+    command = replace(
+        launched(tmp_path), folders=(tmp_path / "launch" / "kv_dump", tmp_path / "launch" / "none")
+    )
+    there = moved(command, courier.root, shares_launches=False)
+    courier.carry(there)
+    assert Path(there.argv[0]).read_text() == "build/llm_bench"
+    left = Path(far(tmp_path / "launch", courier.root))
+    (left / "log.md").write_text("table")
+    for name in ("kv_dump/run/k l0.bin", "kv_dump/meta.json", "kv_dump/run/é.bin"):
+        (left / name).parent.mkdir(parents=True, exist_ok=True)
+        (left / name).write_bytes(name.encode() * 1000)
+    courier.fetch(there)
+    here = tmp_path / "launch"
+    assert (here / "log.md").read_text() == "table"
+    names = {str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()}
+    assert names == {
+        "config.json", "log.md", "kv_dump/run/k l0.bin", "kv_dump/meta.json", "kv_dump/run/é.bin",
+    }  # fmt: skip
+    assert (here / "kv_dump/meta.json").read_bytes() == (left / "kv_dump/meta.json").read_bytes()
+
+
+def test_a_dump_that_changes_on_the_way_is_no_dump(tmp_path: Path) -> None:
+    """Each file of a directory is compared with what is on the host."""
+    courier = by_words(tmp_path)
+    spoils = ("sh", "-c", 'cp -rp "$0" "$1"; echo >> "$1/kv_dump/a"', "{source}", "{target}")
+    courier = replace(courier, placement=replace(courier.placement, copy_from=spoils))
+    command = replace(launched(tmp_path), table=None, folders=(tmp_path / "launch" / "kv_dump",))
+    dump = Path(far(tmp_path / "launch" / "kv_dump", courier.root))
+    dump.mkdir(parents=True)
+    (dump / "a").write_text("KV")
+    with pytest.raises(CopyError, match="kv_dump/a changed on the way from"):
+        courier.fetch(command)

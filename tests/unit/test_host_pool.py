@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import threading
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from pytest_h2o.lab.measuring import stayed
 from pytest_h2o.plan.cases import all_cases, baseline_of
 from pytest_h2o.plan.knobs import KnobError, resolve
 from pytest_h2o.plan.needs import Demand
-from pytest_h2o.plan.seats import hosts_text, kind_of, number_of, parse_hosts, seats_of
+from pytest_h2o.plan.seats import by_kind, hosts_text, kind_of, number_of, parse_hosts, seats_of
 from pytest_h2o.runs.hosts import HostPool, HostsGoneError
 from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes.base import RuntimeSetupError
@@ -97,6 +98,30 @@ def test_wrong_hosts_are_refused(text: str, message: str) -> None:
     """The message says what is wrong; an option of the launcher is no host."""
     with pytest.raises(KnobError, match=message):
         parse_hosts(text)
+
+
+@given(
+    st.dictionaries(
+        KINDS,
+        st.sampled_from(["ssh {host}", "env A=1 {host} -x", "adb -s {host} shell"]),
+        min_size=1,
+    )
+)
+def test_launchers_of_kinds_are_read_as_they_are_written(launchers: Mapping[str, str]) -> None:
+    """Each kind has the words behind its name; launches on its hosts are made by them."""
+    text = "; ".join(f"{kind}={words}" for kind, words in launchers.items())
+    assert by_kind("H2O_LAUNCHER", text) == launchers
+    placement = parse_placement(text, "", "")
+    for kind, words in launchers.items():
+        assert shlex.join(placement.on("x", kind).launcher) == words.replace("{host}", "x")
+
+
+def test_a_launcher_of_all_kinds_is_none_of_one() -> None:
+    """Words with an equals sign later on are no kinds; a kind that is given twice is refused."""
+    for text in ("ssh {host}", "env A=1; B=2 {host}", ""):
+        assert by_kind("H2O_LAUNCHER", text) == {"": text}
+    with pytest.raises(KnobError, match="once for each kind, not 'a=adb'"):
+        by_kind("H2O_LAUNCHER", "a=ssh {host}; a=adb")
 
 
 def test_seats() -> None:
@@ -257,6 +282,15 @@ def test_resume_takes_over_what_the_same_host_launched(tmp_path: Path) -> None:
         ("ssh board", "a,b", "does not say where {host} goes"),
         ("ssh {host}", "", "asks for a host; name some with --h2o-hosts"),
         ("", "a", "does not say where"),
+        ("pixel=ssh {host}", "pixel=a server=b", "for the kinds pixel, and H2O_HOSTS has pixel, s"),
+        (
+            "pixel=ssh {host}; server=env H={host}; x=ssh {host}",
+            "pixel=a server=b",
+            "pixel, server, x",
+        ),
+        ("pixel=ssh {host}; server=ssh c", "pixel=a server=b", "does not say where {host} goes"),
+        ("pixel=ssh {host}", "", "asks for a host; name some"),
+        ("pixel=ssh {host}; server=no-such {host}", "pixel=a server=b", "no-such is not a program"),
     ],
 )
 def test_launcher_and_hosts_belong_together(launcher: str, hosts: str, message: str) -> None:

@@ -48,7 +48,7 @@ from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runtimes import EmbeddedRuntime, programs_by_work
-from pytest_h2o.runtimes.placement import placed
+from pytest_h2o.runtimes.placement import PlacedRuntime, placed
 from pytest_h2o.runtimes.programs import BOTH
 from pytest_h2o.session.forecast import Forecast
 from pytest_h2o.session.gate import Gate
@@ -349,6 +349,14 @@ def launched(settings: Sequence[str], tmp_path: Path) -> object:
     return command.argv, command.env
 
 
+def copied(settings: Sequence[str], _: Path) -> object:
+    """What copies to a host and back."""
+    runtime = placed(EmbeddedRuntime("for the test"), resolve(settings))
+    assert isinstance(runtime, PlacedRuntime)
+    carrier = runtime.on("a", "").placement.carrier()
+    return carrier.to_host(Path("x"), "/y"), carrier.all_to_here("/y", Path("x"))
+
+
 def in_time(settings: Sequence[str], tmp_path: Path) -> object:
     """Whether a launch of an hour is made."""
     forecast = Forecast()
@@ -399,6 +407,10 @@ EFFECTS: Mapping[str, Turned] = {
     "H2O_LAUNCHER": Turned(launched, "nice -n 5"),
     "H2O_HOSTS": Turned(plan, "a,b"),
     "H2O_COPY": Turned(launched, "/tmp/copies", ("H2O_HOSTS=a", "H2O_LAUNCHER=ssh {host}")),
+    "H2O_COPY_TO": Turned(copied, "cp {source} {target}", ("H2O_LAUNCHER=ssh {host}",)),
+    "H2O_COPY_FROM": Turned(
+        copied, "cp -r {source} {target}", ("H2O_LAUNCHER=x", "H2O_COPY_TO=cp {source} {target}")
+    ),
     "H2O_CPUS": Turned(launched, "0"),
     "H2O_LAUNCH_ENV": Turned(launched, "OMP_NUM_THREADS=1"),
     "LOSSY_TARGET": Turned(verdict(RUNTIME.test_lossy), "3.2"),
