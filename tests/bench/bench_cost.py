@@ -188,7 +188,9 @@ def replay(program: str, out: str, profile: str = "") -> None:
     profiler = cProfile.Profile(time.process_time)
     if profile:
         profiler.enable()
-    pytest.main([*words, "--h2o-runtime", "embedded", "-p", "no:cacheprovider"])
+    # Hypothesis is for the tests of this project.
+    without = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    pytest.main([*words, "--h2o-runtime", "embedded", *without])
     if profile:
         profiler.disable()
         profiler.dump_stats(profile)
