@@ -32,11 +32,9 @@ def test_settings(quant_run: Run, quant_text: Compared, gate: Gate) -> None:
     """Every launch must have run as asked, and have quantised KV: an option that is passed over
     costs nothing, and saves nothing.
     """
-    evidence = [
-        *settings_evidence(quant_run),
-        *launches_evidence([quant_run]),
-        *in_force(quant_text, quant_run),
-    ]
+    evidence = settings_evidence(quant_run)
+    evidence += launches_evidence([quant_run])
+    evidence += in_force(quant_text, quant_run)
     gate.holds(
         "settings",
         quant_run.problems,

@@ -119,16 +119,15 @@ def test_unseen_prompts(unseen_prompts: Unseen, demo: Run, demo_baseline: Run, g
     gate.needs("RELATION_UNSEEN")
     candidate, baseline = unseen_prompts.candidate, unseen_prompts.baseline
     known = answers_beside(demo_baseline, demo)
+    evidence = text_evidence(unseen_prompts.answers)
+    evidence += eviction_evidence(candidate)
+    evidence += table_evidence(known, unseen_prompts.answers, evicted_labels(demo))
     gate.holds(
         "unseen_prompts",
-        [*candidate.problems, *baseline.problems],
+        candidate.problems + baseline.problems,
         source=candidate.source,
         cause=candidate.cause_of() or baseline.cause_of(),
-        evidence=[
-            *text_evidence(unseen_prompts.answers),
-            *eviction_evidence(candidate),
-            *table_evidence(known, unseen_prompts.answers, evicted_labels(demo)),
-        ],
+        evidence=evidence,
     )
 
 

@@ -127,7 +127,7 @@ def test_settings(run: Run, gate: Gate) -> None:
     """Every launch must have run as it was asked to: config, threads, blocks, workers, decode
     cache, repeats.
     """
-    evidence = [*settings_evidence(run), *launches_evidence([run])]
+    evidence = settings_evidence(run) + launches_evidence([run])
     gate.holds("settings", run.problems, source=run.source, cause=run.cause_of(), evidence=evidence)
 
 

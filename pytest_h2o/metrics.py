@@ -134,7 +134,7 @@ _PYMNN = (
     Metric("peak_memory_mb", "MiB", "most memory that the process held",
            bench="peak_memory_mb", demo="peak_memory_mb"),
 )  # fmt: skip
-METRICS: tuple[Metric, ...] = (*_COMMON, *_EMBEDDED, *_PYMNN)
+METRICS: tuple[Metric, ...] = _COMMON + _EMBEDDED + _PYMNN
 # What equal launches compute, whatever the machine does meanwhile: no times, queues or lookups.
 SAME_EVERY_TIME = (
     "h2o_keep",

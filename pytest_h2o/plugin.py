@@ -131,6 +131,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if config.getoption("h2o_plan"):
+        from pytest_h2o.session.workers import PROCESSES  # noqa: PLC0415
+
+        config.stash[PROCESSES] = config.getoption("numprocesses", None)
         # Workers have nothing to do; xdist may or may not have read its options by now.
         without: dict[str, object] = {"numprocesses": None, "dist": "no", "tx": []}
         vars(config.option).update(without)

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,7 +24,7 @@ Operator = Literal[">=", "<=", ">"]
 
 
 # The launches that an observation is of, behind it: others share its cause.
-LAUNCHES = re.compile(r" \([^()]*-r[0-9]+\)$")
+LAUNCHES = re.compile(r" \([^()]*-r[0-9]+(?:@[A-Za-z0-9_.-]+)?\)$")
 # The property that holds what is no plain value, as JSON text.
 DATA = "h2o_data"
 NUMBERS = ("value", "target", "margin")
@@ -156,7 +157,7 @@ class Verdict:
         people, and is not read back.
         """
         given = {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
-        nested = {name: given.pop(name) for name in (*PARTS, *LISTS) if name in given}
+        nested = {name: given.pop(name) for name in NESTED if name in given}
         if self.rows:
             given["rows"] = "; ".join(f"{row.label}: {row.text}" for row in self.rows)
         if nested:
@@ -169,15 +170,14 @@ class Verdict:
 
         Raises ValueError or TypeError if they are of no verdict.
         """
-        nested = {*PARTS, *LISTS}
-        known = {each.name for each in fields(cls)} - nested
-        values: dict[str, Any] = {
-            name: value for name, value in properties.items() if name in known
-        }
+        values = _parts(json.loads(str(properties.get(DATA, "{}"))))
+        for each in fields(cls):
+            if each.name in properties and each.name not in NESTED:
+                values[each.name] = properties[each.name]
         for name in NUMBERS:
             if values.get(name) is not None:
                 values[name] = float(values[name])
-        return cls(**values, **_parts(json.loads(str(properties.get(DATA, "{}")))))
+        return cls(**values)
 
 
 PARTS: Mapping[str, type[Interval | BaselineSpeed]] = {
@@ -189,6 +189,7 @@ LISTS: Mapping[str, type[ShownRow | SpeedPair | Evidence]] = {
     "pairs": SpeedPair,
     "claims": Evidence,
 }
+NESTED = (*PARTS, *LISTS)
 
 
 def _parts(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,7 +260,8 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
     said: dict[Standing, list[Evidence]] = {standing: [] for standing in STANDINGS}
     for item in evidence:
         said[item.standing].append(item)
-    supports = [item.text for item in said["supported"]]
+    supports = [verdict.evidence]
+    supports += [item.text for item in said["supported"]]
     unknown = [f"{item.claim} ({item.text})" for item in said["not evidenced"]]
     doubts = [f"{item.text} (casts doubt on: {item.claim})" for item in said["doubtful"]]
     against = _contradictions(said["contradicted"])
@@ -271,7 +273,7 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
     verdict = replace(
         verdict,
         standing=max((item.standing for item in evidence), key=STANDINGS.index),
-        evidence=_joined([verdict.evidence, *supports]),
+        evidence=_joined(supports),
         not_evidenced=_joined(unknown),
         warning=_joined(doubts),
         claims=tuple(evidence),
@@ -281,7 +283,7 @@ def weigh(verdict: Verdict, evidence: Sequence[Evidence], *, require: bool = Fal
     return replace(
         verdict,
         outcome="fail",
-        reason=_joined([*against, verdict.reason]),
+        reason=_joined(chain(against, [verdict.reason])),
         cause=verdict.cause or root_of(causes),
     )
 
@@ -295,4 +297,4 @@ def _contradictions(items: Sequence[Evidence]) -> list[str]:
 
 
 def _joined(texts: Iterable[str]) -> str:
-    return "; ".join(text for text in texts if text)
+    return "; ".join(filter(None, texts))

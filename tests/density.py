@@ -1,14 +1,15 @@
 """How densely the code is written: per package, expressions that a reader has to unfold.
 
-``python tests/density.py [PATH...]`` prints, per thousand lines, conditional expressions,
+``python tests/density.py [--files] [PATH...]`` prints, per thousand lines, conditional expressions,
 comprehensions (generator expressions too) and star-unpackings of the Python files under each PATH
-(the package ``pytest_h2o`` and ``gates`` unless others are given), a line for each folder.
+(the package ``pytest_h2o`` and ``gates`` unless others are given), a line for each folder, or for
+each file.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,13 +43,14 @@ def stars(node: ast.AST) -> int:
     return 0
 
 
-def folders(paths: Sequence[Path]) -> Iterator[tuple[Path, Counter[str]]]:
-    """Counts of each folder that holds modules, subfolders apart, in order of their names."""
+def counted(paths: Sequence[Path], by_file: bool) -> Iterator[tuple[Path, Counter[str]]]:
+    """Counts of each module, or of each folder that holds some, subfolders apart, in order."""
     totals: defaultdict[Path, Counter[str]] = defaultdict(Counter)
     for path in paths:
         modules = path.rglob("*.py") if path.is_dir() else [path]
         for module in modules:
-            totals[module.parent].update(count(module.read_text("utf-8")))
+            place = module if by_file else module.parent
+            totals[place].update(count(module.read_text("utf-8")))
     yield from sorted(totals.items())
 
 
@@ -61,17 +63,21 @@ def row(name: str, counts: Counter[str]) -> str:
     return " ".join(cells)
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Print the table."""
-    paths = [Path(argument).resolve() for argument in arguments]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
+    parser.add_argument("--files", action="store_true", help="a line for each file")
+    options = parser.parse_args()
+    paths = [path.resolve() for path in options.paths]
     total: Counter[str] = Counter()
-    print(f"{'folder':40} {'lines':>6} {'conditionals':>14} {'comprehensions':>14} {'stars':>14}")
-    for folder, counts in folders(paths or [ROOT / "pytest_h2o", ROOT / "gates"]):
-        name = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    print(f"{'place':40} {'lines':>6} {'conditionals':>14} {'comprehensions':>14} {'stars':>14}")
+    for place, counts in counted(paths or [ROOT / "pytest_h2o", ROOT / "gates"], options.files):
+        name = place.relative_to(ROOT) if place.is_relative_to(ROOT) else place
         print(row(str(name), counts))
         total.update(counts)
     print(row("all", total))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

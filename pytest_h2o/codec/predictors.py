@@ -99,8 +99,8 @@ def parse_predictors(text: str) -> tuple[str, ...]:
     """Names in a comma list, blanks trimmed, duplicates dropped, order kept; ValueError on a name
     nobody registered.
     """
-    parts = [part.strip() for part in text.split(",")]
-    return check_predictors(part for part in parts if part)
+    parts = map(str.strip, text.split(","))
+    return check_predictors(filter(None, parts))
 
 
 def check_predictors(names: Iterable[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -131,12 +132,11 @@ def pack_positions(positions: Positions) -> bytes:
     """Positions as runs: ``varint runs``, then of each run its first position (less the end of the
     run before, zigzag) and its rows.
     """
-    edges = np.flatnonzero(np.diff(positions) != 1) + 1
-    starts = [0, *edges.tolist()]
-    ends = [*edges.tolist(), len(positions)]
-    packed = _varint(len(starts))
+    edges = (np.flatnonzero(np.diff(positions) != 1) + 1).tolist()
+    bounds = [0, *edges, len(positions)]
+    packed = _varint(len(bounds) - 1)
     end = 0
-    for start, stop in zip(starts, ends, strict=True):
+    for start, stop in pairwise(bounds):
         first = int(positions[start])
         step = first - end
         packed += _varint(2 * step if step >= 0 else -2 * step - 1) + _varint(stop - start)

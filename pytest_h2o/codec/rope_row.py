@@ -207,7 +207,8 @@ def _read_streams(body: bytes, at: int, count: int) -> list[bytes]:
         begin = end
     if begin > len(body):
         raise CodecError(f"a frame of {len(body)} bytes declares {begin}")
-    return [*streams, body[begin:]]
+    streams.append(body[begin:])
+    return streams
 
 
 def _read_words(packed: list[bytes], rows: int, channels: int) -> Words:

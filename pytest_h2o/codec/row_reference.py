@@ -89,12 +89,13 @@ class _Stack:
     def __init__(self, sides: Sequence[SideInformation]) -> None:
         first = sides[0]
         channels = len(first.kappas)
-        counts = [len(side.references.levels) for side in sides]
+        levels = [side.references.levels for side in sides]
+        counts = list(map(len, levels))
         self.heads, self.rope = first.heads, first.rope
         self.dim = channels // first.heads
         self.starts = np.append(0, np.cumsum(counts))
         self.frames = np.repeat(np.arange(len(sides)), counts)
-        self.levels = np.concatenate([side.references.levels for side in sides])
+        self.levels = np.concatenate(levels)
         self.back = np.concatenate([side.references.back for side in sides]).astype(np.intp)
         self.means = np.stack([mean_of(side.channels) for side in sides])
         self.spreads = np.stack([_spreads(side) for side in sides])
@@ -398,7 +399,7 @@ class _RawBits:
 
     def __init__(self, parts: Sequence[bytes]) -> None:
         self._windows = bit_windows(b"".join(parts))
-        lengths = np.array([len(part) for part in parts], np.int64)
+        lengths = np.array(list(map(len, parts)), np.int64)
         self._ends = 8 * np.cumsum(lengths)
         self._next = self._ends - 8 * lengths
 

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import prod
 from typing import TypeAlias
 
@@ -93,7 +93,7 @@ class EncodedTensor:
 
     def streams(self) -> bytes:
         """What a container holds behind its header."""
-        return b"".join((*self.hi.pieces(), *self.lo.pieces()))
+        return b"".join(chain(self.hi.pieces(), self.lo.pieces()))
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> "EncodedTensor":
@@ -170,7 +170,7 @@ def encode_tensors(
     (uint16), one for each of ``parts``, the rows of its parts. A container does not depend on the
     tensors beside it unless a coding is ranked.
     """
-    lengths = tuple(sum(each) for each in parts)
+    lengths = tuple(map(sum, parts))
     _check_codable(words, lengths)
     low, high = split(words)
     low_planes = _encode_planes(low, lengths, lo)
@@ -265,7 +265,7 @@ def _residual(plane: Plane, blocks: IntArray, predictor: Predictor, coding: Plan
         residual[starts] = predictor.encode(plane[starts][:, None], 1)[:, 0]
     if coding.shuffle:
         pieces = np.split(residual, blocks[1:-1])
-        residual = np.concatenate([bitshuffle(piece) for piece in pieces])
+        residual = np.concatenate(list(map(bitshuffle, pieces)))
     return residual.reshape(len(plane), -1)
 
 
@@ -353,4 +353,4 @@ def _decompress(plane: EncodedPlane, rows: int, width: int) -> Plane:
         return residual
     size = plane.block_rows * width
     blocks = [residual[at : at + size] for at in range(0, residual.size, size)]
-    return np.concatenate([bitunshuffle(block) for block in blocks])
+    return np.concatenate(list(map(bitunshuffle, blocks)))

@@ -64,8 +64,9 @@ def rows(entries: Iterable[Entry], window: int) -> list[tuple[str, ...]]:
     """
     groups: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
-        identity = (entry.identity.get(name, "") for name in ("machine", "model", "settings"))
-        groups.setdefault((entry.key, *identity), []).append(entry)
+        machine, model, settings = map(entry.identity.get, ("machine", "model", "settings"))
+        same = (entry.key, machine or "", model or "", settings or "")
+        groups.setdefault(same, []).append(entry)
     lines: list[tuple[str, ...]] = [
         ("key", "settings", "case", "entries", "passed", "latest", "median", "machine")
     ]

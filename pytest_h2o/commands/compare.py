@@ -69,10 +69,9 @@ def short_names(paths: list[Path]) -> list[str]:
 
 
 def _section(title: str, rows: Table, nothing: str, *, markdown: bool) -> str:
-    from pytest_h2o.report.text import markdown_row  # noqa: PLC0415
+    from pytest_h2o.report.text import markdown_table  # noqa: PLC0415
 
-    if markdown:
-        ruled = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
-        body = "\n".join(map(markdown_row, ruled)) if len(rows) > 1 else nothing
-        return f"### {title}\n\n{body}\n"
-    return f"{title}\n{table(rows) if len(rows) > 1 else nothing}\n"
+    body = nothing
+    if len(rows) > 1:
+        body = markdown_table(rows) if markdown else table(rows)
+    return f"### {title}\n\n{body}\n" if markdown else f"{title}\n{body}\n"

@@ -69,10 +69,12 @@ def read_pieces(paths: Iterable[Path], min_chars: int = 200) -> list[str]:
     Paragraphs shorter than ``min_chars`` are joined with those that follow. A leading ``#`` is cut
     off, since programs ignore a prompt that begins with one.
     """
-    pieces = [piece for path in _files(paths) for piece in _pieces_of(path, min_chars)]
-    cleaned = [
-        text for piece in pieces if (text := piece.replace("\0", "").strip().lstrip("#").strip())
-    ]
+    cleaned: list[str] = []
+    for path in _files(paths):
+        for piece in _pieces_of(path, min_chars):
+            text = piece.replace("\0", "").strip().lstrip("#").strip()
+            if text:
+                cleaned.append(text)
     if not cleaned:
         raise CorpusError(
             "the corpus holds no text; give files or directories with .txt, .jsonl or .json"
@@ -83,11 +85,9 @@ def read_pieces(paths: Iterable[Path], min_chars: int = 200) -> list[str]:
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(
-                file
-                for file in path.iterdir()
-                if file.suffix in SUFFIXES and file.is_file() and file.name != MANIFEST
-            )
+            for file in sorted(path.iterdir()):
+                if file.suffix in SUFFIXES and file.is_file() and file.name != MANIFEST:
+                    yield file
         elif path.is_file():
             yield path
         else:
@@ -196,16 +196,17 @@ def row_text(row: Any) -> str:
     lettered = _choices(row)
     if row.get("question") and lettered:
         parts.append("\n".join(lettered))
-        return "\n".join(part for part in parts if part)
-    return "\n\n".join(part for part in parts if part)
+        return "\n".join(filter(None, parts))
+    return "\n\n".join(filter(None, parts))
 
 
 def _context(row: Mapping[str, Any]) -> str:
     """What a task is about, however it is nested: titles, paragraphs and sentences."""
     for key in CONTEXT_KEYS:
-        parts = [text.strip() for text in _strings(row.get(key)) if text.strip()]
-        if parts:
-            return "\n\n".join(parts)
+        parts = map(str.strip, _strings(row.get(key)))
+        context = "\n\n".join(filter(None, parts))
+        if context:
+            return context
     return ""
 
 
@@ -236,14 +237,16 @@ def _turns(row: Mapping[str, Any]) -> str:
         turns = row.get(key)
         if not isinstance(turns, list):
             continue
-        said = [turn if isinstance(turn, str) else _said(turn) for turn in turns]
-        if any(said):
-            return "\n\n".join(text for text in said if text)
+        said = "\n\n".join(filter(None, map(_said, turns)))
+        if said:
+            return said
     return ""
 
 
 def _said(turn: Any) -> str:
-    """What one turn says, as text or as a list of parts."""
+    """What one turn says, which is text, or has a text or a list of parts."""
+    if isinstance(turn, str):
+        return turn
     if not isinstance(turn, dict):
         return ""
     content = turn.get("content")
@@ -258,8 +261,12 @@ def _choices(row: Mapping[str, Any]) -> list[str]:
         listed = listed.get("text")
     if isinstance(listed, list):
         return [f"{letter}. {choice}" for letter, choice in zip(CHOICES, listed, strict=False)]
-    lettered = [(letter, row.get(letter.lower())) for letter in CHOICES]
-    return [f"{letter}. {choice}" for letter, choice in lettered if isinstance(choice, str)]
+    lettered: list[str] = []
+    for letter in CHOICES:
+        choice = row.get(letter.lower())
+        if isinstance(choice, str):
+            lettered.append(f"{letter}. {choice}")
+    return lettered
 
 
 def compose(  # noqa: PLR0913  the options of make_prompts
@@ -306,7 +313,8 @@ def _cut(before: str, piece: str, target: int, tokens: CountTokens) -> str:
     def fits(end: int) -> bool:
         return tokens(start + piece[:end]) <= target
 
-    ends = [0, *accumulate(len(word) for word in re.findall(r"\s*\S+", piece))]
+    sizes = map(len, re.findall(r"\s*\S+", piece))
+    ends = list(accumulate(sizes, initial=0))
     words = _last(lambda index: fits(ends[index]), len(ends) - 1)
     end = ends[words]
     if words + 1 < len(ends) and ends[words + 1] - end > LONG_WORD:

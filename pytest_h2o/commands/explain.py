@@ -46,9 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def list_names(named: list[tuple[str, str]]) -> int:
     """Print all names by what they are of."""
-    for kind in dict.fromkeys(kind for kind, _ in named):
-        names = ", ".join(f"`{name}`" for other, name in named if other == kind)
-        render(f"## {kind}\n\n{names}")
+    by_kind: dict[str, list[str]] = {}
+    for kind, name in named:
+        by_kind.setdefault(kind, []).append(f"`{name}`")
+    for kind, names in by_kind.items():
+        render(f"## {kind}\n\n{', '.join(names)}")
     return 0
 
 

@@ -18,7 +18,7 @@ from pytest_h2o.offline.options import OfflineOptions
 from pytest_h2o.offline.result import DumpEvaluation
 from pytest_h2o.plan.seats import parse_hosts
 from pytest_h2o.runs.hosts import Host, HostPool
-from pytest_h2o.runs.launcher import launch
+from pytest_h2o.runs.launcher import Ended, launch
 from pytest_h2o.runtimes.base import Command
 from pytest_h2o.runtimes.embedded import EmbeddedRuntime
 from pytest_h2o.runtimes.placement import PlacedRuntime, parse_placement
@@ -62,30 +62,34 @@ class FarDumps:
     def _evaluate(self, dump: str, options: OfflineOptions, directory: Path) -> DumpEvaluation:
         name, path = self._place(dump)
         pool = self.pool.only(name) if name else self.pool
+        repeated = False
         while True:
             with pool.take("", lambda seconds: note(f"{dump}: waiting for a host")) as host:
                 note(f"{dump}: evaluated on {host.name}")
-                why = self._launched(host, path, options, directory)
+                ended = self._launched(host, path, options, directory)
+                why = _trouble(ended, directory / "stderr")
+                broken = host.break_of(ended, directory / "stderr")
                 lost = host.loss(ok=not why, stderr=directory / "stderr")
                 if lost:
                     note(f"host {host.name} was taken out: {lost}")
                     pool.remove(host, lost)
-            if why and not lost:
-                raise OfflineError(f"{dump}: {why}")
-            if not lost:
-                return read_account(directory / "stdout", dump, options)
+            if lost:
+                continue
+            if broken and not repeated:
+                note(f"{dump}: evaluated again: {broken}")
+                repeated = True
+                continue
+            if why or broken:
+                raise OfflineError(f"{dump}: {why or broken}")
+            return read_account(directory / "stdout", dump, options)
 
-    def _launched(self, host: Host, path: str, options: OfflineOptions, directory: Path) -> str:
-        """Evaluate on a host; why that failed."""
+    def _launched(self, host: Host, path: str, options: OfflineOptions, directory: Path) -> Ended:
+        """Evaluate on a host."""
         words = (*self.program, "offline", path, "--account", "-", *flags(options))
         plain = Command(argv=words, env={}, cwd=Path("/"), config_path=Path(), config={})
         placement = host.runtime.placement if isinstance(host.runtime, PlacedRuntime) else None
         command = placement.apply(plain) if placement else plain
-        ended = launch(command, directory, DEADLINE_S, stopped=lambda: self.stopped)
-        if ended.status == "ok":
-            return ""
-        said = (directory / "stderr").read_text("utf-8", errors="replace").strip().splitlines()
-        return f"{ended.reason}: {said[-1][:500]}" if said else ended.reason
+        return launch(command, directory, DEADLINE_S, stopped=lambda: self.stopped)
 
     def _place(self, dump: str) -> tuple[str, str]:
         """The host of a dump, empty for any, and its directory there."""
@@ -94,6 +98,14 @@ class FarDumps:
                 if dump.startswith(f"{name}:/"):
                     return name, dump.removeprefix(f"{name}:")
         return "", os.path.abspath(dump)  # noqa: PTH100  as the hosts see it, links and all
+
+
+def _trouble(ended: Ended, stderr: Path) -> str:
+    """Why an evaluation failed, in words; empty if it did not."""
+    if ended.status == "ok":
+        return ""
+    said = stderr.read_text("utf-8", errors="replace").strip().splitlines()
+    return f"{ended.reason}: {said[-1][:500]}" if said else ended.reason
 
 
 def flags(options: OfflineOptions) -> list[str]:

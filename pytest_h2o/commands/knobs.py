@@ -83,7 +83,8 @@ def listed(knob: Knob, width: int) -> list[str]:
     from pytest_h2o.report.text import clean, wrapped  # noqa: PLC0415
 
     lines = wrapped(f"{knob.name} = {clean(default_text(knob))}", width)
-    return [*lines, *wrapped(f"{clean(knob.accepts)}: {clean(knob.doc)}", width, "    ")]
+    lines += wrapped(f"{clean(knob.accepts)}: {clean(knob.doc)}", width, "    ")
+    return lines
 
 
 def in_force(arguments: argparse.Namespace) -> Knobs:
@@ -92,7 +93,9 @@ def in_force(arguments: argparse.Namespace) -> Knobs:
     for option in ("h2o_set", "h2o_profile", "h2o_kit"):
         value = getattr(arguments, option)
         values = value if isinstance(value, list) else [value]
-        words += [f"--{option.replace('_', '-')}={each}" for each in values if each is not None]
+        for each in values:
+            if each is not None:
+                words.append(f"--{option.replace('_', '-')}={each}")
     return in_session(words).knobs
 
 

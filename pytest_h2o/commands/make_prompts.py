@@ -87,7 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_h2o.runtimes import RuntimeSetupError  # noqa: PLC0415
 
     try:
-        if min([*arguments.targets, arguments.per_target]) < 1 or arguments.tolerance < 0:
+        least = min(arguments.per_target, *arguments.targets)
+        if least < 1 or arguments.tolerance < 0:
             raise CorpusError(
                 "--targets and --per-target must be at least 1, --tolerance at least 0"
             )

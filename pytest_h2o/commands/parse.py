@@ -56,11 +56,9 @@ def log_files(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for path in paths:
-        inside = (
-            sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
-            if path.is_dir()
-            else [path]
-        )
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
         if not inside:
             note(f"{path}: holds no *.log or *.md; those of a run are in its launches/*/ or logs/")
         for file in inside:

@@ -40,8 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.preset:
             print(table(combinations(load_preset(arguments.preset))))
         else:
-            header = ("preset", "combinations", "distinct", "mode", "combines")
-            print(table([header, *(summary(name, load_preset(name)) for name in preset_names())]))
+            rows: list[tuple[str, ...]] = [
+                ("preset", "combinations", "distinct", "mode", "combines")
+            ]
+            for name in preset_names():
+                rows.append(summary(name, load_preset(name)))
+            print(table(rows))
     except PresetError as error:
         return fail(error)
     return 0
@@ -78,6 +82,6 @@ def combinations(preset: SweepPreset) -> list[tuple[str, ...]]:
         values = [str(spec.config[key.name]) for key in SWEPT]
         launched = first[spec.arm]
         same = "" if launched is spec else launched.arm
-        lengths = str(spec.prompt_tokens), str(spec.gen_tokens)
-        rows.append((spec.arm, *lengths, *values, same))
+        prompt, gen = str(spec.prompt_tokens), str(spec.gen_tokens)
+        rows.append((spec.arm, prompt, gen, *values, same))
     return rows

@@ -37,25 +37,27 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_h2o.plan.knobs import KnobError, resolve  # noqa: PLC0415
     from pytest_h2o.plan.prompts import select_prompts  # noqa: PLC0415
 
-    manifest = [f"PROMPT_MANIFEST={arguments.manifest}"] if arguments.manifest else []
+    settings = list(arguments.h2o_set)
+    if arguments.manifest:
+        settings.append(f"PROMPT_MANIFEST={arguments.manifest}")
     try:
-        knobs = resolve([*arguments.h2o_set, *manifest], os.environ)
+        knobs = resolve(settings, os.environ)
     except KnobError as error:
         return fail(error)
     directory = Path(arguments.directory or os.environ.get("PROMPT_DIR") or bundled("prompts"))
     selection = select_prompts(directory, knobs)
-    rows = [
-        (prompt.bucket, str(_size(prompt.path)), str(prompt.path)) for prompt in selection.prompts
-    ]
-    print(table([("bucket", "bytes", "prompt"), *rows]))
-    counts = Counter(prompt.bucket for prompt in selection.prompts)
-    print(
-        f"{len(rows)} prompts"
-        + "".join(f", {count} in bucket {bucket}" for bucket, count in counts.items())
-    )
+    prompts = selection.prompts
+    rows = [("bucket", "bytes", "prompt")]
+    for prompt in prompts:
+        rows.append((prompt.bucket, str(_size(prompt.path)), str(prompt.path)))
+    print(table(rows))
+    total = f"{len(prompts)} prompts"
+    for bucket, count in Counter(prompt.bucket for prompt in prompts).items():
+        total += f", {count} in bucket {bucket}"
+    print(total)
     for problem in selection.problems:
         note(f"{problem.entry}: {problem.reason}")
-    return 1 if selection.problems or not rows else 0
+    return 1 if selection.problems or not prompts else 0
 
 
 def _size(path: Path) -> int | str:

@@ -153,8 +153,11 @@ def launch_knobs(arguments: argparse.Namespace, runtime: str, in_ini: Iterable[s
     from pytest_h2o.plan.knobs import resolve  # noqa: PLC0415
     from pytest_h2o.runtimes import defaults_for  # noqa: PLC0415
 
-    given = {name.upper(): getattr(arguments, name) for name in OPTION_KNOBS}
-    texts = [f"{name}={text}" for name, text in given.items() if text is not None]
+    texts: list[str] = []
+    for name in OPTION_KNOBS:
+        text = getattr(arguments, name)
+        if text is not None:
+            texts.append(f"{name.upper()}={text}")
     return resolve(texts, os.environ, in_ini, defaults_for(runtime))
 
 
@@ -174,8 +177,13 @@ def launches(arguments: argparse.Namespace, knobs: Knobs, program: str) -> list[
     """The preset's combinations."""
     from pytest_h2o.plan.presets import combinations  # noqa: PLC0415
 
-    disabled = {name: getattr(arguments, name) for name in ("disable_h2o", "disable_lossless")}
-    return combinations(arguments.preset, knobs, program, **disabled)
+    return combinations(
+        arguments.preset,
+        knobs,
+        program,
+        disable_h2o=arguments.disable_h2o,
+        disable_lossless=arguments.disable_lossless,
+    )
 
 
 def check_directories(arguments: argparse.Namespace) -> Path | None:
@@ -244,6 +252,7 @@ class Sweep:
         the exit code.
         """
         from pytest_h2o.runs.hosts import HostPool, HostsGoneError  # noqa: PLC0415
+        from pytest_h2o.runs.hosts_file import HOSTS_FILE, read_hosts  # noqa: PLC0415
         from pytest_h2o.runs.store import RunStore  # noqa: PLC0415
 
         note(f"{self.size}; {self.runtime.describe()}")
@@ -259,8 +268,8 @@ class Sweep:
         except HostsGoneError as error:
             ended, code = str(error), 1
         self._conclude()
-        for name, why in hosts.gone.items():
-            note(f"host {name} was taken out: {why}")
+        for line in read_hosts(self.out / HOSTS_FILE).trouble:
+            note(line)
         if ended:
             done = f"{len(self.return_codes)} of {len(self.launches)} launches"
             note(f"{ended} after {done}; go on with --resume {self.out}")

@@ -19,7 +19,7 @@ from pytest_h2o.runs.results import Run, launch_cause, read_launches
 from pytest_h2o.verdict import BaselineSpeed, SpeedPair
 
 # So many pairs that all look well are enough for :func:`screen`.
-SCREEN_PAIRS = 3
+SCREEN_PAIRS = 2
 
 
 @dataclass(frozen=True)

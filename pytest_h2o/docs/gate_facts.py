@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +73,10 @@ def _facts(
     return GateFacts(
         name=node.name.removeprefix("test_"),
         file=f"gates/{path.name}",
-        doc=tuple(_in_markdown(paragraph) for paragraph in doc.split("\n\n")),
+        doc=tuple(map(_in_markdown, doc.split("\n\n"))),
         suites=tuple(_marks(module, node)),
-        fixtures={name: fixtures[name] for name in asked if name in fixtures},
-        checks={name: checks[name] for name in used if name in checks},
+        fixtures=_known(asked, fixtures),
+        checks=_known(used, checks),
         metrics=tuple(name for name in used if name in METRIC_NAMES),
         knobs=tuple(dict.fromkeys(name for name in named if name in KNOBS)),
     )
@@ -103,13 +103,17 @@ def _marked(word: re.Match[str]) -> str:
     return f"`{word[0]}`" if word[0] in KNOBS else word[0]
 
 
+def _known(names: Iterable[str], meanings: Mapping[str, str]) -> dict[str, str]:
+    return {name: meanings[name] for name in names if name in meanings}
+
+
 def _marks(module: ast.Module, node: ast.FunctionDef) -> list[str]:
     """The suites that marks name, those of the whole file included."""
     marked: list[ast.AST] = list(node.decorator_list)
     for statement in module.body:
         if isinstance(statement, ast.Assign) and "pytestmark" in ast.unparse(statement):
             marked.append(statement.value)
-    text = " ".join(ast.unparse(each) for each in marked)
+    text = " ".join(map(ast.unparse, marked))
     return [name for name in re.findall(r"pytest\.mark\.(\w+)", text) if name != "parametrize"]
 
 

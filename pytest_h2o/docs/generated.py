@@ -45,7 +45,9 @@ def all_blocks() -> dict[str, str]:
     gates: dict[str, list[GateFacts]] = defaultdict(list)
     for facts in shipped_gates():
         gates[facts.name].append(facts)
-    blocks = {f"gate {name}": gate_section(functions) for name, functions in gates.items()}
+    blocks: dict[str, str] = {}
+    for name, functions in gates.items():
+        blocks[f"gate {name}"] = gate_section(functions)
     return blocks | {
         "gates": gate_list(gates),
         "knobs": knob_table(),
@@ -55,9 +57,10 @@ def all_blocks() -> dict[str, str]:
 
 def gate_section(functions: Sequence[GateFacts]) -> str:
     """What the code says about a gate, which may be a function in several files."""
-    parts = []
+    parts: list[str] = []
     for facts in functions:
-        parts += [*facts.doc, "\n".join(_gate_lines(facts))]
+        parts += facts.doc
+        parts.append("\n".join(_gate_lines(facts)))
     return "\n\n".join(parts)
 
 
@@ -69,10 +72,12 @@ def _gate_lines(facts: GateFacts) -> list[str]:
         f"- test: `{facts.file}::test_{facts.name}`",
         f"- suites: {', '.join(suites)}",
     ]
-    lines += [f"- looks at: {text} (`{name}`)" for name, text in facts.fixtures.items()]
+    for name, text in facts.fixtures.items():
+        lines.append(f"- looks at: {text} (`{name}`)")
     if facts.metrics:
         lines.append(f"- metrics: {_code(facts.metrics)}")
-    lines += [f"- evidence: {text} (`{name}`)" for name, text in facts.checks.items()]
+    for name, text in facts.checks.items():
+        lines.append(f"- evidence: {text} (`{name}`)")
     if facts.knobs:
         lines.append(f"- knobs: {_code(facts.knobs)}")
     return lines
@@ -114,10 +119,11 @@ def knob_table() -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows as a Markdown table; the first one is its header."""
-    lines = []
-    for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]:
+    lines: list[str] = []
+    for row in rows:
         cells = [cell.replace("|", "\\|").replace("<", "&lt;") for cell in row]
         lines.append("| " + " | ".join(cells) + " |")
+    lines.insert(1, "| " + " | ".join(["---"] * len(rows[0])) + " |")
     return "\n".join(lines)
 
 
@@ -131,8 +137,10 @@ def default_text(knob: Knob) -> str:
             others[runtime] = kind.defaults[knob.name]
     if knob.key is not None:
         others |= KEYS[knob.key].differing
-    texts = [f"{where}: {_text(value)}" for where, value in others.items()]
-    return "; ".join([_text(knob.default), *texts])
+    texts = [_text(knob.default)]
+    for where, value in others.items():
+        texts.append(f"{where}: {_text(value)}")
+    return "; ".join(texts)
 
 
 def _text(value: KnobValue) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 PAGES = Path(__file__).parent
@@ -74,7 +75,7 @@ def _with_gates(entry: Explanation, known: Sequence[Explanation]) -> Explanation
 
 def _called(name: str) -> list[str]:
     """How a name is looked up: as a whole, or by what a comma separates in it."""
-    return [plain_name(part) for part in [name, *name.split(",")]]
+    return list(map(plain_name, (name, *name.split(","))))
 
 
 def nearest(name: str, count: int = 5) -> list[str]:
@@ -85,8 +86,8 @@ def nearest(name: str, count: int = 5) -> list[str]:
     wanted = plain_name(name)
     holding = sorted(known for known in names if wanted and wanted in known)
     alike = difflib.get_close_matches(wanted, names, count, 0.5)
-    chosen = list(dict.fromkeys([*alike, *holding]))
-    return list(dict.fromkeys(names[known] for known in chosen))[:count]
+    chosen = dict.fromkeys(names[known] for known in alike + holding)
+    return list(chosen)[:count]
 
 
 def plain_name(name: str) -> str:
@@ -101,7 +102,7 @@ def _sections(kind: str, page: str, level: str) -> Iterator[Explanation]:
     """A section for each heading of a level, up to the next heading."""
     name = ""
     lines: list[str] = []
-    for line in [*read_page(page).splitlines(), "## end"]:
+    for line in chain(read_page(page).splitlines(), ["## end"]):
         heading = HEADING.match(line)
         if heading is None:
             lines.append(line)
@@ -119,7 +120,7 @@ def _rows(kind: str, page: str, text: str) -> Iterator[Explanation]:
         if not line.startswith("|"):
             header = []
             continue
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        cells = list(map(str.strip, re.split(r"(?<!\\)\|", line)[1:-1]))
         header = header or cells
         if not cells[0].startswith("`"):
             continue

@@ -17,6 +17,7 @@ from pathlib import Path
 from pytest_h2o.kit.demo_packs import SIDES, Sides, demo_sides_in, is_demo_pack
 from pytest_h2o.kit.layouts import (
     TRANSCRIPT,
+    has_any,
     has_launches,
     holds_launches,
     launches_in,
@@ -38,16 +39,21 @@ MAX_DIRECTORIES = 20_000
 BESIDE: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "same_batch"}
 OUTPUTS = ("log.md", "stdout", "*.stdout", "logs/*.stdout", "logs/*.stdout.log")
 TAIL_BYTES = 16 * 1024
-BASELINES = ("baseline_batch",)
+BASELINE = "baseline_batch"
+SIDE_FOLDERS = (BASELINE, *SIDES)
 # What belongs to the directory above.
-APART = {*BASELINES, "launches", "logs", "configs", "metrics", "kv_dump", ".locks", ".tmp"}
+APART = {BASELINE, "launches", "logs", "configs", "metrics", "kv_dump", ".locks", ".tmp"}
 JOINT_CASES = ("joint_full", "joint_store")
-RUNTIME = ("full_strict", "store_tuned", "full_coverage")
+RUNTIME = {
+    "runtime_full_strict": "full_strict",
+    "runtime_store_tuned": "store_tuned",
+    "runtime_full_coverage": "full_coverage",
+}
 JOINT = re.compile(r"(joint_full|joint_store)_run0*(\d+)")
 # What verdicts that are not about a recorded case are called.
-INTERNAL = {
+INTERNAL = set(SUITES) | {
     CANDIDATE, "baseline", "none", "other", "offline", "quality", "relations", "memory", "k", "v",
-    "joint_full", "joint_store", *SUITES,
+    "joint_full", "joint_store",
 }  # fmt: skip
 
 
@@ -102,37 +108,43 @@ def _unread(root: Path, places: Sequence[Place], parts: Sequence[Part]) -> list[
     for place in places:
         if has_launches(place.directory):
             found += ReplayStore(place.directory).unread()
-    launches = chain.from_iterable((*part.launches, *part.baseline) for part in parts)
-    records = [each.record for each in launches]
-    for path in dict.fromkeys(record.table for record in records):
+    tables: dict[Path, None] = {}
+    read: set[Path] = set()
+    for part in parts:
+        for each in chain(part.launches, part.baseline):
+            tables[each.record.table] = None
+            read.update(map(Path.resolve, each.record.files))
+    for path in tables:
         found += _earlier(path)
-    read = {path.resolve() for record in records for path in record.files}
     for directory in _directories(root):
-        if not has_launches(directory):
-            files = [path for path in _outputs(directory) if not path.is_dir()]
-            left = [path for path in files if path.resolve() not in read]
-            found += [f"{path} is of no launch that is known" for path in left]
+        if has_launches(directory):
+            continue
+        for path in _outputs(directory):
+            if not path.is_dir() and path.resolve() not in read:
+                found.append(f"{path} is of no launch that is known")
     return found
 
 
 def _earlier(path: Path) -> list[str]:
     """The tables above the one that counts, if they differ: programs append."""
     try:
-        found = [[dict(row.cells) for row in table.rows] for table in read_tables(path)]
+        tables = list(read_tables(path))
     except ParseError:
         return []  # the gates say so
-    earlier = [rows for rows in found[:-1] if rows != found[-1]]
-    if not earlier:
+    contents: list[list[dict[str, str]]] = []
+    for table in tables:
+        contents.append([dict(row.cells) for row in table.rows])
+    if all(cells == contents[-1] for cells in contents):
         return []
-    text = f"{path} holds {len(found)} tables, and the last alone is judged; give each its own file"
-    return [text]
+    count = len(tables)
+    return [f"{path} holds {count} tables, and the last alone is judged; give each its own file"]
 
 
 def _outputs(directory: Path) -> Iterator[Path]:
     """What launches printed into a directory, by the usual names."""
-    for folder in (directory, *(directory / name for name in (*BASELINES, *SIDES))):
+    for name in ("", *SIDE_FOLDERS):
         for pattern in OUTPUTS:
-            yield from sorted(folder.glob(pattern))
+            yield from sorted((directory / name).glob(pattern))
     for path in sorted(directory.glob("*_stdout.log")):
         owner = directory / path.name.removesuffix("_stdout.log")
         if path.name != TRANSCRIPT and not owner.is_dir() and is_transcript(path):
@@ -191,7 +203,7 @@ def _children(directory: Path) -> list[Path]:
 
 def _strangers(part: Path) -> Iterator[Path]:
     """What lies in a part of a recording and is a recording of its own."""
-    if part.name not in (*BASELINES, *SIDES) and _has_list(part):
+    if part.name not in SIDE_FOLDERS and _has_list(part):
         yield part
         return
     for folder in _folders(part):
@@ -211,13 +223,14 @@ def _parts_in(directory: Path) -> set[str]:
     if has_launches(directory):
         parts.add("cases")
     if is_demo_pack(directory):
-        parts |= {*SIDES, "configs"}
+        parts.update(SIDES)
+        parts.add("configs")
     return parts
 
 
 def _has_list(directory: Path) -> bool:
     """Whether a list of launches lies there that this project does not write."""
-    return any((directory / name).is_file() for name in ("launches.json", "launch.json"))
+    return has_any(directory, ("launches.json", "launch.json"))
 
 
 def _folders(directory: Path) -> list[Path]:
@@ -253,9 +266,8 @@ def _named(place: Place, launches: tuple[Recorded, ...]) -> Part:
     part = Part(name=case_name(directory), directory=directory, launches=launches)
     if directory == place.pack:
         return part
-    short = directory.name.removeprefix("runtime_")
-    if short in RUNTIME and short != directory.name:
-        return replace(part, name=short, suite="runtime")
+    if directory.name in RUNTIME:
+        return replace(part, name=RUNTIME[directory.name], suite="runtime")
     if joint := JOINT.fullmatch(directory.name):
         number = int(joint[2])
         return replace(part, name=f"{joint[1]}-{number}", suite="m3", replicate=number)
@@ -280,11 +292,10 @@ def _with_baseline(part: Part, pack: Path) -> Part:
     there are none.
     """
     directory = part.directory
-    for name in BASELINES:
-        if (directory / name).is_dir():
-            baseline = launches_in(directory / name, directory / f"{name}_stdout.log")
-            launches = part.launches + tuple(_not_run(part, baseline, name))
-            return replace(part, launches=launches, baseline=baseline, defaults=BESIDE)
+    if (directory / BASELINE).is_dir():
+        baseline = launches_in(directory / BASELINE, directory / f"{BASELINE}_stdout.log")
+        launches = part.launches + tuple(_not_run(part, baseline))
+        return replace(part, launches=launches, baseline=baseline, defaults=BESIDE)
     if kept := _kept_speed(directory / "summary.md"):
         fixed: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "fixed", "DECODE_BASELINE": kept}
         return replace(part, defaults=fixed)
@@ -294,15 +305,17 @@ def _with_baseline(part: Part, pack: Path) -> Part:
     return part
 
 
-def _not_run(part: Part, baseline: Sequence[Recorded], name: str) -> Iterator[Recorded]:
+def _not_run(part: Part, baseline: Sequence[Recorded]) -> Iterator[Recorded]:
     """The launches of a case that only its baseline has; none where not all are known."""
-    has = {label for each in part.launches for label in each.labels}
-    if not all(each.labels for each in part.launches):
-        return
+    has: set[str] = set()
+    for each in part.launches:
+        if not each.labels:
+            return
+        has.update(each.labels)
     for each in baseline:
         alone = [label for label in each.labels if label not in has]
         if alone:
-            reason = f"{part.directory} has no launch of {', '.join(alone)}, which {name} has"
+            reason = f"{part.directory} has no launch of {', '.join(alone)}, which {BASELINE} has"
             paths = standard_paths(part.directory)
             record = replace(each.record, status="not_recorded", reason=reason, **paths)
             yield Recorded(record, each.labels)
@@ -352,10 +365,17 @@ def _together(parts: Sequence[Part]) -> Part:
     """The real prompts of all directories as one case; equal names are told apart."""
     if len(parts) == 1:
         return parts[0]
-    launches = _told_apart(list(chain.from_iterable(part.launches for part in parts)))
-    baseline = _told_apart(list(chain.from_iterable(part.baseline for part in parts)))
-    troubles = [part.trouble for part in parts if part.trouble]
-    return replace(parts[0], launches=launches, baseline=baseline, trouble="; ".join(troubles))
+    launches: list[Recorded] = []
+    baseline: list[Recorded] = []
+    for part in parts:
+        launches += part.launches
+        baseline += part.baseline
+    return replace(
+        parts[0],
+        launches=_told_apart(launches),
+        baseline=_told_apart(baseline),
+        trouble="; ".join(part.trouble for part in parts if part.trouble),
+    )
 
 
 def _distinct(parts: Sequence[Part]) -> list[Part]:
@@ -383,11 +403,11 @@ def _absent(places: Sequence[Place]) -> list[Part]:
         inside = [place.directory for place in places if place.directory.is_relative_to(pack)]
         names = {path.name for path in inside}
         beside = {place.directory.name for place in places if place.pack == pack != place.directory}
-        is_final = bool(beside & {f"runtime_{name}" for name in RUNTIME})
-        is_m3 = is_final or any(JOINT.fullmatch(name) for name in beside)
+        is_final = not beside.isdisjoint(RUNTIME)
+        is_m3 = is_final or any(map(JOINT.fullmatch, beside))
         if is_final:
-            for name in RUNTIME:
-                found += _missing(pack, f"runtime_{name}", name, "runtime", names)
+            for folder, name in RUNTIME.items():
+                found += _missing(pack, folder, name, "runtime", names)
         if is_m3:
             for name in JOINT_CASES:
                 found += _missing(pack, f"{name}_run01", f"{name}-1", "m3", names)
@@ -414,8 +434,8 @@ def last_words(directory: Path, pack: Path) -> str:
             continue
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            lines = file.read(TAIL_BYTES).decode(errors="replace").splitlines()
-        said = [line.strip() for line in lines if line.strip()]
+            said = file.read(TAIL_BYTES).decode(errors="replace").strip()
         if said:
-            return f"; the last line of {path.name} is: {clean(said[-1], 80)}"
+            last = said.splitlines()[-1].strip()
+            return f"; the last line of {path.name} is: {clean(last, 80)}"
     return "; no console log tells why"

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from pytest_h2o.kit.quality_gate import CaseView, quality_gate, shown
+from pytest_h2o.kit.quality_gate import CaseView, bullets, quality_gate
 from pytest_h2o.parsers.rows import Row
-from pytest_h2o.report.text import markdown_row, markdown_text
+from pytest_h2o.report.text import markdown_table, markdown_text
 
 TOP = 5
 
@@ -43,15 +43,17 @@ def summary_markdown(case: CaseView, title: str) -> str:
     lines = [f"# {markdown_text(case.name)}", "", markdown_text(title), ""]
     lines += _head(case, points, selected)
     lines.append("")
-    lines += [f"- problem: {markdown_text(problem)}" for problem in case.run.problems]
-    lines += [f"- not judged: {markdown_text(nodeid)}" for nodeid in case.left]
+    for problem in case.run.problems:
+        lines.append(f"- problem: {markdown_text(problem)}")
+    for nodeid in case.left:
+        lines.append(f"- not judged: {markdown_text(nodeid)}")
     lines += _section("Best Lossy Ratio", _ranked(points, "lossy")[:1])
     lines += _section("Best Decode TPS", _ranked(points, "decode")[:1])
     lines += _section("Best Total Ratio", _ranked(points, "total")[:1])
     best = _ranked(points, "total", "decode")[:TOP]
     lines += _section(f"Pareto Top-{TOP} (by selected total then decode)", best)
     lines += ["## Quality Gate", ""]
-    lines += [f"- {key}: {shown(key, value)}" for key, value in quality_gate(case).items()]
+    lines += bullets(quality_gate(case))
     return "\n".join(lines) + "\n"
 
 
@@ -66,16 +68,13 @@ def _head(case: CaseView, points: Sequence[_Point], selected: float | None) -> l
         "avg_total_ratio": _mean(point.total for point in points),
     }
     lines = [f"- rows: {len(points)}", "- lossless_selected_source: offline_online_sim"]
-    lines += [f"- {name}: {shown(name, value)}" for name, value in values.items()]
-    return lines
+    return lines + bullets(values)
 
 
 def _section(title: str, points: Iterable[_Point]) -> list[str]:
-    lines = [f"## {title}", "", markdown_row(HEADER), markdown_row(("---",) * len(HEADER))]
-    for point in points:
-        lines.append(markdown_row(point.cells()))
-    lines.append("")
-    return lines
+    rows: list[tuple[str, ...]] = [HEADER]
+    rows += [point.cells() for point in points]
+    return [f"## {title}", "", markdown_table(rows), ""]
 
 
 def _point(name: str, row: Row, selected: float | None) -> _Point:

@@ -129,8 +129,11 @@ def _labels(
         if any(pairs):
             return ()
         return tuple(f"p{p}_g{g}" for p, g in product(prompts, gens)) * copies
-    labels = [f"pp{p}" for p in prompts] + [f"tg{g}" for g in gens]
-    labels += [f"pp{p}+tg{g}" for p, g in zip(pairs[::2], pairs[1::2], strict=False) if p and g]
+    labels = [f"pp{p}" for p in prompts]
+    labels += [f"tg{g}" for g in gens]
+    for p, g in zip(pairs[::2], pairs[1::2], strict=False):
+        if p and g:
+            labels.append(f"pp{p}+tg{g}")
     return tuple(labels) * copies
 
 
@@ -151,8 +154,11 @@ def _options(argv: Sequence[str]) -> dict[str, list[str]]:
 
 def _metrics(words: Iterable[str]) -> str:
     """The value of ``--metrics-jsonl``, with a blank or an equals sign; the last one counts."""
-    named = [value for word, value in pairwise(_separate(words)) if word == "--metrics-jsonl"]
-    return named[-1] if named else ""
+    last = ""
+    for word, value in pairwise(_separate(words)):
+        if word == "--metrics-jsonl":
+            last = value
+    return last
 
 
 def _integers(words: Iterable[str]) -> list[int]:

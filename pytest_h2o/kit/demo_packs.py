@@ -58,8 +58,8 @@ def demo_sides_in(directory: Path) -> Sides:
     missing.
     """
     found = {side: list(_side(directory, side)) for side in SIDES}
-    baseline, candidate = (found[side] for side in SIDES)
-    missing = [side for side in SIDES if not found[side]]
+    baseline, candidate = found.values()
+    missing = [side for side, launches in found.items() if not launches]
     ran = [each.record.label for each in candidate]
     for each in baseline:
         if each.record.label in ran:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from pytest_h2o.kit.documents import DemoRun, Number
@@ -28,8 +28,10 @@ def _demo_run(tag: str, number: int, record: LaunchRecord) -> DemoRun:
     problems = read_launch(record)[1]
     cells = row.cells
     prompt = record.spec.prompt_file
-    prefill_us, decode_us = (_number(cells, name) for name in ("prefill_us", "decode_us"))
-    cli = {name: _number(cells, name) for name in SUMMARY}
+    prefill_us = _number(cells, "prefill_us")
+    decode_us = _number(cells, "decode_us")
+    cli = _numbers(cells, SUMMARY)
+    h2o = [name for name in cells if name.startswith("h2o_")]
     return DemoRun.model_validate(
         {
             "run_index": number,
@@ -40,16 +42,14 @@ def _demo_run(tag: str, number: int, record: LaunchRecord) -> DemoRun:
             "effective_returncode": (record.returncode or 2) if problems else 0,
             "status_reason": _reason(record, problems),
             "has_cli_summary_metrics": bool(cli["prompt tokens num"] and cli["prefill time"]),
-            "has_jsonl_summary_metrics": all(_number(cells, name) for name in REQUIRED),
+            "has_jsonl_summary_metrics": all(_numbers(cells, REQUIRED).values()),
             "prompt_tokens": row.prompt_tokens,
             "decode_tokens": row.decode_tokens,
             "prefill_s": cli["prefill time"] if prefill_us is None else prefill_us / 1e6,
             "decode_s": cli["decode time"] if decode_us is None else decode_us / 1e6,
             "prefill_tps": _sample(row.samples, "prefill_tps"),
             "decode_tps": _sample(row.samples, "decode_tps"),
-            "h2o_metrics": {
-                name: _number(cells, name) for name in cells if name.startswith("h2o_")
-            },
+            "h2o_metrics": _numbers(cells, h2o),
             "cli_prompt_tokens": cli["prompt tokens num"],
             "cli_decode_tokens": cli["decode tokens num"],
             "cli_prefill_s": cli["prefill time"],
@@ -80,6 +80,10 @@ def _reason(record: LaunchRecord, problems: list[str]) -> str:
     if code > 0:
         return f"rc_{code}"
     return problems[0] if problems else "ok"
+
+
+def _numbers(cells: Mapping[str, str], names: Iterable[str]) -> dict[str, Number]:
+    return {name: _number(cells, name) for name in names}
 
 
 def _number(cells: Mapping[str, str], name: str) -> Number:

@@ -312,14 +312,18 @@ class AllInOneReport(Document):
 
 def _manifest_fields() -> dict[str, Any]:
     """The columns of a launch; those that the original does not have may be absent."""
-    columns: dict[str, Any] = {"run_id": str, "prompt_len": int, "gen_len": int}
-    columns |= {key.column: type(key.engine) for key in H2O_COLUMNS}
-    columns |= {"disable_h2o": bool, "disable_lossless": bool}
-    columns |= {key.column: type(key.engine) for key in OTHER_COLUMNS}
-    fields: dict[str, Any] = {name: (kind, ...) for name, kind in columns.items()}
-    fields |= {key.column: (type(key.engine), key.engine) for key in OWN_COLUMNS}
-    last: dict[str, Any] = {"config": str, "log": str | None, "return_code": int | None}
-    return fields | {name: (kind, ...) for name, kind in last.items()}
+    fields: dict[str, Any] = {
+        "run_id": (str, ...), "prompt_len": (int, ...), "gen_len": (int, ...)
+    }  # fmt: skip
+    for key in H2O_COLUMNS:
+        fields[key.column] = (type(key.engine), ...)
+    fields |= {"disable_h2o": (bool, ...), "disable_lossless": (bool, ...)}
+    for key in OTHER_COLUMNS:
+        fields[key.column] = (type(key.engine), ...)
+    for key in OWN_COLUMNS:
+        fields[key.column] = (type(key.engine), key.engine)
+    last = {"config": (str, ...), "log": (str | None, ...), "return_code": (int | None, ...)}
+    return fields | last
 
 
 ManifestEntry = create_model(

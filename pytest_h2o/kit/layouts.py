@@ -66,10 +66,15 @@ class SweepEntry(BaseModel):
     return_code: int | None = None
 
 
+def has_any(directory: Path, names: Iterable[str]) -> bool:
+    """Whether a file with one of the names lies there."""
+    return any((directory / name).is_file() for name in names)
+
+
 def has_launches(directory: Path) -> bool:
     """Whether this project's own launches lie there, and no recording that is called so."""
     launches = directory / "launches"
-    return launches.is_dir() and not any((launches / name).is_file() for name in LISTS)
+    return launches.is_dir() and not has_any(launches, LISTS)
 
 
 def logs_in(directory: Path) -> list[Path]:
@@ -79,9 +84,9 @@ def logs_in(directory: Path) -> list[Path]:
 
 def holds_launches(directory: Path) -> bool:
     """Whether any of the layouts is known to lie there, and not only logs of who knows what."""
-    if any((directory / name).is_file() for name in LISTS) or has_launches(directory):
+    if has_any(directory, (*LISTS, TRANSCRIPT)) or has_launches(directory):
         return True
-    return (directory / TRANSCRIPT).is_file() or bool(_logs(directory))
+    return bool(_logs(directory))
 
 
 def launches_in(directory: Path, transcript: Path | None = None) -> tuple[Recorded, ...]:
@@ -90,9 +95,12 @@ def launches_in(directory: Path, transcript: Path | None = None) -> tuple[Record
     ``transcript`` holds what all launches of a sweep printed, by default ``bench_stdout.log``.
     """
     found = list(_listed(directory, transcript or directory / TRANSCRIPT))
-    read = {path for each in found for path in each.record.files}
-    # The tables of this project's own sweeps lie there once more.
-    copies = {f"{each.record.spec.arm}.log" for each in found} if has_launches(directory) else set()
+    read: set[Path] = set()
+    for each in found:
+        read.update(each.record.files)
+    copies: set[str] = set()
+    if has_launches(directory):  # the tables of this project's own sweeps lie there once more
+        copies = {f"{each.record.spec.arm}.log" for each in found}
     for path in _logs(directory):
         if path not in read and path.name not in copies and _is_output(path, read):
             found.append(_from_log(directory, path))
@@ -392,19 +400,20 @@ def _base(name: str) -> str:
 
 def _config(directory: Path, stems: Iterable[str]) -> dict[str, ConfigValue]:
     """The ``kv_*`` keys of the first config that was kept under one of ``stems``."""
-    paths = [_find(directory, f"{stem}.json") for stem in stems if stem]
-    kept = [path for path in paths if path.is_file()]
-    return settings_in(kept[0]) if kept else {}
+    for stem in filter(None, stems):
+        path = _find(directory, f"{stem}.json")
+        if path.is_file():
+            return settings_in(path)
+    return {}
 
 
 def settings_in(path: Path) -> dict[str, ConfigValue]:
     """The ``kv_*`` keys of a config; none of one that cannot be read."""
-    values = (bool, int, float, str)
-    return {
-        key: value
-        for key, value in (kept_config(path) or {}).items()
-        if key.startswith("kv_") and isinstance(value, values)
-    }
+    found: dict[str, ConfigValue] = {}
+    for key, value in (kept_config(path) or {}).items():
+        if key.startswith("kv_") and isinstance(value, bool | int | float | str):
+            found[key] = value
+    return found
 
 
 def demo_record(

@@ -49,7 +49,7 @@ def settings_of(entry: Mapping[str, object]) -> dict[str, ConfigValue]:
     """
     found: dict[str, ConfigValue] = {}
     off = bool(entry.get("disable_h2o"))
-    for key in (*H2O_COLUMNS, *OTHER_COLUMNS, *OWN_COLUMNS):
+    for key in H2O_COLUMNS + OTHER_COLUMNS + OWN_COLUMNS:
         value = entry.get(key.column)
         if isinstance(value, bool | int | float | str) and not off:
             found[key.name] = value

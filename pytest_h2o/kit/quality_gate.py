@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,13 +79,13 @@ class CaseView:
 def view(judged: Judged, name: str) -> CaseView:
     """A case of a session."""
     case = judged.lab.cases[name]
-    own = [*judged.case(name).verdicts, *_shared_study(judged, name)]
-    offline = judged.suite("offline").verdicts
+    own = list(judged.case(name).verdicts) + _shared_study(judged, name)
+    offline = list(judged.suite("offline").verdicts)
     shared = [verdict for verdict in offline if case.suite in verdict.suite_names]
     return CaseView(
         name=name,
-        gates=Gates([*own, *shared], judged.tolerated),
-        offline=Gates([*own, *offline], judged.tolerated),
+        gates=Gates(own + shared, judged.tolerated),
+        offline=Gates(own + offline, judged.tolerated),
         run=judged.run(name),
         knobs=case.knobs(judged.lab.knobs),
         left=judged.not_judged_of(name, case.suite),
@@ -205,6 +205,11 @@ def _selected(case: CaseView) -> Pairs:
                 yield f"{prefix}_selected_entries", values["selected_entries"]
                 yield f"{prefix}_selected_layers", ",".join(map(str, values["selected_layers"]))
                 yield f"{prefix}_selected_json", str(source)
+
+
+def bullets(values: Mapping[str, object]) -> list[str]:
+    """Values by key as a Markdown list."""
+    return [f"- {key}: {shown(key, value)}" for key, value in values.items()]
 
 
 def shown(key: str, value: object) -> str:

@@ -13,7 +13,7 @@ from pytest_h2o.kit.bench_csv import write_csv
 from pytest_h2o.kit.case_summary import summary_markdown
 from pytest_h2o.kit.demo_runs import demo_runs
 from pytest_h2o.kit.manifest import manifest_entry
-from pytest_h2o.kit.quality_gate import CaseView, shown, view
+from pytest_h2o.kit.quality_gate import CaseView, bullets, shown, view
 from pytest_h2o.kit.suite_reports import (
     all_in_one_report,
     case_folder,
@@ -136,5 +136,4 @@ def _labelled(value: list[object] | dict[str, object]) -> list[tuple[str, object
 
 def _section(title: str, values: Mapping[str, object]) -> list[str]:
     lines = ["", f"## {title}", ""]
-    lines += [f"- {key}: {shown(key, value)}" for key, value in values.items()]
-    return lines
+    return lines + bullets(values)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from pytest_h2o.kit.documents import (
     AllInOneReport,
@@ -26,7 +26,6 @@ from pytest_h2o.kit.documents import (
     Number,
     RuntimePart,
     RuntimeRow,
-    SuitePart,
 )
 from pytest_h2o.kit.quality_gate import view
 from pytest_h2o.parsers.rows import Row
@@ -34,11 +33,13 @@ from pytest_h2o.plan.cases import BASELINE
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.suites import SUITE_PARTS
 from pytest_h2o.report.judged import Gates, Judged
+from pytest_h2o.report.models import Document
 from pytest_h2o.runs.results import Run
+from pytest_h2o.verdict import Verdict
 
 JOINT = ("joint_full", "joint_store")
 DEMO = "candidate"
-RATIOS = ("h2o_lossy", "h2o_lossless")
+Part = TypeVar("Part", M3Part, DemoPart, FinalPart)
 
 
 def case_folder(name: str) -> str:
@@ -53,8 +54,8 @@ def m3_rows(judged: Judged) -> list[M3Row]:
         case = judged.lab.cases[name]
         mode = case.knobs(judged.lab.knobs).text("KV_LOSSLESS_RUNTIME_MODE")
         result = view(judged, name).result(f"{case_folder(name)}/summary.md")
-        numbered = {**result.model_dump(), "case": name.rpartition("-")[0]}
-        rows.append(M3Row(**numbered, runtime_mode=mode, run=case.replicate))
+        own = {"case": name.rpartition("-")[0], "runtime_mode": mode, "run": case.replicate}
+        rows.append(M3Row.model_validate(result.model_dump() | own))
     return rows
 
 
@@ -76,8 +77,7 @@ def m3_report(judged: Judged) -> M3Report:
 
 def _m3_case(rows: Sequence[M3Row]) -> M3Case:
     def known(key: str) -> list[float]:
-        values = [getattr(row, key) for row in rows]
-        return [value for value in values if value is not None]
+        return [getattr(row, key) for row in rows if getattr(row, key) is not None]
 
     def largest(key: str) -> Number:
         return max(known(key), default=None)
@@ -101,8 +101,11 @@ def statistics(rows: Sequence[Row], launched: int) -> DemoStatistics:
     def values(metric: str) -> list[float]:
         return [row.samples[metric].mean for row in rows if metric in row.samples]
 
-    both = [row.samples for row in rows if row.samples.keys() >= set(RATIOS)]
-    totals = [samples["h2o_lossy"].mean * samples["h2o_lossless"].mean for samples in both]
+    totals: list[float] = []
+    for row in rows:
+        lossy, lossless = row.samples.get("h2o_lossy"), row.samples.get("h2o_lossless")
+        if lossy and lossless:
+            totals.append(lossy.mean * lossless.mean)
     speeds = values("decode_tps")
     return DemoStatistics(
         total_runs=launched,
@@ -205,8 +208,11 @@ def _averages(
 def _bucket(
     judged: Judged, knobs: Knobs, bucket: str, base: DemoSummary, candidate: DemoSummary
 ) -> DemoBucket:
-    ours = [verdict for verdict in judged.suite("llm_demo").verdicts if verdict.case == bucket]
-    gates = Gates([v for v in ours if v.gate == "bucket_decode"], judged.tolerated)
+    ours: list[Verdict] = []
+    for verdict in judged.suite("llm_demo").verdicts:
+        if verdict.case == bucket and verdict.gate == "bucket_decode":
+            ours.append(verdict)
+    gates = Gates(ours, judged.tolerated)
     before, after = base.bucket_stats[bucket], candidate.bucket_stats[bucket]
     return DemoBucket(
         baseline_runs=before.total_runs,
@@ -273,11 +279,10 @@ def _m3_pack(report: M3Report) -> M3PackRow:
 
 
 def _demo_pack(report: DemoReport) -> DemoPackRow:
-    shared = set(DemoPackRow.model_fields) & set(DemoReport.model_fields)
     return DemoPackRow(
         case="llm_demo_real_prompt_pack",
         summary="llm_demo/llm_demo_report.json",
-        **{name: getattr(report, name) for name in shared},
+        **_shared(report, DemoPackRow),
     )
 
 
@@ -297,13 +302,12 @@ def _runtime_parts(judged: Judged) -> Iterable[RuntimePart]:
     for name in judged.cases_of("all_in_one"):
         folder = case_folder(name)
         case = view(judged, name)
-        result = case.result(f"{folder}/summary.md").model_dump()
+        result = case.result(f"{folder}/summary.md")
         drop = case.gates.verdict("decode_drop")
         baseline = drop.baseline if drop else None
-        shared = {key: result[key] for key in RuntimePart.model_fields if key in result}
         yield RuntimePart(
-            **shared,
-            return_code=int(not result["overall_pass"]),
+            **_shared(result, RuntimePart),
+            return_code=int(not result.overall_pass),
             out_dir=folder,
             baseline_mode=name.removeprefix("runtime_"),
             decode_baseline=baseline.value if baseline else None,
@@ -318,37 +322,26 @@ def _suite_parts(judged: Judged) -> Iterable[M3Part | DemoPart | FinalPart]:
         if judged.lab.knobs.on(knob) and judged.suite(part).verdicts:
             on.add(part)
     if "m3" in on:
-        m3 = m3_report(judged)
-        yield M3Part(**_part("m3_pack", "m3", m3.overall_pass), **_shared(m3, M3Part))
+        yield _part(M3Part, "m3_pack", "m3", m3_report(judged))
     if "llm_demo" in on:
-        demo = demo_report(judged)
-        yield DemoPart(
-            **_part("llm_demo_real_prompt_pack", "llm_demo", demo.overall_pass),
-            **_shared(demo, DemoPart),
-        )
+        yield _part(DemoPart, "llm_demo_real_prompt_pack", "llm_demo", demo_report(judged))
     if "final" in on:
-        final = final_report(judged)
-        yield FinalPart(
-            **_part("final_acceptance_pack", "final", final.overall_pass),
-            **_shared(final, FinalPart),
-        )
+        yield _part(FinalPart, "final_acceptance_pack", "final", final_report(judged))
 
 
-def _part(case: str, folder: str, passed: bool) -> dict[str, Any]:
-    report = f"{folder}/{folder}_report.json"
-    return {
-        "case": case,
-        "return_code": int(not passed),
-        "overall_pass": passed,
-        "out_dir": folder,
-        "summary": report,
-        "report_json": report,
-    }
+def _part(
+    kind: type[Part], case: str, folder: str, report: M3Report | DemoReport | FinalReport
+) -> Part:
+    file = f"{folder}/{folder}_report.json"
+    own: dict[str, Any] = {"case": case, "out_dir": folder, "summary": file, "report_json": file}
+    own["return_code"] = int(not report.overall_pass)
+    return kind.model_validate(own | _shared(report, kind))
 
 
-def _shared(report: M3Report | DemoReport | FinalReport, part: type[SuitePart]) -> dict[str, Any]:
-    names = set(type(report).model_fields) & set(part.model_fields) - {"overall_pass"}
-    return {name: getattr(report, name) for name in names}
+def _shared(source: Document, kind: type[Document]) -> dict[str, Any]:
+    """What a document of ``kind`` has from another: the values of equal names."""
+    names = type(source).model_fields.keys() & kind.model_fields.keys()
+    return {name: getattr(source, name) for name in names}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -167,8 +167,10 @@ def _same_session(
     if case.work == "lengths":
         baseline = same_batch(other[1].values(), knobs.optional("DECODE_BASELINE"))
         return baseline, against(candidate[1], baseline)
-    after, before = (throughput(_tokens(run), speeds) for run, speeds in (candidate, other))
-    baseline = Baseline(value=before, source="same_batch", samples=len(candidate[1]))
+    run, speeds = candidate
+    after = throughput(_tokens(run), speeds)
+    before = throughput(_tokens(other[0]), other[1])
+    baseline = Baseline(value=before, source="same_batch", samples=len(speeds))
     return baseline, against({"all prompts": after}, baseline)
 
 
@@ -236,7 +238,8 @@ def history_key(knobs: Knobs, kind: str = "") -> str:
     given = knobs.text("DECODE_BASELINE_KEY")
     if given:
         return given
-    prompts, gens = (",".join(map(str, knobs.integers(name))) for name in ("PROMPTS", "GENS"))
+    prompts = ",".join(map(str, knobs.integers("PROMPTS")))
+    gens = ",".join(map(str, knobs.integers("GENS")))
     node = kind or knobs.text("H2O_HOSTS") or platform.node() or "host"
     host = f"{node}_{knobs['BACKEND']}_t{knobs['THREADS']}"
     return f"{host}_p{prompts}_g{gens}_rep{knobs['REPEAT']}"
@@ -246,11 +249,10 @@ def identity(run: Run) -> dict[str, str]:
     """What must be equal for speeds to be comparable, whatever their key; empty where unknown."""
     first = run.launches[0]
     # Without the modification time, which a copy of the same file does not share.
-    files = {
-        name: re.sub(r"-\d+-", "-", text)
-        for name, text in first.inputs.items()
-        if name in PATH_FIELDS
-    }
+    files: dict[str, str] = {}
+    for name, text in first.inputs.items():
+        if name in PATH_FIELDS:
+            files[name] = re.sub(r"-\d+-", "-", text)
     model = _hash(files) if files else ""
     return {
         "machine": first.inputs.get("machine", ""),

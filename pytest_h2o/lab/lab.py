@@ -135,8 +135,8 @@ class Lab:
                 baseline, run = self.baseline_run(name, bucket), self.run(name, bucket)
                 found = {bucket: study_of_rows(baseline, run, case, self.knobs)}
             else:
-                family = dict.fromkeys([*self.buckets, bucket]) if bucket else [""]
-                found = PairMeasuring(self.plan, self.get, self._budget).measure(case, list(family))
+                family = list(dict.fromkeys((*self.buckets, bucket))) if bucket else [""]
+                found = PairMeasuring(self.plan, self.get, self._budget).measure(case, family)
             for each, study in found.items():
                 self._studies[name, each] = study
         return self._studies[name, bucket]

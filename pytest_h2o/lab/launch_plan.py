@@ -43,7 +43,8 @@ class LaunchPlan:
         specs: dict[str, LaunchSpec] = {}
 
         def add(more: Iterable[LaunchSpec]) -> None:
-            specs.update({spec.key: spec for spec in more})
+            for spec in more:
+                specs[spec.key] = spec
 
         work, cases = self.workload, self.workload.cases
         if self.demand.dump:
@@ -69,12 +70,15 @@ class LaunchPlan:
     @property
     def paired(self) -> list[str]:
         """The studied cases that are measured in pairs, with those of relations."""
-        modes = {name: self.workload.baseline_mode(name) for name in self.demand.studies}
+        names: dict[str, None] = {}
+        for name in self.demand.studies:
+            if self.workload.baseline_mode(name) == "paired":
+                names[name] = None
         for relation in self.demand.relations:
             name = PAIRED_RELATIONS.get(relation, "")
             if name in self.workload.cases:
-                modes[name] = "paired"
-        return [name for name, mode in modes.items() if mode == "paired"]
+                names[name] = None
+        return list(names)
 
     def first_look(self, case: Case) -> int:
         """Replicates until a study may be decided for the first time, or a relation is screened."""
@@ -134,7 +138,8 @@ class LaunchPlan:
             if other.work != case.work or candidate.seat not in other.seats:
                 continue
             for pair in self.pairs(other, candidate.replicate):
-                by_arm.update({spec.arm: spec for spec in pair if spec.label == candidate.label})
+                if pair[0].label == candidate.label:
+                    by_arm.update({spec.arm: spec for spec in pair})
         group, labels = self._group(case, candidate)
         turn = (candidate.replicate - 1) * len(labels) + labels.index(candidate.label)
         seed = self.workload.knobs.integer("DECODE_SEED")

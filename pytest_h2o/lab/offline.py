@@ -27,9 +27,16 @@ from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 POSSIBLE_SIZE = "the runtime's blocks are as large as coding without loss makes them"
 # A better coder than those here may come to so many times their ratio.
-BETTER_CODER = 1.4
+BETTER_CODER = 1.2
 LOSSLESS = "the blocks decode to what they encode"
 ONLINE_FILES = ("online_sim", "online_grouped", "online")
+SHOWN = (
+    "evaluated_entries",
+    "skipped_entries",
+    "raw_bytes",
+    "compressed_bytes",
+    "container_bytes",
+)
 FILES = {
     "online_sim": ONLINE_FILES,
     "full_eval": ("full_eval", *ONLINE_FILES),
@@ -97,28 +104,20 @@ class Evaluation:
         """One number of the result, or of the worst of several."""
         found = [each.measure(metric, unit) for each in self.others]
         found.append(self._own(metric, unit))
-        without = [each for each in found if each.value is None or each.missing]
-        return without[0] if without else min(found, key=lambda each: each.value or 0.0)
+        return _worst(found)
 
     def _own(self, metric: str, unit: str) -> Measured:
         value = self.values.get(metric)
-        shown = (
-            "evaluated_entries",
-            "skipped_entries",
-            "raw_bytes",
-            "compressed_bytes",
-            "container_bytes",
-        )
+        rows: list[ShownRow] = []
+        for key in SHOWN:
+            if key in self.values:
+                rows.append(ShownRow(key, str(self.values[key]), float(self.values[key])))
         return Measured(
             metric=metric,
             value=None if value is None else float(value),
             unit=unit,
             source=self.source,
-            rows=tuple(
-                ShownRow(key, str(self.values[key]), float(self.values[key]))
-                for key in shown
-                if key in self.values
-            ),
+            rows=tuple(rows),
             missing=self.missing,
             cause=self.cause,
         )
@@ -152,18 +151,16 @@ class Evaluation:
         """
         found = [each.share() for each in self.others]
         found.append(self._own_share())
-        without = [each for each in found if each.value is None or each.missing]
-        return without[0] if without else min(found, key=lambda each: each.value or 0.0)
+        return _worst(found)
 
     def _own_share(self) -> Measured:
         by = min(
             ("evaluated_share", "evaluated_byte_share"), key=lambda name: self.values.get(name, 0.0)
         )
-        reasons = tuple(
-            ShownRow(f"skipped, {reason}", str(n), float(n))
-            for reason, n in self.values.get("skip_reasons", {}).items()
-        )
-        return replace(self._own(by, "share"), rows=reasons)
+        rows: list[ShownRow] = []
+        for reason, n in self.values.get("skip_reasons", {}).items():
+            rows.append(ShownRow(f"skipped, {reason}", str(n), float(n)))
+        return replace(self._own(by, "share"), rows=tuple(rows))
 
     def unverified(self) -> list[str]:
         """Why the result is not one that was decoded and compared; an evaluator that decodes
@@ -173,10 +170,11 @@ class Evaluation:
         for each in (self, *self.others):
             if each.missing:
                 reasons.append(each.missing)
-            elif each.values:
-                words = ("verified", "lossless") if not each.foreign else ()
-                wrong = [word for word in words if not each.values.get(word)]
-                reasons += [f"the result is not {word}" for word in wrong]
+            if each.missing or not each.values or each.foreign:
+                continue
+            for word in ("verified", "lossless"):
+                if not each.values.get(word):
+                    reasons.append(f"the result is not {word}")
         return reasons
 
     @property
@@ -204,6 +202,14 @@ class Evaluation:
         compared.
         """
         return "verified" not in self.values
+
+
+def _worst(found: Sequence[Measured]) -> Measured:
+    """The first that has no value, else the lowest."""
+    for each in found:
+        if each.value is None or each.missing:
+            return each
+    return min(found, key=lambda each: each.value or 0.0)
 
 
 def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_bound"]) -> Evaluation:
@@ -266,8 +272,8 @@ def _launched_dump(lab: Lab) -> tuple[Path | None, str, str]:
         reasons.append(located(why, alike[0].directory, *names))
     if not reasons:
         return records[0].directory.parent, "", ""
-    causes = [cause for cause in map(launch_cause, records) if cause]
-    return None, "; ".join(reasons), causes[0] if causes else ""
+    cause = next(filter(None, map(launch_cause, records)), "")
+    return None, "; ".join(reasons), cause
 
 
 def _coded_records(lab: Lab) -> list[LaunchRecord]:
@@ -291,8 +297,9 @@ def coded_alike(records: Sequence[LaunchRecord], values: Mapping[str, Any]) -> l
             if block.layer in values["selected_layers"] and block.comp:
                 raw += block.raw * times
                 encoded += block.comp * times
-    ratios = [each["lossless_ratio"] or 0.0 for each in values.get("codecs", ())]
-    best = max([values["lossless_ratio"], *ratios])
+    best = values["lossless_ratio"]
+    for each in values.get("codecs", ()):
+        best = max(best, each["lossless_ratio"] or 0.0)
     if not encoded or not best:
         return []
     text = f"the runtime's blocks come to {raw / encoded:.4g}, the best coder here to {best:.4g}"
@@ -314,11 +321,9 @@ def absent_layers(lab: Lab, dump: Path, values: Mapping[str, Any]) -> str:
     """
     front = range(0 if lab.knobs.text("DUMP_DIR") else lab.knobs.integer("KV_LOSSLESS_FRONT_N"))
     absent = [str(layer) for layer in front if layer not in values["selected_layers"]]
-    return (
-        f"{dump} holds nothing of layer {', '.join(absent)}; the program must dump every layer"
-        if absent
-        else ""
-    )
+    if not absent:
+        return ""
+    return f"{dump} holds nothing of layer {', '.join(absent)}; the program must dump every layer"
 
 
 def _recorded_results(lab: Lab, kind: str) -> Evaluation | None:
@@ -371,11 +376,8 @@ def _read_result(path: Path, kind: str) -> Evaluation:
         missing = f"{path}: lossless_ratio {result.lossless_ratio} is not raw over compressed bytes"
     else:
         missing = ""
-    return Evaluation(
-        {**result.shares(), **result.model_dump(exclude_unset=True, exclude_none=True)},
-        path,
-        missing,
-    )
+    values = result.shares() | result.model_dump(exclude_unset=True, exclude_none=True)
+    return Evaluation(values, path, missing)
 
 
 def _options(lab: Lab, kind: str) -> OfflineOptions:

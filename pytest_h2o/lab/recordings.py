@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
+from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.cases import CANDIDATE, Case, candidate_case, recorded_case
 from pytest_h2o.plan.knobs import Knobs, KnobValue
 from pytest_h2o.plan.prompts import Prompt, PromptSelection, bucket_of
@@ -117,8 +117,11 @@ class Recording:
         part = self._by_name.get(case.name)
         if part:
             return self.run(case)
-        alike = [part.launches for part in self.parts if part.work == case.work]
-        return _joined(case.name, list(chain.from_iterable(alike)), self._nothing)
+        alike: list[Recorded] = []
+        for part in self.parts:
+            if part.work == case.work:
+                alike += part.launches
+        return _joined(case.name, alike, self._nothing)
 
     @cached_property
     def prompts(self) -> PromptSelection:
@@ -135,8 +138,9 @@ class Recording:
         """The recorded launches, without those of baselines, in the order of their start where
         that is known.
         """
-        launches = chain.from_iterable(part.launches for part in self.parts)
-        records = [each.record for each in launches]
+        records: list[LaunchRecord] = []
+        for part in self.parts:
+            records += [each.record for each in part.launches]
         return sorted(records, key=lambda record: record.started_utc or "")
 
     @property
@@ -161,10 +165,14 @@ def _joined(case: str, launches: Sequence[Recorded], missing: str) -> Run:
     """Several launches as one run; none at all is a problem of the run."""
     if not launches:
         return Run(case, (), (), (missing,))
-    runs = [each.read(case) for each in launches]
-    records = chain.from_iterable(run.launches for run in runs)
-    rows = chain.from_iterable(run.rows for run in runs)
-    problems = chain.from_iterable(run.problems for run in runs)
-    causes = [run.cause for run in runs if run.cause]
-    cause = causes[0] if causes else ""
+    records: list[LaunchRecord] = []
+    rows: list[Row] = []
+    problems: list[str] = []
+    cause = ""
+    for each in launches:
+        run = each.read(case)
+        records += run.launches
+        rows += run.rows
+        problems += run.problems
+        cause = cause or run.cause
     return Run(case, tuple(records), tuple(rows), tuple(problems), cause)

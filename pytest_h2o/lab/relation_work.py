@@ -10,7 +10,16 @@ from pathlib import Path
 from pytest_h2o.plan.cases import baseline_of, of_second_build
 from pytest_h2o.plan.knobs import Knobs
 from pytest_h2o.plan.prompts import Prompt
-from pytest_h2o.plan.relations import RELATIONS, Arm, SameText, mild_only, ratios, same_text
+from pytest_h2o.plan.relations import (
+    RELATIONS,
+    TURNS,
+    Arm,
+    SameText,
+    mild_only,
+    ratios,
+    same_text,
+    stored,
+)
 from pytest_h2o.plan.specs import LaunchSpec
 
 # The file with all unseen prompts, a line each.
@@ -51,7 +60,7 @@ class RelationWork:
         Over further prompts only a little is evicted: a single answer may change early by chance.
         """
         tokens = self.knobs.integer("RELATION_TOKENS")
-        found = [(spec, ratios(spec, tokens)) for spec in self._related("order")]
+        found = [(spec, ratios(spec, tokens)) for spec in self._related("order")[::TURNS]]
         own = [spec.label for spec, _ in found]
         more = [spec for spec in self._related("order", all_prompts=True) if spec.label not in own]
         for spec in more[:MORE_MILD_PROMPTS]:
@@ -118,11 +127,18 @@ class RelationWork:
         return specs
 
     def line_by_line(self) -> list[LaunchSpec]:
-        """The candidate over the same prompts, one after the other in one process."""
+        """The candidate over the same prompts, one after the other in one process; its lossless
+        coding, if it has any, in store mode, where blocks of one request could serve another.
+        """
         if not self.unseen_launches("strangers"):
             return []
+        candidate = self._for_unseen
+        config = dict(candidate.config)
+        if config.get("kv_lossless_enable"):
+            config |= stored(candidate)
         path = self.unseen_dir / LINES
-        return [replace(self._for_unseen, arm="line-by-line", prompt_file=path, line_by_line=True)]
+        together = replace(candidate, config=config, prompt_file=path, line_by_line=True)
+        return [replace(together, arm="line-by-line")]
 
     @property
     def _for_unseen(self) -> LaunchSpec:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,7 +18,8 @@ from pytest_h2o.lab.relation_work import LINES
 from pytest_h2o.lab.text_relation import NO_TEXT, TextRelation
 from pytest_h2o.plan.cases import baseline_of
 from pytest_h2o.plan.relations import Arm, repeated
-from pytest_h2o.plan.unseen import made_anew
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.unseen import made_anew, with_one_opening
 from pytest_h2o.runs.results import Run, read_launches
 from pytest_h2o.verdict import Evidence
 
@@ -41,9 +43,9 @@ def unseen(lab: Lab) -> Unseen:
     write_prompts(lab)
     specs = lab.workload.relations.unseen_launches("unseen")
     pairs = [(lab.get(baseline_of(spec)), lab.get(spec)) for spec in specs]
-    before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    runs = [read_launches("candidate", records) for records in (after, before)]
-    return Unseen(runs[0], runs[1], tuple(answers(pairs)))
+    baseline = read_launches("candidate", [before for before, _ in pairs])
+    candidate = read_launches("candidate", [after for _, after in pairs])
+    return Unseen(candidate, baseline, tuple(answers(pairs)))
 
 
 def strangers(lab: Lab) -> TextRelation:
@@ -59,9 +61,10 @@ def strangers(lab: Lab) -> TextRelation:
     beside = Arm(together[0])
     texts = [relation.texts.of(arm) for arm in alone]
     whole = relation.texts.of(beside)
-    if relation.usable([*texts, whole]):
+    if relation.usable(chain(texts, [whole])):
         _compare(relation, alone, texts, beside)
-        relation.evidence += [*_speed(lab, beside), *_memory(lab, beside)]
+        relation.evidence += _speed(lab, beside)
+        relation.evidence += _memory(lab, beside)
     return relation
 
 
@@ -97,23 +100,37 @@ def _memory(lab: Lab, beside: Arm) -> list[Evidence]:
 
 def _compare(relation: TextRelation, alone: list[Arm], texts: list[Written], beside: Arm) -> None:
     """Whether the answers of one process are those of several, in order."""
-    expected = [each.text.strip() for each in (*texts, texts[0])]
-    if not any(expected):
+    if not any(each.text.strip() for each in texts):
         relation.problems.append(NO_TEXT)
         return
-    whole = relation.texts.of(beside).text
+    whole = relation.texts.of(beside).text.strip()
     labels = " after ".join(reversed([each.record.label for each in texts]))
-    differs = _out_of_order(whole.strip(), expected)
+    differs = _out_of_order(whole, texts)
+    if differs and beside.spec.config != alone[0].spec.config:
+        # What store mode itself changes is not for this relation to say.
+        alone = [Arm(_in_mode_of(beside.spec, arm.spec)) for arm in alone]
+        texts = [relation.texts.of(arm) for arm in alone]
+        if not relation.usable(texts):
+            return
+        differs = _out_of_order(whole, texts)
     if not differs:
         relation.observe(True, f"{labels}: the text that each gives alone")
         return
     doubts = (relation.texts.doubt(arm, beside) for arm in alone)
-    doubt = next((each for each in doubts if each), "")
+    doubt = next(filter(None, doubts), "")
     relation.observe(False, f"{labels} in one process: {differs}", doubt)
 
 
-def _out_of_order(whole: str, expected: list[str]) -> str:
-    """How a text is not several others in order, with no more than line breaks between them."""
+def _in_mode_of(other: LaunchSpec, spec: LaunchSpec) -> LaunchSpec:
+    """A launch with the config of another one."""
+    return replace(spec, arm=f"{spec.arm}-as-{other.arm}", config=other.config)
+
+
+def _out_of_order(whole: str, texts: list[Written]) -> str:
+    """How a text is not several others in order and the first again, with no more than line breaks
+    between them.
+    """
+    expected = [each.text.strip() for each in (*texts, texts[0])]
     rest = whole
     for number, text in enumerate(expected, 1):
         found = rest.find(text)
@@ -138,13 +155,16 @@ def write_prompts(lab: Lab) -> None:
             return
         seed = lab.knobs.integer("UNSEEN_SEED") or secrets.randbelow(1 << 31)
         made: list[str] = []
-        for prompt in reversed(prompts):
-            text = made_anew(prompt.path.read_text("utf-8", "replace"), seed)
-            made.append(text)
+        longest_first = list(reversed(prompts))
+        for prompt in longest_first:
+            made.append(made_anew(prompt.path.read_text("utf-8", "replace"), seed))
+        made = with_one_opening(made)
+        for prompt, text in zip(longest_first, made, strict=True):
             (folder / f"unseen_{prompt.path.name}").write_text(text, "utf-8")
         (folder / "seed.txt").write_text(f"{seed}\n")
         # The first comes once more, so that what a process has answered shows in speed as well.
-        _write(lines, "\n".join([*made, made[0]]) + "\n")
+        made.append(made[0])
+        _write(lines, "\n".join(made) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

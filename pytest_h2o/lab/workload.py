@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from pytest_h2o.lab.recordings import Recording
@@ -188,9 +189,9 @@ def in_order(
     Where one side comes first, warm-up and drift favour one of them.
     """
     if order == "baseline_first":
-        return [*baseline, *candidate]
+        return list(chain(baseline, candidate))
     if order == "candidate_first":
-        return [*candidate, *baseline]
+        return list(chain(candidate, baseline))
     ordered: list[LaunchSpec] = []
     for number, pair in enumerate(zip(baseline, candidate, strict=True)):
         ordered += pair if number % 2 == 0 else pair[::-1]

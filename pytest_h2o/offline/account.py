@@ -3,8 +3,8 @@ there. Ratios are made of the added sums alone, never of other ratios.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -101,19 +101,18 @@ class DumpAccount(AccountPart):
 
 def account_text(result: DumpEvaluation) -> str:
     """The account of a result as JSON."""
-    names = list(EntryAccount.model_fields)
-    entries = [
-        EntryAccount(**{name: getattr(each, name) for name in names}) for each in result.entries
-    ]
+    entries = []
+    for entry in result.entries:
+        values = {name: getattr(entry, name) for name in EntryAccount.model_fields}
+        entries.append(EntryAccount.model_validate(values))
     skipped = [
         SkipAccount(name=name, reason=each.reason, detail=each.detail, raw_bytes=each.raw_bytes)
         for name, each in result.skipped.items()
     ]
-    continuity = {each.name: getattr(result.continuity, each.name) for each in fields(Continuity)}
     account = DumpAccount(
         options=_options_text(result.options), scanned=result.scanned, groups=result.groups,
         chunks=result.chunks, entries=entries, skipped=skipped,
-        changed_values=dict(result.changed_values), continuity=continuity,
+        changed_values=dict(result.changed_values), continuity=asdict(result.continuity),
         tensors=[_tensor(*key, tally) for key, tally in result.tensors.items()],
     )  # fmt: skip
     return account.model_dump_json() + "\n"
@@ -163,12 +162,12 @@ def merged(results: Sequence[DumpEvaluation]) -> DumpEvaluation:
             total = getattr(continuity, each.name) + getattr(result.continuity, each.name)
             setattr(continuity, each.name, total)
         named = _named(str(result.dump_dir))
-        entries += [
-            entry._replace(name=named(entry.name), dump=named(entry.dump))
-            for entry in result.entries
-        ]
-        skipped |= {named(name): skip for name, skip in result.skipped.items()}
-        changed |= {named(name): count for name, count in result.changed_values.items()}
+        for entry in result.entries:
+            entries.append(entry._replace(name=named(entry.name), dump=named(entry.dump)))
+        for name, skip in result.skipped.items():
+            skipped[named(name)] = skip
+        for name, count in result.changed_values.items():
+            changed[named(name)] = count
     return replace(
         results[0],
         dump_dir=Path(", ".join(str(result.dump_dir) for result in results)),
@@ -188,12 +187,9 @@ def _options_text(options: OfflineOptions) -> str:
 
 
 def _tensor(layer: int, tensor: str, tally: TensorTally) -> TensorAccount:
-    rows = {
-        codec: RowAccount(
-            compressed_bytes=row.compressed_bytes, derotated=row.derotated, error=row.error
-        )
-        for codec, row in tally.rows.items()
-    }
+    rows: dict[str, RowAccount] = {}
+    for codec, row in tally.rows.items():
+        rows[codec] = RowAccount.model_validate(asdict(row))
     return TensorAccount(
         layer=layer, tensor="k" if tensor == "k" else "v", raw_bytes=tally.raw_bytes,
         compressed_bytes=tally.compressed_bytes, meta_bytes=tally.meta_bytes,
@@ -204,18 +200,17 @@ def _tensor(layer: int, tensor: str, tally: TensorTally) -> TensorAccount:
 def _plane(tally: PlaneTally) -> PlaneAccount:
     return PlaneAccount(
         raw_bytes=tally.raw_bytes, stream_bytes=tally.stream_bytes, modes=dict(tally.modes),
-        counts=[int(count) for count in tally.counts],
+        counts=tally.counts.tolist(),
     )  # fmt: skip
 
 
 def _tally(account: TensorAccount) -> TensorTally:
-    rows: Mapping[str, RowTally] = {
-        codec: RowTally(row.compressed_bytes, row.derotated, row.error)
-        for codec, row in account.rows.items()
-    }
+    rows: dict[str, RowTally] = {}
+    for codec, row in account.rows.items():
+        rows[codec] = RowTally(row.compressed_bytes, row.derotated, row.error)
     return TensorTally(
         account.raw_bytes, account.compressed_bytes, account.meta_bytes, account.container_bytes,
-        _plane_tally(account.hi), _plane_tally(account.lo), dict(rows),
+        _plane_tally(account.hi), _plane_tally(account.lo), rows,
     )  # fmt: skip
 
 

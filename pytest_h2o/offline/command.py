@@ -110,8 +110,8 @@ def _add_option(parser: argparse.ArgumentParser, name: str, default: object) -> 
 
 
 def _names(text: str) -> tuple[str, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    return tuple(part for part in parts if part)
+    parts = map(str.strip, text.split(","))
+    return tuple(filter(None, parts))
 
 
 def _integers(text: str) -> tuple[int, ...]:

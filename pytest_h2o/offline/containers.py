@@ -129,8 +129,8 @@ def _in_safetensors(path: Path) -> list[Tensor]:
     for name, about in header.items():
         if name == "__metadata__":
             continue
-        begin, end = (_whole(number) for number in _list(about["data_offsets"]))
-        shape = tuple(_whole(number) for number in _list(about["shape"]))
+        begin, end = map(_whole, _list(about["data_offsets"]))
+        shape = tuple(map(_whole, _list(about["shape"])))
         tensor = Tensor(name, str(about["dtype"]), shape, 8 + length + begin)
         expected = prod(shape) * tensor.bytes_per_elem
         if 8 + length + end > size or (expected and end - begin != expected):

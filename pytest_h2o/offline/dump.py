@@ -167,8 +167,7 @@ def _select_layers(
 def _layer_entry(
     name: str, file: Path, layer: int, tensors: dict[str, Tensor], options: OfflineOptions
 ) -> DumpEntry | None:
-    stages = [stage for stage in ("prefill", "decode") if stage in file.name.lower()]
-    stage = stages[0] if stages else "unknown"
+    stage = _stage_named(file.name.lower())
     if options.stage not in ("both", stage) or not options.in_scope(layer):
         return None
     if len(tensors) < 2:
@@ -185,10 +184,9 @@ def _layer_entry(
         return None
     found = file.stat()
     size = prod(shape) * k.bytes_per_elem
-    first, second = (
-        Binary(str(file), size, (found.st_dev, found.st_ino, tensor.name), tensor)
-        for tensor in (k, v)
-    )
+    device, inode = found.st_dev, found.st_ino
+    first = Binary(str(file), size, (device, inode, k.name), k)
+    second = Binary(str(file), size, (device, inode, v.name), v)
     entry = DumpEntry(
         name,
         dump=str(file),
@@ -217,6 +215,13 @@ def _dump_files(root: str, skipped: dict[str, Skip]) -> Iterator[str]:
             is_meta = name.startswith("meta_") and name.endswith(".json")
             if is_meta or name.endswith(SUFFIXES):
                 yield f"{folder}{os.sep}{name}"
+
+
+def _stage_named(text: str) -> str:
+    for stage in ("prefill", "decode"):
+        if stage in text:
+            return stage
+    return "unknown"
 
 
 def _select(
@@ -425,7 +430,7 @@ def _read_words(entry: DumpEntry) -> Words:
 def _words_of_tensors(entry: DumpEntry, k: Tensor, v: Tensor) -> Words:
     path = Path(entry.k.path)
     try:
-        words: Words = np.stack([words_of(path, tensor) for tensor in (k, v)])
+        words: Words = np.stack([words_of(path, k), words_of(path, v)])
     except (OSError, ValueError, KeyError, MemoryError, BadZipFile) as error:
         raise Skip("binary_read_error", error, entry.raw_bytes) from error
     return words
@@ -440,8 +445,10 @@ def _container_of(path: str) -> str:
         return ""
     if _SAFETENSORS.match(head) and int.from_bytes(head[:8], "little") < 1 << 32:
         return "safetensors"
-    found = [name for magic, name in _CONTAINERS.items() if head.startswith(magic)]
-    return found[0] if found else ""
+    for magic, name in _CONTAINERS.items():
+        if head.startswith(magic):
+            return name
+    return ""
 
 
 def _fill(buffer: memoryview, path: str) -> None:

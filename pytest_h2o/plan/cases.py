@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, product
+from itertools import chain, cycle, product
 from pathlib import Path
 
 from pytest_h2o.plan.knobs import KNOBS, Knobs, KnobValue, baseline_config, engine_config, scoped
@@ -101,8 +101,7 @@ class Case:
 
 FULL: dict[str, KnobValue] = {"KV_LOSSLESS_RUNTIME_MODE": "full"}
 STORE: dict[str, KnobValue] = {"KV_LOSSLESS_RUNTIME_MODE": "store"}
-COVERAGE: dict[str, KnobValue] = {
-    **FULL,
+COVERAGE: dict[str, KnobValue] = FULL | {
     "KV_LOSSLESS_KEPT_SAMPLE_LAYERS": 0,
     "KV_LOSSLESS_KEPT_SAMPLE_TOKEN_INTERVAL": 0,
 }
@@ -217,8 +216,9 @@ def _baseline_modes(knobs: Knobs) -> Iterator[Case]:
     """
     for knob, name in CASE_PARTS.items():
         if knobs.on(knob):
-            mode = {"DECODE_BASELINE_MODE": name.removeprefix("runtime_")}
-            yield Case(name=name, suite="all_in_one", arm="full", fixed={**FULL, **mode})
+            mode: KnobValue = name.removeprefix("runtime_")
+            fixed = FULL | {"DECODE_BASELINE_MODE": mode}
+            yield Case(name=name, suite="all_in_one", arm="full", fixed=fixed)
 
 
 def _kv_quant(knobs: Knobs) -> Iterator[Case]:
@@ -261,7 +261,7 @@ def _unevicted(knobs: Knobs) -> Iterator[Case]:
 def _builds(knobs: Knobs) -> Iterator[Case]:
     """The build under test beside a second one, where there is one."""
     if knobs.on("RELATION_BUILD"):
-        fixed: dict[str, KnobValue] = {**FULL, "DECODE_BASELINE_MODE": "paired"}
+        fixed = FULL | {"DECODE_BASELINE_MODE": "paired"}
         common = Case(
             name=BUILDS_FULL, suite="release", arm="full", judged=False, builds=True, fixed=fixed
         )
@@ -351,7 +351,7 @@ def launches(
 def _seats_by_bucket(case: Case, prompts: Sequence[Path]) -> dict[str, str]:
     """The seat of the launches over the prompts of each bucket."""
     buckets = dict.fromkeys(bucket_of(path.name) for path in prompts)
-    return {name: case.seats[number % len(case.seats)] for number, name in enumerate(buckets)}
+    return dict(zip(buckets, cycle(case.seats), strict=False))
 
 
 def baseline_of(candidate: LaunchSpec, paired_with: str = "") -> LaunchSpec:

@@ -555,20 +555,19 @@ class Knobs:
         """These knobs as one case sees them: its defaults below the user's values, its defining
         values above them.
         """
-        below = {
-            **suite_defaults(suite),
-            **{name: (value, "case default") for name, value in defaults.items()},
-        }
-        return Knobs(self.given, {**self.defaults, **below}, {**self.fixed, **fixed}, self.suite)
+        below = dict(self.defaults) | suite_defaults(suite)
+        for name, value in defaults.items():
+            below[name] = (value, "case default")
+        return Knobs(self.given, below, {**self.fixed, **fixed}, self.suite)
 
 
 def suite_defaults(suite: str) -> dict[str, tuple[KnobValue, str]]:
     """The defaults of one suite, with their source."""
-    return {
-        knob.name: (knob.suites[suite], f"{suite} default")
-        for knob in KNOBS.values()
-        if suite in knob.suites
-    }
+    found: dict[str, tuple[KnobValue, str]] = {}
+    for knob in KNOBS.values():
+        if suite in knob.suites:
+            found[knob.name] = (knob.suites[suite], f"{suite} default")
+    return found
 
 
 def resolve(  # noqa: PLR0913  one argument for each source
@@ -590,20 +589,23 @@ def resolve(  # noqa: PLR0913  one argument for each source
     for name in environment:
         if name.startswith(OWNED_PREFIXES) and name not in KNOBS and name not in OTHER_NAMES:
             raise KnobError(f"environment: {unknown(name)}")
+    in_profile = [f"{name}={text}" for name, text in (profile or {}).items()]
+    sources = {
+        "ini": parse_assignments(ini),
+        "profile": parse_assignments(in_profile),
+        "environment": {name: text for name, text in environment.items() if name in KNOBS},
+        "command line": parse_assignments(command_line),
+    }
     given: dict[str, tuple[KnobValue, str]] = {}
-    for source, pairs in (
-        ("ini", parse_assignments(ini)),
-        ("profile", parse_assignments(f"{name}={text}" for name, text in (profile or {}).items())),
-        ("environment", {name: text for name, text in environment.items() if name in KNOBS}),
-        ("command line", parse_assignments(command_line)),
-    ):
-        given.update({name: (KNOBS[name].parse(text), source) for name, text in pairs.items()})
+    for source, pairs in sources.items():
+        for name, text in pairs.items():
+            given[name] = (KNOBS[name].parse(text), source)
     for name in SESSION_WIDE & given.keys():
         given.setdefault(KNOBS[name].within, given[name])
-    defaults = {
-        name: (value, "runtime default") for name, value in (runtime_defaults or {}).items()
-    }
-    return Knobs(given, {**defaults, **suite_defaults(suite)}, suite=suite)
+    defaults: dict[str, tuple[KnobValue, str]] = {}
+    for name, value in (runtime_defaults or {}).items():
+        defaults[name] = (value, "runtime default")
+    return Knobs(given, defaults | suite_defaults(suite), suite=suite)
 
 
 def check_together(knobs: Knobs) -> None:
@@ -663,15 +665,11 @@ def meant(name: str, known: Iterable[str]) -> str:
 
 def misspelt(environment: Mapping[str, str]) -> list[str]:
     """A message for each variable that is nearly a knob, which nothing reads."""
-    near = {
-        name: difflib.get_close_matches(name, KNOBS, n=1, cutoff=0.9)
-        for name in environment.keys() - KNOBS
-    }
-    return [
-        f"environment: {name} is no knob; did you mean {found[0]}?"
-        for name, found in sorted(near.items())
-        if found
-    ]
+    messages: list[str] = []
+    for name in sorted(environment.keys() - KNOBS):
+        for near in difflib.get_close_matches(name, KNOBS, n=1, cutoff=0.9):
+            messages.append(f"environment: {name} is no knob; did you mean {near}?")
+    return messages
 
 
 def engine_config(knobs: Knobs) -> dict[str, ConfigValue]:

@@ -88,8 +88,12 @@ def declared(item: pytest.Item) -> list[Need]:
     """The needs of a test and of all fixtures that it uses."""
     functions = [getattr(item, "function", None)]
     functions += fixture_functions(item).values()
-    found = [getattr(function, ATTRIBUTE, None) for function in functions]
-    return [need for need in found if isinstance(need, Need)]
+    found: list[Need] = []
+    for function in functions:
+        need = getattr(function, ATTRIBUTE, None)
+        if isinstance(need, Need):
+            found.append(need)
+    return found
 
 
 def asks_for_ours(item: pytest.Item) -> bool:

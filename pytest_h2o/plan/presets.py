@@ -67,7 +67,8 @@ class SweepPreset(BaseModel):
         """The values of each sweep dimension, outermost first."""
         values: dict[str, list[int] | list[float]] = {}
         values |= {"prompts": self.prompts, "gens": self.gens}
-        values |= {key.preset: getattr(self, key.preset) for key in SWEPT}
+        for key in SWEPT:
+            values[key.preset] = getattr(self, key.preset)
         old = getattr(self, OLD_LOSSY_RATIO)
         if old is not None:
             values[f"{OLD_LOSSY_RATIO}s"] = [old]
@@ -163,10 +164,10 @@ def preset_of(texts: Mapping[str, str]) -> SweepPreset:
     option.
     """
     lists = {name for name, field in Preset.model_fields.items() if isinstance(field.default, list)}
-    values: dict[str, str | list[str]] = {**texts}
+    values: dict[str, str | list[str]] = dict(texts)
     for name in lists & texts.keys():
-        parts = [part.strip() for part in texts[name].split(",")]
-        values[name] = [part for part in parts if part]
+        parts = map(str.strip, texts[name].split(","))
+        values[name] = list(filter(None, parts))
     try:
         return _of_size(Preset.model_validate(values, strict=False), "options")
     except ValidationError as error:
@@ -174,7 +175,7 @@ def preset_of(texts: Mapping[str, str]) -> SweepPreset:
 
 
 def _of_size(preset: SweepPreset, source: str) -> SweepPreset:
-    size = math.prod(len(values) for values in preset.dimensions.values())
+    size = math.prod(map(len, preset.dimensions.values()))
     if size > MAX_COMBINATIONS:
         raise PresetError(
             f"{source}: {size} combinations, at most {MAX_COMBINATIONS}; give shorter lists"
@@ -184,23 +185,33 @@ def _of_size(preset: SweepPreset, source: str) -> SweepPreset:
 
 def _describe(error: ValidationError) -> str:
     """What is wrong with a preset, key by key; empty dimensions first."""
-    empty = [str(item["loc"][0]) for item in error.errors() if item["type"] == "too_short"]
-    words = []
-    if empty:
-        words.append(f"Empty sweep dimension: {', '.join(empty)}")
+    empty: list[str] = []
+    others: list[str] = []
     for item in error.errors():
-        if item["type"] != "too_short":
-            place = ".".join(str(part) for part in item["loc"])
-            words.append(f"{place or 'file'}: {item['msg']}")
-    return "; ".join(words)
+        place = ".".join(map(str, item["loc"]))
+        if item["type"] == "too_short":
+            empty.append(place)
+        else:
+            others.append(f"{place or 'file'}: {item['msg']}")
+    return _together(empty, others)
 
 
 def _described(wrong: Iterable[FileProblem]) -> str:
     """What is wrong with a file; empty dimensions first."""
-    empty = [problem.place for problem in wrong if problem.rule == "minItems"]
-    words = [f"Empty sweep dimension: {', '.join(empty)}"] if empty else []
-    words += [str(problem) for problem in wrong if problem.rule != "minItems"]
-    return "; ".join(words)
+    empty: list[str] = []
+    others: list[str] = []
+    for problem in wrong:
+        if problem.rule == "minItems":
+            empty.append(problem.place)
+        else:
+            others.append(str(problem))
+    return _together(empty, others)
+
+
+def _together(empty: list[str], others: list[str]) -> str:
+    if empty:
+        others.insert(0, f"Empty sweep dimension: {', '.join(empty)}")
+    return "; ".join(others)
 
 
 def expand(  # noqa: PLR0913  what the command line of a sweep adds to a preset
@@ -279,8 +290,9 @@ def _heeded(spec: LaunchSpec) -> LaunchSpec:
     """``spec`` with only those keys that the engine looks at."""
     if not spec.config["kv_h2o_enable"]:
         return replace(spec, config={})
-    unused = UNUSED[str(spec.config["kv_h2o_target_mode"])]
-    return replace(spec, config={key: value for key, value in spec.config.items() if key != unused})
+    heeded = dict(spec.config)
+    heeded.pop(UNUSED[str(spec.config["kv_h2o_target_mode"])], None)
+    return replace(spec, config=heeded)
 
 
 def json_schema() -> str:

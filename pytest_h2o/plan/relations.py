@@ -141,23 +141,24 @@ def _lossless(
     if 0 in turns:
         yield SameText(plain, Arm(short, inline))
         yield SameText(baseline, Arm(short, always={"H2O off": H2O_OFF}))
+        yield SameText(baseline, Arm(short, inline, always={"H2O off": H2O_OFF}))
     if 1 in turns:
         yield SameText(plain, Arm(short, workers, always=store))
-        yield SameText(baseline, Arm(short, inline, always={"H2O off": H2O_OFF}))
 
 
 def _unevicted(
     candidate: LaunchSpec, short: LaunchSpec, turns: Collection[int]
 ) -> Iterator[SameText]:
     baseline = Arm(baseline_of(candidate))
-    yield SameText(baseline, Arm(short, {"target ratio 1": KEEP_ALL}))
+    if 0 in turns:
+        yield SameText(baseline, Arm(short, {"target ratio 1": KEEP_ALL}))
     if 1 in turns:
         yield SameText(baseline, Arm(short, {"all tokens recent": ALL_RECENT}))
 
 
 def _greedy(candidate: LaunchSpec, short: LaunchSpec, turns: Collection[int]) -> Iterator[SameText]:
-    yield SameText(Arm(candidate), unlogged(Arm(short)))
     if 0 in turns:
+        yield SameText(Arm(candidate), unlogged(Arm(short)))
         yield SameText(Arm(baseline_of(candidate)), repeated(Arm(baseline_of(short))))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import chain
 
 from pytest_h2o.plan.knobs import KnobError
 
@@ -50,7 +51,7 @@ def hosts_text(hosts: Hosts) -> str:
 
 
 def _check(text: str, hosts: Hosts) -> None:
-    every = [name for names in hosts.values() for name in names]
+    every = list(chain.from_iterable(hosts.values()))
     for name in every:
         if not _HOST.fullmatch(name):
             raise KnobError(

@@ -84,7 +84,7 @@ class LaunchSpec:
         """
         arm = f"{self.arm}-for-{self.paired_with}" if self.paired_with else self.arm
         repeat = f"x{self.repeat}" if self.repeat else ""
-        seat = f"@{self.seat.strip('/').replace('/', '.')}" if self.seat else ""
+        seat = f"@{seat_mark(self.seat)}" if self.seat else ""
         program = self.program.removeprefix("llm_")
         return f"{program}-{self.label}{repeat}-{arm}-r{self.replicate}{seat}"
 
@@ -135,3 +135,8 @@ class LaunchSpec:
         if self.seat:
             content.append(f"seat {self.seat}")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def seat_mark(seat: str) -> str:
+    """A seat as it stands in the names of launches, behind an ``@``."""
+    return seat.strip("/").replace("/", ".")

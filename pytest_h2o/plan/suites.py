@@ -43,4 +43,4 @@ def reported(expression: str) -> set[str]:
     """
     parts = {"final": {"m3", "llm_demo"}, "all_in_one": {"final", "m3", "llm_demo"}}
     name = named(expression)
-    return {name, *parts.get(name, ())} if name else set(SUITES)
+    return {name} | parts.get(name, set()) if name else set(SUITES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _PIECES = re.compile(r".+?(?:[.!?;:](?=\s)|[。！？；]|$)", re.DOTALL)
 _DIGITS = re.compile(r"\d")
@@ -23,6 +23,22 @@ def made_anew(text: str, seed: int) -> str:
     draw.shuffle(pieces)
     joined = " ".join(pieces).lstrip("# ")
     return _DIGITS.sub(lambda found: digits.get(found[0], found[0]), joined)
+
+
+def with_one_opening(texts: Sequence[str]) -> list[str]:
+    """The texts with the words that the first begins with in place of their own first ones, as many
+    characters as a quarter of the shortest has.
+
+    Prompts that begin alike are those that a cache may take for one another.
+    """
+    size = min(map(len, texts), default=0) // 4
+    opening = texts[0][:size].rpartition(" ")[0] if texts else ""
+    if not opening:
+        return list(texts)
+    found = [texts[0]]
+    for text in texts[1:]:
+        found.append(f"{opening} {text[len(opening) :].partition(' ')[2]}")
+    return found
 
 
 def _sentences(text: str) -> Iterator[str]:

@@ -59,7 +59,7 @@ def allowed(schema: Schema) -> str:
     if "const" in schema:
         return str(schema["const"])
     if "anyOf" in schema:
-        return " or ".join(allowed(each) for each in schema["anyOf"])
+        return " or ".join(map(allowed, schema["anyOf"]))
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
     return " or ".join(_of_kind(kind, schema) for kind in kinds)

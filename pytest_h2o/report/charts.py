@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, TypeVar
@@ -44,26 +45,25 @@ def session_charts(
         layer_ratios(offline),
         decode_history(history, window),
     ]
-    return [chart for chart in candidates if chart]
+    return list(filter(None, candidates))
 
 
-def shared_studies(verdicts: Iterable[V]) -> list[tuple[list[V], str]]:
-    """Verdicts that rest on the same pairs and came to the same value, with their cases in one
-    name.
-    """
+def shared_studies(verdicts: Iterable[V]) -> list[list[V]]:
+    """Verdicts that rest on the same pairs and came to the same value, put together."""
     groups: dict[object, list[V]] = {}
     for verdict in verdicts:
         key = (verdict.gate, verdict.pairs, verdict.value, verdict.target, verdict.outcome)
         own = key if verdict.pairs else (verdict.gate, id(verdict))
         groups.setdefault(own, []).append(verdict)
-    return [(group, _cases(group)) for group in groups.values()]
+    return list(groups.values())
 
 
 def _cases(group: Sequence[Verdict]) -> str:
-    first, *others = dict.fromkeys(verdict.case for verdict in group)
-    if len(others) > 2:
-        return f"{first} and {len(others)} more"
-    return ", ".join([first, *others])
+    """The cases of some verdicts in one name."""
+    names = list(dict.fromkeys(verdict.case for verdict in group))
+    if len(names) > 3:
+        return f"{names[0]} and {len(names) - 1} more"
+    return ", ".join(names)
 
 
 def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
@@ -71,9 +71,11 @@ def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
     judged = [each for each in verdicts if each.metric == "decode_drop" and _finite(each.value)]
     estimates: list[Line] = []
     pairs: list[Line] = []
-    for group, cases in shared_studies(judged):
+    for group in shared_studies(judged):
         verdict = group[0]
-        name = cases if verdict.gate == "decode_drop" else f"{verdict.gate} {cases}"
+        name = _cases(group)
+        if verdict.gate != "decode_drop":
+            name = f"{verdict.gate} {name}"
         name = clean(name, 80)
         line = _estimate(verdict) | {"case": name, "pairs": len(verdict.pairs)}
         estimates.append(line)
@@ -106,7 +108,7 @@ def decode_forest(verdicts: Sequence[Verdict]) -> Chart | None:
             {
                 "data": {"values": estimates},
                 "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
-                "encoding": {"x": x, "color": _stated("color"), "tooltip": _fields(FOREST_COLUMNS)},
+                "encoding": {"x": x, "color": _stated("color"), "tooltip": tips(FOREST_COLUMNS)},
             },
             {
                 "data": {"values": estimates},
@@ -154,7 +156,7 @@ def kv_lengths(records: Sequence[LaunchRecord]) -> Chart | None:
     y = {"field": "tokens", "type": "quantitative", "title": "tokens in the KV cache"}
     shared = {"x": _x("decoded", "decoded tokens"), "y": y}
     color = {"field": "layer", "type": "ordinal"}
-    tooltip = _fields(("layer", "decoded", "tokens", "event"))
+    tooltip = tips(("layer", "decoded", "tokens", "event"))
     # Dropped plans are no corners of a curve: nothing changed there.
     layers = [
         {
@@ -232,13 +234,13 @@ def trade_off(values: Sequence[Line]) -> Chart | None:
     _mark_front(typical)
     # No legend holds more names or longer ones, as those of a sweep.
     names = {each["arm"] for each in values}
-    by_arm = len(names) <= MAX_COLORS and all(len(name) <= MAX_LEGEND for name in names)
+    by_arm = len(names) <= MAX_COLORS and max(map(len, names)) <= MAX_LEGEND
     color = "arm" if by_arm else "lengths"
     encoding: Line = {
         "x": _x("ratio", "KV compressed, lossy × lossless", zero=False),
         "y": _on_y("speed"),
         "color": {"field": color, "type": "nominal", "title": "settings" if by_arm else "lengths"},
-        "tooltip": _fields(("arm", "lengths", "ratio", "speed")),
+        "tooltip": tips(("arm", "lengths", "ratio", "speed")),
     }
     shape: Line = {"field": "lengths", "type": "nominal"}
     curve: Line = {
@@ -281,23 +283,24 @@ def trade_off(values: Sequence[Line]) -> Chart | None:
 
 def _typical(values: Sequence[Line]) -> list[Line]:
     """The median of each arm and length."""
-    groups: dict[tuple[str, str], list[Line]] = {}
+    groups: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for each in values:
-        groups.setdefault((each["arm"], each["lengths"]), []).append(each)
+        groups[each["arm"], each["lengths"]].append((each["ratio"], each["speed"]))
     found: list[Line] = []
-    for (arm, lengths), group in groups.items():
-        ratio = round(median(each["ratio"] for each in group), 3)
-        speed = round(median(each["speed"] for each in group), 2)
-        found.append({"arm": arm, "lengths": lengths, "ratio": ratio, "speed": speed})
+    for (arm, lengths), points in groups.items():
+        ratio, speed = map(median, zip(*points, strict=True))
+        line: Line = {"arm": arm, "lengths": lengths}
+        found.append(line | {"ratio": round(ratio, 3), "speed": round(speed, 2)})
     return found
 
 
 def _mark_front(typical: Sequence[Line]) -> None:
-    for lengths in {each["lengths"] for each in typical}:
-        same = [each for each in typical if each["lengths"] == lengths]
-        best = front((each["ratio"], each["speed"]) for each in same)
-        for each in same:
-            each["front"] = "front" if (each["ratio"], each["speed"]) in best else ""
+    points: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    for each in typical:
+        points[each["lengths"]].append((each["ratio"], each["speed"]))
+    for each in typical:
+        best = front(points[each["lengths"]])
+        each["front"] = "front" if (each["ratio"], each["speed"]) in best else ""
 
 
 def buckets(verdicts: Sequence[Verdict]) -> Chart | None:
@@ -328,7 +331,7 @@ def buckets(verdicts: Sequence[Verdict]) -> Chart | None:
                 "x": _x("share", "% of the baseline"),
                 "yOffset": {"field": "what"},
                 "color": {"field": "what", "type": "nominal", "title": None},
-                "tooltip": _fields(("bucket", "what", "share")),
+                "tooltip": tips(("bucket", "what", "share")),
             },
         },
         {
@@ -397,7 +400,7 @@ def bars(
         "y": {"field": row, "type": "nominal", "sort": None, "title": None},
         "x": _x(number, number),
         "color": {"field": series, "type": "nominal", "sort": None, "title": None},
-        "tooltip": _fields(fields),
+        "tooltip": tips(fields),
     }
     height: Line = {"step": 26}
     if not stacked:
@@ -426,7 +429,7 @@ def decode_history(history: Sequence[Entry], window: int) -> Chart | None:
     if not any("median" in each for each in values):
         return None
     x = {"field": "time", "type": "temporal", "title": None}
-    tooltip = _fields(("time", "case", "speed", "outcome"))
+    tooltip = tips(("time", "case", "speed", "outcome"))
     color = {"field": "case", "type": "nominal", "title": None}
     banded = [{"filter": "isValid(datum.low)"}]
     layers = [
@@ -465,7 +468,7 @@ def _cells(lines: Sequence[Line], names: Sequence[str]) -> list[list[object]]:
     return table
 
 
-def _fields(names: Iterable[str]) -> list[Line]:
+def tips(names: Iterable[str]) -> list[Line]:
     return [{"field": name} for name in names]
 
 

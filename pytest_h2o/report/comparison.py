@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
 
 from pytest_h2o.metrics import quantity
 from pytest_h2o.report.groups import spare_share
@@ -13,6 +16,7 @@ from pytest_h2o.report.text import WORDS, clean
 
 # Numbers of these units are of one machine.
 OF_A_MACHINE = ("tok/s", "s", "ms", "µs", "us", "MB")
+T = TypeVar("T")
 Key = tuple[str, str]
 Table = list[tuple[str, ...]]
 
@@ -21,7 +25,7 @@ Table = list[tuple[str, ...]]
 class RunsCompared:
     """Tables, each a header and its rows; one with the header alone has nothing to tell.
 
-    ``drawn`` holds what a chart shows: gate with case, run, margin in % of the limit.
+    ``drawn`` holds what a chart shows: gate with its tightest case, run, margin in % of the limit.
     """
 
     sessions: Table
@@ -33,34 +37,46 @@ class RunsCompared:
 
 def compare_runs(names: Sequence[str], runs: Sequence[Summary]) -> RunsCompared:
     """The sessions in the order given; deltas are of the last against the first."""
-    by_key = [{(gate.gate, gate.case): gate for gate in run.gates} for run in runs]
-    keys = list(dict.fromkeys(key for gates in by_key for key in gates))
+    by_key = [_by_key(run) for run in runs]
+    keys = _names_of(by_key)
     machines = {run.inputs.get("machine", "") for run in runs}
     elsewhere = "" if len(machines) == 1 else "other machine"
     if "" in machines:
         elsewhere = "machine not known"
     return RunsCompared(
-        [("", *names), *_sessions(runs)],
-        [("setting", *names), *_identity(runs)],
-        [("gate", "case", *names), *_outcomes(keys, by_key)],
-        [("gate", "case", *names, "delta"), *_values(keys, by_key, elsewhere)],
+        list(_sessions(names, runs)),
+        list(_identity(names, runs)),
+        list(_outcomes(names, keys, by_key)),
+        list(_values(names, keys, by_key, elsewhere)),
         list(_drawn(names, keys, by_key)),
     )
 
 
-def _sessions(runs: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
+def _by_key(run: Summary) -> dict[Key, GateVerdict]:
+    return {(gate.gate, gate.case): gate for gate in run.gates}
+
+
+def _names_of(runs: Iterable[Mapping[T, object]]) -> list[T]:
+    """The keys that any run has, each once, in order."""
+    return list(dict.fromkeys(chain.from_iterable(runs)))
+
+
+def _sessions(names: Sequence[str], runs: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
     """How each session ended, of what, and when its record was written."""
-    yield ("outcome", *(outcome(run) for run in runs))
+    yield ("", *names)
+    yield ("outcome", *map(outcome, runs))
     runtimes = [clean(run.runtime, 200) for run in runs]
     if any(runtimes):
         yield ("runtime", *runtimes)
-    yield ("written", *(run.written_utc for run in runs))
+    written = [run.written_utc for run in runs]
+    yield ("written", *written)
 
 
-def _identity(runs: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
+def _identity(names: Sequence[str], runs: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
     """What differs between the sessions, one row each."""
+    yield ("setting", *names)
     found = [_identity_of(run) for run in runs]
-    for name in dict.fromkeys(name for each in found for name in each):
+    for name in _names_of(found):
         cells = [clean(each.get(name, "-"), 200) for each in found]
         if len(set(cells)) > 1:
             yield (name, *cells)
@@ -68,8 +84,11 @@ def _identity(runs: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
 
 def _identity_of(run: Summary) -> dict[str, str]:
     parts = {"suite": run.suite, "runtime": run.runtime, "kit": run.kit, "version": run.version}
-    parts |= {f"input {name}": digest for name, digest in run.inputs.items()}
-    return parts | {name: str(knob.value) for name, knob in run.knobs.items()}
+    for name, digest in run.inputs.items():
+        parts[f"input {name}"] = digest
+    for name, knob in run.knobs.items():
+        parts[name] = str(knob.value)
+    return parts
 
 
 def _rows(
@@ -82,9 +101,10 @@ def _rows(
 
 
 def _outcomes(
-    keys: Sequence[Key], by_key: Sequence[Mapping[Key, GateVerdict]]
+    names: Sequence[str], keys: Sequence[Key], by_key: Sequence[Mapping[Key, GateVerdict]]
 ) -> Iterator[tuple[str, ...]]:
     """The gates that did not end alike everywhere."""
+    yield ("gate", "case", *names)
     for (gate, case), cells in _rows(keys, by_key, _outcome):
         if len(set(cells)) > 1:
             yield (clean(gate, 60), clean(case, 60), *cells)
@@ -95,9 +115,13 @@ def _outcome(verdict: GateVerdict | None) -> str:
 
 
 def _values(
-    keys: Sequence[Key], by_key: Sequence[Mapping[Key, GateVerdict]], elsewhere: str
+    names: Sequence[str],
+    keys: Sequence[Key],
+    by_key: Sequence[Mapping[Key, GateVerdict]],
+    elsewhere: str,
 ) -> Iterator[tuple[str, ...]]:
     """What each gate measured, and how far the last is from the first."""
+    yield ("gate", "case", *names, "delta")
     for (gate, case), cells in _rows(keys, by_key, _value):
         first, last = by_key[0].get((gate, case)), by_key[-1].get((gate, case))
         if set(cells) != {"-"}:
@@ -123,9 +147,17 @@ def _delta(first: GateVerdict | None, last: GateVerdict | None, elsewhere: str) 
 def _drawn(
     names: Sequence[str], keys: Sequence[Key], by_key: Sequence[Mapping[Key, GateVerdict]]
 ) -> Iterator[tuple[str, str, float]]:
-    for key in keys:
+    """The margins of the case of each gate that comes closest to its limit in any run."""
+    tightest: dict[str, tuple[float, list[tuple[str, str, float]]]] = {}
+    for gate, case in keys:
+        points: list[tuple[str, str, float]] = []
         for name, gates in zip(names, by_key, strict=True):
-            verdict = gates.get(key)
+            verdict = gates.get((gate, case))
             spare = spare_share(verdict) if verdict else None
             if spare is not None:
-                yield clean(f"{key[0]} [{key[1]}]", 80), name, spare
+                points.append((clean(f"{gate} [{case}]", 80), name, spare))
+        least = min((spare for _, _, spare in points), default=math.inf)
+        if points and (gate not in tightest or least < tightest[gate][0]):
+            tightest[gate] = least, points
+    for _, points in tightest.values():
+        yield from points

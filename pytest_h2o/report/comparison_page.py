@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import filterfalse
 
+from pytest_h2o.report.charts import Line, tips
 from pytest_h2o.report.comparison import RunsCompared
 from pytest_h2o.report.rendering import Chart, render
 
@@ -14,6 +15,7 @@ DRAWN = 100.0  # % of a limit; what is farther from it is drawn there
 def comparison_html(compared: RunsCompared) -> str:
     """The page of a comparison."""
     chart = _against_limits(compared)
+    header, *rows = compared.values
     return render(
         "compare.html",
         charts=[chart] if chart else [],
@@ -21,8 +23,8 @@ def comparison_html(compared: RunsCompared) -> str:
         sessions=compared.sessions,
         identity=compared.identity,
         outcomes=compared.outcomes,
-        changed=[compared.values[0], *filter(_differs, compared.values[1:])],
-        same=[compared.values[0], *filterfalse(_differs, compared.values[1:])],
+        changed=[header, *filter(_differs, rows)],
+        same=[header, *filterfalse(_differs, rows)],
     )
 
 
@@ -33,10 +35,12 @@ def _differs(row: Sequence[str]) -> bool:
 
 def _against_limits(compared: RunsCompared) -> Chart | None:
     """A point per gate and run, runs below each other; None where nothing has a limit."""
-    values = [
-        {"gate": gate, "run": run, "spare": spare, "drawn": min(max(spare, -DRAWN), DRAWN)}
-        for gate, run, spare in compared.drawn
-    ]
+    values: list[Line] = []
+    rows: list[list[object]] = []
+    for gate, run, spare in compared.drawn:
+        drawn = min(max(spare, -DRAWN), DRAWN)
+        values.append({"gate": gate, "run": run, "spare": spare, "drawn": drawn})
+        rows.append([gate, run, f"{spare:.4g}"])
     if not values:
         return None
     x = {
@@ -45,8 +49,9 @@ def _against_limits(compared: RunsCompared) -> Chart | None:
     }  # fmt: skip
     y = {"field": "gate", "type": "nominal", "title": None, "sort": None}
     offset = {"field": "run", "type": "nominal", "sort": None}
-    color = {"field": "run", "type": "nominal", "title": None, "sort": None}
-    tooltip = [{"field": name} for name in ("gate", "run", "spare")]
+    legend = {"labelLimit": 400}
+    color = {"field": "run", "type": "nominal", "title": None, "sort": None, "legend": legend}
+    tooltip = tips(("gate", "run", "spare"))
     points = {
         "mark": {"type": "point", "filled": True, "size": 60},
         "encoding": {"x": x, "y": y, "yOffset": offset, "color": color, "tooltip": tooltip},
@@ -57,10 +62,10 @@ def _against_limits(compared: RunsCompared) -> Chart | None:
     }
     return Chart(
         name="compared",
-        title="Values against their limits",
+        title="Tightest values against their limits",
         note=f"red: the limit, right of it passes; at an edge: {DRAWN:.0f} % or more",
         spec={"data": {"values": values}, "layer": [limit, points]},
         header=["gate", "run", "to spare, % of the limit"],
-        rows=[[each["gate"], each["run"], f"{each['spare']:.4g}"] for each in values],
+        rows=rows,
         wide=True,
     )

@@ -23,7 +23,7 @@ from pytest_h2o.report.page import to_html
 from pytest_h2o.report.text import (
     write_text,
 )
-from pytest_h2o.runs.hosts import HOSTS_FILE, read_hosts
+from pytest_h2o.runs.hosts_file import HOSTS_FILE, read_hosts
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.verdict import Verdict
 
@@ -51,7 +51,7 @@ def judged_summary(  # noqa: PLR0913  the parts of a record
 ) -> Summary:
     """The record of a session; ``expression`` is the marker expression that it selects gates by."""
     asked = named(expression)
-    left = [*judged.not_judged(asked), *judged.launches_left]
+    left = judged.not_judged(asked) + judged.launches_left
     knobs, verdicts = judged.lab.knobs, judged.verdicts
     document = summary(
         title, knobs, verdicts, records, kit=kit, root=root, suite=asked, not_judged=left
@@ -74,15 +74,15 @@ def summary(  # noqa: PLR0913  the parts of a record
     """The record: what was tested, the knobs that were set, what they replaced, every verdict, and
     the outcome.
     """
-    overridden = {key: value for record in records for key, value in record.overridden.items()}
+    overridden: dict[str, object] = {}
+    for record in records:
+        overridden.update(record.overridden)
     outcomes = Counter[str](verdict.outcome for verdict in verdicts.values())
-    given = {
-        name: knobs.with_source(name) for name in KNOBS if knobs.with_source(name)[1] != "default"
-    }
+    runtimes = dict.fromkeys(record.runtime for record in records if record.runtime)
     passed = Gates(list(verdicts.values()), knobs["DECODE_INCONCLUSIVE"] != "fail").all_passed
     return Summary(
         title=title,
-        runtime="; ".join(dict.fromkeys(record.runtime for record in records if record.runtime)),
+        runtime="; ".join(runtimes),
         inputs=_inputs(records),
         kit=kit,
         version=version("pytest-h2o"),
@@ -92,25 +92,36 @@ def summary(  # noqa: PLR0913  the parts of a record
         overall_pass=passed and not not_judged,
         not_judged=list(not_judged),
         outcomes=dict(outcomes),
-        knobs={
-            name: KnobInForce(value=_plain(value), source=source)
-            for name, (value, source) in given.items()
-        },
+        knobs=_knobs(knobs),
         overridden=json.loads(json.dumps(overridden)),
         hosts=_hosts(records, root),
         gates=[GateVerdict.of(nodeid, verdict) for nodeid, verdict in verdicts.items()],
     )
 
 
+def _knobs(knobs: Knobs) -> dict[str, KnobInForce]:
+    """The knobs that are not at their default."""
+    given: dict[str, KnobInForce] = {}
+    for name in KNOBS:
+        value, source = knobs.with_source(name)
+        if source != "default":
+            given[name] = KnobInForce(value=_plain(value), source=source)
+    return given
+
+
 def _hosts(records: Sequence[LaunchRecord], root: Path) -> dict[str, str]:
     """What each named host did, in words."""
     counts = Counter[str](record.host for record in records if record.host)
-    _, gone = read_hosts(root / HOSTS_FILE)
+    kept = read_hosts(root / HOSTS_FILE)
+    broken = {each.host for each in kept.breaks}
     found = {}
-    for name in sorted(counts.keys() | gone.keys()):
+    for name in sorted(counts.keys() | kept.gone.keys() | broken):
         found[name] = f"{counts[name]} launches"
-        if name in gone:
-            found[name] += f"; taken out, its launches were made again elsewhere: {gone[name]}"
+        for each in kept.breaks:
+            if each.host == name:
+                found[name] += f"; {each.launch} was launched again: {each.why}"
+        if name in kept.gone:
+            found[name] += f"; taken out, its launches were made again elsewhere: {kept.gone[name]}"
     return found
 
 

@@ -12,6 +12,7 @@ import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pytest_h2o.decode.baselines import drop
@@ -138,10 +139,11 @@ FLOATS = (
     "baseline_cost",
     "candidate_cost",
 )
+TYPES = dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(FLOATS, "float64")
 STATISTICS = {"_std": "sample standard deviation over the repeats", "_n": "number of repeats"}
 LONG_ARGV = 100_000  # characters of a command line
 # Decode speed first: it is what most readers look for.
-METRIC_ORDER = ("decode_tps", *(name for name in UNITS if name != "decode_tps"))
+METRIC_ORDER = sorted(UNITS, key=lambda name: name != "decode_tps")
 
 
 def metric_frame(records: Iterable[LaunchRecord]) -> pd.DataFrame:
@@ -152,10 +154,10 @@ def metric_frame(records: Iterable[LaunchRecord]) -> pd.DataFrame:
     last.
     """
     lines, present = _metric_table(records)
-    found = [name + suffix for name in present for suffix in ("", *STATISTICS)]
-    counts = [name + "_n" for name in present]
-    numbers = [name for name in found if name not in counts]
-    return _frame(lines, [*METRIC_COLUMNS, *found], integers=counts, floats=numbers)
+    types: dict[str, str] = {}
+    for name in present:
+        types |= {name: "float64", f"{name}_std": "float64", f"{name}_n": "Int64"}
+    return _frame(lines, METRIC_COLUMNS, types)
 
 
 def metric_means(records: Iterable[LaunchRecord]) -> Iterator[list[object]]:
@@ -164,7 +166,7 @@ def metric_means(records: Iterable[LaunchRecord]) -> Iterator[list[object]]:
     """
     lines, present = _metric_table(records)
     identity = [name for name in METRIC_COLUMNS if name not in ("prompt_tokens", "decode_tokens")]
-    yield [*identity, *present]
+    yield list(chain(identity, present))
     for line in lines:
         cells = [_cell(name, line.get(name)) for name in identity]
         for name in present:
@@ -209,7 +211,7 @@ def gate_frame(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
             if name in values:
                 line[name] = _one_line(values[name])
         lines.append(line)
-    return _frame(lines, list(GATE_COLUMNS))
+    return _frame(lines, GATE_COLUMNS)
 
 
 def _comparison(verdict: Verdict) -> Line:
@@ -235,14 +237,14 @@ def pair_frame(
     """
     if baseline_records:
         pairs = row_pairs(_run_of(baseline_records), _run_of(records))
-        return _frame([_pair_values(pair) for pair in pairs], list(PAIR_COLUMNS))
+        return _frame([_pair_values(pair) for pair in pairs], PAIR_COLUMNS)
     lines = []
     for baseline, candidate in beside(records):
         pair, problems = read_pair(baseline, candidate)
         values = _pair_values(pair) if pair else {}
         names = _pair_names(baseline, candidate)
         lines.append(values | names | {"problem": clean("; ".join(problems))})
-    return _frame(lines, list(PAIR_COLUMNS))
+    return _frame(lines, PAIR_COLUMNS)
 
 
 def beside(records: Sequence[LaunchRecord]) -> list[tuple[LaunchRecord, LaunchRecord]]:
@@ -260,7 +262,7 @@ def launch_frame(records: Iterable[LaunchRecord]) -> pd.DataFrame:
     """One line per launch: what was asked for, how it ended, and what it depends on."""
     import pandas as pd  # noqa: PLC0415  (slow to import)
 
-    frame = _frame([_launch_line(record) for record in records], list(LAUNCH_COLUMNS))
+    frame = _frame([_launch_line(record) for record in records], LAUNCH_COLUMNS)
     started = pd.to_datetime(frame["started_utc"], utc=True, errors="coerce")
     return frame.assign(started_utc=started)
 
@@ -284,19 +286,18 @@ def column_frame(**frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def _frame(
-    lines: Sequence[Line],
-    columns: Sequence[str],
-    *,
-    integers: Sequence[str] = INTEGERS,
-    floats: Sequence[str] = FLOATS,
+    lines: Sequence[Line], columns: Iterable[str], types: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """The lines as a frame, whose numbers have a type even where all of them are absent."""
+    """The lines as a frame, whose numbers have a type even where all of them are absent.
+
+    ``types`` names further columns, those of the metrics, and their types.
+    """
     import pandas as pd  # noqa: PLC0415  (slow to import)
 
-    types = dict.fromkeys((*INTEGERS, *integers), "Int64")
-    types |= dict.fromkeys((*FLOATS, *floats), "float64")
-    present = {name: kind for name, kind in types.items() if name in columns}
-    return pd.DataFrame(lines, columns=list(columns)).astype(present)
+    further = types or {}
+    names = list(columns) + list(further)
+    present = {name: kind for name, kind in (TYPES | dict(further)).items() if name in names}
+    return pd.DataFrame(lines, columns=names).astype(present)
 
 
 def _metric_lines(record: LaunchRecord) -> list[Line]:

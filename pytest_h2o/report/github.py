@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_h2o.report.groups import BAD, ORDER, by_cause, by_gate, tightest
+from pytest_h2o.report.groups import BAD, ORDER, by_cause, by_gate, conclusion, hints, tightest
 from pytest_h2o.report.models import Summary
 from pytest_h2o.report.page import outcome
 from pytest_h2o.report.screen import figures, needed_by
-from pytest_h2o.report.text import WORDS, clean, markdown_row, markdown_text
+from pytest_h2o.report.text import WORDS, clean, markdown_table, markdown_text
 
 # GitHub shows ten annotations of a step.
 ANNOTATIONS = 10
@@ -19,27 +19,19 @@ def step_summary(document: Summary) -> str:
     lines = [f"## {outcome(document)}", "", markdown_text(document.title), ""]
     for group in by_cause(document.gates):
         first = tightest(group)
-        conclusion = markdown_text(first.cause or first.reason.partition("\n")[0] or first.gate)
-        lines.append(
-            f"- **{WORDS[first.outcome]}** {conclusion} ({markdown_text(needed_by(group))})"
-        )
-        hints = dict.fromkeys(each.hint for each in group if each.hint)
-        lines += [f"  - try: {markdown_text(hint)}" for hint in hints]
-    header = ("", "gate", "passed", "tightest case", "measured")
-    lines += ["", markdown_row(header), markdown_row(["---"] * len(header))]
+        said = markdown_text(conclusion(first))
+        lines.append(f"- **{WORDS[first.outcome]}** {said} ({markdown_text(needed_by(group))})")
+        for hint in hints(group):
+            lines.append(f"  - try: {markdown_text(hint)}")
+    rows = [("", "gate", "passed", "tightest case", "measured")]
     groups = sorted(by_gate(document.gates), key=lambda each: ORDER.index(tightest(each).outcome))
     for gates in groups:
         worst = tightest(gates)
         passed = sum(each.outcome not in BAD for each in gates)
-        cells = (
-            WORDS[worst.outcome],
-            worst.gate,
-            f"{passed} of {len(gates)}",
-            worst.case,
-            figures(worst),
-        )
-        lines.append(markdown_row(cells))
-    return "\n".join(lines) + "\n"
+        count = f"{passed} of {len(gates)}"
+        rows.append((WORDS[worst.outcome], worst.gate, count, worst.case, figures(worst)))
+    lines += ["", markdown_table(rows), ""]
+    return "\n".join(lines)
 
 
 def failure_commands(document: Summary) -> Iterator[str]:
@@ -47,8 +39,7 @@ def failure_commands(document: Summary) -> Iterator[str]:
     for group in by_cause(document.gates)[:ANNOTATIONS]:
         first = tightest(group)
         kind = "error" if first.outcome == "fail" else "warning"
-        conclusion = first.cause or first.reason.partition("\n")[0] or first.gate
-        parts = [clean(conclusion), needed_by(group)]
+        parts = [clean(conclusion(first)), needed_by(group)]
         if first.hint:
             parts.append(f"try: {clean(first.hint)}")
         title = _property(

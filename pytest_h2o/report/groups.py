@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from pytest_h2o.verdict import Verdict
@@ -29,6 +29,23 @@ def tightest(verdicts: Sequence[V]) -> V:
         return ORDER.index(verdict.outcome), spare
 
     return min(verdicts, key=rank)
+
+
+def conclusion(verdict: Verdict) -> str:
+    """What a verdict comes to, in one line."""
+    return verdict.cause or verdict.reason.partition("\n")[0] or verdict.gate
+
+
+def hints(verdicts: Sequence[Verdict]) -> list[str]:
+    """What to try, each hint once."""
+    found = dict.fromkeys(each.hint for each in verdicts)
+    found.pop("", None)
+    return list(found)
+
+
+def not_off(verdicts: Iterable[V]) -> list[V]:
+    """The verdicts of gates that no knob turns off."""
+    return [each for each in verdicts if each.outcome != "skipped"]
 
 
 def by_gate(verdicts: Sequence[V]) -> list[list[V]]:

@@ -4,7 +4,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,10 +12,11 @@ from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.recordings import Recording
 from pytest_h2o.plan.cases import CANDIDATE
 from pytest_h2o.plan.needs import repeats_of
+from pytest_h2o.report.groups import not_off
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import Run
 from pytest_h2o.runs.store import ReplayStore
-from pytest_h2o.verdict import Verdict
+from pytest_h2o.verdict import Outcome, Verdict
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,26 @@ class Gates:
     def passed(self, *gates: str) -> bool | None:
         """Whether all of ``gates`` passed or are turned off; None if none was judged."""
         outcomes = {verdict.outcome for verdict in self.verdicts if verdict.gate in gates}
-        good = {"pass", "skipped"}
-        if self.tolerated:
-            good.add("inconclusive")
-        return outcomes <= good if outcomes else None
+        return self._are_good(outcomes) if outcomes else None
 
     @property
     def all_passed(self) -> bool:
         """Whether every gate passed, and there was one."""
-        return self.passed(*{verdict.gate for verdict in self.verdicts}) is True
+        outcomes = {verdict.outcome for verdict in self.verdicts}
+        return bool(outcomes) and self._are_good(outcomes)
+
+    def _are_good(self, outcomes: set[Outcome]) -> bool:
+        good: set[Outcome] = {"pass", "skipped"}
+        if self.tolerated:
+            good.add("inconclusive")
+        return outcomes <= good
 
     def verdict(self, gate: str) -> Verdict | None:
         """The verdict of a gate if it was judged."""
-        return next((verdict for verdict in self.verdicts if verdict.gate == gate), None)
+        for verdict in self.verdicts:
+            if verdict.gate == gate:
+                return verdict
+        return None
 
     def value(self, gate: str) -> float | None:
         """What a gate measured."""
@@ -68,18 +76,22 @@ class Judged:
 
     def case(self, *names: str) -> Gates:
         """The verdicts of some cases."""
-        return self._gates(verdict for verdict in self.verdicts.values() if verdict.case in names)
+        found = [verdict for verdict in self.verdicts.values() if verdict.case in names]
+        return Gates(found, self.tolerated)
 
     def suite(self, name: str) -> Gates:
         """The verdicts of a suite."""
-        return self._gates(
-            verdict for verdict in self.verdicts.values() if name in verdict.suite_names
-        )
+        found = [verdict for verdict in self.verdicts.values() if name in verdict.suite_names]
+        return Gates(found, self.tolerated)
 
     def not_judged(self, suite: str = "") -> list[str]:
         """The gates that were collected and have no verdict: those of a suite, or all."""
-        left = [nodeid for nodeid in self.collected if nodeid not in self.verdicts]
-        return [nodeid for nodeid in left if not suite or suite in self._suites_of(nodeid)]
+        left: list[str] = []
+        for nodeid in self.collected:
+            is_asked = not suite or suite in self._suites_of(nodeid)
+            if is_asked and nodeid not in self.verdicts:
+                left.append(nodeid)
+        return left
 
     @cached_property
     def launches_left(self) -> list[str]:
@@ -93,7 +105,8 @@ class Judged:
         left = list(recording.unread)
         for part in recording.parts:
             if part.name not in looked_at:
-                left += [_launch_left(each.record, part.name) for each in part.launches]
+                for each in part.launches:
+                    left.append(_launch_left(each.record, part.name))
         return left
 
     def _own_left(self, store: ReplayStore) -> list[str]:
@@ -110,14 +123,13 @@ class Judged:
 
     def _looked_at(self) -> set[str]:
         """The cases that gates with a verdict looked at; one that is off looked at nothing."""
-        on = [verdict for verdict in self.verdicts.values() if verdict.outcome != "skipped"]
-        found: set[str] = set()
-        for name in {verdict.case for verdict in on}:
-            found.add(name)
+        judged = not_off(self.verdicts.values())
+        found = {verdict.case for verdict in judged}
+        for name in list(found):
             found.update(repeats_of(name, self.lab.cases))
-        if on:
+        if judged:
             found.update(self.lab.demand.cases)
-        if any("llm_demo" in verdict.suite_names for verdict in on):
+        if any("llm_demo" in verdict.suite_names for verdict in judged):
             found.add(CANDIDATE)
         return found
 
@@ -167,9 +179,6 @@ class Judged:
 
     def _suites_of(self, nodeid: str) -> list[str]:
         return self.collected[nodeid][1].split(",")
-
-    def _gates(self, verdicts: Iterable[Verdict]) -> Gates:
-        return Gates(list(verdicts), self.tolerated)
 
 
 def _launch_left(record: LaunchRecord, case: str) -> str:

@@ -71,9 +71,8 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     if text := figures(verdict):
         yield text
     if verdict.interval and verdict.interval.low is not None:
-        low, high = (
-            quantity(v, verdict.unit) for v in (verdict.interval.low, verdict.interval.high)
-        )
+        low = quantity(verdict.interval.low, verdict.unit)
+        high = quantity(verdict.interval.high, verdict.unit)
         yield f"interval {low} to {high} ({verdict.interval.level:.0%})"
     if verdict.outcome != "pass" and verdict.reason:
         yield clean(verdict.reason)

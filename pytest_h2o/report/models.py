@@ -82,8 +82,11 @@ class Summary(Document):
             "run_directory": self.run_directory,
         }
         found = {"h2o.tested": self.title}
-        found |= {f"h2o.{name}": text for name, text in named.items() if text}
-        found |= {f"h2o.input.{name}": digest for name, digest in self.inputs.items()}
+        for name, text in named.items():
+            if text:
+                found[f"h2o.{name}"] = text
+        for name, digest in self.inputs.items():
+            found[f"h2o.input.{name}"] = digest
         for name, knob in self.knobs.items():
             is_text = isinstance(knob.value, str)
             found[f"h2o.knob.{name}"] = str(knob.value) if is_text else json.dumps(knob.value)
@@ -159,7 +162,7 @@ def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
     gates = content.get("gates")
     if isinstance(gates, list):
         gates = [_gate_of_version_1(gate) for gate in gates]
-    return {**ADDED, **content, "gates": gates, "schema_version": 2}
+    return ADDED | content | {"gates": gates, "schema_version": 2}
 
 
 def _gate_of_version_1(gate: Any) -> Any:
@@ -169,7 +172,7 @@ def _gate_of_version_1(gate: Any) -> Any:
     for row in gate["rows"]:
         is_pair = isinstance(row, list) and len(row) == 2
         rows.append({"label": row[0], "text": row[1]} if is_pair else row)
-    return {**gate, "rows": rows}
+    return gate | {"rows": rows}
 
 
 SCHEMAS: dict[str, type[BaseModel]] = {"summary": Summary}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pytest_h2o.report.charts import Line, bars, layer_ratios
@@ -34,8 +35,9 @@ def offline_html(result: DumpEvaluation) -> str:
 
     values = result.to_json()
     found = (layer_ratios(values["layers"]), _bits(values["layers"]), _usage(result))
-    charts: list[Chart] = [chart for chart in found if chart]
-    blocks = list(_blocks(to_markdown(result).splitlines()[1:]))
+    lines = to_markdown(result).splitlines()[1:]
+    blocks = list(_blocks(lines))
+    charts: list[Chart] = list(filter(None, found))
     return render("offline.html", charts=charts, values=values, blocks=blocks)
 
 
@@ -72,7 +74,7 @@ def _usage(result: DumpEvaluation) -> Chart | None:
 def _blocks(lines: Sequence[str]) -> Iterator[PageBlock]:
     """What the Markdown of an evaluation consists of."""
     table: list[list[str]] = []
-    for line in [*lines, ""]:
+    for line in chain(lines, [""]):
         if line.startswith("|"):
             table.append(_cells(line))
             continue

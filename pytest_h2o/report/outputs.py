@@ -15,19 +15,19 @@ TAIL_BYTES, TAIL_LINES = 6000, 15
 
 def record_of(verdict: Verdict, records: Sequence[LaunchRecord]) -> LaunchRecord | None:
     """The launch that wrote the verdict's source."""
+    if not verdict.source:
+        return None
     source = Path(verdict.source)
     for record in records:
-        if verdict.source and (
-            source == record.directory or source in (*record.files, record.stderr)
-        ):
+        if source in (record.directory, record.stderr) or source in record.files:
             return record
     return None
 
 
 def tail_of(record: LaunchRecord) -> str:
     """The last lines of what a launch printed, stderr after stdout."""
-    texts = [_end_of(path) for path in (record.stdout, record.stderr)]
-    return "\n".join(text for text in texts if text)
+    texts = map(_end_of, (record.stdout, record.stderr))
+    return "\n".join(filter(None, texts))
 
 
 def _end_of(path: Path) -> str:

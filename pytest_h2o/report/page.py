@@ -14,7 +14,16 @@ from urllib.parse import quote
 from pytest_h2o.metrics import quantity
 from pytest_h2o.report.background import Background
 from pytest_h2o.report.charts import session_charts, shared_studies
-from pytest_h2o.report.groups import ORDER, by_cause, by_gate, spare_share, tightest
+from pytest_h2o.report.groups import (
+    BAD,
+    ORDER,
+    by_cause,
+    by_gate,
+    conclusion,
+    not_off,
+    spare_share,
+    tightest,
+)
 from pytest_h2o.report.models import GateVerdict, Summary
 from pytest_h2o.report.outputs import record_of, tail_of
 from pytest_h2o.report.rendering import render
@@ -155,8 +164,7 @@ def outcome(summary: Summary) -> str:
 def _state(summary: Summary) -> str:
     if summary.overall_pass:
         return "pass"
-    bad = {gate.outcome for gate in summary.gates} & {"fail", "inconclusive"}
-    return "fail" if bad else "undecided"
+    return "fail" if any(gate.outcome in BAD for gate in summary.gates) else "undecided"
 
 
 def _facts(summary: Summary, records: Sequence[LaunchRecord]) -> Iterable[str]:
@@ -179,7 +187,7 @@ def cards(verdicts: Sequence[Verdict]) -> list[Card]:
     found: list[Card] = []
     for kinds in CARDS:
         for title, gates in kinds.items():
-            judged = [each for each in verdicts if each.gate in gates and each.outcome != "skipped"]
+            judged = [each for each in not_off(verdicts) if each.gate in gates]
             if judged:
                 found.append(_card(title, tightest(judged), len(judged)))
                 break
@@ -226,15 +234,16 @@ def _failure(
 ) -> Failure:
     first = tightest(group)
     record = record_of(first, records)
-    cause = clean(first.cause or first.reason.partition("\n")[0] or first.gate)
+    cause = clean(conclusion(first))
     others = [(each, _beyond(each, cause)) for each in group if each is not first]
+    lines = _lines(first, SHOWN_APART)
     return Failure(
         cause=cause,
         anchor=anchor(first.gate),
         verdict=first,
         measured=_in_words(first) if first.value is not None else "",
         required=_missed(first),
-        lines=[line for line in _lines(first, SHOWN_APART) if line[1] != cause],
+        lines=[(name, text) for name, text in lines if text != cause],
         place=_place(first.source, root),
         tail=tail_of(record) if record else "",
         argv=clean(shlex.join(record.argv), 20_000) if record else "",
@@ -290,8 +299,9 @@ def _place(source: str, root: Path) -> LinkedPlace | None:
 def _gates(
     verdicts: Sequence[GateVerdict], root: Path, meanings: Mapping[str, str]
 ) -> Iterable[GateLine]:
-    lines = [_gate(group, root, meanings) for group in by_gate(verdicts)]
-    return sorted(lines, key=lambda line: ORDER.index(line.outcome))
+    groups = sorted(by_gate(verdicts), key=lambda group: ORDER.index(tightest(group).outcome))
+    for group in groups:
+        yield _gate(group, root, meanings)
 
 
 def _gate(group: Sequence[GateVerdict], root: Path, meanings: Mapping[str, str]) -> GateLine:
@@ -318,7 +328,7 @@ def _dashed(verdict: Verdict) -> list[str]:
 
 def _cases(group: Sequence[GateVerdict], root: Path) -> Iterable[CaseLine]:
     ordered = sorted(group, key=lambda each: ORDER.index(each.outcome))
-    for same, _ in shared_studies(ordered):
+    for same in shared_studies(ordered):
         first = same[0]
         cases = ", ".join(dict.fromkeys(clean(each.case, 200) for each in same))
         yield CaseLine(

@@ -12,9 +12,7 @@ LEGEND = "* = no other combination of the same lengths is both smaller and faste
 
 def brief(row: Row) -> str:
     """The three numbers of a row that are compared."""
-    decode, lossy, lossless = (
-        _mean(row, name) for name in ("decode_tps", "h2o_lossy", "h2o_lossless")
-    )
+    decode, lossy, lossless = _numbers(row)
     return f"decode {decode} tok/s, lossy {lossy}, lossless {lossless}"
 
 
@@ -27,15 +25,13 @@ def comparison(rows: Mapping[str, Row]) -> list[tuple[str, ...]]:
     ]
     for label in dict.fromkeys(row.label for row in rows.values()):
         points = {run_id: point(row) for run_id, row in rows.items() if row.label == label}
-        best = front(value for value in points.values() if value)
+        best = front(filter(None, points.values()))
         for run_id, value in sorted(
             points.items(), key=lambda item: item[1] or (-math.inf, 0.0), reverse=True
         ):
-            numbers = (
-                _mean(rows[run_id], name) for name in ("decode_tps", "h2o_lossy", "h2o_lossless")
-            )
+            mark = "*" if value in best else ""
             total = f"{value[0]:.4g}" if value else "-"
-            lines.append(("*" if value in best else "", run_id, label, *numbers, total))
+            lines.append((mark, run_id, label, *_numbers(rows[run_id]), total))
     return lines
 
 
@@ -64,5 +60,10 @@ def front(points: Iterable[tuple[float, float]]) -> set[tuple[float, float]]:
     return best
 
 
-def _mean(row: Row, name: str) -> str:
-    return f"{row.samples[name].mean:.4g}" if name in row.samples else "-"
+def _numbers(row: Row) -> list[str]:
+    """Decode speed, lossy and lossless ratio; a dash for what the row does not have."""
+    cells: list[str] = []
+    for name in ("decode_tps", "h2o_lossy", "h2o_lossless"):
+        sample = row.samples.get(name)
+        cells.append(f"{sample.mean:.4g}" if sample else "-")
+    return cells

@@ -10,7 +10,16 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from pytest_h2o.metrics import quantity
-from pytest_h2o.report.groups import BAD, ORDER, by_cause, by_gate, tightest
+from pytest_h2o.report.groups import (
+    BAD,
+    ORDER,
+    by_cause,
+    by_gate,
+    conclusion,
+    hints,
+    not_off,
+    tightest,
+)
 from pytest_h2o.report.text import WORDS, clean, verdict_row, wrapped
 from pytest_h2o.verdict import Verdict
 
@@ -37,12 +46,15 @@ REASON = 600
 def session_lines(verdicts: Sequence[Verdict], columns: int, *, color: bool) -> list[str]:
     """All between the section's title and the outcome: table, causes, doubts, what is off."""
     lines = table_lines(verdicts, columns, color=color)
-    for title, texts in (("doubtful", _doubts(verdicts)), ("not evidenced", _claims(verdicts))):
-        for text in texts:
-            lines += wrapped(f"{title}: {text}", columns)
+    for text in _doubts(verdicts):
+        lines += wrapped(f"doubtful: {text}", columns)
+    if claimed := _claims(verdicts):
+        why = "claims of the program alone; the report says why"
+        lines += wrapped(f"not evidenced: {', '.join(claimed)} ({why})", columns)
     if off := _off(verdicts):
         lines += wrapped(f"off: {', '.join(off)}", columns)
-    return [*lines, *cause_lines(verdicts, columns)]
+    lines += cause_lines(verdicts, columns)
+    return lines
 
 
 def table_lines(verdicts: Sequence[Verdict], columns: int, *, color: bool) -> list[str]:
@@ -52,7 +64,7 @@ def table_lines(verdicts: Sequence[Verdict], columns: int, *, color: bool) -> li
     """
     from rich.console import Console  # noqa: PLC0415
 
-    groups = [group for group in by_gate(verdicts) if tightest(group).outcome != "skipped"]
+    groups = [group for group in by_gate(verdicts) if not_off(group)]
     groups.sort(key=lambda group: ORDER.index(tightest(group).outcome) in (0, 1))
     if not groups:
         return []
@@ -76,12 +88,11 @@ def cause_lines(verdicts: Sequence[Verdict], columns: int) -> list[str]:
     lines: list[str] = []
     for group in by_cause(verdicts):
         first = tightest(group)
-        conclusion = first.cause or first.reason.partition("\n")[0] or first.gate
-        lines += ["", *wrapped(f"{WORDS[first.outcome]}: {clean(conclusion, REASON)}", columns)]
+        lines.append("")
+        lines += wrapped(f"{WORDS[first.outcome]}: {clean(conclusion(first), REASON)}", columns)
         count = "gate" if len(group) == 1 else f"{len(group)} gates need this"
         lines += wrapped(f"{count}: {needed_by(group)}", columns, "  ")
-        hints = dict.fromkeys(each.hint for each in group if each.hint)
-        for hint in hints:
+        for hint in hints(group):
             lines += wrapped(f"try: {clean(hint)}", columns, "  ")
     return lines
 
@@ -121,7 +132,7 @@ def _table(groups: Sequence[Sequence[Verdict]], chosen: Sequence[str], gap: int)
 def _rows(group: Sequence[Verdict]) -> Iterator[tuple[str, dict[str, str]]]:
     """The row of a gate, and of its cases that did not pass, with the cells by column."""
     worst = tightest(group)
-    judged = [each for each in group if each.outcome != "skipped"]
+    judged = not_off(group)
     bad = [each for each in judged if each.outcome in BAD]
     count = f"{len(judged) - len(bad)} of {len(judged)}" if bad else f"{len(judged)}"
     shown = _cells(worst) | {"gate": clean(worst.gate, 60), "cases": count}
@@ -167,22 +178,20 @@ def _doubts(verdicts: Iterable[Verdict]) -> Iterator[str]:
 
 def _claims(verdicts: Iterable[Verdict]) -> list[str]:
     """The gates that passed by a claim that nothing else confirms."""
-    bare = [
-        each for each in verdicts if each.outcome == "pass" and each.standing == "not evidenced"
-    ]
-    names = dict.fromkeys(clean(each.gate, 60) for each in bare)
-    return (
-        [f"{', '.join(names)} (claims of the program alone; the report says why)"] if names else []
-    )
+    names: dict[str, None] = {}
+    for verdict in verdicts:
+        if verdict.outcome == "pass" and verdict.standing == "not evidenced":
+            names[clean(verdict.gate, 60)] = None
+    return list(names)
 
 
 def _off(verdicts: Iterable[Verdict]) -> list[str]:
     """The gates that a knob turns off, with it."""
-    off = [verdict for verdict in verdicts if verdict.outcome == "skipped"]
     found: dict[str, str] = {}
-    for verdict in off:
-        why = verdict.reason.removeprefix("turned off by ")
-        found.setdefault(verdict.gate, f"{clean(verdict.gate, 60)} ({clean(why, 100)})")
+    for verdict in verdicts:
+        if verdict.outcome == "skipped":
+            why = verdict.reason.removeprefix("turned off by ")
+            found.setdefault(verdict.gate, f"{clean(verdict.gate, 60)} ({clean(why, 100)})")
     return list(found.values())
 
 

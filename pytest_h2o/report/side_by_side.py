@@ -82,8 +82,8 @@ def _compared(answer: Answer) -> SideBySide:
     before, after = _plain(answer.baseline), _plain(answer.candidate)
     same = common_length(before, after)
     prompt = _plain(answer.prompt[-PROMPT_CHARS:])
-    sides = _side(before, same), _side(after, same)
-    return SideBySide(answer.label, prompt, answer.agreement, *sides)
+    baseline, candidate = _side(before, same), _side(after, same)
+    return SideBySide(answer.label, prompt, answer.agreement, baseline, candidate)
 
 
 def common_length(one: str, other: str) -> int:

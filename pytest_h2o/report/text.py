@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_h2o.docs.pages import explain
 from pytest_h2o.metrics import quantity
-from pytest_h2o.report.groups import by_cause
+from pytest_h2o.report.groups import by_cause, not_off
 from pytest_h2o.verdict import NO_H2O, Verdict
 
 WORDS = {"pass": "pass", "fail": "FAIL", "inconclusive": "UNDECIDED", "skipped": "off"}
@@ -58,7 +58,8 @@ def _typed(byte: int) -> str:
 def clean(text: object, limit: int = LONG) -> str:
     """One line without control characters, cut to ``limit`` characters."""
     line = escaped(str(text))
-    line = line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else " " for c in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -71,7 +72,8 @@ def failure_table(verdict: Verdict, columns: int = 0) -> str:
     name = f"{verdict.gate} [{verdict.case}]"
     first = verdict.reason.partition("\n")[0]
     head = clean(verdict.cause or first) or name
-    lines = [("gate", name), *_beyond(verdict.cause, first)]
+    lines = [("gate", name)]
+    lines += _beyond(verdict.cause, first)
     lines += [line for line in details(verdict) if line[0] != "reason"]
     width = max(len(name) for name, _ in lines)
     if verdict.outcome != "fail":
@@ -100,7 +102,9 @@ def _beyond(cause: str, reason: str) -> list[tuple[str, str]]:
         if found_at := pattern.match(rest):
             found.append((name, clean(found_at[1])))
             rest = rest[found_at.end() :].strip("; ")
-    return [*found, ("reason", clean(rest))] if rest else found
+    if rest:
+        found.append(("reason", clean(rest)))
+    return found
 
 
 def shown_path(path: object) -> str:
@@ -127,7 +131,8 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
         lines.append(("required", f"{verdict.operator} {target}{knob}"))
     if verdict.margin is not None and verdict.margin < 0:
         lines.append(("missed by", quantity(-verdict.margin, verdict.unit)))
-    lines += [(f"  {clean(row.label, 60)}", clean(row.text, 200)) for row in verdict.rows]
+    for row in verdict.rows:
+        lines.append((f"  {clean(row.label, 60)}", clean(row.text, 200)))
     texts = {
         "evidence": verdict.evidence,
         "not evidenced": verdict.not_evidenced,
@@ -138,7 +143,9 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
         "rerun": verdict.rerun,
         "explain": explained(verdict.gate),
     }
-    lines += [(name, clean(text)) for name, text in texts.items() if text]
+    for name, text in texts.items():
+        if text:
+            lines.append((name, clean(text)))
     return lines
 
 
@@ -180,56 +187,53 @@ def summary_rows(verdicts: Sequence[Verdict], note: int = NOTE) -> list[tuple[st
 
     Notes are cut to ``note`` characters.
     """
+    judged = [each for each in not_off(verdicts) if each.cause != NO_H2O]
+    judged.sort(key=lambda verdict: verdict.outcome != "pass")
+    rows = _rows_of_gates_off(verdicts) + _rows_without_h2o(verdicts)
+    rows += map(verdict_row, judged)
+    table: list[tuple[str, ...]] = [HEADER]
+    for *cells, text in rows:
+        table.append((*cells, clean(text, note)))
+    return table
+
+
+def _rows_of_gates_off(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
+    """One row for all cases of a gate that a knob turns off."""
+    rows: list[tuple[str, ...]] = []
     off = Counter((v.gate, v.knob, v.reason) for v in verdicts if v.outcome == "skipped")
-    rows: list[tuple[str, ...]] = [
-        (
-            WORDS["skipped"],
-            gate,
-            f"{count} case{'' if count == 1 else 's'}",
-            "-",
-            "-",
-            "-",
-            "-",
-            clean(why),
-        )
-        for (gate, _, why), count in off.items()
-    ]
-    rows += _rows_without_h2o(verdicts)
-    judged = [v for v in verdicts if v.outcome != "skipped" and v.cause != NO_H2O]
-    ordered = sorted(judged, key=lambda verdict: verdict.outcome != "pass")
-    return [
-        HEADER,
-        *((*cells, clean(text, note)) for *cells, text in [*rows, *map(verdict_row, ordered)]),
-    ]
+    for (gate, _, why), count in off.items():
+        cases = "1 case" if count == 1 else f"{count} cases"
+        rows.append((WORDS["skipped"], gate, cases, "-", "-", "-", "-", clean(why)))
+    return rows
 
 
 def _rows_without_h2o(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """One row for all gates of a suite that fail since the program has no H2O."""
     rows: list[tuple[str, ...]] = []
     for suites, count in Counter(v.suites for v in verdicts if v.cause == NO_H2O).items():
-        gates = f"{count} gate{'' if count == 1 else 's'}"
+        gates = "1 gate" if count == 1 else f"{count} gates"
         rows.append((WORDS["fail"], gates, suites, "-", "-", "-", "-", NO_H2O))
     return rows
 
 
 def verdict_row(verdict: Verdict) -> tuple[str, ...]:
     """One gate in a table: outcome, gate, case, value, requirement, margin, evidence, note."""
-    value, target, margin = (
-        quantity(v, verdict.unit) for v in (verdict.value, verdict.target, verdict.margin)
-    )
+    margin = quantity(verdict.margin, verdict.unit)
     if verdict.outcome == "fail" and (verdict.margin or 0) >= 0:
         # What failed has nothing to spare, whatever the number is.
         margin = "-"
-    required = f"{verdict.operator} {target}" if verdict.target is not None else "-"
-    evidence = (
-        "claimed, not evidenced" if verdict.standing == "not evidenced" else verdict.standing or "-"
-    )
+    required = "-"
+    if verdict.target is not None:
+        required = f"{verdict.operator} {quantity(verdict.target, verdict.unit)}"
+    evidence = verdict.standing or "-"
+    if verdict.standing == "not evidenced":
+        evidence = "claimed, not evidenced"
     note = verdict.reason or verdict.warning or verdict.not_evidenced
     return (
         WORDS[verdict.outcome],
         verdict.gate,
         verdict.case,
-        value,
+        quantity(verdict.value, verdict.unit),
         required,
         margin,
         evidence,
@@ -239,11 +243,12 @@ def verdict_row(verdict: Verdict) -> tuple[str, ...]:
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows as lines with aligned columns; the last column is left as it is."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines: list[str] = []
+    for row in rows:
+        cells = map(str.ljust, row, widths)
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
@@ -257,15 +262,24 @@ def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
 
 def hanging(text: str, columns: int, beginning: str) -> list[str]:
     """Lines of whole words behind a name, each as far in as the first."""
-    room = max(columns - len(beginning), 20)
-    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
-    further = [f"{' ' * len(beginning)}{line}" for line in lines[1:]]
-    return [f"{beginning}{lines[0]}", *further]
+    indent = " " * len(beginning)
+    found = textwrap.wrap(
+        text, max(columns, len(indent) + 20), initial_indent=beginning, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return found or [beginning]
 
 
 def markdown_text(text: object) -> str:
     """One line of Markdown in which nothing of ``text`` becomes HTML, a link, an image or code."""
     return re.sub(r"[\\|\[`]", r"\\\g<0>", clean(text)).replace("<", "&lt;")
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its header first, cells neutralised and escaped."""
+    header, *others = map(markdown_row, rows)
+    ruler = markdown_row(["---"] * len(rows[0]))
+    return "\n".join([header, ruler, *others])
 
 
 def markdown_row(cells: Sequence[str]) -> str:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
+import shlex
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_h2o.plan.seats import Hosts, kind_of, number_of
+from pytest_h2o.runs.connection import broken, tail
 from pytest_h2o.runs.guard import GRACE_S
+from pytest_h2o.runs.hosts_file import HOSTS_FILE, Break, HostsFile, change_hosts, read_hosts
+from pytest_h2o.runs.launcher import Ended
 from pytest_h2o.runs.locks import hold, hold_any, host_lock_path, machine_lock_path
 from pytest_h2o.runs.machine import machine
-from pytest_h2o.runs.records import write_atomically
 from pytest_h2o.runtimes.base import Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.copying import Courier
+from pytest_h2o.runtimes.far_shell import without_end
 from pytest_h2o.runtimes.placement import PlacedRuntime
 
-HOSTS_FILE = "hosts.json"
 # Seconds within which a host that lives answers.
 PROBE_S = 20.0
 NODE_FAILURE = re.compile(rb"^srun: error: Node failure on [^\n]{0,200}", re.MULTILINE)
-TAIL = 4096
 THIS_MACHINE: Hosts = {"": ("",)}
 OnWait = Callable[[float], None]
 
@@ -65,6 +66,21 @@ class Host:
             return ""
         return self.silence()
 
+    def break_of(self, ended: Ended, stderr: Path) -> str:
+        """How the connection broke before the program ended, in words; empty if it did not."""
+        here = self.runtime
+        if not isinstance(here, PlacedRuntime) or ended.status not in ("ok", "failed"):
+            return ""
+        launcher = here.placement.program
+        return broken(launcher, ended.returncode, stderr, end_seen=ended.end_seen)
+
+    @property
+    def label(self) -> str:
+        """Its name; of one that the launcher alone names, the launcher."""
+        if self.name or not isinstance(self.runtime, PlacedRuntime):
+            return self.name
+        return shlex.join(self.runtime.placement.launcher)
+
     def silence(self) -> str:
         """Why the host does not answer, in words; empty if it does."""
         return silence_of(self.runtime) if isinstance(self.runtime, PlacedRuntime) else ""
@@ -89,19 +105,14 @@ def silence_of(runtime: PlacedRuntime) -> str:
         return f"it did not answer within {PROBE_S:g} s"
     if probe.returncode == 0:
         return ""
-    said = errors.decode(errors="replace").strip().splitlines()
+    said = without_end(errors).decode(errors="replace").strip().splitlines()
     last = said[-1][:200] if said else "it said nothing"
     return f"it does not answer: exit code {probe.returncode}, {last}"
 
 
-def tail(path: Path) -> bytes:
-    """The last bytes of a file; none if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            return file.read(TAIL)
-    except OSError:
-        return b""
+def machine_of(kind: str) -> str:
+    """What hosts of a kind are as machines, in words."""
+    return f"hosts of the kind {kind}" if kind else "hosts"
 
 
 class HostPool:
@@ -119,8 +130,7 @@ class HostPool:
         self.hosts = named or THIS_MACHINE
         if named:
             root.mkdir(parents=True, exist_ok=True)
-            with self._locked():
-                self._write(self.gone)
+            self._keep(lambda kept: kept)
 
     @property
     def size(self) -> int:
@@ -138,7 +148,12 @@ class HostPool:
     @property
     def gone(self) -> Mapping[str, str]:
         """Why each host that was taken out was, by name."""
-        return read_hosts(self.path)[1]
+        return read_hosts(self.path).gone
+
+    @property
+    def breaks(self) -> Sequence[Break]:
+        """The connections that broke while their hosts lived."""
+        return read_hosts(self.path).breaks
 
     def only(self, name: str) -> HostPool:
         """This pool with one of its hosts."""
@@ -150,7 +165,7 @@ class HostPool:
         """What the launches of a seat are made on, in words: one kind of host is one machine."""
         if self.hosts is THIS_MACHINE:
             return machine()
-        return f"hosts of the kind {kind_of(seat)}" if kind_of(seat) else "hosts"
+        return machine_of(kind_of(seat))
 
     @contextmanager
     def take(self, seat: str, on_wait: OnWait) -> Iterator[Host]:
@@ -189,8 +204,15 @@ class HostPool:
 
     def remove(self, host: Host, why: str) -> None:
         """Launch on this host no more in this session."""
-        with self._locked():
-            self._write({**self.gone, host.name: why})
+        self._keep(lambda kept: kept.without(host.name, why))
+
+    def note_break(self, host: Host, launch: str, why: str) -> None:
+        """Keep that a launch is made again since its connection broke."""
+        self._keep(lambda kept: kept.with_break(Break(host.label, launch, why)))
+
+    def _keep(self, change: Callable[[HostsFile], HostsFile]) -> None:
+        named: Hosts = {} if self.hosts is THIS_MACHINE else self.hosts
+        change_hosts(self.path, named, change)
 
     def _candidates(self, seat: str) -> tuple[str, ...]:
         kind = kind_of(seat)
@@ -223,25 +245,3 @@ class HostPool:
             return
         with hold(paths[0], on_wait, fair=True):
             yield 0
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with hold(self.path.with_suffix(".lock")):
-            yield
-
-    def _write(self, gone: Mapping[str, str]) -> None:
-        content = {"hosts": dict(self.hosts), "gone": dict(gone)}
-        write_atomically(self.path, json.dumps(content, indent=1) + "\n")
-
-
-def read_hosts(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
-    """The hosts of a session by kind, and why those that were taken out were; nothing where there
-    is no such file, or a program wrote over it.
-    """
-    try:
-        content = json.loads(path.read_bytes()) if path.is_file() else {}
-        hosts = {str(kind): tuple(names) for kind, names in content.get("hosts", {}).items()}
-        gone = {str(name): str(why) for name, why in content.get("gone", {}).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}, {}
-    return hosts, gone

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from pytest_h2o.runs.connection import take_end
 from pytest_h2o.runs.guard import GRACE_S, MARK, marked_processes, signal_launch, this_guard
 from pytest_h2o.runs.usage import Usage, UsageMeter
 from pytest_h2o.runtimes.base import Command
@@ -53,6 +54,7 @@ class Ended:
         cpu_seconds: user and system time of all its processes, as far as it was seen.
         started_utc: ISO 8601, to the millisecond.
         usage: memory and bytes moved; of a program on another host nothing is known.
+        end_seen: whether the program itself ended, as far as is known: a connection may end before.
     """
 
     status: Status
@@ -62,6 +64,7 @@ class Ended:
     seconds: float | None = None
     cpu_seconds: float | None = None
     usage: Usage = field(default_factory=Usage)
+    end_seen: bool = True
 
 
 def launch(  # noqa: PLR0913  what to launch, and all that can end it
@@ -131,6 +134,7 @@ def launch(  # noqa: PLR0913  what to launch, and all that can end it
         status=status, reason=reason, started_utc=started_utc,
         returncode=child.returncode, seconds=child.ended - started, cpu_seconds=child.cpu_seconds,
         usage=Usage() if command.watched else child.meter.usage,
+        end_seen=not command.watched or take_end(directory / "stderr", directory / "stdout"),
     )  # fmt: skip
 
 

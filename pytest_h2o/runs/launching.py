@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,16 @@ from pytest_h2o.runtimes.launch_config import config_text
 
 Event = Literal["start", "tick", "end", "fail", "wait", "reuse"]
 OnEvent = Callable[[Event, LaunchSpec, float], None]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A launch that was made; ``lost`` says what went wrong on the way to the host or back, which
+    says nothing of the program.
+    """
+
+    record: LaunchRecord
+    lost: str = ""
 
 
 class Launching:
@@ -54,7 +65,7 @@ class Launching:
             inputs["prompt"] = digest(prompt)[:16]
         return inputs
 
-    def on_host(self, host: Host, spec: LaunchSpec, directory: Path) -> LaunchRecord:
+    def on_host(self, host: Host, spec: LaunchSpec, directory: Path) -> Attempt:
         """Launch ``spec`` in its empty directory; RuntimeSetupError if it cannot be."""
         command = host.runtime.command(spec, directory)
         command.config_path.write_text(config_text(command.config), "utf-8")
@@ -62,22 +73,28 @@ class Launching:
             path.write_text(text, "utf-8")
         try:
             host.carry(command)
-            ended = self._run(spec, command, directory)
-            host.fetch(command)
         except CopyError as error:
-            return self.record(
-                spec, directory, status="failed", reason=str(error), argv=command.argv,
-                host=host.name,
-            )  # fmt: skip
+            reason = str(error)
+            record = self.record(
+                spec, directory, status="failed", reason=reason, argv=command.argv, host=host.name
+            )
+            return Attempt(record, reason)
+        ended = self._run(spec, command, directory)
+        lost = host.break_of(ended, directory / "stderr")
+        if not lost and ended.status == "ok":
+            lost = _fetched(host, command)
         output = directory / "stdout", directory / "stderr"
         status, reason = explain(spec.program, ended.status, ended.reason, *output)
+        if lost:
+            status, reason = "failed", lost
         self._on_event("end" if status == "ok" else "fail", spec, ended.seconds or 0.0)
-        return self.record(
+        record = self.record(
             spec, directory, status=status, reason=reason, argv=command.argv,
             started_utc=ended.started_utc, returncode=ended.returncode, seconds=ended.seconds,
             cpu_seconds=ended.cpu_seconds, overridden=command.overridden, host=host.name,
             **vars(ended.usage),
         ).sealed()  # fmt: skip
+        return Attempt(record, lost)
 
     def _run(self, spec: LaunchSpec, command: Command, directory: Path) -> Ended:
         if self._interrupted:  # what lies between here and pytest may have made another error of it
@@ -95,3 +112,12 @@ class Launching:
             self._interrupted = True
             raise
         return ended
+
+
+def _fetched(host: Host, command: Command) -> str:
+    """Get what a launch left; why that could not be had, in words."""
+    try:
+        host.fetch(command)
+    except CopyError as error:
+        return str(error)
+    return ""

@@ -288,13 +288,13 @@ def read_launches(case: str, records: Sequence[LaunchRecord]) -> Run:
             problems += trouble
         else:
             failed.setdefault(root_of([record.reason]), []).append(record)
-    endings = [_failed(*alike) for alike in failed.values()]
+    endings = list(map(_failed, failed.values()))
     cause = ""
     if endings or problems:
         # How a program ended says more than what another one printed.
         ordered = sorted(records, key=lambda record: record.status == "ok")
         cause = next(filter(None, map(launch_cause, ordered)), "")
-    return Run(case, tuple(records), tuple(rows), (*endings, *problems), cause)
+    return Run(case, tuple(records), tuple(rows), tuple(endings + problems), cause)
 
 
 def read_launch(
@@ -305,12 +305,13 @@ def read_launch(
     ``labels`` are those rows', by default the one of its spec; if it is empty, any rows will do.
     """
     if record.status != "ok":
-        return [], [_failed(record)]
+        return [], [_failed([record])]
     try:
         rows, problem = _checked(record, labels)
     except (ParseError, RuntimeSetupError) as error:
         said = what_it_said(record.stdout, record.stderr, or_last=False)
-        return [], ["\n".join([f"{error} ({record.spec.name})", *said])]
+        said.insert(0, f"{error} ({record.spec.name})")
+        return [], ["\n".join(said)]
     except Exception as error:  # a program of somebody else may raise anything at odd output
         return [], [located(_unreadable(record, error), record.directory, record.spec.name)]
     if not problem:
@@ -354,7 +355,8 @@ def _checked(record: LaunchRecord, labels: Sequence[str] | None) -> tuple[list[R
     if broken and text and "\n" not in text:
         # Whatever its exit code was, the cause may be in what it said.
         said = what_it_said(record.stdout, record.stderr, or_last=False)
-        text = "\n".join([text, *said])
+        said.insert(0, text)
+        text = "\n".join(said)
     return list(rows), text
 
 
@@ -368,10 +370,10 @@ def _no_numbers(row: Row) -> list[str]:
     return found
 
 
-def _failed(record: LaunchRecord, *alike: LaunchRecord) -> str:
-    """How a launch ended, and which others ended in the same way."""
-    names = [each.name for each in (record, *alike)]
-    return located(record.reason, record.directory, *names)
+def _failed(alike: Sequence[LaunchRecord]) -> str:
+    """How some launches ended, which was the same way."""
+    names = [record.name for record in alike]
+    return located(alike[0].reason, alike[0].directory, *names)
 
 
 def _place(record: LaunchRecord) -> Path:

@@ -106,22 +106,29 @@ class RunStore:
         return _records(self._folder.launches)
 
     def _launch(self, spec: LaunchSpec) -> LaunchRecord:
-        """Launch on the first host that lives through it."""
+        """Launch on the first host that lives through it; once more where only what lies between
+        failed.
+        """
+        repeated = False
         while True:
             directory = self._folder.reserve(spec)
             try:
                 waiting = partial(self._launching.wait, spec)
                 with self.hosts.take(spec.seat, waiting) as host:
-                    record = self._launching.on_host(host, spec, directory)
+                    attempt = self._launching.on_host(host, spec, directory)
+                    record = attempt.record
                     lost = host.loss(ok=record.status == "ok", stderr=record.stderr)
                     if lost:
                         self.hosts.remove(host, lost)
+                    elif attempt.lost and not repeated:
+                        self.hosts.note_break(host, spec.name, attempt.lost)
             except RuntimeSetupError as error:
                 return self._keep(
                     self._launching.record(spec, directory, status="not_started", reason=str(error))
                 )
-            if not lost:
+            if not lost and (repeated or not attempt.lost):
                 return self._keep(record)
+            repeated = repeated or not lost
 
     def interrupt(self) -> None:
         """End what other threads are launching, and let nothing be launched any more."""

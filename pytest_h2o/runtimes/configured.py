@@ -107,6 +107,7 @@ def launch_environment(program: Program, spec: LaunchSpec, directory: Path) -> d
     """The variables of one launch."""
     # A build with the KV dump switch dumps every prompt below its directory, unless it is told not
     # to.
-    texts = {"MNN_KV_DUMP_DIR": "0", **spec.env}
-    env = {name: text.replace("{directory}", str(directory)) for name, text in texts.items()}
+    env = {"MNN_KV_DUMP_DIR": "0"}
+    for name, text in spec.env.items():
+        env[name] = text.replace("{directory}", str(directory))
     return env | program.environment(directory)

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pytest_h2o.runtimes.base import Command, RuntimeSetupError
+from pytest_h2o.runtimes.far_shell import without_end
 from pytest_h2o.runtimes.launch_config import PATH_FIELDS
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class Courier:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise CopyError(f"{words[0]} could not copy: {error}") from None
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
+            said = without_end(done.stderr).decode(errors="replace").strip().splitlines()
             last = said[-1][:200] if said else "it said nothing"
             raise CopyError(f"{words[0]} failed with exit code {done.returncode}: {last}")
         return done.stdout.decode(errors="replace")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 
 from pytest_h2o.runtimes.base import CAPABILITIES, Setup
@@ -78,8 +79,7 @@ class EmbeddedRuntime(ConfiguredRuntime):
         files.
         """
         digest = hashlib.sha256(sys.version.encode())
-        for path in sorted(
-            [*(PACKAGE / "engine").rglob("*.py"), *(PACKAGE / "codec").rglob("*.py")]
-        ):
+        sources = chain((PACKAGE / "engine").rglob("*.py"), (PACKAGE / "codec").rglob("*.py"))
+        for path in sorted(sources):
             digest.update(path.name.encode() + path.read_bytes())
-        return {"engine": digest.hexdigest()[:16], **super().fingerprint()}
+        return {"engine": digest.hexdigest()[:16]} | super().fingerprint()

@@ -51,10 +51,11 @@ def read_config(path: Path) -> dict[str, object]:
         raise RuntimeSetupError(
             f"model config {path} holds no JSON object; give the engine's config.json"
         )
-    if broken := [name for name in ("base_dir", *PATH_FIELDS) if "\0" in str(config.get(name))]:
-        raise RuntimeSetupError(
-            f"model config {path}: {broken[0]} contains a NUL character; correct it"
-        )
+    for name in ("base_dir", *PATH_FIELDS):
+        if "\0" in str(config.get(name)):
+            raise RuntimeSetupError(
+                f"model config {path}: {name} contains a NUL character; correct it"
+            )
     return config
 
 
@@ -84,9 +85,10 @@ def resolve_base_dir(base: Mapping[str, object], path: Path) -> str:
 def model_files(base: Mapping[str, object], path: Path) -> dict[str, Path]:
     """The file of each path field, the engine's default where the field is left out."""
     base_dir = Path(resolve_base_dir(base, path))
-    return {
-        name: base_dir / _text(base.get(name), default) for name, default in PATH_FIELDS.items()
-    }
+    files: dict[str, Path] = {}
+    for name, default in PATH_FIELDS.items():
+        files[name] = base_dir / _text(base.get(name), default)
+    return files
 
 
 def _text(value: object, default: str) -> str:
@@ -105,7 +107,8 @@ def launch_config(
         somebody chose.
     """
     base_dir = resolve_base_dir(base, path)
-    config = {**base, "base_dir": os.path.join(base_dir, "")}  # noqa: PTH118  pathlib drops the slash
+    config = dict(base)
+    config["base_dir"] = os.path.join(base_dir, "")  # noqa: PTH118  pathlib drops the slash
     for name in PATH_FIELDS:
         value = base.get(name)
         if isinstance(value, str) and value:

@@ -150,10 +150,11 @@ def find_binaries(setup: Setup) -> dict[str, Found]:
 
 def _built(directory: Path) -> dict[str, Found]:
     for folder in BUILD_DIRS:
-        paths = {name: directory / folder / name for name in BOTH}
-        found = {
-            name: Found(path, f"./{folder}/") for name, path in paths.items() if path.is_file()
-        }
+        found: dict[str, Found] = {}
+        for name in BOTH:
+            path = directory / folder / name
+            if path.is_file():
+                found[name] = Found(path, f"./{folder}/")
         if found:
             return found
     return {}

@@ -17,6 +17,7 @@ from pytest_h2o.plan.seats import Hosts, parse_hosts
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import AroundRuntime, Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.copying import carrier_of, moved
+from pytest_h2o.runtimes.far_shell import WATCH
 
 COMMAND = "{command}"
 HOST = "{host}"
@@ -25,22 +26,6 @@ KIND = "{kind}"
 JOINING = ("ssh", "adb")
 # These exit with 0 as well when their host is gone in the middle.
 UNTOLD = ("adb",)
-# What a shell elsewhere runs: directory and words follow. Where no line can be read, standard input
-# is not held open for it. Else the program has a group of its own, which ends with the connection,
-# or with the program itself.
-WATCH = """cd "$1" || exit
-shift
-read -r line || exec "$@" </dev/null
-exec 3<&0 </dev/null
-$(command -v setsid) "$@" 3<&- &
-job=$!
-(trap "" HUP; cat <&3
-kill -TERM -$job || kill -TERM $job; sleep 2; kill -KILL -$job || kill -KILL $job) >/dev/null 2>&1 &
-watch=$!
-wait $job
-status=$?
-kill -KILL -$job $watch 2>/dev/null
-exit $status"""
 _CPUS = re.compile(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -56,18 +56,18 @@ def find_profile(name: str, directory: Path) -> Path:
     """
     if "/" in name or name.endswith(".toml"):
         return absolute(name, directory)
-    folders = [parent / FOLDER for parent in (directory.absolute(), *directory.absolute().parents)]
-    found = next(
-        (folder / f"{name}.toml" for folder in folders if (folder / f"{name}.toml").is_file()), None
+    here = directory.absolute()
+    present: list[str] = []
+    for parent in (here, *here.parents):
+        file = parent / FOLDER / f"{name}.toml"
+        if file.is_file():
+            return file
+        present += [path.stem for path in (parent / FOLDER).glob("*.toml")]
+    there = f"; there is {', '.join(sorted(present))}" if present else ""
+    raise RuntimeSetupError(
+        f"no {FOLDER}/{name}.toml in {directory} or above{there}; pytest-h2o doctor --help "
+        f"shows an example"
     )
-    if found is None:
-        present = sorted(path.stem for folder in folders for path in folder.glob("*.toml"))
-        there = f"; there is {', '.join(present)}" if present else ""
-        raise RuntimeSetupError(
-            f"no {FOLDER}/{name}.toml in {directory} or above{there}; pytest-h2o doctor --help "
-            f"shows an example"
-        )
-    return found
 
 
 def read_profile(path: Path) -> Profile:
@@ -127,7 +127,7 @@ def _knob_schema(knob: Knob) -> dict[str, Any]:
     if knob.high is not None:
         number["maximum"] = knob.high
     if knob.kind == "ints":
-        schema["items"] = {"type": "integer", **number}
+        schema["items"] = {"type": "integer"} | number
     return schema | number
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from pytest_h2o.parsers.bench_table import Table, read_tables
@@ -74,7 +75,7 @@ class LlmBench(Program):
             "-rep": str(spec.repeat),
             "-fp": list_word(directory, TABLE_FILE),
         }
-        flat = tuple(word for pair in words.items() for word in pair)
+        flat = tuple(chain.from_iterable(words.items()))
         if spec.quality:
             flat += ("--quality", "-j", list_word(directory, QUALITY_FILE))
         return flat

@@ -42,8 +42,10 @@ class TwoBuilds(AroundRuntime):
 
     def fingerprint(self) -> dict[str, str]:
         """The hashes of both."""
-        second = {f"second {name}": each for name, each in self.second.fingerprint().items()}
-        return {**self.runtime.fingerprint(), **second}
+        hashes = self.runtime.fingerprint()
+        for name, digest in self.second.fingerprint().items():
+            hashes[f"second {name}"] = digest
+        return hashes
 
     def command(self, spec: LaunchSpec, directory: Path) -> Command:
         """How the build that ``spec`` asks for is started."""

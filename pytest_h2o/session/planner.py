@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -84,8 +84,13 @@ class Planner:
         if not self.schedule.is_worker:
             self.schedule.expect([spec.name for spec in self.lab.plan.planned()])
         if forecast.left() is None:
-            return best_first(needs, lambda _: 1.0, math.inf)
-        return best_first(needs, lambda name: forecast.guess(name) or 0.0, limit_s)
+            return best_first(needs, len, math.inf)
+        known = forecast.known(forecast.names)
+
+        def seconds(names: Collection[str]) -> float:
+            return forecast.lanes.together({name: known.get(name, 0.0) for name in names})
+
+        return best_first(needs, seconds, limit_s)
 
     def in_order(self) -> list[LaunchSpec]:
         """The planned launches as one process makes them, gate after gate."""
@@ -137,9 +142,12 @@ class Planner:
         """The time of the planned launches, as far as earlier ones tell."""
         if not self.schedule.forecast.total:
             self.schedule.expect([spec.name for spec in self.planned()])
-        guesses = [self.schedule.forecast.guess(spec.name) for spec in self.planned()]
-        known = [guess for guess in guesses if guess is not None]
-        return f", about {duration(sum(known))}" if len(known) == len(guesses) else ""
+        forecast = self.schedule.forecast
+        names = {spec.name for spec in self.planned()}
+        known = forecast.known(names)
+        if len(known) < len(names):
+            return ""
+        return f", about {duration(forecast.lanes.together(known))}{forecast.lanes.described}"
 
     def budget_lines(self) -> list[str]:
         """What can be judged within the time that was given, and what cannot; nothing without."""

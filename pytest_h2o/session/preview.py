@@ -41,15 +41,15 @@ def plan_lines(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> l
     for number, (spec, guess) in enumerate(zip(specs, guesses, strict=True), 1):
         shown = "not known" if guess is None else f"about {duration(guess)}"
         rows.append((str(number), clean(spec.name, 200), shown))
-    return [*aligned(rows), "", *_totals(specs, guesses, runs)]
+    return [*aligned(rows), "", *_totals(specs, forecast, runs)]
 
 
-def _totals(specs: Sequence[LaunchSpec], guesses: Sequence[float | None], runs: Path) -> list[str]:
-    known = [guess for guess in guesses if guess is not None]
+def _totals(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> list[str]:
+    known = forecast.known(spec.name for spec in specs)
     count = f"at least {len(specs)} launch{'' if len(specs) == 1 else 'es'}"
     if not known:
         return [f"{count}; time and disk are not known, since nothing like it was launched here"]
-    time = f"about {duration(sum(known))}"
+    time = f"about {duration(forecast.lanes.together(known))}{forecast.lanes.described}"
     if len(known) < len(specs):
         time = f"{time} for {len(known)} of them"
     deadline = max(spec.deadline_s for spec in specs)

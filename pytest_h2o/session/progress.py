@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,8 @@ from pytest_h2o.session.forecast import Forecast, duration
 
 EVENTS_FILE = "events.jsonl"
 EVERY_S = 15.0
+# The events after which a launch is no longer ahead.
+ENDING = ("end", "fail", "reuse")
 
 
 class ProgressPrinter:
@@ -44,7 +48,7 @@ class ProgressPrinter:
             self.late.add(name)
         self.started += kind in ("start", "reuse")
         self.reused += kind == "reuse"
-        if kind in ("end", "fail", "reuse"):
+        if kind in ENDING:
             self.forecast.ended(name, seconds)
         if not self._is_due(kind):
             return
@@ -98,15 +102,34 @@ def append_event(root: Path, kind: str, name: str, seconds: float) -> None:
         file.write(json.dumps({"kind": kind, "name": name, "seconds": round(seconds, 3)}) + "\n")
 
 
+class EventReader:
+    """The events of all workers, each once."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / EVENTS_FILE
+        self.offset = 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """Those in the complete lines that were appended since the last call."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self.offset += len(line)
+                yield json.loads(line)
+
+
 class EventFollower(threading.Thread):
     """Prints the workers' events while the controller waits for them."""
 
     def __init__(self, root: Path, printer: ProgressPrinter) -> None:
         super().__init__(daemon=True, name="h2o-progress")
-        self.path = root / EVENTS_FILE
+        self.events = EventReader(root)
         self.printer = printer
         self.ended = threading.Event()
-        self.offset = 0
 
     def run(self) -> None:
         while not self.ended.wait(0.5):
@@ -119,14 +142,6 @@ class EventFollower(threading.Thread):
         self.print_new()
 
     def print_new(self) -> None:
-        """Print the complete lines that were appended since the last call."""
-        if not self.path.is_file():
-            return
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self.offset += len(line)
-                event = json.loads(line)
-                self.printer.show(event["kind"], event["name"], event["seconds"])
+        """Print what is new."""
+        for event in self.events.new():
+            self.printer.show(event["kind"], event["name"], event["seconds"])

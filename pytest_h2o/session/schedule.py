@@ -13,14 +13,23 @@ import pytest
 from pytest_h2o.plan.seats import kind_of
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.report.text import clean
-from pytest_h2o.runs.hosts import HOSTS_FILE, HostsGoneError, read_hosts
+from pytest_h2o.runs.hosts import HostsGoneError
+from pytest_h2o.runs.hosts_file import HOSTS_FILE, read_hosts
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.runs.store import ReplayStore, RunStore
 from pytest_h2o.runtimes import Runtime
-from pytest_h2o.session.forecast import Forecast, earlier_seconds
+from pytest_h2o.runtimes.placement import PlacedRuntime
+from pytest_h2o.session.forecast import Forecast, Lanes, earlier_seconds, maker_of
 from pytest_h2o.session.places import runs_directory
-from pytest_h2o.session.progress import EventFollower, ProgressPrinter, append_event
+from pytest_h2o.session.progress import (
+    ENDING,
+    EventFollower,
+    EventReader,
+    ProgressPrinter,
+    append_event,
+)
 from pytest_h2o.session.time_budget import TimeBudget
+from pytest_h2o.session.workers import processes_of
 
 # How sessions end in which every selected gate was judged, if it was not -x that ended them.
 DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
@@ -48,9 +57,11 @@ class Schedule:
         self.is_worker = hasattr(config, "workerinput")
         if not self.is_worker:  # an earlier session may have left its own
             (root / HOSTS_FILE).unlink(missing_ok=True)
-        self.forecast = Forecast()
+        hosts = runtime.hosts if isinstance(runtime, PlacedRuntime) else {}
+        self.forecast = Forecast(Lanes.of(hosts, processes_of(config)))
         self.budget = TimeBudget("")
         self.printer = ProgressPrinter(config, self.forecast)
+        self.events = EventReader(root)
         self.follower: EventFollower | None = None
         self._store: RunStore | ReplayStore | None = None
         self.session: pytest.Session | None = None
@@ -97,6 +108,10 @@ class Schedule:
         store = self.store()
         if isinstance(store, ReplayStore) or store.costs_nothing(spec):
             return True
+        if self.is_worker:
+            for event in self.events.new():
+                if event["kind"] in ENDING:
+                    self.forecast.ended(event["name"], event["seconds"])
         return self.budget.allows(spec.name, self.forecast)
 
     def hosts_of(self, specs: Iterable[LaunchSpec]) -> str:
@@ -117,8 +132,6 @@ class Schedule:
 
     def _show(self, kind: str, spec: LaunchSpec, seconds: float) -> None:
         if self.is_worker:
-            if kind == "end":
-                self.forecast.ended(spec.name, seconds)
             append_event(self.root, kind, spec.name, seconds)
             return
         if not self.forecast.total:
@@ -128,9 +141,9 @@ class Schedule:
     def expect(self, names: Collection[str]) -> None:
         """Learn what is planned, and how long that took before."""
         runs = runs_directory(self.config)
-        self.forecast.expect(
-            names, earlier_seconds(runs, self.root, self.runtime.describe(), names)
-        )
+        forecast = self.forecast
+        before = earlier_seconds(runs, self.root, maker_of(self.runtime), names, forecast.lanes)
+        forecast.expect(names, before)
 
     def follow(self, names: Collection[str]) -> None:
         """Show the launches that xdist workers make."""
@@ -153,7 +166,7 @@ class Schedule:
                 clean(f"launches taken over from {resume}: {self.printer.reused}")
             )
         if not self.is_worker:
-            for line in self._hosts_taken_out():
+            for line in read_hosts((self.replay or self.root) / HOSTS_FILE).trouble:
                 terminalreporter.write_line(clean(line), yellow=True)
         unfinished = exitstatus not in DONE or self.printer.late
         if unfinished and (self.root / "launches").is_dir() and not self.is_worker:
@@ -161,7 +174,3 @@ class Schedule:
             terminalreporter.write_line(
                 clean(f"not everything was judged; to go on, add --h2o-resume {root}")
             )
-
-    def _hosts_taken_out(self) -> list[str]:
-        _, gone = read_hosts((self.replay or self.root) / HOSTS_FILE)
-        return [f"host {name} was taken out: {why}" for name, why in gone.items()]

@@ -30,7 +30,7 @@ from pytest_h2o.plan.specs import Work
 from pytest_h2o.plan.suites import named, selected
 from pytest_h2o.pytest_private import undeclared_names
 from pytest_h2o.report.text import command_line
-from pytest_h2o.runs.hosts import HOSTS_FILE, read_hosts
+from pytest_h2o.runs.hosts_file import HOSTS_FILE, read_hosts
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.store import ReplayStore
 from pytest_h2o.runtimes import (
@@ -158,8 +158,8 @@ def _recorded_hosts(config: pytest.Config) -> dict[str, KnobValue]:
     """The hosts that a replayed session launched on, over which its cases are spread."""
     if not _replays_own(config):
         return {}
-    hosts, _ = read_hosts(Path(config.getoption("h2o_replay")) / HOSTS_FILE)
-    return {"H2O_HOSTS": hosts_text(hosts)}
+    kept = read_hosts(Path(config.getoption("h2o_replay")) / HOSTS_FILE)
+    return {"H2O_HOSTS": hosts_text(kept.hosts)}
 
 
 def _recorded_programs(config: pytest.Config) -> dict[Work, str]:

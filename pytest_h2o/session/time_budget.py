@@ -38,17 +38,18 @@ class TimeBudget:
             return True
         ahead = [other for other in self.promised if other not in forecast.now]
         names = ahead if name not in self.promised else []
-        needed = sum(forecast.guess(each) or 0.0 for each in [name, *names])
+        needed = forecast.together([name, *names])
         return time.monotonic() - self.begun + needed <= self.limit_s
 
 
 def best_first(
-    needs: Sequence[Collection[str]], seconds: Callable[[str], float], limit_s: float
+    needs: Sequence[Collection[str]], seconds: Callable[[Collection[str]], float], limit_s: float
 ) -> tuple[list[int], int]:
     """The numbers of gates in the order that has most of them judged soon, and how many of these
     can be had in ``limit_s``.
 
-    ``needs`` are the names of the launches that each gate needs. Gates of the same launches stay
+    ``needs`` are the names of the launches that each gate needs, ``seconds`` what some launches
+    take together. Gates of the same launches stay
     together; next come those that cost least for each verdict (the greedy rule for budgeted
     coverage: Khuller, Moss and Naor 1999).
     """
@@ -57,16 +58,15 @@ def best_first(
         groups.setdefault(frozenset(names), []).append(number)
     made: set[str] = set()
     order: list[int] = []
-    left = limit_s
     while groups:
-        costs = {names: sum(map(seconds, sorted(names - made))) for names in groups}
-        within = [names for names in groups if costs[names] <= left]
+        costs = {names: seconds(sorted(made | names)) for names in groups}
+        within = [names for names in groups if costs[names] <= limit_s]
         if not within:
             break
-        cheapest = min(within, key=lambda names: costs[names] / len(groups[names]))
+        spent = seconds(sorted(made))
+        cheapest = min(within, key=lambda names: (costs[names] - spent) / len(groups[names]))
         order += groups.pop(cheapest)
         made |= cheapest
-        left -= costs[cheapest]
     fitting = len(order)
     for numbers in groups.values():
         order += numbers

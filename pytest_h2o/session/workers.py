@@ -7,6 +7,7 @@ collected and before any test runs. Nothing heavy is imported here, as most test
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Collection
 from contextlib import suppress
@@ -24,6 +25,10 @@ INI_NAMES = (
 )  # fmt: skip
 
 
+# What -n said, where it was taken back since nothing is launched.
+PROCESSES = pytest.StashKey[int | str | None]()
+
+
 @dataclass(frozen=True)
 class FoundGates:
     """That a worker found gates: the cases whose decode speed they look at, the suite that they
@@ -34,6 +39,16 @@ class FoundGates:
     suite: str = ""
     launches: Collection[str] = ()
     error: str = ""
+
+
+def processes_of(config: pytest.Config) -> int:
+    """How many processes ask for launches: the workers of xdist, or this one."""
+    if hasattr(config, "workerinput"):
+        return int(config.workerinput["workercount"])
+    given = config.stash.get(PROCESSES, config.getoption("numprocesses", None))
+    if isinstance(given, str):  # auto, logical
+        return os.cpu_count() or 1
+    return max(1, given or 1, len(config.getoption("tx", None) or ()))
 
 
 def give(config: pytest.Config, node: Any) -> None:

@@ -69,6 +69,13 @@ class SshHosts:
         subprocess.run([str(SSHD), "-f", str(self.folder / f"sshd_{name}")], check=True)
         wait_until((self.folder / f"{name}.pid").is_file)
 
+    def drop(self, name: str) -> None:
+        """Let the connections of a host end, while it goes on to answer."""
+        for process in children(int((self.folder / f"{name}.pid").read_text())):
+            with suppress(ProcessLookupError):
+                if Path(f"/proc/{process}/comm").read_text().startswith("sshd"):
+                    os.kill(process, signal.SIGKILL)
+
     def end(self, name: str) -> None:
         """Let a host be gone, with its connections."""
         path = self.folder / f"{name}.pid"

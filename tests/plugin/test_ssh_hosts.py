@@ -36,6 +36,23 @@ if address == "127.0.0.1":
     time.sleep(600)
 """
 )
+# Its first launch hangs, until its connection is lost.
+HANG_ONCE = (
+    NOTE
+    + """
+if not (here / "hangs").exists():
+    (here / "hangs").touch()
+    time.sleep(600)
+"""
+)
+# The program itself ends as ssh does when its connection is lost.
+ENDS_AS_SSH = (
+    NOTE
+    + """
+print("Connection to a closed by remote host.", file=sys.stderr)
+sys.exit(255)
+"""
+)
 ONE_LENGTH = ["--h2o-set", "PROMPTS=512"]
 
 
@@ -77,6 +94,38 @@ def test_a_host_that_dies(tmp_path: Path, hosts: SshHosts) -> None:
     assert [each["host"] for each in summary["gates"]] == ["b"]
     assert summary["hosts"]["a"].startswith("0 launches; taken out")
     assert "taken out, its launches were made again" in (latest / "report.html").read_text("utf-8")
+
+
+def test_a_connection_that_is_lost(tmp_path: Path, hosts: SshHosts) -> None:
+    """The host lives, so its launch is made on it once more, and the screen and reports say so."""
+    install(tmp_path, HANG_ONCE)
+    gates = ["-m", "runtime", "-k", "full_strict and queue_peak", *ONE_LENGTH]
+    session = start(tmp_path, *gates, *options(hosts, "a"))
+    wait_until((tmp_path / "hangs").exists)
+    hosts.drop("a")
+    output = session.communicate(timeout=120)[0]
+    assert session.returncode == 0, output
+    again = "bench-p512_g128x3-full-r1 was launched again: the connection was lost: ssh ended with"
+    assert f"host a: {again} exit code 255" in output
+    assert "taken out" not in output
+    latest = tmp_path / "runs" / "latest"
+    summary = json.loads((latest / "summary.json").read_text())
+    assert summary["hosts"]["a"].startswith(f"1 launches; {again}")
+    assert len(made(tmp_path)) == 1
+    [kept] = [path for path in (latest / "launches").glob("*-r1") if path.is_dir()]
+    assert json.loads((kept / "launch.json").read_text())["status"] == "ok"
+    assert (kept / "stderr").read_bytes() == b""
+    assert (latest / "launches" / f"{kept.name}.interrupted-1").is_dir()
+
+
+def test_a_program_that_ends_as_ssh_does(tmp_path: Path, hosts: SshHosts) -> None:
+    """Its failure is its own, whatever it prints: it is launched once."""
+    install(tmp_path, ENDS_AS_SSH)
+    gates = ["-m", "runtime", "-k", "full_strict and queue_peak", *ONE_LENGTH]
+    found, output = run(tmp_path, *gates, *options(hosts, "a"))
+    assert found == {"failed": 1}, output
+    assert "launched again" not in output
+    assert len((tmp_path / "addresses.txt").read_text().splitlines()) == 1
 
 
 def test_no_host_makes_two_launches_at_once(tmp_path: Path, hosts: SshHosts) -> None:

@@ -35,12 +35,14 @@ from pytest_h2o.engine import (
     bench_rows,
     demo,
     evictor,
-    generate,
     lossless_store,
     response,
+    response_clock,
 )
+from pytest_h2o.engine.block_coder import BlockCoder
 from pytest_h2o.engine.evictor import Evictor, Selection
 from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.held_blocks import HeldBlocks
 from pytest_h2o.engine.kv_cache import Floats, KVCache, LayerCache, Ranges
 from pytest_h2o.engine.lossless_store import LosslessStore
 from pytest_h2o.engine.model import Model
@@ -104,10 +106,10 @@ def _spin(seconds: float) -> None:
 
 def _restored_in_store_mode(change: Callable[[Floats, int], None]) -> None:
     """What store mode gives back is changed; full mode is as it was."""
-    restore_layer, restore = LosslessStore._restore, LayerCache.restore
+    restore_layer, restore = HeldBlocks.restore, LayerCache.restore
     current = [0]
 
-    def of_layer(self: LosslessStore, layer: int) -> None:
+    def of_layer(self: HeldBlocks, layer: int) -> None:
         current[0] = layer
         restore_layer(self, layer)
 
@@ -116,7 +118,7 @@ def _restored_in_store_mode(change: Callable[[Floats, int], None]) -> None:
         change(values, current[0])
         restore(self, begin, values)
 
-    LosslessStore._restore, LayerCache.restore = of_layer, changed
+    HeldBlocks.restore, LayerCache.restore = of_layer, changed
 
 
 def loses_the_end_of_blocks() -> None:
@@ -213,14 +215,14 @@ def fp8_while_lossless() -> None:
 
 def encodes_keys_alone() -> None:
     """Values are left out of what is encoded, and counted."""
-    encode = LosslessStore._encode_block
+    encode = BlockCoder._encode_block
 
-    def keys_alone(self: LosslessStore, k, v, positions) -> EncodedBlock:
+    def keys_alone(self: BlockCoder, k, v, positions) -> EncodedBlock:
         return encode(self, k, np.zeros_like(v), positions)
 
-    LosslessStore._encode_block = keys_alone
-    LosslessStore._check = lambda *_: True
-    LosslessStore._drop = lambda *_: None
+    BlockCoder._encode_block = keys_alone
+    BlockCoder._check = lambda *_: True
+    HeldBlocks.drop = lambda *_: None
     LayerCache.restore = lambda *_: None
 
 
@@ -458,7 +460,7 @@ def counts_cpu_time() -> None:
         return forward(self, tokens, cache, hooks)
 
     Model.forward = sleepy
-    generate.perf_counter_ns = time.thread_time_ns
+    response_clock.perf_counter_ns = time.thread_time_ns
 
 
 def counts_half_of_the_time() -> None:
@@ -477,7 +479,7 @@ def counts_half_of_the_time() -> None:
         return logits
 
     Model.forward = slower
-    generate.perf_counter_ns = lambda: time.perf_counter_ns() - LATE[0]
+    response_clock.perf_counter_ns = lambda: time.perf_counter_ns() - LATE[0]
 
 
 LATE = [0]
@@ -485,12 +487,12 @@ LATE = [0]
 
 def has_a_coarse_clock() -> None:
     """The clock goes on every 64 ms."""
-    generate.perf_counter_ns = lambda: time.perf_counter_ns() >> 26 << 26
+    response_clock.perf_counter_ns = lambda: time.perf_counter_ns() >> 26 << 26
 
 
 def has_a_clock_of_hundredths() -> None:
     """The clock goes on every 10 ms, as that of CPU time may."""
-    generate.perf_counter_ns = lambda: time.perf_counter_ns() // 10_000_000 * 10_000_000
+    response_clock.perf_counter_ns = lambda: time.perf_counter_ns() // 10_000_000 * 10_000_000
 
 
 def encodes_after_the_response() -> None:

@@ -46,32 +46,43 @@ def honest() -> None:
 
 def honest_but_rounding_by_batch() -> None:
     """Nothing: a kernel for one token rounds otherwise than that for many."""
-    _rounding(lambda tokens, _: len(tokens) > 1)
+    _rounding(lambda x: len(x) > 1)
 
 
 def honest_but_rounding_by_threads() -> None:
     """Nothing: sums are split among threads, and rounded by how many there are."""
-    prefill = Model.prefill
+    threads = _counting_threads()
+    _rounding(lambda _: threads[-1] % 2 == 1)
 
-    def counting(self: Model, prompt, cache: KVCache, threads: int, *rest):
-        self.odd_threads = threads % 2
-        return prefill(self, prompt, cache, threads, *rest)
+
+def honest_but_racing() -> None:
+    """Nothing: threads add up in the order in which they end, so that only one repeats itself."""
+    threads = _counting_threads()
+    draw = np.random.default_rng(time.time_ns())
+    _rounding(lambda _: threads[-1] > 1 and draw.random() < 0.5)
+
+
+def _counting_threads() -> list[int]:
+    prefill, seen = Model.prefill, [1]
+
+    def counting(self: Model, prompt, cache: KVCache, threads: int = 1, hooks=()):
+        seen.append(threads)
+        return prefill(self, prompt, cache, threads, hooks)
 
     Model.prefill = counting
-    _rounding(lambda _, model: bool(getattr(model, "odd_threads", 0)))
+    return seen
 
 
-def _rounding(coarse: Callable[..., bool]) -> None:
-    """The model's output has as many bits as a kernel that was chosen gives it."""
-    forward = Model.forward
+def _rounding(coarse: Callable[[Floats], bool]) -> None:
+    """What the model's matrices are given has as many bits as a kernel that was chosen leaves."""
+    normalise = Model._normalise
 
-    def rounded(self: Model, tokens, *arguments) -> Floats:
-        logits = forward(self, tokens, *arguments)
-        mask = 0xFFFF0000 if coarse(tokens, self) else 0xFFFFF000
-        _mask(logits, mask)
-        return logits
+    def rounded(self: Model, x: Floats) -> Floats:
+        normal = np.ascontiguousarray(normalise(self, x), np.float32)
+        _mask(normal, 0xFFFF0000 if coarse(x) else 0xFFFFF000)
+        return normal
 
-    Model.forward = rounded
+    Model._normalise = rounded
 
 
 def _before_response(act: Callable[[Engine], object]) -> None:
@@ -680,10 +691,14 @@ def main(program: str, fault: str, *, plain: bool = False) -> None:
 
 def find(fault: str) -> Callable[[], None]:
     """The function that has a fault's name."""
-    import disguises  # noqa: PLC0415  it imports this module
+    import disguises  # noqa: PLC0415  these import this module
+    import pretences  # noqa: PLC0415
 
-    found: Callable[[], None] = globals().get(fault) or getattr(disguises, fault)
-    return found
+    for module in (disguises, pretences):
+        if hasattr(module, fault):
+            found: Callable[[], None] = getattr(module, fault)
+            return found
+    return globals()[fault]
 
 
 def only_what_real_builds_print() -> None:

@@ -13,7 +13,8 @@ class Fault:
     """One fault: ``name`` is its function, ``kind`` what it is a variant of, ``select`` the gates
     that judge it.
 
-    ``prompts`` is how many real ones there are. ``unseen`` is why nobody can tell from the columns
+    ``prompts`` is how many real ones there are; in the ``suite`` release, an engine without any
+    fault is the second build. ``unseen`` is why nobody can tell from the columns
     and lines of a real build, if that is so; ``own`` then names the gate that the engine's own
     report tells.
     """
@@ -25,6 +26,7 @@ class Fault:
     unseen: str = ""
     own: str = ""
     prompts: int = 1
+    suite: str = "final"
 
     def judged_by(self, side: str) -> tuple[str, tuple[str, ...]]:
         """The gates that are run with all columns, or with the lines of a real build, and the
@@ -49,6 +51,7 @@ HONEST = (
     Fault("honest", "honest_but_waiting"),
 )
 TEXTS = ("DECODE_TOKENS=48", "RELATION_TOKENS=48", "THREADS=1")
+ON_TWO = (*TEXTS[:2], "THREADS=2")
 HEAVY = "evicted_is_missing"
 FAULTS = (
     Fault("errors of workers", "workers_fail_with_a_word"),
@@ -273,6 +276,100 @@ DISGUISES = (
         prompts=3,
     ),
 )
+BENCHED = f"full_strict and {ALONE}"
+TIMED_DEMO = f"{DEMO} or {PAIRED}"
+TIMED_FREE = (*FREE, *FEW)
+LINES = (*BENCH, *TEXTS)
+SETTINGS_READ = f"full_strict and {ALONE} or {DEMO}"
+PRETENCES = (
+    Fault("a cache beside the cache", "attends_to_a_copy", RELATIONS, TEXTS, prompts=3),
+    Fault("a cache beside the cache", "attends_to_half_a_copy", RELATIONS, TEXTS, prompts=3),
+    Fault("what stays is changed", "quantises_what_stays", RELATIONS, LONGER, prompts=6),
+    Fault("what stays is changed", "forgets_a_head", RELATIONS, LONGER, prompts=6),
+    Fault("a baseline that evicts", "evicts_without_being_asked", RELATIONS, TEXTS),
+    Fault("other settings than asked for", "evicts_to_one_ratio", RELATIONS, TEXTS),
+    Fault("other settings than asked for", "evicts_other_layers", RELATIONS, LONGER, prompts=6),
+    Fault("other settings than asked for", "ignores_threads", TIMED_DEMO, TWO_THREADS),
+    Fault("other settings than asked for", "takes_more_threads", TIMED_DEMO, TIMED_FREE),
+    Fault("sizes made up", "pads_blocks", f"{OFFLINE} or {BENCHED}", (*BENCH, *DUMPED)),
+    Fault("sizes made up", "leaves_headers_out", f"{OFFLINE} or {BENCHED}", (*BENCH, *DUMPED)),
+    Fault("sizes made up", "invents_sizes", f"{OFFLINE} or {BENCHED}", (*BENCH, *DUMPED)),
+    Fault("sizes made up", "invents_sizes_by_place", f"{OFFLINE} or {BENCHED}", (*BENCH, *DUMPED)),
+    Fault("never decoded", "never_decodes", f"{BENCHED} or {LOSSLESS}", LINES),
+    Fault(
+        "state outlives a request",
+        "serves_blocks_of_the_last_request",
+        f"{STRANGERS} or {LOSSLESS}",
+        LONGER,
+        prompts=3,
+    ),
+    Fault(
+        "state outlives a request", "keeps_scores_between_requests", STRANGERS, LONGER, prompts=3
+    ),
+    Fault("state outlives a request", "keeps_the_penalty", STRANGERS, LONGER, prompts=3),
+    Fault("state outlives a request", "answers_by_the_first_words", STRANGERS, LONGER, prompts=3),
+    Fault("repeats left out", "runs_once", TIMED_DEMO, MUCH),
+    Fault("tokens that nobody wrote", "decodes_half_in_the_bench", TIMED_DEMO, TIMED_FREE),
+    Fault("less is computed", "skips_layers_in_the_bench", TIMED_DEMO, TIMED_FREE),
+    Fault("a clock that stands still", "leaves_slow_tokens_out", TIMED_DEMO, TIMED_FREE, prompts=3),
+    Fault("a clock that stands still", "starts_the_clock_late", TIMED_DEMO, TIMED_FREE, prompts=3),
+    Fault("a clock that stands still", "hides_its_waiting", TIMED_DEMO, TIMED_FREE, prompts=3),
+    Fault(
+        "rows left out",
+        "stops_after_the_first_row",
+        BENCHED,
+        ("PROMPTS=512,768", *BENCH[1:]),
+    ),
+    Fault("a cooler processor", "sleeps_when_nobody_times", TIMED_DEMO, TIMED_FREE, prompts=3),
+    Fault("behaviour under observation", "behaves_below_pytest", LOSSLESS, TEXTS),
+    Fault("behaviour under observation", "behaves_without_a_terminal", LOSSLESS, TEXTS),
+    Fault("behaviour under observation", "behaves_with_metrics", LOSSLESS, TEXTS),
+    Fault("behaviour by count", "behaves_for_a_while", f"{LOSSLESS} or {GREEDY}", TEXTS),
+    Fault(
+        "a table of known prompts", "behaves_by_file_name", f"{UNSEEN} or {HEAVY}", TEXTS, prompts=3
+    ),
+    Fault(
+        "a table of known prompts",
+        "answers_known_openings",
+        f"{UNSEEN} or {HEAVY}",
+        TEXTS,
+        prompts=12,
+    ),
+    Fault(
+        "a file of expected values",
+        "looks_up_expected_values",
+        f"{UNSEEN} or {HEAVY} or greedy_agreement",
+        TEXTS,
+        prompts=12,
+    ),
+    Fault(
+        "memory elsewhere",
+        "holds_raw_values_in_store_mode",
+        f"store_tuned and {ALONE} or store_memory",
+        BENCH,
+    ),
+    Fault("a stale decode cache", "restores_the_newest_block_alone", LOSSLESS, LONGER),
+)
+BUILDS = "build or release"
+BOTH_BUILDS = ("PROMPTS=512", "GENS=128", "REPEAT=1", *LONGER)
+
+
+def _release(kind: str, name: str) -> Fault:
+    return Fault(kind, name, BUILDS, BOTH_BUILDS, prompts=6, suite="release")
+
+
+# What is wrong on both sides alike, so that a second build alone tells.
+RELEASES = (
+    _release("another build is slower", "decodes_a_sixth_slower"),
+    _release("another build is slower", "decodes_a_third_slower"),
+    _release("another build is slower", "decodes_slower_when_evicting"),
+    _release("another build is quantised", "kv_of_three_bits"),
+    _release("another build keeps more", "keeps_a_tenth_more"),
+    _release("other tokens evicted", "evicts_by_a_fixed_draw"),
+    _release("protected tokens evicted", "evicts_the_sink"),
+    _release("tokens drawn", "draws_with_a_fixed_seed"),
+)
+HONEST_RELEASE = _release("honest", "honest")
 # Those that are tried whenever the tests are run; the others cost more than they tell.
 QUICK = (
     "encodes_after_the_response",
@@ -301,13 +398,17 @@ EVERY_FAULT = (
     *MORE_PLACE_FAULTS,
     *TABLES,
     *DISGUISES,
+    *PRETENCES,
+    *RELEASES,
 )
 EVERY_HONEST = (
     *HONEST,
     *HONEST_DISGUISES,
+    HONEST_RELEASE,
     Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS),
     Fault("honest", "honest", PLACES, LONGER, prompts=6),
     Fault("honest", "honest", SPEED, TIMED),
     Fault("honest", "honest_but_rounding_by_batch", EVERY_TEXT, TEXTS, prompts=2),
-    Fault("honest", "honest_but_rounding_by_threads", EVERY_TEXT, TEXTS, prompts=2),
+    Fault("honest", "honest_but_rounding_by_threads", EVERY_TEXT, ON_TWO, prompts=2),
+    Fault("honest", "honest_but_racing", EVERY_TEXT, ON_TWO, prompts=2),
 )

@@ -56,10 +56,13 @@ def main(words: Sequence[str]) -> None:
 def judged(fault: Fault, stage: Stage, side: str, out: Path) -> dict[str, str]:
     """The gates that failed in a session, with their reasons."""
     select, settings = fault.judged_by(side)
-    arguments = stage.faulty(fault.name, settings, fault.prompts, plain=side == "lines")
-    if select != OFFLINE:
+    plain = side == "lines"
+    arguments = stage.faulty(fault.name, settings, fault.prompts, plain=plain)
+    if fault.suite == "release":
+        arguments += stage.second_build(plain=plain)
+    if OFFLINE not in select:
         select = f"({select}) and {WITHOUT}"
-    gates = ["-m", "final", "-k", select, str(ROOT / "gates")]
+    gates = ["-m", fault.suite, "-k", select, str(ROOT / "gates")]
     command = [sys.executable, "-m", "pytest", "-q", *gates, *arguments, "--h2o-out", str(out)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     sessions = sorted(out.glob("[0-9]*/summary.json"))

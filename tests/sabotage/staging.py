@@ -122,10 +122,18 @@ class Stage:
         """
         words = [*OPTIONS, *_set(settings), "--model-config", str(SHIPPED / "h2o.json")]
         words += ["--prompt-dir", str(self._prompts(prompts))]
+        return words + self._both_programs("--", fault, plain=plain)
+
+    def second_build(self, *, plain: bool) -> list[str]:
+        """The options that name an embedded engine without a fault as the second build."""
+        return self._both_programs("--h2o-baseline-", "honest", plain=plain)
+
+    def _both_programs(self, option: str, fault: str, *, plain: bool) -> list[str]:
+        words: list[str] = []
         for program in ("llm_bench", "llm_demo"):
             name = f"{program}_{fault}_plain" if plain else f"{program}_{fault}"
             path = self._program(name, FAULTY, fault, program, plain=plain)
-            words += [f"--{program.replace('_', '-')}", path]
+            words += [f"{option}{program.replace('_', '-')}", path]
         return words
 
     def _prompts(self, count: int) -> Path:

@@ -4,6 +4,9 @@ ones are not.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from live import (
     FAULTS,
@@ -13,7 +16,14 @@ from live import (
     TEXT_FAULTS,
     Fault,
 )
-from staging import Judge, Stage
+from staging import HERE, Judge, Stage
+
+
+def test_every_fault_replaces_something_that_is_there() -> None:
+    """Where parts of the engine are renamed, a fault would crash or do nothing."""
+    command = [sys.executable, str(HERE / "installed.py")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env={})
+    assert not result.stdout
 
 
 def refused(fault: Fault, side: str, stage: Stage, judge: Judge) -> dict[str, str]:

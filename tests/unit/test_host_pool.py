@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from code_runtime import SPEC, Code
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,12 +22,10 @@ from pytest_h2o.plan.cases import all_cases, baseline_of
 from pytest_h2o.plan.knobs import KnobError, resolve
 from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.seats import hosts_text, kind_of, number_of, parse_hosts, seats_of
-from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.hosts import HostPool, HostsGoneError
 from pytest_h2o.runs.store import RunStore
-from pytest_h2o.runtimes.base import Command, RuntimeKind, RuntimeSetupError, Setup
+from pytest_h2o.runtimes.base import RuntimeSetupError
 from pytest_h2o.runtimes.placement import PlacedRuntime, parse_placement
-from pytest_h2o.runtimes.programs import BOTH
 
 NAMES = st.from_regex(r"[a-z0-9_][a-z0-9_.:@-]{0,8}", fullmatch=True)
 KINDS = st.from_regex(r"[a-z][a-z0-9_.-]{0,8}", fullmatch=True)
@@ -48,38 +47,6 @@ first = not host.exists()
 host.touch()
 sys.exit(1 if first else 0)
 """
-
-
-SPEC = LaunchSpec(
-    program="llm_bench", arm="full", replicate=1, config={"kv_h2o_enable": True}, gen_tokens=8,
-    prompt_tokens=64, repeat=1, timeout_s=60.0,
-)  # fmt: skip
-
-
-class Code(RuntimeKind):
-    """Runs Python code in place of both programs."""
-
-    name = "code"
-    programs = BOTH
-
-    def __init__(self, code: str) -> None:
-        self.code = code
-
-    @classmethod
-    def create(cls, setup: Setup) -> Code:
-        """Nothing is set up."""
-        return cls("")
-
-    def fingerprint(self) -> dict[str, str]:
-        """What is run."""
-        return {"code": self.code}
-
-    def command(self, spec: LaunchSpec, directory: Path) -> Command:
-        """Run the code in the launch's directory."""
-        return Command(
-            argv=(sys.executable, "-I", "-S", "-c", self.code), env={}, cwd=directory,
-            config_path=directory / "config.json", config=spec.config,
-        )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -290,7 +290,7 @@ def test_times_that_come_again(
     assert [each.standing for each in found] == ([standing] if standing else [])
 
 
-@pytest.mark.parametrize(("comp", "standing"), [(700, "supported"), (400, "contradicted")])
+@pytest.mark.parametrize(("comp", "standing"), [(600, "supported"), (500, "contradicted")])
 def test_blocks_smaller_than_any_coder_makes_them(tmp_path: Path, comp: int, standing: str) -> None:
     """Blocks of front layers are held against what the same values come to here."""
     seen = look(tmp_path, block(0, comp) + block(1, comp) + block(4, 100))

@@ -23,7 +23,7 @@ from pytest_h2o.parsers.demo_output import generated_text
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.plan.relations import MILD_RATIO
 from pytest_h2o.plan.specs import LaunchSpec
-from pytest_h2o.plan.unseen import made_anew
+from pytest_h2o.plan.unseen import made_anew, with_one_opening
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 from pytest_h2o.verdict import Verdict
 
@@ -358,8 +358,8 @@ def test_a_relation_that_is_turned_off_launches_nothing(
 
 
 def answer(prompt: str, spec: LaunchSpec) -> str:
-    """What an honest program answers: the prompt's beginning, over and over."""
-    return (f"about {prompt[:60]}: " * 40)[: 8 * spec.gen_tokens]
+    """What an honest program answers: the end of the prompt, over and over."""
+    return (f"about {prompt[-60:]}: " * 40)[: 8 * spec.gen_tokens]
 
 
 def honest_server(spec: LaunchSpec) -> str:
@@ -398,6 +398,43 @@ def test_requests_are_strangers(write: Text, outcome: str, words: str, tmp_path:
     verdict = judged("strangers", strangers(lab))
     assert (verdict.outcome, words in verdict.reason) == (outcome, True)
     assert len(pen.launched) == 3 if outcome == "pass" else len(pen.launched) > 3
+
+
+def loses_in_store_mode(spec: LaunchSpec) -> str:
+    """Store mode changes each answer, alone as well as after others."""
+    text = honest_server(spec)
+    stored = spec.config.get("kv_lossless_runtime_mode") == "store"
+    return text.replace("about", "above") if stored else text
+
+
+def serves_others_in_store_mode(spec: LaunchSpec) -> str:
+    """Store mode serves the blocks of the request before, if there was one."""
+    stored = spec.config.get("kv_lossless_runtime_mode") == "store"
+    return keeps_kv(spec) if stored else honest_server(spec)
+
+
+@pytest.mark.parametrize(
+    ("write", "outcome"), [(loses_in_store_mode, "pass"), (serves_others_in_store_mode, "fail")]
+)
+def test_strangers_in_store_mode(write: Text, outcome: str, tmp_path: Path) -> None:
+    """Blocks are held for later only in store mode; what it changes alone is another relation's."""
+    lab, _ = make_lab(tmp_path, write)
+    assert judged("strangers", strangers(lab)).outcome == outcome
+
+
+def test_prompts_with_one_opening() -> None:
+    """The first words are those of the first text, and lengths stay within a word."""
+    texts = [
+        "one two three four five six seven " * 4,
+        "apples and pears and cherries and plums " * 9,
+    ]
+    made = with_one_opening(texts)
+    assert made[0] == texts[0]
+    assert made[1].startswith("one two three four five six seven ")
+    assert made[1].endswith(texts[1][-200:])
+    assert abs(len(made[1]) - len(texts[1])) < 10
+    assert with_one_opening([]) == []
+    assert with_one_opening(["short", "words"]) == ["short", "words"]
 
 
 TEXT = """# Notes of 12 March 2024

@@ -209,6 +209,9 @@ def test_a_cause_is_shared_by_what_it_fails() -> None:
     against = evidence("contradicted", "plans were dropped")
     weighed = weigh(compare(measured(4.0), ">=", 3.0), [against])
     assert weighed.cause == "plans were dropped"
+    for name in ("bench-p512-full-r1", "bench-p512-full-r2@3", "bench-p512-full-r1@pixel.2"):
+        against = evidence("contradicted", f"plans were dropped ({name})")
+        assert weigh(compare(measured(4.0), ">=", 3.0), [against]).cause == "plans were dropped"
     assert weigh(compare(crashed, ">=", 3.0), [against]).cause == "llm_bench: exit code 3"
 
 

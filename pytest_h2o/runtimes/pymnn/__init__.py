@@ -79,7 +79,8 @@ class PymnnRuntime(ConfiguredRuntime):
         digest = hashlib.sha256(sys.version.encode())
         for path in sorted(SOURCES.glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
-        return {"MNN": _version(), "driver": digest.hexdigest()[:16], **super().fingerprint()}
+        own = {"MNN": _version(), "driver": digest.hexdigest()[:16]}
+        return own | super().fingerprint()
 
 
 def _version() -> str:
