@@ -100,7 +100,7 @@ class Model:
         head = self.embedding
         if read.has("lm_head.weight"):
             head = read.tensor("lm_head.weight", *rows)
-        self.head: Floats = np.empty((shape.hidden, shape.vocab), np.float32)  # [D, V]
+        self.head = np.empty((shape.hidden, shape.vocab), np.float32)  # [D, V]
         np.multiply(head.T, norm[:, None], out=self.head)
         self.layers = _side_by_side(shape)
         for index, layer in enumerate(self.layers):
