@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,12 +38,19 @@ class Trial(NamedTuple):
 
 
 class Engine:
-    """A loaded model with its cache and compression; answers one prompt at a time."""
+    """A loaded model with its cache and compression; answers one prompt at a time.
 
-    def __init__(self, config: Config, *, threads: int | None = None) -> None:
+    ``say`` gets the engine's lines, which are printed unless somebody else takes them.
+    """
+
+    def __init__(
+        self, config: Config, *, threads: int | None = None, model: Model | None = None
+    ) -> None:
         shape = config.architecture
         self.config = config
-        self.model = Model(shape, config.weights)
+        self.threads = min(threads or config.engine.thread_num, available_cores())
+        self.say: Callable[[str], None] = partial(print, flush=True)
+        self.model = model or Model(shape, config.weights)
         dtype: np.dtype[Any] = np.dtype(np.float32)
         if config.engine.precision == "low":
             dtype = np.dtype(np.float16)
@@ -53,9 +61,12 @@ class Engine:
             self._pool = _make_pool(config.lossless)
         self._yardstick = Yardstick(self.model)
         self._dump = KVDump.from_environment(rope_theta=shape.rope_theta)
-        self._threads = min(threads or config.engine.thread_num, available_cores())
         single_threaded_blas()
         np.seterr(over="ignore", under="ignore")  # exp of far-off scores is 0 or inf by intent
+
+    def twin(self) -> Engine:
+        """An engine of one thread with the same weights, and a cache of its own."""
+        return Engine(self.config, threads=1, model=self.model)
 
     def tune(self) -> None:
         """Warm caches and thread pools with a few steps that leave no trace."""
@@ -86,7 +97,7 @@ class Engine:
         hooks = self._hooks(metrics, len(prompt) + budget)
         sampler = sampler_for(self.config.engine, prompt, budget)
         with clock.running("prefill"):
-            logits = self.model.prefill(prompt, self.cache, self._threads, hooks)
+            logits = self.model.prefill(prompt, self.cache, self.threads, hooks)
         if self._dump:
             self._dump.write_prompt(self.cache)
         while len(tokens) < budget and not stop.intersection(tokens[-1:]):
@@ -134,7 +145,7 @@ class Engine:
             else:
                 evictors.append(None)
         watching = [evictor for evictor in evictors if evictor]
-        first = self.model.prefill(prompt, self.cache, self._threads, watching)
+        first = self.model.prefill(prompt, self.cache, self.threads, watching)
         after_prompt = self.cache.save()
         for trial, evictor in zip(trials, evictors, strict=True):
             self.cache.load(after_prompt)
@@ -162,7 +173,7 @@ class Engine:
     def _log(self, line: str) -> None:
         """Print an engine line if the config asks for them."""
         if self.config.h2o.log_stats:
-            print(line, flush=True)
+            self.say(line)
 
     def _close(self, metrics: Metrics) -> None:
         """Read what the response leaves in the cache."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -100,9 +100,11 @@ class Model:
         head = self.embedding
         if read.has("lm_head.weight"):
             head = read.tensor("lm_head.weight", *rows)
-        self.head = np.ascontiguousarray((head * norm).T)  # [D, V]
-        layers = [_layer(read, f"model.layers.{index}.", shape) for index in range(shape.layers)]
-        self.layers = _side_by_side(layers)
+        self.head = np.empty((shape.hidden, shape.vocab), np.float32)  # [D, V]
+        np.multiply(head.T, norm[:, None], out=self.head)
+        self.layers = _side_by_side(shape)
+        for index, layer in enumerate(self.layers):
+            _fill(layer, read, f"model.layers.{index}.", shape)
         self.cos, self.sin = _rope_tables(shape)  # [context, d] each
         self.partner = _partners(shape.heads + shape.kv_heads, shape.head_dim)
         forbidden = np.full((PREFILL_CHUNK, PREFILL_CHUNK), -np.inf, np.float32)
@@ -278,60 +280,67 @@ class _Reader:
         """Whether the file holds ``name``."""
         return name in self._tensors
 
-    def tensor(self, name: str, *shape: int) -> Floats:
-        """Tensor ``name`` as fp32 of the given shape."""
+    def stored(self, name: str, *shape: int) -> npt.NDArray[np.floating[Any]]:
+        """Tensor ``name`` of the given shape, with the numbers as the file has them."""
         found = self._tensors.get(name)
         held = "nothing"
         if found is not None:
             if found.shape == shape and found.dtype.kind == "f":
-                return found.astype(np.float32)
+                return found
             held = f"{found.dtype}{list(found.shape)}"
         raise ConfigError(
             f"{self._path}: {name}: the model needs a float tensor {list(shape)}, the file "
             f"holds {held}"
         )
 
+    def tensor(self, name: str, *shape: int) -> Floats:
+        """Tensor ``name`` as fp32 of the given shape."""
+        return self.stored(name, *shape).astype(np.float32)
 
-def _layer(read: _Reader, prefix: str, shape: Architecture) -> LayerWeights:
+
+def _side_by_side(shape: Architecture) -> list[LayerWeights]:
+    """Room for the matrices of all layers in one allocation: large enough for huge pages, which
+    every token streams through faster.
+    """
+    hidden, inner = shape.hidden, shape.intermediate
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    sizes = [(hidden, queries + 2 * keys), (queries, hidden), (hidden, 2 * inner), (inner, hidden)]
+    total = sum(math.prod(size) for size in sizes)
+    block: Floats = np.empty(shape.layers * total, np.float32)
+    layers: list[LayerWeights] = []
+    begin = 0
+    for _ in range(shape.layers):
+        matrices: list[Floats] = []
+        for size in sizes:
+            end = begin + math.prod(size)
+            matrices.append(block[begin:end].reshape(size))
+            begin = end
+        layers.append(LayerWeights(*matrices))
+    return layers
+
+
+def _fill(layer: LayerWeights, read: _Reader, prefix: str, shape: Architecture) -> None:
+    """Read a layer's matrices to where they stay, transposed on the way."""
     hidden, inner = shape.hidden, shape.intermediate
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
 
-    def rows(name: str, size: int) -> Floats:
-        return read.tensor(f"{prefix}{name}.weight", size, hidden)
+    def norm(name: str) -> Floats:
+        return read.tensor(f"{prefix}{name}.weight", hidden)[:, None]
 
-    def transposed(name: str, size: int) -> Floats:
-        return np.ascontiguousarray(read.tensor(f"{prefix}{name}.weight", hidden, size).T)
+    def columns(name: str, size: int) -> npt.NDArray[np.floating[Any]]:
+        return read.stored(f"{prefix}{name}.weight", size, hidden).T
 
-    def with_norm(name: str, matrices: Sequence[Floats]) -> Floats:
-        weight = read.tensor(f"{prefix}{name}.weight", hidden)
-        return np.ascontiguousarray((np.concatenate(matrices) * weight).T)
+    def times(matrix: npt.NDArray[np.floating[Any]], factor: Any, out: Floats) -> None:
+        np.multiply(matrix, factor, out=out, dtype=np.float32, casting="same_kind")
 
-    q = rows("self_attn.q_proj", queries) * np.float32(shape.head_dim**-0.5)
-    k = rows("self_attn.k_proj", keys)
-    v = rows("self_attn.v_proj", keys)
-    gate = rows("mlp.gate_proj", inner)
-    up = rows("mlp.up_proj", inner)
-    return LayerWeights(
-        qkv=with_norm("input_layernorm", [q, k, v]),
-        out=transposed("self_attn.o_proj", queries),
-        gate_up=with_norm("post_attention_layernorm", [gate, up]),
-        down=transposed("mlp.down_proj", inner),
-    )
-
-
-def _side_by_side(layers: Sequence[LayerWeights]) -> list[LayerWeights]:
-    """The same matrices in one allocation: large enough for huge pages, which every token streams
-    through faster.
-    """
-    size = sum(matrix.size for layer in layers for matrix in layer)
-    block: Floats = np.empty(size, np.float32)
-    begin = 0
-
-    def place(matrix: Floats) -> Floats:
-        nonlocal begin
-        view = block[begin : begin + matrix.size].reshape(matrix.shape)
-        view[:] = matrix
-        begin += matrix.size
-        return view
-
-    return [LayerWeights(*map(place, layer)) for layer in layers]
+    before = norm("input_layernorm")
+    q, k, v = np.split(layer.qkv, (queries, queries + keys), axis=1)
+    times(columns("self_attn.q_proj", queries), np.float32(shape.head_dim**-0.5), q)
+    times(q, before, q)
+    times(columns("self_attn.k_proj", keys), before, k)
+    times(columns("self_attn.v_proj", keys), before, v)
+    layer.out[:] = read.stored(f"{prefix}self_attn.o_proj.weight", hidden, queries).T
+    between = norm("post_attention_layernorm")
+    times(columns("mlp.gate_proj", inner), between, layer.gate_up[:, :inner])
+    times(columns("mlp.up_proj", inner), between, layer.gate_up[:, inner:])
+    layer.down[:] = read.stored(f"{prefix}mlp.down_proj.weight", hidden, inner).T

@@ -22,13 +22,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from queue import SimpleQueue
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
-from pytest_h2o.engine.config import ConfigError, H2OSettings, LosslessSettings
+from pytest_h2o.engine.config import Config, ConfigError, H2OSettings, LosslessSettings
 from pytest_h2o.engine.generate import Engine, Trial
 from pytest_h2o.engine.kv_cache import Floats
+from pytest_h2o.engine.threads import map_in_order
 
 PROMPT_TOKENS, SCORED_TOKENS, WINDOWS = 832, 80, 15
 RECALLED = 64  # where the passage that returns begins: behind what is kept as sink
@@ -76,38 +79,99 @@ class Quality:
         }
 
 
+class Asked(NamedTuple):
+    """A policy that is tried on every window, and the settings that follow it."""
+
+    row: Quality
+    h2o: H2OSettings
+    lossless: LosslessSettings | None
+
+
+class Seen(NamedTuple):
+    """What one policy made of one window."""
+
+    loss: float
+    divergence: float
+    ratio: float
+
+
+class Window(NamedTuple):
+    """What each policy made of one window, in the order they are asked for, and what was printed
+    meanwhile.
+    """
+
+    seen: list[Seen]
+    recall_losses: list[float]
+    lines: list[str]
+
+
 def measure(engine: Engine, tokens: Sequence[int], windows: int = WINDOWS) -> list[Quality]:
     """Quality of the full cache, with lossless coding as well if the config has it, then of H2O and
     of the sliding window at each target ratio, the config's included.
+
+    Windows are independent: each of the engine's threads takes one at a time.
     """
-    config = engine.config
+    asked = _what_is_asked(engine.config)
+    pieces = cut(tokens, windows, engine.config.architecture.bos)
+    threads = min(engine.threads, len(pieces))
+    free: SimpleQueue[Engine] = SimpleQueue()
+    for _ in range(threads):
+        free.put(engine.twin())
+
+    def look(piece: Sequence[int]) -> Window:
+        mine = free.get()
+        try:
+            with np.errstate(over="ignore", under="ignore"):  # threads begin with numpy's own
+                return _look_at(mine, piece, asked)
+        finally:
+            free.put(mine)
+
+    for window in map_in_order(look, pieces, threads, lambda: None):
+        for line in window.lines:
+            print(line)
+        for each, seen, recall in zip(asked, window.seen, window.recall_losses, strict=True):
+            each.row.losses.append(seen.loss)
+            each.row.divergences.append(seen.divergence)
+            each.row.ratios.append(seen.ratio)
+            each.row.recall_losses.append(recall)
+    return [each.row for each in asked]
+
+
+def _what_is_asked(config: Config) -> list[Asked]:
     targets = set(LOSSY_RATIOS).union(configured_ratio(config.h2o))
     rows = [Quality("full", 1.0)]
     if config.lossless.active:
         rows += [Quality(name, 1.0) for name in CODED]
     for target in sorted(targets):
         rows += [Quality("h2o", target), Quality("window", target)]
-    settings = [policy_settings(config.h2o, row.policy, row.target) for row in rows]
-    coding = [coded_settings(config.lossless, row.policy) for row in rows]
-    for window in cut(tokens, windows, config.architecture.bos):
-        prompt, expected = window[:PROMPT_TOKENS], window[PROMPT_TOKENS:]
-        passage = prompt[RECALLED : RECALLED + SCORED_TOKENS]
-        trials: list[Trial] = []
-        for text in (expected, passage):
-            for h2o, lossless in zip(settings, coding, strict=True):
-                trials.append(Trial(text, h2o, lossless))
-        answers = engine.force(prompt, trials)
-        full: Floats | None = None
-        for row, logits in zip(rows, islice(answers, len(rows)), strict=True):
-            seen = log_softmax(logits)
-            if full is None:
-                full = seen
-            row.losses.append(_loss(seen, expected))
-            row.divergences.append(float((np.exp(full) * (full - seen)).sum(axis=1).mean()))
-            row.ratios.append(_held_ratio(engine, settings[0]))
-        for row, logits in zip(rows, answers, strict=True):
-            row.recall_losses.append(_loss(log_softmax(logits), passage))
-    return rows
+    asked: list[Asked] = []
+    for row in rows:
+        h2o = policy_settings(config.h2o, row.policy, row.target)
+        asked.append(Asked(row, h2o, coded_settings(config.lossless, row.policy)))
+    return asked
+
+
+def _look_at(engine: Engine, piece: Sequence[int], asked: Sequence[Asked]) -> Window:
+    """Try every policy on one window; the first of them is what divergences are held against."""
+    lines: list[str] = []
+    engine.say = lines.append
+    prompt, expected = piece[:PROMPT_TOKENS], piece[PROMPT_TOKENS:]
+    passage = prompt[RECALLED : RECALLED + SCORED_TOKENS]
+    trials: list[Trial] = []
+    for text in (expected, passage):
+        for each in asked:
+            trials.append(Trial(text, each.h2o, each.lossless))
+    answers = engine.force(prompt, trials)
+    found: list[Seen] = []
+    full: Floats | None = None
+    for logits in islice(answers, len(asked)):
+        seen = log_softmax(logits)
+        if full is None:
+            full = seen
+        divergence = float((np.exp(full) * (full - seen)).sum(axis=1).mean())
+        found.append(Seen(_loss(seen, expected), divergence, _held_ratio(engine, asked[0].h2o)))
+    recall_losses = [_loss(log_softmax(logits), passage) for logits in answers]
+    return Window(found, recall_losses, lines)
 
 
 def cut(tokens: Sequence[int], windows: int, bos: int) -> list[Sequence[int]]:

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TypeVar, cast
 
 Item = TypeVar("Item")
@@ -31,10 +32,16 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+@cache
+def _were_first() -> bool:
+    """Whether the variables were set here before BLAS read them; decided by the first call."""
+    return "numpy" not in sys.modules
+
+
 def single_threaded_blas() -> None:
     """Give BLAS one thread, whether numpy is loaded already or not."""
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
-    if "numpy" in sys.modules:
+    if not _were_first():
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - rarely needed
 
         threadpool_limits(1, user_api="blas")

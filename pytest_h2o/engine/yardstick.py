@@ -38,8 +38,8 @@ class Yardstick:
         """Multiply; the result has no meaning."""
         for weights in self._model.layers:
             qkv: Floats = self._x @ weights.qkv  # [1, D] @ [D, (H + 2G) d]
-            out = qkv[:, : len(weights.out)] @ weights.out  # [1, H d] @ [H d, D]
-            gate_up = out @ weights.gate_up  # [1, D] @ [D, 2F]
+            out: Floats = qkv[:, : len(weights.out)] @ weights.out  # [1, H d] @ [H d, D]
+            gate_up: Floats = out @ weights.gate_up  # [1, D] @ [D, 2F]
             out = gate_up[:, : len(weights.down)] @ weights.down  # [1, F] @ [F, D]
         logits: Floats = out @ self._model.head  # [1, D] @ [D, V]
         return logits

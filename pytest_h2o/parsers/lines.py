@@ -90,6 +90,8 @@ def printable(text: str) -> str:
     """``text`` with every control or invisible character shown as an escape, safe for a terminal or
     a report.
     """
+    if text.isprintable():
+        return text
     return "".join(map(_visible, text))
 
 

@@ -168,6 +168,8 @@ def _fatal() -> set[str]:
 
 def is_text(text: str) -> bool:
     """Whether most of it can be read."""
+    if text.isascii() and text.isprintable():
+        return bool(text)
     return sum(c.isprintable() and c != "\ufffd" for c in text) > 0.8 * len(text)
 
 

@@ -7,6 +7,7 @@ system has no ``/proc``, only the peak of the program itself is known.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 import time
@@ -27,6 +28,8 @@ STEPS = 32
 UNCOLLECTED_S = 0.5
 # Looking at the environment of every process takes a few milliseconds.
 SEARCH_S = 1.0
+# Listing what a process has mapped takes longer than all else, and holds the process up.
+FILES_S = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,7 @@ class UsageMeter:
         self._delayed = 0.0
         self._files = _OpenFiles(own)
         self._elsewhere: list[int] = []
-        self._searched = 0.0
+        self._searched = self._listed = 0.0
         self._ended: dict[int, float] = {}
         self._seen: set[int] = set()
         # Seconds since the start, and the peak so far.
@@ -92,7 +95,7 @@ class UsageMeter:
     def look(self) -> None:
         """Note what the processes that run now use."""
         family = _family([self.pid, *self._daemons()])
-        statuses = {pid: _fields(Path(f"/proc/{pid}/status")) for pid in family}
+        statuses = {pid: _fields(f"/proc/{pid}/status") for pid in family}
         running = {pid: status for pid, status in statuses.items() if status.get("VmRSS")}
         if not running:
             return
@@ -113,8 +116,11 @@ class UsageMeter:
         self._threads = max(self._threads, threads)
         self.cpu_seconds = max(self.cpu_seconds, sum(map(_cpu_seconds, running)))
         self._delayed = max(self._delayed, sum(map(_delayed_s, running)))
-        for pid in running:
-            self._files.look(pid)
+        now = time.monotonic()
+        if now - self._listed >= FILES_S:
+            self._listed = now
+            for pid in running:
+                self._files.look(pid)
 
     def close(self, maxrss: int, seconds: float, traffic: dict[str, int]) -> None:
         """Take what is known when the process has ended: ``ru_maxrss``, how long it ran, and its
@@ -142,7 +148,7 @@ class UsageMeter:
 
     def traffic(self) -> dict[str, int]:
         """Bytes read and written so far, also of a process that ended and was not collected."""
-        return _fields(Path(f"/proc/{self.pid}/io"))
+        return _fields(f"/proc/{self.pid}/io")
 
     def _daemons(self) -> list[int]:
         """Processes of the launch that are nobody's children; looked for now and then."""
@@ -188,12 +194,12 @@ class _OpenFiles:
     def look(self, pid: int) -> None:
         """See what a process holds."""
         held: dict[str, int] = {}
-        for number in _written_descriptors(pid):
-            link = Path(f"/proc/{pid}/fd/{number}")
-            with suppress(OSError):
-                name = str(link.readlink())
-                if name.startswith("/") and not self._is_own(name):
-                    held[name] = link.stat().st_size
+        with suppress(OSError):
+            for number in os.listdir(f"/proc/{pid}/fd")[:MAX_DESCRIPTORS]:  # noqa: PTH208
+                with suppress(OSError):
+                    name = os.readlink(f"/proc/{pid}/fd/{number}")  # noqa: PTH115
+                    if name.startswith("/") and not self._is_own(name) and _writes(pid, number):
+                        held[name] = os.stat(f"/proc/{pid}/fd/{number}").st_size  # noqa: PTH116
         for name, size in _shared_maps(pid):
             if not self._is_own(name):
                 held[name] = max(size, held.get(name, 0))
@@ -206,41 +212,38 @@ class _OpenFiles:
         return name in self._own or name.startswith(("/dev/", "/proc/", "/sys/"))
 
 
-def _written_descriptors(pid: int) -> Iterator[str]:
-    """The descriptors of a process that may be written to."""
-    with suppress(OSError):
-        for number in os.listdir(f"/proc/{pid}/fd")[:MAX_DESCRIPTORS]:  # noqa: PTH208
-            with suppress(OSError):
-                text = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
-                flags = text.partition("flags:")[2].split()
-                if flags and int(flags[0], 8) & os.O_ACCMODE != os.O_RDONLY:
-                    yield number
+def _writes(pid: int, number: str) -> bool:
+    """Whether a process may write to what it holds open under a number."""
+    flags = _content(f"/proc/{pid}/fdinfo/{number}").partition(b"flags:")[2].split()
+    return bool(flags) and int(flags[0], 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+# begin-end, permissions, offset, device, inode, name
+_SHARED = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) .w.s \S+ \S+ \S+ +(\S.*)")
 
 
 def _shared_maps(pid: int) -> Iterator[tuple[str, int]]:
     """The files that a process has mapped to write to them, and how many bytes of each."""
-    with suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
-            words = line.split(maxsplit=5)
-            if len(words) == 6 and "w" in words[1] and "s" in words[1]:
-                begin, _, end = words[0].partition("-")
-                yield words[5], int(end, 16) - int(begin, 16)
+    for line in _content(f"/proc/{pid}/maps").splitlines():
+        if shared := _SHARED.match(line):
+            begin, end, name = shared.groups()
+            yield name.decode(errors="replace"), int(end, 16) - int(begin, 16)
 
 
 def _resident_mb(pid: int, status: dict[str, int], processes: int) -> float:
     """Resident memory of a process; of several its share of what they have in common."""
     resident = status.get("VmRSS", 0)
     if processes > 1:
-        shared = _fields(Path(f"/proc/{pid}/smaps_rollup"))
+        shared = _fields(f"/proc/{pid}/smaps_rollup")
         resident = shared.get("Pss", resident)
     return resident / 1024
 
 
 def _cpu_seconds(pid: int) -> float:
     """User and system time of a process and of the children that it collected."""
-    with suppress(OSError, ValueError, IndexError):
+    with suppress(ValueError, IndexError):
         # The name in brackets may hold anything.
-        words = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        words = _content(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         return sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
     return 0.0
 
@@ -250,7 +253,7 @@ def _delayed_s(pid: int) -> float:
     delayed = 0
     with suppress(OSError, ValueError, IndexError):
         for thread in os.listdir(f"/proc/{pid}/task")[:MAX_PROCESSES]:  # noqa: PTH208
-            words = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()
+            words = _content(f"/proc/{pid}/task/{thread}/schedstat").split()
             delayed += int(words[1])
     return delayed / 1e9
 
@@ -278,21 +281,26 @@ def _children(parent: int) -> list[int]:
     children: list[int] = []
     with suppress(OSError, ValueError):
         for thread in os.listdir(f"/proc/{parent}/task")[:MAX_PROCESSES]:  # noqa: PTH208
-            text = Path(f"/proc/{parent}/task/{thread}/children").read_text()
-            children += map(int, text.split())
+            children += map(int, _content(f"/proc/{parent}/task/{thread}/children").split())
     return children
 
 
-def _fields(path: Path) -> dict[str, int]:
+def _fields(path: str) -> dict[str, int]:
     """The whole numbers of a file with lines of ``name: number``; nothing of one that is gone."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return {}
     fields: dict[str, int] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        words = value.split()
-        if words and words[0].isascii() and words[0].isdigit():
-            fields[name] = int(words[0])
+    for line in _content(path).splitlines():
+        name, _, value = line.partition(b":")
+        words = value.split(maxsplit=1)
+        if words and words[0].isdigit():
+            fields[name.decode(errors="replace")] = int(words[0])
     return fields
+
+
+def _content(path: str) -> bytes:
+    """What a file of ``/proc`` holds; nothing of one that is gone.
+
+    Running programs wait for the core that this takes, many times a second: no text layer.
+    """
+    with suppress(OSError), open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.readall()
+    return b""

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 # Head and tail that are hashed of each large file.
-HASHED_BYTES = 1 << 20
+HASHED_BYTES = 1 << 16
 
 
 def file_hash(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Perplexity under eviction."""
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -110,6 +111,25 @@ def test_lossless_coding_predicts_the_same(
     monkeypatch.setattr(LayerCache, "restore", lambda *args: restore(*args[:2], args[2] * 1.01))
     full, lossless, store = policy_quality.measure(make_engine(LOSSLESS), short, 1)[:3]
     assert full.losses == lossless.losses != store.losses
+
+
+def test_threads_share_the_windows(
+    make_engine: Callable[..., Engine], short: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Windows that several threads look at give the numbers and the lines of one thread, in its
+    order.
+    """
+    tokens = np.random.default_rng(2).integers(3, 96, 5 * len(short)).tolist()
+    found = []
+    for threads in (1, 3):
+        engine = make_engine(LOSSLESS, kv_h2o_log_stats=True)
+        engine.threads = threads
+        rows = policy_quality.measure(engine, tokens, 5)
+        lines = re.sub(r"evict_us=\d+", "", capsys.readouterr().out)
+        found.append(([row.record() for row in rows], lines))
+    assert found[0] == found[1]
+    assert len(rows[0].losses) == 5
+    assert found[0][1].count("[H2O]") > 5
 
 
 def test_settings_of_the_config(make_engine: Callable[..., Engine]) -> None:
