@@ -203,6 +203,11 @@ def a_combination_twice(root: Path) -> None:
     (root / "manifest.json").write_text(json.dumps([*combinations, combinations[1]]))
 
 
+def in_the_logs_of_a_session(root: Path) -> None:
+    tree(SESSION / OWN, root / "launches" / OWN)
+    file(BENCH / "logs" / LOG, root / "logs" / LOG)
+
+
 def prompts_that_another_pack_has(root: Path) -> None:
     tree(SWEEP, root / "final" / "runtime_full_strict")
     tree(DEMO, root / "other")
@@ -255,6 +260,7 @@ LAUNCHES: dict[Callable[[Path], None], str] = {
     a_table_with_columns_in_another_order: "extra.log",
     listed_twice: f"logs/{LOG} is named by 2 launches",
     a_combination_twice: f"logs/{SWEPT}.log is named by 2 launches",
+    in_the_logs_of_a_session: f"logs/{LOG}",
     prompts_that_another_pack_has: "final",
 }
 
@@ -299,6 +305,14 @@ def test_a_renamed_baseline(tmp_path: Path, name: str) -> None:
 def test_nothing_is_named_in_vain(source: Path) -> None:
     """Of a recording that is whole, nothing is left over."""
     assert read_recording(source).unread == ()
+
+
+def test_cases_of_one_name(tmp_path: Path) -> None:
+    """However many there are, each is a part of its own."""
+    for place in ("a/p", "b/p", "c/p", "d/q"):
+        tree(BENCH, tmp_path / place / "run")
+    names = [part.name for part in read_recording(tmp_path).parts]
+    assert names == ["run", "run.p", "run.2", "run.q"]
 
 
 def test_links(tmp_path: Path) -> None:
