@@ -315,6 +315,49 @@ def test_cases_of_one_name(tmp_path: Path) -> None:
     assert names == ["run", "run.p", "run.2", "run.q"]
 
 
+def test_logs_of_nothing_known(tmp_path: Path) -> None:
+    """In a folder that holds nothing else, each is a launch."""
+    for number in range(3):
+        (tmp_path / f"{number}.log").write_text(f"{number}: cannot open the model\n")
+    [part] = read_recording(tmp_path).parts
+    assert [each.record.stdout.name for each in part.launches] == ["0.log", "1.log", "2.log"]
+
+
+def test_launches_of_which_a_list_has_names_alone(tmp_path: Path) -> None:
+    """Without command lines or a transcript, each is still a launch."""
+    root = tree(SWEEP, tmp_path / "archive")
+    names = [entry["run_id"] for entry in entries(root / "manifest.json")]
+    (root / "launches.json").write_text(json.dumps([{"run_id": name} for name in names]))
+    for name in ("manifest.json", "bench_stdout.log"):
+        (root / name).unlink()
+    [part] = read_recording(root).parts
+    assert [each.record.table.stem for each in part.launches] == names
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        (["-p", "512,1024"], ["p512_g128", "p1024_g128"]),
+        (["-p", "512", "-t", "1,2"], ["p512_g128", "p512_g128"]),
+        (["-p", "512", "-t", "1,2", "-kv", "false"], ["pp512", "tg128"] * 2),
+    ],
+)
+def test_rows_that_a_command_line_asks_for(
+    tmp_path: Path, options: list[str], rows: list[str]
+) -> None:
+    """All of them are expected; where some are missing the launch is unusable."""
+    root = tree(BENCH, tmp_path / "archive")
+    argv = ["./llm_bench", "-m", "c.json", "-kv", "true", "-n", "128", *options]
+    (root / "launches.json").write_text(json.dumps([{"run_id": SWEPT, "argv": argv}]))
+    shutil.rmtree(root / "logs")
+    file(BENCH / "logs" / "run_0001_p512_g128.log", root / "logs" / f"{SWEPT}.log")
+    recording = read_recording(root)
+    [launch] = recording.parts[0].launches
+    assert sorted(launch.labels) == sorted(rows)
+    [problem, *_] = launch.read("x").problems
+    assert f"1 rows where {len(rows)} were launched" in problem
+
+
 def test_links(tmp_path: Path) -> None:
     """What is linked from elsewhere is read, and a link that leads back is not followed."""
     sweep = tree(SWEEP, tmp_path / "elsewhere" / "sweep")
