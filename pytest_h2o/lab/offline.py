@@ -333,19 +333,21 @@ def _recorded_results(lab: Lab, kind: str) -> Evaluation | None:
     """
     if lab.recording is None:
         return read_results(lab.replay, kind) if lab.replay else None
-    bench = [part for part in lab.recording.parts if part.work == "lengths"]
-    found = {part.name: read_results(part.directory, kind) for part in bench}
-    whole = read_results(lab.recording.directory, kind)
-    if whole or not any(found.values()):
-        return whole
-    missing = []
-    for part in bench:
-        result = found[part.name]
+    results: list[Evaluation] = []
+    missing: list[str] = []
+    for part in lab.recording.parts:
+        if part.work != "lengths":
+            continue
+        result = read_results(part.directory, kind)
+        if result:
+            results.append(result)
         why = result.missing if result else "no offline result"
         if why:
             trouble = f" ({part.trouble})" if part.trouble else ""
             missing.append(f"{part.name}: {why}{trouble}")
-    results = [result for result in found.values() if result]
+    whole = read_results(lab.recording.directory, kind)
+    if whole or not results:
+        return whole
     if missing:
         return replace(results[0], missing="; ".join(missing))
     return replace(results[0], others=tuple(results[1:]))
