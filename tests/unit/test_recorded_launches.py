@@ -334,6 +334,18 @@ def test_launches_of_which_a_list_has_names_alone(tmp_path: Path) -> None:
     assert [each.record.table.stem for each in part.launches] == names
 
 
+def test_a_log_of_another_length(tmp_path: Path) -> None:
+    """A manifest says which row a launch was made for, with a transcript or without."""
+    root = tree(SWEEP, tmp_path / "archive")
+    (root / "bench_stdout.log").unlink()
+    file(BENCH / "logs" / "run_0001_p512_g128.log", root / "logs" / f"{SWEPT}.log")
+    [part] = read_recording(root).parts
+    problems = [problem for each in part.launches for problem in each.read("x").problems]
+    assert [problem.partition(" (")[0] for problem in problems] == [
+        "the row is p512_g128, launched was p1024_g128"
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "rows"),
     [
