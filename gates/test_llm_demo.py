@@ -101,6 +101,8 @@ def test_bucket_decode(bucket_study: PairedStudy | Comparison, gate: Gate) -> No
 def test_greedy_agreement(demo: Run, demo_baseline: Run, gate: Gate) -> None:
     """Under eviction the model must still write text, and as far like the baseline as
     MIN_GREEDY_AGREEMENT asks.
+
+    One piece over and over, noise, and real words in no order are no text.
     """
     found = answers_beside(demo_baseline, demo)
     measured = agreement(found, demo, demo_baseline)

@@ -27,7 +27,7 @@ MAX_NOTES = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the logs and the output."""
-    logs = "a log, a .json file, or a directory of *.log and *.md"
+    logs = "a log, a .json file, or a directory of such files"
     parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help=logs)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE.csv", help="write here instead of to stdout"
@@ -56,14 +56,23 @@ def log_files(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
+        inside = _logs_in(path) if path.is_dir() else [path]
         if not inside:
             note(f"{path}: holds no *.log or *.md; those of a run are in its launches/*/ or logs/")
         for file in inside:
             found.setdefault(str(file.resolve()), file)
     return list(found.values())
+
+
+def _logs_in(directory: Path) -> list[Path]:
+    """What is called a log there, and what holds a table or results under another name."""
+    from pytest_h2o.kit.unclaimed import holds_measurements  # noqa: PLC0415
+
+    found: list[Path] = []
+    for path in sorted(directory.iterdir()):
+        if path.suffix.lower() in SUFFIXES or holds_measurements(path):
+            found.append(path)
+    return found
 
 
 def read_lines(files: Iterable[Path]) -> Iterator[Line]:
@@ -74,7 +83,8 @@ def read_lines(files: Iterable[Path]) -> Iterator[Line]:
 
     for file in files:
         try:
-            rows, problems = read_json(file) if file.suffix == ".json" else read_log(file)
+            is_json = file.suffix.lower() == ".json"
+            rows, problems = read_json(file) if is_json else read_log(file)
         except ParseError as error:
             note(error)
             continue

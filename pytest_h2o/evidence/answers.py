@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
 from pytest_h2o.evidence.look import settle
+from pytest_h2o.evidence.word_order import neighbours, order, words_of
 from pytest_h2o.evidence.writing import (
     STRETCH,
     is_one_thing,
@@ -48,6 +49,10 @@ NOISE, NOISE_BITS = 1.4, 1.5
 # as varied.
 MORE_SURPRISE, LESS_VARIED = 1.5, 0.4
 PROMPT_BYTES = 1 << 15
+# Neighbours that prompts have as well, in standard deviations more than shuffled words have: honest
+# candidates had 6.4 and more beside such baselines, shuffled ones 2.4 at most.
+IN_ORDER, SHUFFLED = 6.0, 2.5
+LEAST_WORDS, LEAST_ANSWERS, LEAST_IN_ALL = 30, 3, 100
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,7 @@ def text_evidence(found: Sequence[Answer]) -> list[Evidence]:
         seen += _each_answer(answer)
     seen += _same_answer(found)
     seen += _answer_of_another(found)
+    seen += _word_order(found)
     compared = [answer for answer in found if answer.comparable]
     baseline = [_reference(answer) for answer in compared]
     candidate = [answer.candidate for answer in compared]
@@ -337,6 +343,31 @@ def _answer_of_another(found: Sequence[Answer]) -> Iterator[Evidence]:
             yield Evidence.of(
                 SOUND, False, f"{answer.label}: the answer that the baseline gives to {other}"
             )
+
+
+def _word_order(found: Sequence[Answer]) -> Iterator[Evidence]:
+    """Needs the prompts, and answers of some length: real words in no order, where the baseline's
+    stand as in texts.
+    """
+    before: list[list[str]] = []
+    after: list[list[str]] = []
+    for answer in found:
+        sides = words_of(answer.baseline), words_of(answer.candidate)
+        if answer.baseline_loops or novelty(answer.candidate) < LOOPS:
+            continue
+        if min(map(len, sides)) >= LEAST_WORDS:
+            before.append(sides[0])
+            after.append(sides[1])
+    if len(after) < LEAST_ANSWERS or sum(map(len, after)) < LEAST_IN_ALL:
+        return
+    known = neighbours(answer.prompt for answer in found)
+    usual, seen = order(before, known), order(after, known)
+    if usual >= IN_ORDER and seen <= SHUFFLED:
+        text = (
+            f"the words of {len(after)} answers stand in no order: {seen:.1f} deviations more "
+            f"neighbours of the prompts than shuffled, {usual:.1f} in the baseline"
+        )
+        yield Evidence.of(SOUND, False, text)
 
 
 class _Letters:

@@ -37,7 +37,7 @@ def possible_speeds(look: Look) -> Iterator[Evidence]:
     """Needs both speeds, or a decode speed and ``modelSize``."""
     yield from _impossible_samples(look)
     decode = look.value("decode_tps")
-    if decode is None or not math.isfinite(decode):
+    if decode is None or not 0 < decode < math.inf:
         return
     reading = _reading(look)
     if reading:

@@ -13,12 +13,19 @@ from pytest_h2o.runs.results import Run, finite
 from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 SAME = "equal launches report the same ratios, evictions, blocks and fallbacks"
+MEASURED = "each launch was measured on its own"
+SPEEDS = ("prefill_tps", "decode_tps")
 SHOWN = 3
 Labelled = Mapping[str, list[Row]]
 
 
 def stability_evidence(runs: Sequence[Run]) -> list[Evidence]:
-    """Whether all launches report the same of what is computed, row by row."""
+    """Whether all launches report the same of what is computed, row by row, and not the same
+    speeds.
+    """
+    copied = list(_copied(runs))
+    if copied:
+        return copied
     rows = _by_label(runs)
     differing = list(_differing(rows))
     if differing:
@@ -68,6 +75,27 @@ def speed_spread(runs: Sequence[Run]) -> Measured:
         missing=missing[0] if missing else "",
         cause=runs[0].cause_of("decode_tps") if runs else "",
     )
+
+
+def _copied(runs: Sequence[Run]) -> Iterator[Evidence]:
+    """Speeds that two launches have in common to the last digit, all of them, are of one."""
+    first: dict[tuple[str, ...], Run] = {}
+    for run in runs:
+        speeds = tuple(_speeds(run))
+        if not speeds:
+            continue
+        other = first.setdefault(speeds, run)
+        if other is not run:
+            text = f"{run.case} and {other.case} have all speeds in common: one is a copy"
+            yield Evidence.of(MEASURED, False, text)
+
+
+def _speeds(run: Run) -> Iterator[str]:
+    """The speeds of a run as text; none of a row that has no two, with their deviations."""
+    for row in run.rows:
+        samples = [row.samples.get(name) for name in SPEEDS]
+        if all(sample and sample.std for sample in samples):
+            yield f"{row.label}: {samples}"
 
 
 def _differing(rows: Labelled) -> Iterator[str]:

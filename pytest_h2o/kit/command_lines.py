@@ -54,6 +54,12 @@ class BenchLine:
     table: str | None
 
 
+UNKNOWN = BenchLine(
+    configs=(), backend="cpu", threads=4, prompt_tokens=None, gen_tokens=0, repeat=None, labels=(),
+    table=None,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class DemoLine:
     """A command line of ``llm_demo``; ``config`` is named as it names it, ``metrics`` is the file
@@ -73,7 +79,9 @@ def is_demo(argv: Sequence[str]) -> bool:
 
 
 def bench_line(argv: Sequence[str]) -> BenchLine:
-    """What a command line of ``llm_bench`` asks for."""
+    """What a command line of ``llm_bench`` asks for; of none at all nothing is known."""
+    if not argv:
+        return UNKNOWN
     options = _options(_from_program(argv))
     lengths = _integers(options.get("prompts", ["512"]))
     prompts = [length for length in lengths if length]  # the program skips 0

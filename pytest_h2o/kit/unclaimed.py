@@ -23,6 +23,7 @@ LOG_NAMES = re.compile(r"[^.]+|.*\.(?:log|txt|out|md|mkd|text|[0-9]+)", re.IGNOR
 # What is printed of whole packs, and what is written about them.
 NO_LOGS = re.compile(r"readme.*|.*summary\.md|.*report\.md|.*console.*|.*stderr.*", re.IGNORECASE)
 HEAD_BYTES = 64 * 1024
+_RESULTS = re.compile(r'"results" ?: ?\[')
 _LAUNCHED = re.compile(rf"^{re.escape(MARK.decode())}\S", re.MULTILINE)
 
 
@@ -58,12 +59,25 @@ def _is_transcript_of(path: Path) -> bool:
 
 
 def _tells_of_launches(path: Path) -> bool:
+    text = _head(path)
+    return any(shape.search(text) for shape in (TABLE_HEAD, DEMO_HEAD, _LAUNCHED))
+
+
+def holds_measurements(path: Path) -> bool:
+    """Whether a file that is not called a log holds a table, or the results of ``-j``."""
+    if not path.is_file() or NO_LOGS.fullmatch(path.name):
+        return False
+    if path.suffix.lower() == ".json":
+        return _RESULTS.search(_head(path)) is not None
+    return LOG_NAMES.fullmatch(path.name) is not None and TABLE_HEAD.search(_head(path)) is not None
+
+
+def _head(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            text = decoded(file.read(HEAD_BYTES))
+            return decoded(file.read(HEAD_BYTES))
     except OSError:
-        return False
-    return any(shape.search(text) for shape in (TABLE_HEAD, DEMO_HEAD, _LAUNCHED))
+        return ""
 
 
 def earlier_tables(path: Path) -> list[str]:

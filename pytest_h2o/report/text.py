@@ -32,6 +32,16 @@ def escaped(text: str) -> str:
         return text.encode("utf-8", "backslashreplace").decode()
 
 
+def in_encoding(text: str, encoding: str) -> str:
+    """Text that an encoding can hold, the rest escaped; ``u`` for micro."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        plain = text.replace("\xb5", "u")
+        return plain.encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a report in UTF-8, whatever the locale is."""
     path.write_text(escaped(text), "utf-8")

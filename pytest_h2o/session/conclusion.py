@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pytest_h2o.report.text import LONG, clean, command_line, escaped, shown_pat
 from pytest_h2o.session.reporter import Reporter
 
 SHOWN_LEFT = 10
+COMMAND = "pytest-h2o"
 
 
 class Conclusion:
@@ -121,6 +123,8 @@ class Conclusion:
         if len(bad) == 1 and bad[0]:
             return bad[0]
         words = ["pytest", *map(str, self.config.invocation_params.args)]
+        if Path(sys.argv[0]).name == COMMAND:  # which adds options of its own
+            words = [COMMAND, *sys.argv[1:]]
         if bad and self.config.pluginmanager.has_plugin("lfplugin"):
             words.append("--lf")
         return command_line(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -26,7 +27,7 @@ from pytest_h2o.report.judged import Judged
 from pytest_h2o.report.models import Summary
 from pytest_h2o.report.pareto import LEGEND, comparison
 from pytest_h2o.report.screen import session_lines
-from pytest_h2o.report.text import LONG, aligned, clean, shown_path, wrapped
+from pytest_h2o.report.text import LONG, aligned, clean, in_encoding, shown_path, wrapped
 from pytest_h2o.runs.directory import point_latest
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import read_launch
@@ -148,8 +149,10 @@ class Reporter:
         terminalreporter.write_sep("=", "h2o gates")
         writer = self.config.get_terminal_writer()
         shown = shown_on_screen(self.verdicts.values(), self.config.get_verbosity())
+        # What a terminal of another encoding lacks would be escaped with all colours.
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         for line in session_lines(shown, writer.fullwidth, color=writer.hasmarkup):
-            terminalreporter.write_line(line)
+            terminalreporter.write_line(in_encoding(line, encoding))
         if rows := swept_rows(self.lab, self.verdicts):
             terminalreporter.write_sep("=", "h2o sweep")
             for line in aligned(comparison(rows)):

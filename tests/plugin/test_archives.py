@@ -436,6 +436,16 @@ def test_reports_that_cannot_be_written(
     assert "pass  lossy" in found.screen
 
 
+def test_the_line_that_runs_a_command_again(
+    pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is as it was typed, without the options that the command adds."""
+    archive = copy(DATA / "runs" / "bench_full", tmp_path / "run")
+    monkeypatch.setattr(sys, "argv", ["/bin/pytest-h2o", "runtime", "-k", "test_lossy"])
+    found = Judgement(pytester, archive, "-m", "runtime", "-k", "test_lossy")
+    assert "rerun pytest-h2o runtime -k test_lossy" in found.screen.splitlines()
+
+
 def test_warnings_that_a_user_makes_errors(
     pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,24 @@ def test_files_are_read_once(tmp_path: Path) -> None:
     ]
 
 
+def test_logs_by_other_names(tmp_path: Path) -> None:
+    """Of a directory, tables and results are read whatever their files are called, and no other
+    text or JSON is.
+    """
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    row = "| m | prompt=8<br>decode=4 | 9.00 ± 0.10<br>3.00 ± 0.10 | 1 | 2 |\n"
+    for name in ("a.log", "b.LOG", "c.txt", "d.log.1", "e"):
+        (folder / name).write_text(TABLE + row)
+    (folder / "f.json").write_bytes((RUNS / "bench_json" / "out.json").read_bytes())
+    (folder / "config.json").write_text('{"results": 3}')
+    (folder / "notes.txt").write_text("nothing | of note\n")
+    (folder / "README.md").write_text("about | these\n")
+    code, rows, _ = parse(tmp_path, folder)
+    read = [Path(each["log_file"]).name for each in rows]
+    assert (code, read) == (0, ["a.log", "b.LOG", "c.txt", "d.log.1", "e", "f.json"])
+
+
 def test_columns_of_different_tables(tmp_path: Path) -> None:
     """Every row is keyed by its own header; unknown columns come last by name, absent cells are
     empty.

@@ -173,6 +173,15 @@ def test_a_prompt_that_was_not_read(tmp_path: Path) -> None:
         assert next(possible_speeds(changed)).standing == standing
 
 
+@pytest.mark.parametrize("metric", ["prefill_tps", "decode_tps"])
+def test_a_speed_of_nothing(tmp_path: Path, metric: str) -> None:
+    """No tokens in a second are no speed."""
+    seen = look(tmp_path)
+    samples = seen.row.samples | {metric: Sample(0.0)}
+    said = list(possible_speeds(replace(seen, row=replace(seen.row, samples=samples))))
+    assert (said[0].standing, "which is none" in said[0].text) == ("contradicted", True)
+
+
 @pytest.mark.parametrize(
     ("times", "step"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.eviction import _from_the_beginning
 from pytest_h2o.evidence.log_consistency import (
     IN_TIME,
@@ -209,6 +210,33 @@ def test_trouble_on_stderr(tmp_path: Path, line: str) -> None:
 def test_harmless_stderr(tmp_path: Path, line: str) -> None:
     """Warnings and settings that do not suit are nothing that broke."""
     assert ended_well(look(tmp_path, "", f"{line}\n")) is None
+
+
+PROGRESS = "".join(f"\r{number} of 99 tokens, about {number} s left" for number in range(99))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "H2O disabled: no layer_nums\n",
+        "[H2O-LOSSLESS] disabled: zstd was not found\n",
+        "[H2O] eviction switched off: no layer_nums\n",
+        f"{PROGRESS}\rH2O disabled: no layer_nums\n",
+        "".join(f"unknown kv key {n}: ignored\n" for n in range(300)) + "lossless: off\n",
+    ],
+    ids=["plain", "marked as the engine's", "marked as a plan", "behind progress", "many"],
+)
+def test_what_is_said_anywhere(tmp_path: Path, text: str) -> None:
+    """That a feature is off counts on lines that look like the engine's, and behind others."""
+    config: dict[str, object] = {"kv_h2o_enable": True, "kv_lossless_enable": True}
+    [said] = deviations(look(tmp_path, text, config=config))
+    assert said.standing == "contradicted"
+
+
+def test_lines_of_plans_and_blocks_admit_nothing(tmp_path: Path) -> None:
+    """They tell of themselves what becomes of them."""
+    lines = plan(0, 520) + block() + "[H2O-LOSSLESS] shrink: discarding 3 blocks of layer 2\n"
+    assert list(deviations(look(tmp_path, lines))) == []
 
 
 def test_text_of_a_model_is_not_trouble(tmp_path: Path) -> None:

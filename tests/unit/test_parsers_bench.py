@@ -396,13 +396,14 @@ PROGRESS = "".join(f"\r|##   | {number} of 9999" for number in range(2000))
     ("before", "after"),
     [
         (PROGRESS + "\r", "\n"),
+        ("." * (PIECE_CHARS - 9) + "\r", "\n"),
         ("", PROGRESS + "\n"),
         ("", "\r| 100% |\n"),
         ("[H2O] " + "text " * PIECE_CHARS, "\n"),
         ("", "\r"),
         ("\x1b[1m", "\x1b(B\x1b[m\n"),
     ],
-    ids=["progress before", "after", "a bar after", "endless", "returns", "tput"],
+    ids=["progress before", "in two pieces", "after", "a bar after", "endless", "returns", "tput"],
 )
 def test_what_shares_a_line_with_a_row_does_not_hide_it(before: str, after: str) -> None:
     """Neither header nor row is lost to progress displays, colours, or the end of a long line."""

@@ -203,6 +203,11 @@ def a_combination_twice(root: Path) -> None:
     (root / "manifest.json").write_text(json.dumps([*combinations, combinations[1]]))
 
 
+def in_the_logs_of_a_session(root: Path) -> None:
+    tree(SESSION / OWN, root / "launches" / OWN)
+    file(BENCH / "logs" / LOG, root / "logs" / LOG)
+
+
 def prompts_that_another_pack_has(root: Path) -> None:
     tree(SWEEP, root / "final" / "runtime_full_strict")
     tree(DEMO, root / "other")
@@ -255,6 +260,7 @@ LAUNCHES: dict[Callable[[Path], None], str] = {
     a_table_with_columns_in_another_order: "extra.log",
     listed_twice: f"logs/{LOG} is named by 2 launches",
     a_combination_twice: f"logs/{SWEPT}.log is named by 2 launches",
+    in_the_logs_of_a_session: f"logs/{LOG}",
     prompts_that_another_pack_has: "final",
 }
 
@@ -299,6 +305,69 @@ def test_a_renamed_baseline(tmp_path: Path, name: str) -> None:
 def test_nothing_is_named_in_vain(source: Path) -> None:
     """Of a recording that is whole, nothing is left over."""
     assert read_recording(source).unread == ()
+
+
+def test_cases_of_one_name(tmp_path: Path) -> None:
+    """However many there are, each is a part of its own."""
+    for place in ("a/p", "b/p", "c/p", "d/q"):
+        tree(BENCH, tmp_path / place / "run")
+    names = [part.name for part in read_recording(tmp_path).parts]
+    assert names == ["run", "run.p", "run.2", "run.q"]
+
+
+def test_logs_of_nothing_known(tmp_path: Path) -> None:
+    """In a folder that holds nothing else, each is a launch."""
+    for number in range(3):
+        (tmp_path / f"{number}.log").write_text(f"{number}: cannot open the model\n")
+    [part] = read_recording(tmp_path).parts
+    assert [each.record.stdout.name for each in part.launches] == ["0.log", "1.log", "2.log"]
+
+
+def test_launches_of_which_a_list_has_names_alone(tmp_path: Path) -> None:
+    """Without command lines or a transcript, each is still a launch."""
+    root = tree(SWEEP, tmp_path / "archive")
+    names = [entry["run_id"] for entry in entries(root / "manifest.json")]
+    (root / "launches.json").write_text(json.dumps([{"run_id": name} for name in names]))
+    for name in ("manifest.json", "bench_stdout.log"):
+        (root / name).unlink()
+    [part] = read_recording(root).parts
+    assert [each.record.table.stem for each in part.launches] == names
+
+
+def test_a_log_of_another_length(tmp_path: Path) -> None:
+    """A manifest says which row a launch was made for, with a transcript or without."""
+    root = tree(SWEEP, tmp_path / "archive")
+    (root / "bench_stdout.log").unlink()
+    file(BENCH / "logs" / "run_0001_p512_g128.log", root / "logs" / f"{SWEPT}.log")
+    [part] = read_recording(root).parts
+    problems = [problem for each in part.launches for problem in each.read("x").problems]
+    assert [problem.partition(" (")[0] for problem in problems] == [
+        "the row is p512_g128, launched was p1024_g128"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        (["-p", "512,1024"], ["p512_g128", "p1024_g128"]),
+        (["-p", "512", "-t", "1,2"], ["p512_g128", "p512_g128"]),
+        (["-p", "512", "-t", "1,2", "-kv", "false"], ["pp512", "tg128"] * 2),
+    ],
+)
+def test_rows_that_a_command_line_asks_for(
+    tmp_path: Path, options: list[str], rows: list[str]
+) -> None:
+    """All of them are expected; where some are missing the launch is unusable."""
+    root = tree(BENCH, tmp_path / "archive")
+    argv = ["./llm_bench", "-m", "c.json", "-kv", "true", "-n", "128", *options]
+    (root / "launches.json").write_text(json.dumps([{"run_id": SWEPT, "argv": argv}]))
+    shutil.rmtree(root / "logs")
+    file(BENCH / "logs" / "run_0001_p512_g128.log", root / "logs" / f"{SWEPT}.log")
+    recording = read_recording(root)
+    [launch] = recording.parts[0].launches
+    assert sorted(launch.labels) == sorted(rows)
+    [problem, *_] = launch.read("x").problems
+    assert f"1 rows where {len(rows)} were launched" in problem
 
 
 def test_links(tmp_path: Path) -> None:

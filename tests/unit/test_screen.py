@@ -10,6 +10,7 @@ from pytest_h2o.plan.hints import BY_CAUSE, BY_GATE, BY_KNOB, BY_SUITE, hint_for
 from pytest_h2o.plan.knobs import KNOBS, resolve
 from pytest_h2o.report.groups import by_cause
 from pytest_h2o.report.screen import session_lines, table_lines
+from pytest_h2o.report.text import in_encoding
 from pytest_h2o.verdict import Measured, Verdict, compare
 
 CRASH = (
@@ -123,3 +124,11 @@ def test_quantised_kv_is_not_told_to_evict_less() -> None:
     for knob, text in BY_SUITE["kv_quant"].items():
         assert hint_for("any", knob, resolve([]), "kv_quant") == text.format(knob=knob)
         assert "H2O" not in text
+
+
+def test_a_terminal_of_another_encoding() -> None:
+    """What it lacks is escaped, and nothing else is: colours stay colours."""
+    text = "\x1b[32mpass\x1b[0m 455 µs in 中 é"
+    assert in_encoding(text, "utf-8") == text
+    assert in_encoding(text, "ascii") == "\x1b[32mpass\x1b[0m 455 us in \\u4e2d \\xe9"
+    assert in_encoding(text, "gbk") == "\x1b[32mpass\x1b[0m 455 us in 中 é"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from gate_functions import M3, judge, make_run
 
+from pytest_h2o.evidence import stability_evidence
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.verdict import Verdict
 
@@ -39,6 +42,22 @@ def test_what_is_computed_is_the_same(change: dict[str, float], outcome: str, wo
     verdict = stable(ROW, {**ROW, **change}, ROW)
     assert verdict.outcome == outcome
     assert words in verdict.reason + verdict.evidence
+
+
+def test_a_launch_that_is_a_copy() -> None:
+    """Two launches never take equally long to the last digit of every speed."""
+    row = ROW | {"prefill_tps": 2068.59}
+    one, other, copy = (
+        make_run([row | {"decode_tps": speed}], case)
+        for case, speed in (("a", 332.43), ("b", 331.96), ("c", 332.43))
+    )
+    for run in (one, other, copy):
+        [reading] = run.rows
+        for name in ("prefill_tps", "decode_tps"):
+            reading.samples[name] = replace(reading.samples[name], std=47.64)
+    [said] = stability_evidence([one, other, copy])
+    assert (said.standing, said.text.startswith("c and a have")) == ("contradicted", True)
+    assert [item.standing for item in stability_evidence([one, other])] == ["supported"]
 
 
 def test_costs_against_the_yardstick_count() -> None:

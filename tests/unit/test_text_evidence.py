@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import pytest
 
 from pytest_h2o.evidence.answers import Answer, agreement, answers, text_evidence
+from pytest_h2o.evidence.word_order import MOST_WORDS, _by_chance, order, words_of
 from pytest_h2o.evidence.writing import kinds_of, longest_repeat, novelty, repeated_end
 from pytest_h2o.kit.archives import read_recording
+from pytest_h2o.parsers.demo_output import generated_text
 
 FIELD = Path(__file__).parents[1] / "data" / "field"
 PROMPT = (
@@ -227,3 +232,49 @@ def test_novelty() -> None:
     assert novelty("abcdefghijkl") == 1
     assert novelty("#" * 105) == 0.01
     assert novelty("") == 1
+
+
+LAUNCHES = Path(__file__).parents[1] / "data" / "session" / "launches"
+PROMPTS = Path(__file__).parents[2] / "prompts"
+
+
+def session_answers() -> list[Answer]:
+    """The answers of a recorded session, as if to all prompts that ship."""
+    prompt = "".join(path.read_text("utf-8") for path in sorted(PROMPTS.glob("*.txt")))
+    found: list[Answer] = []
+    for number in range(1, 7):
+        texts = []
+        for side in ("baseline", "candidate"):
+            folder = LAUNCHES / f"demo-prompt_512_{number}-{side}-r1"
+            texts.append(generated_text(folder / "stdout"))
+        found.append(Answer(str(number), prompt, *texts))
+    return found
+
+
+def test_real_words_in_no_order() -> None:
+    """Words of the honest answers, shuffled, are no text; the answers themselves are, on either
+    side.
+    """
+    honest = session_answers()
+    swapped = [replace(each, baseline=each.candidate, candidate=each.baseline) for each in honest]
+    said = text_evidence(honest) + text_evidence(swapped)
+    assert "in no order" not in "; ".join(item.text for item in said)
+    for seed in range(4):
+        shuffled: list[Answer] = []
+        for each in honest:
+            words = each.candidate.split()
+            random.Random(seed).shuffle(words)
+            shuffled.append(replace(each, candidate=" ".join(words)))
+        [item] = text_evidence(shuffled)
+        assert (item.standing, "stand in no order" in item.text) == ("contradicted", True)
+
+
+def test_order_by_chance() -> None:
+    """What is expected of shuffled words is the mean over all their orders."""
+    words = ["a", "b", "a", "c"]
+    known = {("a", "b"), ("a", "a"), ("c", "b")}
+    orders = list(permutations(words))
+    found = [sum(pair in known for pair in pairwise(each)) for each in orders]
+    assert _by_chance(Counter(words), known) == pytest.approx(sum(found) / len(orders))
+    assert order([words], set()) == 0.0
+    assert len(words_of("x " * 9999)) == MOST_WORDS
