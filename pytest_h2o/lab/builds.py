@@ -107,6 +107,10 @@ class Builds:
 
 def _median(metric: str, records: Sequence[LaunchRecord]) -> float:
     """The median of a metric's lowest values in some launches; 0 if one of them has none."""
-    values = [read_launches(each.name, [each]).lowest(metric).value for each in records]
-    known = [value for value in values if value is not None]
-    return median(known) if len(known) == len(values) else 0.0
+    values: list[float] = []
+    for record in records:
+        value = read_launches(record.name, [record]).lowest(metric).value
+        if value is None:
+            return 0.0
+        values.append(value)
+    return median(values)

@@ -120,8 +120,11 @@ def details(verdict: Verdict) -> list[tuple[str, str]]:
 
     The last of a gate that did not pass is the command that repeats it.
     """
-    reasons = verdict.reason.split("\n") if verdict.reason else []
-    lines = [("" if line else "reason", clean(text)) for line, text in enumerate(reasons)]
+    lines: list[tuple[str, str]] = []
+    name = "reason"
+    for text in verdict.reason.split("\n") if verdict.reason else ():
+        lines.append((name, clean(text)))
+        name = ""
     if verdict.value is not None:
         value = quantity(verdict.value, verdict.unit)
         lines.append(("measured", f"{verdict.metric} = {value}"))
