@@ -22,6 +22,7 @@ ELSEWHERE = {
     "honest",
     "computes_elsewhere",
     "behaves_at_first",
+    "behaves_below_pytest",
     "behaves_for_a_while",
     "behaves_with_metrics",
     "behaves_without_a_terminal",
