@@ -71,3 +71,8 @@ def test_what_has_a_speed_is_judged_on_each(tmp_path: Path) -> None:
     noted = map(json.loads, (tmp_path / "hosts.txt").read_text().splitlines())
     for directory, host in noted:
         assert ("pixel" in directory) == (host == "a")
+    m3 = json.loads((tmp_path / "runs/latest/m3/m3_report.json").read_text())
+    assert {name: case["runs"] for name, case in m3["cases"].items()} == {
+        "joint_full@pixel": 2,
+        "joint_full@server": 2,
+    }
