@@ -20,7 +20,7 @@ from pytest_h2o.lab.decode import Comparison
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.plan.needs import needs
 from pytest_h2o.plan.suites import on_kind
-from pytest_h2o.runs.results import Run
+from pytest_h2o.runs.results import Run, problems_of
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.verdict import Evidence, Measured
 
@@ -56,7 +56,7 @@ def test_store_memory(lab: Lab, host_kind: str, gate: Gate) -> None:
     names = [on_kind(name, host_kind) for name in ("full_strict", "store_tuned")]
     names = [name for name in names if name in lab.cases]
     runs = [lab.run(name) for name in names]
-    problems = [problem for run in runs for problem in run.problems]
+    problems = problems_of(runs)
     evidence: list[Evidence] = []
     if len(runs) == 2:
         evidence = store_evidence(*runs)
