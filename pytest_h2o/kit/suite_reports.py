@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, product
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -54,7 +54,9 @@ def m3_rows(judged: Judged) -> list[M3Row]:
         case = judged.lab.cases[name]
         mode = case.knobs(judged.lab.knobs).text("KV_LOSSLESS_RUNTIME_MODE")
         result = view(judged, name).result(f"{case_folder(name)}/summary.md")
-        own = {"case": name.rpartition("-")[0], "runtime_mode": mode, "run": case.replicate}
+        group, _, kind = name.partition("@")
+        joint = on_kind(group.rpartition("-")[0], kind)
+        own = {"case": joint, "runtime_mode": mode, "run": case.replicate}
         rows.append(M3Row.model_validate(result.model_dump() | own))
     return rows
 
@@ -63,7 +65,8 @@ def m3_report(judged: Judged) -> M3Report:
     """The joint cases together."""
     rows = m3_rows(judged)
     cases = {}
-    for name in JOINT:
+    for kind, joint in product(judged.lab.workload.kinds or [""], JOINT):
+        name = on_kind(joint, kind)
         if mine := [row for row in rows if row.case == name]:
             cases[name] = _m3_case(mine)
     return M3Report(

@@ -135,9 +135,12 @@ def _order(case: Case) -> int:
 
 
 def stayed(records: Iterable[LaunchRecord]) -> bool:
-    """Whether all launches of each seat were made on one host."""
+    """Whether all launches of each seat were made on one host; what was not launched was on
+    none.
+    """
     hosts: dict[str, str] = {}
-    return all(hosts.setdefault(each.spec.seat, each.host) == each.host for each in records)
+    made = [each for each in records if each.host]
+    return all(hosts.setdefault(each.spec.seat, each.host) == each.host for each in made)
 
 
 def drop_target(case: Case, knobs: Knobs) -> float:

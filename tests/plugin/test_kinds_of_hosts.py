@@ -24,8 +24,8 @@ if os.environ["H"] != "a" and "-baseline-" not in os.getcwd():
 """
 HOSTS = ["--h2o-launcher", "env H={host}", "--h2o-hosts", "pixel=a server=b,c"]
 SELECTED = (
-    "bucket_decode or prompt_memory or (stable and joint_full) or baseline_is_no_slower "
-    "or unseen_prompts"
+    "bucket_decode or prompt_memory or (stable and joint_full) or (queue_peak and joint_full) "
+    "or baseline_is_no_slower or unseen_prompts"
 )
 TEXT = "Once upon a time there was a host. " * 60
 
@@ -59,6 +59,10 @@ def test_what_has_a_speed_is_judged_on_each(tmp_path: Path) -> None:
         "bucket_decode 512@server": "server: c",
         "prompt_memory memory@pixel": "pixel: a",
         "prompt_memory memory@server": "server: b, c",
+        "queue_peak joint_full-1@pixel": "pixel: a",
+        "queue_peak joint_full-2@pixel": "pixel: a",
+        "queue_peak joint_full-1@server": "server: b",
+        "queue_peak joint_full-2@server": "server: b",
         "stable joint_full@pixel": "pixel: a",
         "stable joint_full@server": "server: b",
         "baseline_is_no_slower relations@pixel": "pixel: a",
@@ -71,3 +75,8 @@ def test_what_has_a_speed_is_judged_on_each(tmp_path: Path) -> None:
     noted = map(json.loads, (tmp_path / "hosts.txt").read_text().splitlines())
     for directory, host in noted:
         assert ("pixel" in directory) == (host == "a")
+    m3 = json.loads((tmp_path / "runs/latest/m3/m3_report.json").read_text())
+    assert {name: case["runs"] for name, case in m3["cases"].items()} == {
+        "joint_full@pixel": 2,
+        "joint_full@server": 2,
+    }

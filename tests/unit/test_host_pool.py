@@ -23,8 +23,9 @@ from pytest_h2o.plan.cases import all_cases, baseline_of
 from pytest_h2o.plan.knobs import KnobError, resolve
 from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.seats import by_kind, hosts_text, kind_of, number_of, parse_hosts, seats_of
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.hosts import HostPool, HostsGoneError
-from pytest_h2o.runs.store import RunStore
+from pytest_h2o.runs.store import LaunchRecord, RunStore
 from pytest_h2o.runtimes.base import RuntimeSetupError
 from pytest_h2o.runtimes.placement import PlacedRuntime, parse_placement
 
@@ -200,6 +201,27 @@ def test_launches_of_a_seat_stay_and_move_together(tmp_path: Path) -> None:
     assert [record.host for record in after] == ["a", "c", "a", "c"]
     assert not stayed([*before, *after])
     assert len(store.records()) == 4
+
+
+def test_what_there_was_no_time_for_is_on_no_host(tmp_path: Path) -> None:
+    """Launches that were not made end the run of a case, and do not have it measured again."""
+    runtime = placed(tmp_path, "a,b")
+    store = RunStore(tmp_path / "s", runtime)
+    asked: list[str] = []
+
+    def get(spec: LaunchSpec) -> LaunchRecord:
+        asked.append(spec.name)
+        assert len(asked) < 20
+        record = store.get(spec)
+        if spec.prompt_tokens == 64:
+            return record
+        return replace(record, status="out_of_time", host="", spec=spec)
+
+    knobs = resolve(["H2O_HOSTS=a,b", "PROMPTS=64,128", "GENS=8"])
+    lab = Lab(tmp_path, knobs, get, tmp_path)
+    run = lab.run("full_strict")
+    assert [record.host for record in run.launches] == ["a", ""]
+    assert stayed(run.launches)
 
 
 def test_a_host_that_dies_in_a_launch(tmp_path: Path) -> None:
