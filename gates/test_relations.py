@@ -89,7 +89,9 @@ def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> N
     """Prompts that one process answers one after the other must get the answers that they get
     alone, and the first of them, at the end once more, as fast and in no more memory.
 
-    A cache, scores or blocks that outlive a response belong to somebody else's request.
+    A cache, scores or blocks that outlive a response belong to somebody else's request. Lossless
+    coding is in store mode there, and the prompts begin with the same words: what is found by its
+    place or by how a prompt begins shows.
     """
     _same(answers_in_a_row, "RELATION_STRANGERS", gate)
 

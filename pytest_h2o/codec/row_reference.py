@@ -90,7 +90,7 @@ class _Stack:
         first = sides[0]
         channels = len(first.kappas)
         levels = [side.references.levels for side in sides]
-        counts = list(map(len, levels))
+        counts = [len(each) for each in levels]
         self.heads, self.rope = first.heads, first.rope
         self.dim = channels // first.heads
         self.starts = np.append(0, np.cumsum(counts))
@@ -399,7 +399,7 @@ class _RawBits:
 
     def __init__(self, parts: Sequence[bytes]) -> None:
         self._windows = bit_windows(b"".join(parts))
-        lengths = np.array(list(map(len, parts)), np.int64)
+        lengths = np.array([len(part) for part in parts], np.int64)
         self._ends = 8 * np.cumsum(lengths)
         self._next = self._ends - 8 * lengths
 

@@ -265,7 +265,7 @@ def _residual(plane: Plane, blocks: IntArray, predictor: Predictor, coding: Plan
         residual[starts] = predictor.encode(plane[starts][:, None], 1)[:, 0]
     if coding.shuffle:
         pieces = np.split(residual, blocks[1:-1])
-        residual = np.concatenate(list(map(bitshuffle, pieces)))
+        residual = np.concatenate([bitshuffle(piece) for piece in pieces])
     return residual.reshape(len(plane), -1)
 
 
@@ -353,4 +353,4 @@ def _decompress(plane: EncodedPlane, rows: int, width: int) -> Plane:
         return residual
     size = plane.block_rows * width
     blocks = [residual[at : at + size] for at in range(0, residual.size, size)]
-    return np.concatenate(list(map(bitunshuffle, blocks)))
+    return np.concatenate([bitunshuffle(block) for block in blocks])

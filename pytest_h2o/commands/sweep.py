@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_h2o.commands import clean, fail, from_ini, note, table
 from pytest_h2o.commands.parse import read_lines
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_h2o.runs.store import LaunchRecord, RunStore
     from pytest_h2o.runtimes import Runtime
 
+T = TypeVar("T")
 EXAMPLES = """examples:
   pytest-h2o sweep --preset target_core_gate_v6
   pytest-h2o sweep --preset mine.json --llm-bench llm_bench --model-config config.json --threads 4
@@ -334,8 +335,8 @@ class Sweep:
 
         # In the order of the preset, whichever ended first.
         order = [spec.arm for spec in self.launches]
-        self.rows = {run_id: self.rows[run_id] for run_id in order if run_id in self.rows}
-        self.failed = {run_id: self.failed[run_id] for run_id in order if run_id in self.failed}
+        self.rows = _in_order(self.rows, order)
+        self.failed = _in_order(self.failed, order)
         if lines := list(read_lines(self.log(run_id) for run_id in self.rows)):
             write_csv(lines, self.out / "h2o_metrics.csv")
             print(table(comparison(self.rows)))
@@ -364,3 +365,7 @@ class Sweep:
 
     def _count(self, spec: LaunchSpec) -> str:
         return f"[{self.launches.index(spec) + 1}/{len(self.launches)}] {spec.arm}"
+
+
+def _in_order(found: Mapping[str, T], order: Iterable[str]) -> dict[str, T]:
+    return {name: found[name] for name in order if name in found}

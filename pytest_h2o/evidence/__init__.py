@@ -5,6 +5,7 @@ evidenced*.
 """
 
 from pytest_h2o.evidence.answers import agreement, answers_beside, text_evidence
+from pytest_h2o.evidence.bench_beside_demo import programs_evidence
 from pytest_h2o.evidence.counts import (
     bytes_evidence_of,
     failed_evidence,
@@ -33,6 +34,7 @@ __all__ = [
     "idle",
     "launches_evidence",
     "lossless_evidence",
+    "programs_evidence",
     "queue_evidence",
     "restored_evidence",
     "settings_evidence",

@@ -60,16 +60,35 @@ _LESS = re.compile(
     re.IGNORECASE,
 )
 _THREADS = re.compile(
-    r"\b(?:only|us(?:e|es|ed|ing)|limited to) ([0-9]{1,4}) threads?\b(?!.*(?:encod|worker|async))",
+    r"\b(?:only|us(?:e|es|ed|ing)|limited to) ([0-9]{1,4}) threads?\b",
     re.IGNORECASE,
 )
+# A number of threads that was set, first or later.
+_THREADS_SET = re.compile(
+    r"\bthreads?\b(?: (?:number|num|count))?\W{0,3}"
+    r"(?:\b(?:is|are|was|were|has|have|been|now|re-?set|set|changed|forced|adjusted|[0-9]+)\b ?)*"
+    r"(?:(?:to|as|->|=>|\u2192)\W*)([0-9]{1,4})\b",
+    re.IGNORECASE,
+)
+# A setting that did not stay what it was.
+_CHANGED = re.compile(
+    r"(?:(?:precision|backend|threads?|(?:memory|power|attention|lossless|h2o)[ _]mode)\b"
+    r"|\b(?:kv|h2o|lossless|attention)\b(?!.*\b(?:tokens?|length|size)\b))[^.;]{0,40}"
+    r"\b(?:changed|forced|overrid(?:den|es?|ing)|overrode|switch(?:ed|ing)|promoted|demoted"
+    r"|up-?graded|adjusted|(?<=mode )re-?set|(?<=precision )re-?set) (?:from|to|by|back)\b",
+    re.IGNORECASE,
+)
+_ENCODING = re.compile(r"encod|worker|async", re.IGNORECASE)
 _VALUE = re.compile(r"\b(kv_[a-z0-9_]+)[\"']? ?[:=] ?[\"']?([\w.+-]+)", re.IGNORECASE)
 _MODE = re.compile(r"\blossless\b.*\bmode\b\W*(probe|full|store)\b", re.IGNORECASE)
 _CHATTER = re.compile(
     r"deprecated|^the device supports|\bnot (?:disabled|ignored)\b|cache file|\bweights?\b",
     re.IGNORECASE,
 )
-_SHAPES = (_OTHERWISE, _OFF, _SWITCH, _QUANTISED, _LESS, _THREADS, _VALUE, _MODE, _TO_CPU)
+_SHAPES = (
+    _OTHERWISE, _OFF, _SWITCH, _QUANTISED, _LESS, _THREADS, _THREADS_SET, _CHANGED, _VALUE, _MODE,
+    _TO_CPU,
+)  # fmt: skip
 _TRUTHS = {"true": 1.0, "on": 1.0, "yes": 1.0, "false": 0.0, "off": 0.0, "no": 0.0}
 
 
@@ -93,14 +112,24 @@ def admission(line: str, asked: Instructions) -> Admission:
         return "otherwise"
     if asked.backend.lower() != "cpu" and _TO_CPU.search(line):
         return "otherwise"
-    threads = _THREADS.search(line)
-    if threads and int(threads[1]) != asked.threads:
+    if _other_threads(line, asked.threads) or _changed(line):
         return "otherwise"
     if _LESS.search(line) or _another_value(line, asked.config):
         return "otherwise"
     if _SWITCH.search(line) or (_OFF.search(line) and _FEATURE.search(line)):
         return "off"
     return "quantised" if _QUANTISED.search(line) else ""
+
+
+def _other_threads(line: str, asked: int) -> bool:
+    """Whether a line names another number of threads; workers that encode are not meant."""
+    found = _THREADS.search(line) or _THREADS_SET.search(line)
+    return found is not None and int(found[1]) != asked and not _ENCODING.search(line)
+
+
+def _changed(line: str) -> bool:
+    told = _THREADS_SET.search(line) or _ENCODING.search(line)
+    return not told and _CHANGED.search(line) is not None
 
 
 def _another_value(line: str, config: Mapping[str, object]) -> bool:

@@ -91,11 +91,10 @@ def _options(record: LaunchRecord, aside: Iterable[str]) -> dict[str, str]:
 
 def _settings(config: Mapping[str, object], aside: Collection[str]) -> dict[str, str]:
     """The keys of a config but for those of the candidate, and for paths; of models the names."""
-    own = {
-        key: str(value)
-        for key, value in config.items()
-        if not key.startswith(CANDIDATE_KEYS) and key not in aside
-    }
+    own: dict[str, str] = {}
+    for key, value in config.items():
+        if not key.startswith(CANDIDATE_KEYS) and key not in aside:
+            own[key] = str(value)
     named = without_files(own)
     kept = {key: value for key, value in named.items() if os.sep not in value}
     if model := own.get("base_dir", "").rstrip("/\\"):

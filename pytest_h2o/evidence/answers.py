@@ -202,6 +202,7 @@ def _each_answer(answer: Answer) -> Iterator[Evidence]:
     elif answer.baseline_loops:
         text = f"the baseline loops, {novelty(before):.0%} of its text is new; it is no reference"
         yield _doubt(answer, text)
+        yield from _only_signs(answer)
     elif len(after) >= LONG_ANSWER and len(before.strip()) < CUT_SHORT * len(after):
         text = f"the baseline wrote {len(before)} characters where the candidate wrote {len(after)}"
         yield _doubt(answer, f"{text}; it is no reference")
@@ -245,6 +246,15 @@ def _repetition(answer: Answer, wrote: str) -> Iterator[Evidence]:
         yield _doubt(answer, f"the text loops, {novelty(after):.0%} of it is new")
     elif repeated_end(after) >= max(LONG_ANSWER, MUCH * len(after)):
         yield _doubt(answer, f"the text loops: its last {repeated_end(after)} characters do")
+
+
+def _only_signs(answer: Answer) -> Iterator[Evidence]:
+    """One sign over and over, which is no text even beside a baseline that repeats its words."""
+    before, after = answer.baseline, answer.candidate.strip()
+    if is_one_thing(after) and not any(map(str.isalnum, after)) and not is_one_thing(before):
+        shown = printable(after[:STRETCH])
+        text = f"{shown!r} over and over, {len(after)} characters, where the baseline repeats words"
+        yield Evidence.of(SOUND, False, f"{answer.label}: {text}")
 
 
 def _other_kinds(answer: Answer) -> Iterator[Evidence]:

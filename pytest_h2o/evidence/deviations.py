@@ -14,12 +14,12 @@ from pytest_h2o.evidence.look import SHOWN, Look
 from pytest_h2o.parsers.argv_options import behind_program, options_of
 from pytest_h2o.parsers.demo_output import SUMMARY_END
 from pytest_h2o.parsers.lines import is_endless, printable, read_pieces
-from pytest_h2o.parsers.loglines import is_log_line
+from pytest_h2o.parsers.loglines import is_log_line, is_odd_log_line
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.verdict import Evidence
 
 DONE = "the program did what it was asked to"
-MAX_CHARS, MOST = 300, 256
+MAX_CHARS, MOST = 300, 2048
 # A generated text follows; programs that answer prompts say these things before it.
 ANSWER_BEGINS = "prompt file is "
 _QUANT_OPTION = re.compile(r"qatten|quant|qkv", re.IGNORECASE)
@@ -94,23 +94,29 @@ def _lines(source: Path, _: tuple[int, int]) -> tuple[str, ...]:
         return ()
     answering = False
     try:
-        for piece in read_pieces(source):
-            text = piece.text[:MAX_CHARS].strip()
+        for text in _parts(source):
             if text.startswith(ANSWER_BEGINS):
                 answering = True
             elif text == SUMMARY_END:
                 answering = False
-            elif not answering and _may_say(text):
+            elif not answering and _may_say(text) and len(found) < MOST:
                 found[printable(text)] = None
-            if len(found) > MOST:
-                break
     except ParseError:
         return ()
     return tuple(found)
 
 
+def _parts(source: Path) -> Iterator[str]:
+    """The beginnings of lines, and of what a progress display wrote over them."""
+    for piece in read_pieces(source):
+        for part in piece.text.split("\r"):
+            yield part[:MAX_CHARS].strip()
+
+
 def _may_say(text: str) -> bool:
-    return not text.startswith("|") and not is_log_line(text) and may_admit(text)
+    if text.startswith("|") or not may_admit(text):
+        return False
+    return not is_log_line(text) or is_odd_log_line(text)
 
 
 def _version(path: Path) -> tuple[int, int]:

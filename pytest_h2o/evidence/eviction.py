@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from pytest_h2o.evidence.log_consistency import plans_evidence
 from pytest_h2o.evidence.look import (
@@ -12,6 +13,7 @@ from pytest_h2o.evidence.look import (
     looks_at,
     overlooked,
     said_by,
+    said_of,
     settle,
     tokens_of,
 )
@@ -42,14 +44,14 @@ def eviction_evidence(run: Run) -> list[Evidence]:
     if run.problems or (run.rows and not run.has_h2o):
         return []
     looks = looks_at(run)
-    found = [*overlooked(run, looks), *_unattributed(run, looks)]
+    found = list(chain(overlooked(run, looks), _unattributed(run, looks)))
     claiming = [look for look in looks if look.claims_eviction]
     if not claiming and run.no_h2o:
         return []
     if not claiming and any(map(_counts_evictions, looks)):
         logged = [look for look in looks if look.lines.plans]
         return [_uncounted(logged)] if logged else [_never_triggered(looks)]
-    said = [(look, list(_of_launch(look))) for look in claiming]
+    said = said_of(claiming, _of_launch)
     for _, own in said:
         found += own
     found += _conserved(claiming)
@@ -332,7 +334,7 @@ CHECKS = (
 def leftovers(look: Look) -> Iterator[Evidence]:
     """Needs ``kv=`` of any line: a cache longer than the request holds tokens of earlier ones."""
     longest = look.lines.max_kv or 0
-    tokens = max([look.tokens, *(tokens_of(row) for row in look.rows)])
+    tokens = max(look.tokens, max(map(tokens_of, look.rows), default=0))
     if longest > tokens + TUNING_TOKENS:
         text = (
             f"kv= reaches {longest} in a request of {tokens} tokens: KV of earlier "

@@ -66,12 +66,12 @@ def kept_in_files(sides: Sequence[tuple[Look, Look]]) -> Iterator[Evidence]:
     candidate = sides[0][1]
     for what, more in (("writes", _more_written(sides)), ("holds files of", _more_held(sides))):
         if more > LEAST_FILE_MB:
-            names = ", ".join(
-                dict.fromkeys(name for _, side in sides for name in side.record.opened)
-            )
+            opened: dict[str, None] = {}
+            for _, side in sides:
+                opened |= dict.fromkeys(side.record.opened)
             text = f"the candidate {what} {more:.4g} MiB more than the baseline"
-            if names:
-                text = f"{text} ({names[:200]})"
+            if opened:
+                text = f"{text} ({', '.join(opened)[:200]})"
             yield candidate.says(IN_MEMORY, False, text)
 
 

@@ -133,7 +133,7 @@ def _begins(look: Look) -> Counter[int]:
 def _planning(look: Look) -> Evidence | None:
     """Needs the layers of the model, from its config or the lines."""
     planned = {plan.layer for plan in look.facts.repeats.plans}
-    start, end = (look.setting(f"kv_h2o_layer_{name}", -1) for name in ("start", "end"))
+    start, end = look.h2o_layers
     last = end if end >= 0 else _last_layer(look)
     if (
         start < 0
@@ -215,6 +215,12 @@ def _every_time(look: Look) -> Evidence | None:
     return look.says(RETURNED, firsts[layer] >= responses - 1, text)
 
 
+def _hot_tokens(look: Look) -> int:
+    """Tokens that are not encoded, at the end and at the beginning."""
+    recent = look.setting("kv_lossless_hot_recent_tokens")
+    return recent + look.setting("kv_lossless_hot_sink_tokens")
+
+
 def _encoding(look: Look) -> Evidence | None:
     """Needs settings that ask for the front layers, or for all kept layers, in full mode."""
     config = look.spec.config
@@ -225,11 +231,10 @@ def _encoding(look: Look) -> Evidence | None:
     if scope.startswith("front_n") and config.get("kv_lossless_front_sample_token_interval") == 1:
         asked.update(range(look.setting("kv_lossless_front_n")))
     if scope.endswith("h2o_kept") and config.get("kv_lossless_kept_sample_layers") == 0:
-        start, end = (look.setting(f"kv_h2o_layer_{name}", -1) for name in ("start", "end"))
+        start, end = look.h2o_layers
         last = end if end >= 0 else _last_layer(look)
         asked.update(range(max(0, start), last + 1))
-    hot = sum(look.setting(f"kv_lossless_hot_{part}_tokens") for part in ("recent", "sink"))
-    least = max(look.setting("kv_h2o_trigger_min_tokens"), hot + 1)
+    least = max(look.setting("kv_h2o_trigger_min_tokens"), _hot_tokens(look) + 1)
     if not asked or (look.row.prompt_tokens or 0) < least:
         return None
     absent = sorted(asked - {block.layer for block in look.facts.repeats.blocks})
@@ -257,8 +262,7 @@ def _in_time(look: Look) -> Evidence | None:
     """
     prompt, decoded = look.row.prompt_tokens or 0, look.row.decode_tokens or 0
     begins = [kv for kv in look.facts.repeats.begins if prompt <= kv <= look.tokens + 1]
-    due = sum(look.setting(f"kv_lossless_hot_{part}_tokens") for part in ("recent", "sink"))
-    due = max(due + look.setting("kv_lossless_block_tokens"), look.setting(TRIGGER))
+    due = max(_hot_tokens(look) + look.setting("kv_lossless_block_tokens"), look.setting(TRIGGER))
     if not begins or decoded < LEAST_DECODED or prompt < due or look.facts.repeats.cut:
         return None
     early = [kv for kv in begins if kv - prompt < LATE * decoded]

@@ -111,6 +111,11 @@ class Look:
         value = self.spec.config.get(key, absent)
         return int(value) if isinstance(value, int | float) and math.isfinite(value) else absent
 
+    @property
+    def h2o_layers(self) -> tuple[int, int]:
+        """The first and the last layer that H2O may evict in; -1 where the config does not say."""
+        return self.setting("kv_h2o_layer_start", -1), self.setting("kv_h2o_layer_end", -1)
+
     def spread(self, metric: str) -> float:
         """Standard deviation over mean, at most 1000; of values that are nearly equal programs may
         print nan.
@@ -160,6 +165,13 @@ def overlooked(run: Run, looks: Sequence[Look]) -> Iterator[Evidence]:
         labels = ", ".join(row.label for row in missed[:SHOWN])
         text = f"{labels}: which launch printed it is not known, see {missed[0].source}"
         yield Evidence(claim=EVERY_ROW, standing="not evidenced", text=text)
+
+
+def said_of(
+    looks: Iterable[Look], observe: Callable[[Look], Iterable[Evidence]]
+) -> list[tuple[Look, list[Evidence]]]:
+    """What is observed of each of several rows."""
+    return [(look, list(observe(look))) for look in looks]
 
 
 def said_by(checks: Iterable[Callable[[Look], Evidence | None]], look: Look) -> Iterator[Evidence]:

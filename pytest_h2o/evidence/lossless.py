@@ -4,7 +4,7 @@ encoded?
 
 from __future__ import annotations
 
-from pytest_h2o.evidence.block_sizes import repeated_sizes, sizes_of_prompts
+from pytest_h2o.evidence.block_sizes import counted_sizes, repeated_sizes
 from pytest_h2o.evidence.log_consistency import blocks_evidence, waited
 from pytest_h2o.evidence.look import Look, lacking, looks_at, overlooked, said_by, settle
 from pytest_h2o.metrics import MIB
@@ -37,11 +37,11 @@ def lossless_evidence(run: Run) -> list[Evidence]:
     said: list[tuple[Look, list[Evidence]]] = []
     for look in claiming:
         own = list(said_by((_bytes, _logged, _recorded, _decoded, _equal), look))
-        own += said_by((_counted, _timed, _clocked, _possible, waited, repeated_sizes), look)
+        own += said_by((_counted, _timed, _clocked, _possible, waited), look)
+        own += said_by((repeated_sizes, counted_sizes), look)
         own += blocks_evidence(look)
         said.append((look, own))
         found += own
-    found += sizes_of_prompts(claiming)
     found += lacking(said, NEEDS)
     return settle(found, NEEDS)
 

@@ -76,9 +76,10 @@ def read_quality(record: LaunchRecord) -> tuple[Mapping[str, QualityRow], str]:
     except (OSError, ValueError, ValidationError) as error:
         return {}, f"{path} holds no quality report: {str(error).splitlines()[0]}"
     asked = _asked(record)
-    found = {
-        row.policy: row for row in rows if row.policy in WHOLE or abs(row.target - asked) < 0.01
-    }
+    found: dict[str, QualityRow] = {}
+    for row in rows:
+        if row.policy in WHOLE or abs(row.target - asked) < 0.01:
+            found[row.policy] = row
     absent = [policy for policy in ("full", "h2o", "window") if policy not in found]
     if absent:
         return found, f"{path} has no row {', '.join(absent)} at the lossy ratio {asked:g}"
@@ -139,7 +140,8 @@ def quality_evidence(record: LaunchRecord) -> list[Evidence]:
         f"1/{window.effective_ratio:.3g}"
     )
     found = [Evidence.of(WORTH, less, text), Evidence.of(EVICTED, as_little, sizes)]
-    return [*found, *_coded(rows)]
+    found += _coded(rows)
+    return found
 
 
 def _coded(rows: Mapping[str, QualityRow]) -> Iterator[Evidence]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.host import computed, ended_alone
 from pytest_h2o.evidence.log_consistency import ended_well
-from pytest_h2o.evidence.look import Look, lacking, looks_at, overlooked, said_by, settle
+from pytest_h2o.evidence.look import Look, lacking, looks_at, overlooked, said_by, said_of, settle
 from pytest_h2o.evidence.rows_asked import rows_as_asked, values_asked
 from pytest_h2o.parsers.argv_options import base_name
 from pytest_h2o.parsers.text_files import decoded
@@ -47,7 +47,7 @@ def settings_evidence(run: Run) -> list[Evidence]:
     if run.problems:
         return []
     looks = looks_at(run)
-    said = [(look, list(_observations(look))) for look in looks]
+    said = said_of(looks, _observations)
     found = list(overlooked(run, looks))
     for _, own in said:
         found += own
@@ -127,8 +127,10 @@ def cores_used(look: Look) -> Evidence | None:
     if not wall or cpu is None or look.spec.backend != "cpu" or not look.record.argv:
         return None
     workers = look.setting("kv_lossless_async_threads")
-    lists = [int(word) for word in values_asked(look, "-t") if word.isdigit()]
-    threads = max([look.spec.threads, *lists])
+    threads = look.spec.threads
+    for word in values_asked(look, "-t"):
+        if word.isdigit():
+            threads = max(threads, int(word))
     allowed, used = threads + workers + SPARE_CORES, cpu / wall
     text = (
         f"{used:.1f} cores were busy on average, asked for {threads} threads and "
@@ -159,7 +161,7 @@ def _layers(look: Look) -> Evidence | None:
     """Needs ``layer=`` of plan lines: only layers of the H2O range lose tokens, if the model is as
     deep as that.
     """
-    start, end = (look.setting(f"kv_h2o_layer_{name}", -1) for name in ("start", "end"))
+    start, end = look.h2o_layers
     planned = [layer for layer, facts in look.lines.layers.items() if facts.plans]
     if not planned or max(look.lines.layers) < start:
         return None
@@ -273,7 +275,8 @@ def asynchronous(look: Look) -> Evidence | None:
 
 def _cache(look: Look) -> Evidence | None:
     """Needs hits and misses, and the number of blocks (``h2o_lossless_blocks`` or log lines)."""
-    hits, misses = (look.value(f"h2o_lossless_decode_cache_{word}") for word in ("hit", "miss"))
+    hits = look.value("h2o_lossless_decode_cache_hit")
+    misses = look.value("h2o_lossless_decode_cache_miss")
     if hits is None or misses is None or not hits + misses:
         return None
     size = look.setting("kv_lossless_decode_cache_blocks")

@@ -13,7 +13,16 @@ from pytest_h2o.evidence.alike import unlike
 from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
 from pytest_h2o.evidence.host import computed, ended_alone
-from pytest_h2o.evidence.look import EVERY_ROW, Look, lacking, looks_at, overlooked, said_by, settle
+from pytest_h2o.evidence.look import (
+    EVERY_ROW,
+    Look,
+    lacking,
+    looks_at,
+    overlooked,
+    said_by,
+    said_of,
+    settle,
+)
 from pytest_h2o.evidence.lossless import TIMED, decode_seconds
 from pytest_h2o.evidence.plausible import possible_gain, possible_speeds
 from pytest_h2o.evidence.settings_in_force import cells_echo, config_used, cores_used
@@ -81,12 +90,12 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
     for before, after in sides:
         of_pairs.append((after, list(_each_pair(before, after))))
     looks = list(chain.from_iterable(sides))
-    of_launches = [(look, list(_each_launch(look))) for look in looks]
-    for _, own in (*of_pairs, *of_launches):
+    of_launches = said_of(looks, _each_launch)
+    for _, own in of_pairs + of_launches:
         found += own
-    found += lacking(of_pairs, {claim: NEEDS[claim] for claim in (BUILD, WORK, PLAIN)})
-    for side in (of_launches[::2], of_launches[1::2]):
-        found += lacking(side, {claim: NEEDS[claim] for claim in (PRODUCED, TIMED)})
+    found += lacking(of_pairs, _needs(BUILD, WORK, PLAIN))
+    found += lacking(of_launches[::2], _needs(PRODUCED, TIMED))
+    found += lacking(of_launches[1::2], _needs(PRODUCED, TIMED))
     found += possible_gain(sides)
     found += _anew(looks)
     found += _hidden(sides)
@@ -94,6 +103,10 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
     found += _prompts_alike(sides)
     found += _clock_is_fine(sides)
     return settle(found, NEEDS)
+
+
+def _needs(*claims: str) -> dict[str, str]:
+    return {claim: NEEDS[claim] for claim in claims}
 
 
 def launches_evidence(runs: Iterable[Run]) -> list[Evidence]:

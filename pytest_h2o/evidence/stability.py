@@ -26,7 +26,9 @@ def stability_evidence(runs: Sequence[Run]) -> list[Evidence]:
         if len(differing) > SHOWN:
             text += f"; {len(differing) - SHOWN} more like it"
         return [Evidence.of(SAME, False, text)]
-    compared = {name for row in _all(rows) for name in SAME_EVERY_TIME if name in row.samples}
+    compared: set[str] = set()
+    for row in _all(rows):
+        compared.update(row.samples.keys() & set(SAME_EVERY_TIME))
     if not compared:
         text = "needs the h2o columns of the table"
         return [Evidence(claim=SAME, standing="not evidenced", text=text)]
@@ -41,7 +43,7 @@ def speed_spread(runs: Sequence[Run]) -> Measured:
     the machine disturbs far less.
     """
     missing = [run.missing("decode_tps") for run in runs]
-    missing = [reason for reason in missing if reason]
+    missing = list(filter(None, missing))
     rows = _by_label(runs)
     by_cost = all("decode_cost" in row.samples for row in _all(rows))
     metric = "decode_cost" if by_cost else "decode_tps"
@@ -72,8 +74,7 @@ def _differing(rows: Labelled) -> Iterator[str]:
     """What is not the same in all rows of one label, in words."""
     for label, same in rows.items():
         for metric in SAME_EVERY_TIME:
-            samples = [row.samples.get(metric) for row in same]
-            values = [_digits(sample) for sample in samples]
+            values = [_digits(row.samples.get(metric)) for row in same]
             if len(set(values)) > 1:
                 yield f"{metric} is {', '.join(values)} in {label}"
 

@@ -16,17 +16,16 @@ from pathlib import Path
 
 from pytest_h2o.kit.demo_packs import SIDES, Sides, demo_sides_in, is_demo_pack
 from pytest_h2o.kit.layouts import (
-    TRANSCRIPT,
+    BASELINE,
+    baseline_in,
     has_any,
     has_launches,
     holds_launches,
     launches_in,
     loose_logs,
 )
-from pytest_h2o.kit.transcripts import is_transcript
+from pytest_h2o.kit.unclaimed import earlier_tables, named_twice, unclaimed
 from pytest_h2o.lab.recordings import Part, Recorded, Recording, RecordingError
-from pytest_h2o.parsers.bench_table import read_tables
-from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.plan.cases import CANDIDATE
 from pytest_h2o.plan.knobs import KnobValue
 from pytest_h2o.plan.suites import CASE_PARTS, SUITES
@@ -37,9 +36,7 @@ from pytest_h2o.runs.store import ReplayStore
 MAX_DIRECTORIES = 20_000
 # One launch of each length on either side: too few for a paired study.
 BESIDE: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "same_batch"}
-OUTPUTS = ("log.md", "stdout", "*.stdout", "logs/*.stdout", "logs/*.stdout.log")
 TAIL_BYTES = 16 * 1024
-BASELINE = "baseline_batch"
 SIDE_FOLDERS = (BASELINE, *SIDES)
 # What belongs to the directory above.
 APART = {BASELINE, "launches", "logs", "configs", "metrics", "kv_dump", ".locks", ".tmp"}
@@ -111,44 +108,17 @@ def _unread(root: Path, places: Sequence[Place], parts: Sequence[Part]) -> list[
     tables: dict[Path, None] = {}
     read: set[Path] = set()
     for part in parts:
+        found += named_twice(part.launches)
         for each in chain(part.launches, part.baseline):
             tables[each.record.table] = None
             read.update(map(Path.resolve, each.record.files))
     for path in tables:
-        found += _earlier(path)
+        found += earlier_tables(path)
     for directory in _directories(root):
-        if has_launches(directory):
-            continue
-        for path in _outputs(directory):
-            if not path.is_dir() and path.resolve() not in read:
-                found.append(f"{path} is of no launch that is known")
+        if not has_launches(directory):
+            sides = (*SIDE_FOLDERS, baseline_in(directory))
+            found += unclaimed(directory, sides, read)
     return found
-
-
-def _earlier(path: Path) -> list[str]:
-    """The tables above the one that counts, if they differ: programs append."""
-    try:
-        tables = list(read_tables(path))
-    except ParseError:
-        return []  # the gates say so
-    contents: list[list[dict[str, str]]] = []
-    for table in tables:
-        contents.append([dict(row.cells) for row in table.rows])
-    if all(cells == contents[-1] for cells in contents):
-        return []
-    count = len(tables)
-    return [f"{path} holds {count} tables, and the last alone is judged; give each its own file"]
-
-
-def _outputs(directory: Path) -> Iterator[Path]:
-    """What launches printed into a directory, by the usual names."""
-    for name in ("", *SIDE_FOLDERS):
-        for pattern in OUTPUTS:
-            yield from sorted((directory / name).glob(pattern))
-    for path in sorted(directory.glob("*_stdout.log")):
-        owner = directory / path.name.removesuffix("_stdout.log")
-        if path.name != TRANSCRIPT and not owner.is_dir() and is_transcript(path):
-            yield path
 
 
 def _places(root: Path) -> Iterator[Place]:
@@ -218,6 +188,7 @@ def _parts_in(directory: Path) -> set[str]:
     parts: set[str] = set()
     if holds_launches(directory):
         parts |= APART
+        parts.add(baseline_in(directory))
         if not has_launches(directory):
             parts.discard("launches")
     if has_launches(directory):
@@ -292,9 +263,9 @@ def _with_baseline(part: Part, pack: Path) -> Part:
     there are none.
     """
     directory = part.directory
-    if (directory / BASELINE).is_dir():
-        baseline = launches_in(directory / BASELINE, directory / f"{BASELINE}_stdout.log")
-        launches = part.launches + tuple(_not_run(part, baseline))
+    if name := baseline_in(directory):
+        baseline = launches_in(directory / name, directory / f"{name}_stdout.log")
+        launches = part.launches + tuple(_not_run(part, baseline, name))
         return replace(part, launches=launches, baseline=baseline, defaults=BESIDE)
     if kept := _kept_speed(directory / "summary.md"):
         fixed: Mapping[str, KnobValue] = {"DECODE_BASELINE_MODE": "fixed", "DECODE_BASELINE": kept}
@@ -305,7 +276,7 @@ def _with_baseline(part: Part, pack: Path) -> Part:
     return part
 
 
-def _not_run(part: Part, baseline: Sequence[Recorded]) -> Iterator[Recorded]:
+def _not_run(part: Part, baseline: Sequence[Recorded], name: str) -> Iterator[Recorded]:
     """The launches of a case that only its baseline has; none where not all are known."""
     has: set[str] = set()
     for each in part.launches:
@@ -315,7 +286,7 @@ def _not_run(part: Part, baseline: Sequence[Recorded]) -> Iterator[Recorded]:
     for each in baseline:
         alone = [label for label in each.labels if label not in has]
         if alone:
-            reason = f"{part.directory} has no launch of {', '.join(alone)}, which {BASELINE} has"
+            reason = f"{part.directory} has no launch of {', '.join(alone)}, which {name} has"
             paths = standard_paths(part.directory)
             record = replace(each.record, status="not_recorded", reason=reason, **paths)
             yield Recorded(record, each.labels)

@@ -40,6 +40,6 @@ def write_csv(lines: Sequence[Line], path: Path | None) -> None:
 
 def _write(file: TextIO, order: Sequence[str], lines: Iterable[Line]) -> None:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([clean(column) for column in order])
+    writer.writerow(map(clean, order))
     for line in lines:
         writer.writerow([clean(line.get(column, "")) for column in order])

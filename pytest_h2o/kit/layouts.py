@@ -37,9 +37,14 @@ T = TypeVar("T")
 SIZE_LIMIT = 16 * 2**20
 MAX_ENTRIES = 10_000
 TRANSCRIPT = "bench_stdout.log"
+BASELINE = "baseline_batch"
 LISTS = ("launches.json", "launch.json", "manifest.json")
 CONSOLES = ("_stdout.log", ".console.log")
-TABLE_HEAD = re.compile(r"^\| model +\|", re.MULTILINE)
+# Columns may stand in any order, and colours around them.
+TABLE_HEAD = re.compile(
+    r"\| *(?:model|modelSize|backend|threads|llm_demo|test) *\|"
+    r"(?:[^|\n]*\|)*? *(?:llm_demo|test|speed\(tok/s\)|t/s|threads|backend|model) *\|"
+)
 # What llm_demo says before and after an answer.
 DEMO_HEAD = re.compile(r"^(config path|prompt file) is (\S.*)$", re.MULTILINE)
 Settings = Mapping[str, ConfigValue]
@@ -87,6 +92,29 @@ def holds_launches(directory: Path) -> bool:
     if has_any(directory, (*LISTS, TRANSCRIPT)) or has_launches(directory):
         return True
     return bool(_logs(directory))
+
+
+def baseline_in(directory: Path) -> str:
+    """The folder in which a sweep's launches were made once more with H2O off; empty without one.
+    Whoever renamed it left its manifest.
+    """
+    if (directory / BASELINE).is_dir():
+        return BASELINE
+    if not (directory / "manifest.json").is_file():
+        return ""
+    for path in sorted(directory.glob("*/manifest.json")):
+        if not has_launches(path.parent) and _is_off(path):
+            return path.parent.name
+    return ""
+
+
+def _is_off(manifest: Path) -> bool:
+    try:
+        entries = _read(manifest, list[SweepEntry])
+    except RecordingError:
+        return False  # said where it is read
+    off = [(entry.model_extra or {}).get("disable_h2o") is True for entry in entries]
+    return bool(off) and all(off)
 
 
 def launches_in(directory: Path, transcript: Path | None = None) -> tuple[Recorded, ...]:

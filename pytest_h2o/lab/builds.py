@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from statistics import median
 
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.evidence.second_build import text_evidence_of_builds
+from pytest_h2o.evidence.written_texts import Written, difference
 from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.text_relation import NO_TEXT
@@ -59,19 +61,30 @@ class Builds:
         if not pairs:
             work = self.lab.workload
             return BuildTexts((work.nothing_to_run(),), work.without_prompts)
-        texts = Texts(self.lab)
-        found = []
-        for own, second in pairs:
-            written = texts.of(Arm(second)), texts.of(Arm(own))
-            for each in written:
-                if each.problem:
-                    return BuildTexts((each.problem,), launch_cause(each.record))
-            found.append(written)
+        found = self._answers(plain=self.plain)
+        for each in chain.from_iterable(found):
+            if each.problem:
+                return BuildTexts((each.problem,), launch_cause(each.record))
         if not any(second.text.strip() for second, _ in found):
             return BuildTexts((NO_TEXT,))
         least = self.lab.knobs.number("MIN_BUILD_AGREEMENT")
-        drawn = texts.drawn(Arm(pairs[0][1]))
-        return BuildTexts(evidence=(text_evidence_of_builds(found, least, drawn),))
+        drawn = Texts(self.lab).drawn(Arm(pairs[0][1]))
+        plain: list[tuple[Written, Written]] = []
+        if not self.plain and any(difference(*answers) for answers in found):
+            plain = self._answers(plain=True)
+        evidence = text_evidence_of_builds(found, least, drawn, plain)
+        return BuildTexts(evidence=(evidence,))
+
+    def _answers(self, *, plain: bool) -> list[tuple[Written, Written]]:
+        """What the second build and that under test write to each prompt, until one fails to."""
+        texts = Texts(self.lab)
+        found: list[tuple[Written, Written]] = []
+        for own, second in self.lab.workload.relations.of_builds(plain=plain):
+            written = texts.of(Arm(second)), texts.of(Arm(own))
+            found.append(written)
+            if any(each.problem for each in written):
+                break
+        return found
 
     @property
     def loss(self) -> Measured:
@@ -94,6 +107,10 @@ class Builds:
 
 def _median(metric: str, records: Sequence[LaunchRecord]) -> float:
     """The median of a metric's lowest values in some launches; 0 if one of them has none."""
-    values = [read_launches(each.name, [each]).lowest(metric).value for each in records]
-    known = [value for value in values if value is not None]
-    return median(known) if len(known) == len(values) else 0.0
+    values: list[float] = []
+    for record in records:
+        value = read_launches(record.name, [record]).lowest(metric).value
+        if value is None:
+            return 0.0
+        values.append(value)
+    return median(values)

@@ -83,6 +83,17 @@ def baseline_held(lab: Lab) -> PairedStudy:
     return lab.screened(UNEVICTED) or lab.study(UNEVICTED)
 
 
+def bench_pairs(lab: Lab) -> Records:
+    """The (baseline, candidate) launches of the first ``llm_bench`` case that is studied in this
+    session anyway.
+    """
+    for name, case in lab.cases.items():
+        studied = name in lab.demand.studies and case.judged and not case.quantises
+        if studied and case.work == "lengths":
+            return tuple(held_against(lab, name).records)
+    return ()
+
+
 def _against_stored(lab: Lab, run: Run) -> Comparison:
     """The case against a number that is given, or kept of earlier sessions."""
     case = lab.cases[run.case]

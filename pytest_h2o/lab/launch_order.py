@@ -21,13 +21,13 @@ class Asked:
 
 def in_order(plan: LaunchPlan, gates: Iterable[Asked]) -> list[LaunchSpec]:
     """The planned launches in the order in which ``gates`` ask for them, each where it is made."""
+    planned = {spec.key: spec for spec in plan.planned()}
     found: dict[str, LaunchSpec] = {}
     for asked in gates:
         for spec in _launches(plan, asked):
-            found.setdefault(spec.key, spec)
-    planned = {spec.key: spec for spec in plan.planned()}
-    made = {key: spec for key, spec in found.items() if key in planned}
-    return list((made | planned).values())
+            if spec.key in planned:
+                found.setdefault(spec.key, spec)
+    return list((found | planned).values())
 
 
 def of_case(plan: LaunchPlan, case: Case) -> Iterator[LaunchSpec]:

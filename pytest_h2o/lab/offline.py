@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pytest_h2o.codec import ROW_CODECS
 from pytest_h2o.lab.lab import Lab
@@ -20,6 +20,7 @@ from pytest_h2o.offline.options import (
     online_sim_options,
     upper_bound_options,
 )
+from pytest_h2o.parsers.text_files import decoded
 from pytest_h2o.plan.cases import CANDIDATE, FULL_EVAL, has_dump
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, located, read_launches
@@ -332,19 +333,21 @@ def _recorded_results(lab: Lab, kind: str) -> Evaluation | None:
     """
     if lab.recording is None:
         return read_results(lab.replay, kind) if lab.replay else None
-    bench = [part for part in lab.recording.parts if part.work == "lengths"]
-    found = {part.name: read_results(part.directory, kind) for part in bench}
-    whole = read_results(lab.recording.directory, kind)
-    if whole or not any(found.values()):
-        return whole
-    missing = []
-    for part in bench:
-        result = found[part.name]
+    results: list[Evaluation] = []
+    missing: list[str] = []
+    for part in lab.recording.parts:
+        if part.work != "lengths":
+            continue
+        result = read_results(part.directory, kind)
+        if result:
+            results.append(result)
         why = result.missing if result else "no offline result"
         if why:
             trouble = f" ({part.trouble})" if part.trouble else ""
             missing.append(f"{part.name}: {why}{trouble}")
-    results = [result for result in found.values() if result]
+    whole = read_results(lab.recording.directory, kind)
+    if whole or not results:
+        return whole
     if missing:
         return replace(results[0], missing="; ".join(missing))
     return replace(results[0], others=tuple(results[1:]))
@@ -363,9 +366,13 @@ def read_results(directory: Path, kind: str) -> Evaluation | None:
 def _read_result(path: Path, kind: str) -> Evaluation:
     try:
         with path.open("rb") as file:
-            result = OfflineResult.model_validate_json(file.read(SIZE_LIMIT))
-    except (OSError, ValueError) as error:
-        return Evaluation({}, path, f"{path} is not an offline result: {error}")
+            result = OfflineResult.model_validate_json(decoded(file.read(SIZE_LIMIT)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "file"
+        return Evaluation({}, path, f"{path} is not an offline result: {place}: {first['msg']}")
+    except OSError as error:
+        return Evaluation({}, path, f"{path} cannot be read: {error.strerror}")
     if kind != "upper_bound" and not result.entry_mode.startswith("chunked"):
         missing = f"{path}: entry_mode {result.entry_mode}; a runtime codes chunks"
     elif not result.compressed_bytes or not result.raw_bytes:

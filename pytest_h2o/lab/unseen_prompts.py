@@ -42,9 +42,12 @@ def unseen(lab: Lab) -> Unseen:
     """Candidate and baseline over the prompts that are made for this session."""
     write_prompts(lab)
     specs = lab.workload.relations.unseen_launches("unseen")
-    pairs = [(lab.get(baseline_of(spec)), lab.get(spec)) for spec in specs]
-    baseline = read_launches("candidate", [before for before, _ in pairs])
-    candidate = read_launches("candidate", [after for _, after in pairs])
+    # The candidate first: what its baseline answers is nowhere yet.
+    after = [lab.get(spec) for spec in specs]
+    before = [lab.get(baseline_of(spec)) for spec in specs]
+    pairs = list(zip(before, after, strict=True))
+    baseline = read_launches("candidate", before)
+    candidate = read_launches("candidate", after)
     return Unseen(candidate, baseline, tuple(answers(pairs)))
 
 

@@ -142,11 +142,12 @@ class Workload:
         specs += [baseline_of(candidate) for candidate in specs]
         for relation in RELATIONS:
             specs += self.relations.launches(relation)
-        return {
-            "arm": {spec.arm for spec in specs},
-            "label": {spec.label for spec in specs},
-            "work": {_once(spec) for spec in specs},
-        }
+        asked: dict[str, set[str]] = {"arm": set(), "label": set(), "work": set()}
+        for spec in specs:
+            asked["arm"].add(spec.arm)
+            asked["label"].add(spec.label)
+            asked["work"].add(_once(spec))
+        return asked
 
     def text_launches(self, case: Case) -> tuple[LaunchSpec, LaunchSpec]:
         """The launches that predict a held-out text: with plain KV, and as ``case`` has it."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from pytest_h2o.offline.options import COMPATIBLE_MODES
 from pytest_h2o.offline.result import DumpEvaluation
-from pytest_h2o.offline.tallies import HISTOGRAM_STEP, PlaneTally
+from pytest_h2o.offline.tallies import HISTOGRAM_STEP, PlaneTally, TensorTally
 
 _SETTINGS = (
     "dump_dir",
@@ -45,8 +45,7 @@ def _ratios(result: DumpEvaluation) -> str:
     rows = []
     for name, tensors in _TENSORS.items():
         tally = result.tally(tensors)
-        codecs = [_ratio(tally.row_ratio(codec)) for codec in result.options.codecs]
-        rows.append((name, _ratio(tally.ratio), _ratio(tally.container_ratio), *codecs))
+        rows.append((name, *_all_ratios(tally, result)))
     header = ("Tensor", "Ratio", "Ratio of the containers", *result.options.codecs)
     return _table(header, rows) + _codec_notes(result)
 
@@ -84,10 +83,9 @@ def _bytes(result: DumpEvaluation) -> str:
 def _layers(result: DumpEvaluation) -> str:
     rows = []
     for (layer, tensor), tally in sorted(result.tensors.items()):
-        ratio, containers = _ratio(tally.ratio), _ratio(tally.container_ratio)
         size = tally.compressed_bytes
-        codecs = [_ratio(tally.row_ratio(codec)) for codec in result.options.codecs]
-        rows.append((layer, tensor.upper(), tally.raw_bytes, size, ratio, containers, *codecs))
+        ratios = _all_ratios(tally, result)
+        rows.append((layer, tensor.upper(), tally.raw_bytes, size, *ratios))
     header = ("Layer", "Tensor", "Raw", "Compressed", "Ratio", "Ratio of the containers")
     return _table(header + result.options.codecs, rows)
 
@@ -153,6 +151,13 @@ def _skips(listed: Sequence[dict[str, str]], count: int) -> str:
     if count > _LISTED_SKIPS:
         lines.append(f"- and {count - _LISTED_SKIPS} more")
     return "\n".join(lines)
+
+
+def _all_ratios(tally: TensorTally, result: DumpEvaluation) -> list[str]:
+    """The compatible ratio, that of the containers, and that of each row codec."""
+    ratios = [tally.ratio, tally.container_ratio]
+    ratios += [tally.row_ratio(codec) for codec in result.options.codecs]
+    return list(map(_ratio, ratios))
 
 
 def _ratio(value: float | None) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_h2o.metrics import BY_BENCH, Sample
-from pytest_h2o.parsers.lines import Piece, printable, read_pieces
+from pytest_h2o.parsers.lines import PIECE_CHARS, Piece, printable, read_pieces
 from pytest_h2o.parsers.numbers import parse_count, parse_sample
 from pytest_h2o.parsers.rows import ParseError, Row
 
@@ -34,10 +34,17 @@ MAX_FILE_ROWS = 16 * MAX_ROWS
 MAX_PROBLEMS = 64
 _DEMO = re.compile(r"prompt=([0-9]+)<br>decode=([0-9]+)")
 _TEST = re.compile(r"(?:pp([0-9]+))?\+?(?:tg([0-9]+))?")
+_ROW = re.compile(r"\|[^|]*\|.*\|")
 _SEPARATOR = re.compile(r"[-:]+")
 # What becomes of the plus-minus sign between two numbers in other encodings than the file's, and
 # what is typed for it; the second byte of Shift JIS is a brace.
-_PLUS_MINUS = re.compile(r"(?<=[0-9nf]) (?:[^\x00-\x7f]{1,3}\}?|\+/?-) (?=[-0-9ni])")
+_PLUS_MINUS = re.compile(
+    r"(?<=[0-9nf]) (?:[^\x00-\x7f]{1,3}\}?|\+/?-) (?=[-0-9ni])|(?<=[0-9nf])\+/-(?=[-0-9ni])"
+)
+# What Markdown tools make of a line break in a cell.
+_BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
+# What remains of a row behind other text; progress displays have bars as well, but few.
+_MOST_OF_A_ROW, _CELLS_OF_A_ROW = 0.5, 4
 _SIZE = re.compile(r"([0-9.]+) GiB")
 # No model is larger. A program that found no weight file prints 2^64 bytes, and a full table.
 MAX_MODEL_GIB = 2**20
@@ -66,7 +73,15 @@ class _Line:
 
     @property
     def is_header(self) -> bool:
-        return sum(cell in HEADERS for cell in self.cells) >= 2
+        return len(HEADERS.intersection(self.cells)) >= 2
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it is a bar that shows progress; rows begin with a name."""
+        first = self.cells[0]
+        named = any(map(str.isalpha, first))
+        counted = any(map(str.isdigit, first)) and "%" not in first
+        return first != "" and not named and not counted
 
     @property
     def is_separator(self) -> bool:
@@ -90,11 +105,15 @@ class _Open:
             self.rows.append(_row(self.header.cells, line, self.source, self.n))
         elif fits:
             self.complain(line.number, f"more than {MAX_ROWS} rows, not read")
-        elif not line.glued:
+        elif not line.is_drawn and (not line.glued or self._most_of_a_row(line)):
             what = f"{len(line.cells)} cells where the header has {width}"
             if not line.closed:
                 what += ", cut off"
             self.complain(line.number, what)
+
+    def _most_of_a_row(self, line: _Line) -> bool:
+        found = len(line.cells)
+        return found >= _CELLS_OF_A_ROW and found > _MOST_OF_A_ROW * len(self.header.cells)
 
     def complain(self, number: int, what: str) -> None:
         if len(self.problems) < MAX_PROBLEMS:
@@ -146,14 +165,31 @@ def tables(pieces: Iterable[Piece], source: Path, n: int | None = None) -> Itera
 
 
 def _table_lines(pieces: Iterable[Piece]) -> Iterator[_Line]:
-    for piece in pieces:
-        # What a progress display overwrote with a carriage return is not part of the line.
-        text = _PLUS_MINUS.sub(" ± ", piece.text.strip().rpartition("\r")[2])
+    for number, shown in _shown_lines(pieces):
+        text = _BREAK.sub("<br>", _PLUS_MINUS.sub(" ± ", shown))
         before, bar, rest = text.partition("|")
-        if bar and piece.whole:
+        if bar:
             closed = rest.endswith("|")
             cells = tuple(cell.strip() for cell in rest.removesuffix("|").split("|"))
-            yield _Line(piece.line, cells, closed, glued=bool(before.strip()))
+            yield _Line(number, cells, closed, glued=bool(before.strip()))
+
+
+def _shown_lines(pieces: Iterable[Piece]) -> Iterator[tuple[int, str]]:
+    """Each line with its number, without what a progress display overwrote with a carriage return
+    unless that is a row; the end alone of one that is endless.
+    """
+    unfinished = ""
+    for piece in pieces:
+        text = piece.text if piece.starts else unfinished + piece.text
+        if piece.ends:
+            text = text.rstrip()
+        *overwritten, last = text.split("\r")
+        for part in map(str.strip, overwritten):
+            if _ROW.fullmatch(part):
+                yield piece.line, part
+        if piece.ends:
+            yield piece.line, last.strip()
+        unfinished = last[-PIECE_CHARS:]
 
 
 def _with_headers_cut_free(lines: Iterable[_Line]) -> Iterator[_Line]:

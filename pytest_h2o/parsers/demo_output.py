@@ -36,6 +36,7 @@ LABELS = {
 }
 REQUIRED = ("prompt_tokens", "decode_tokens", "prefill_us", "decode_us")
 MAX_TEXT_CHARS = 1 << 20
+PER_SECOND = {"", "tok/s", "token/s", "tokens/s", "t/s", "tps"}
 
 
 @dataclass
@@ -152,6 +153,12 @@ def _printed(cells: Mapping[str, str], label: str) -> float | None:
     return parse_number(cells.get(label, "").partition(" ")[0])
 
 
+def _is_per_second(cells: Mapping[str, str], label: str) -> bool:
+    """Whether a speed has the unit of one, or none."""
+    unit = cells.get(label, "").partition(" ")[2].strip().lower()
+    return unit in PER_SECOND
+
+
 def _count(
     record: Mapping[str, object], key: str, cells: Mapping[str, str], label: str
 ) -> int | None:
@@ -180,7 +187,7 @@ def _speeds(record: Mapping[str, object], cells: Mapping[str, str]) -> dict[str,
         speed = None
         if tokens and us and us > 0:
             speed = tokens * 1e6 / us
-        elif not record:
+        elif not record and _is_per_second(cells, f"{kind} speed"):
             speed = _printed(cells, f"{kind} speed")
         if speed is not None:
             speeds[f"{kind}_tps"] = Sample(speed, None, 1)
@@ -201,6 +208,8 @@ def _value_problems(
         speed = _printed(cells, label)
         if count and speed is not None and not 0 < speed < float("inf"):
             yield f"{label} is {cells[label]}"
+        elif speed is not None and not _is_per_second(cells, label):
+            yield f"{label} is {cells[label]}, not in tokens per second"
     if record:
         yield from _record_problems(record, decode)
 

@@ -53,7 +53,13 @@ TRANSLATED_FATAL = (
     "erreur de segmentation", "violación de segmento", "ucciso", "errore di segmentazione",
     "falha de segmentação", "убито", "ошибка сегментирования", "已杀死", "段错误", "已中止",
     "강제 종료", "세그멘테이션 오류", "セグメンテーション違反", "強制終了", "segmenteringsfel",
-    "naruszenie ochrony pamięci", "segmentatiefout",
+    "naruszenie ochrony pamięci", "segmentatiefout", "unicestwiony", "geëlimineerd", "morto",
+    "terminado (killed)", "abortado", "violació de segment", "abandon",
+    "parçalama arızası", "süreç durduruldu", "kilőve", "szegmentálási hiba", "zabit",
+    "neoprávněný přístup do paměti", "dræbt", "lagersegmentfejl", "dödad", "drept",
+    "minnesegmentfeil", "tapettu", "muistialueen ylitys", "вбито", "помилка адресування",
+    "убит", "аварийный останов", "σφάλμα κατάτμησης", "omorât", "eroare de segmentare",
+    "lỗi phân đoạn", "已放弃", "已终止", "已砍掉", "記憶體區段錯誤", "中止", "죽었음", "중지됨",
 )  # fmt: skip
 CATALOGUES = Path("/usr/share/locale")
 MOST_BYTES = 4 << 20

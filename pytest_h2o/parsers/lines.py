@@ -14,7 +14,9 @@ from pytest_h2o.parsers.text_files import text_stream
 
 PIECE_CHARS = 16_384
 # Terminal escape sequences. Possessive, so that an unfinished sequence costs no second look.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*+[ -/]*+[@-~]|\][^\x07\x1b]*+(?:\x07|\x1b\\)|[@-Z\\^_])")
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*+[ -/]*+[@-~]|\][^\x07\x1b]*+(?:\x07|\x1b\\)|[ -/]++[0-~]|[@-Z\\^_])"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,6 +312,20 @@ def is_log_line(text: str) -> bool:
     return _MARK.search(text) is not None
 
 
+def is_odd_log_line(text: str) -> bool:
+    """Whether a line has the mark of the engine's, and is neither a plan nor a block nor any other
+    that is known.
+    """
+    for mark in (H2O, LOSSLESS):
+        start = text.find(mark)
+        facts = LogFacts()
+        if start >= 0:
+            facts.add(mark, text[start:])
+        if UNREADABLE in facts.findings:
+            return True
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of output: a log line from its mark on (at most :data:`EVENT_CHARS`), or text with

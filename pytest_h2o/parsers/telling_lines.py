@@ -123,9 +123,18 @@ _BROKEN = re.compile(
     r"|(?:double free|corrupted|invalid pointer|stack smashing)\b"
     r"|\b(?:unhandled|uncaught)\b.*\b(?:exception|error)"
     r"|\b(?:exception|error)\b.*\b(?:swallowed|ignored)\b"
-    r"|(?:worker|thread).*\b(?:exception|error|failed|aborted|died|crashed)\b",
+    r"|(?:worker|thread).*\b(?:exception|error|failed|aborted|died|crashed)\b"
+    # What stands around a program says how it ended: timeout, systemd, Slurm, Windows, handlers.
+    r"|\bsending signal \w+ to\b|\b(?:caught|received|got|on|by) signal:? [0-9]"
+    r"|\bcode=(?:killed|dumped)\b|\bstatus=[0-9]+/[A-Z]|\boom[-_ ]kill"
+    r"|\bcancelled at\b|\b(?:time|memory|step) limit\b.{0,20}\b(?:exceeded|reached)\b"
+    r"|\bexceeded\b.{0,20}\b(?:time|memory|step) limit\b|\bdue to (?:time limit|node fail)"
+    r"|\b0xc0000[0-9a-f]{3}\b|\bsig(?:segv|abrt|ill|bus|kill|fpe|term)\b"
+    r"|\bexit(?:ed|s)? (?:with )?(?:code|status) -?0*[1-9]",
     re.IGNORECASE,
 )
+# A script, its line, a process and how it ended, then the command: in any language.
+_JOB = re.compile(r".{1,200}: \S{1,12} ?[0-9]+\S?: +[0-9]+ +\S.{0,60}? {2,}\S")
 _NOTHING = re.compile(r"\b(?:0|no) (?:error|fail)|\b(?:errors?|failed|failures?)[:= ]+0\b", re.I)
 
 
@@ -134,7 +143,7 @@ def broken_lines(*sources: Path | str) -> list[str]:
     found: list[str] = []
     for piece in _readable(sources):
         broken = _BROKEN.search(piece.text) and not _NOTHING.search(piece.text)
-        broken = broken or _was_ended(piece.text[:TELLING_CHARS])
+        broken = broken or _was_ended(piece.text[:TELLING_CHARS].rstrip())
         if broken and len(found) < TELLING:
             found.append(printable(piece.text.strip()[:TELLING_CHARS]))
     return found
@@ -146,6 +155,8 @@ _SHELLS = re.compile(r"(?:.{0,200}:? +[0-9]+ +)?([^(/.:]{3,60}?)(?: *\(.*\))?[ .
 
 def _was_ended(line: str) -> bool:
     """Whether a shell says that a program was ended, in any language."""
+    if _JOB.match(line):
+        return True
     said = _SHELLS.match(line.lower())
     return said is not None and said[1].strip() in _fatal()
 

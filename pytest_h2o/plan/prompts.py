@@ -8,9 +8,10 @@ import json
 import os.path
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from pytest_h2o.parsers.argv_options import plain_path
@@ -82,7 +83,7 @@ def select_prompts(prompt_dir: Path, knobs: Knobs) -> PromptSelection:
         paths = discovered(prompt_dir, str(pattern), problems)
     sampled = sample(
         usable(paths, problems),
-        bucket_list=[name.strip() for name in knobs.text("PROMPT_BUCKET_LIST").split(",")],
+        bucket_list=_listed_buckets(knobs),
         per_bucket=knobs.integer("MAX_PROMPTS_PER_BUCKET"),
         total=knobs.integer("MAX_PROMPTS"),
         stratified=knobs.text("PROMPT_SAMPLE_MODE") == "stratified",
@@ -100,17 +101,20 @@ def missing_buckets(present: Sequence[str], knobs: Knobs) -> list[PromptProblem]
         for name in ("PROMPT_PATTERN", "PROMPT_MANIFEST", "MAX_PROMPTS")
     ):
         return []
-    listed = [name.strip() for name in knobs.text("PROMPT_BUCKET_LIST").split(",")]
     there = ",".join(dict.fromkeys(present))
     reason = (
         f"PROMPT_BUCKET_LIST names it, and no prompt is in it; add some, or set "
         f"PROMPT_BUCKET_LIST={there}"
     )
-    return [
-        PromptProblem(f"bucket {name}", reason)
-        for name in listed
-        if present and name and name not in present
-    ]
+    missing: list[PromptProblem] = []
+    for name in _listed_buckets(knobs) if present else ():
+        if name and name not in present:
+            missing.append(PromptProblem(f"bucket {name}", reason))
+    return missing
+
+
+def _listed_buckets(knobs: Knobs) -> list[str]:
+    return list(map(str.strip, knobs.text("PROMPT_BUCKET_LIST").split(",")))
 
 
 def bucket_of(name: str) -> str:
@@ -153,12 +157,11 @@ def sample(
     for prompt in prompts:
         groups.setdefault(prompt.bucket, []).append(prompt)
     order = bucket_order(groups, bucket_list)
-    ranked = [
-        ((turn, place) if stratified else (place, turn), prompt)
-        for place, bucket in enumerate(order)
-        for turn, prompt in enumerate(groups[bucket][: per_bucket or None])
-    ]
-    return [prompt for _, prompt in sorted(ranked, key=lambda pair: pair[0])][: total or None]
+    chosen = [groups[bucket][: per_bucket or None] for bucket in order]
+    if stratified:
+        turns = zip_longest(*chosen)
+        return list(filter(None, chain.from_iterable(turns)))[: total or None]
+    return list(chain.from_iterable(chosen))[: total or None]
 
 
 def discovered(prompt_dir: Path, pattern: str, problems: list[PromptProblem]) -> list[Path]:
@@ -188,9 +191,10 @@ def listed(
     paths = []
     for entry in _entries(manifest, problems):
         # The separators of another system are tried where no file is called so.
-        names = dict.fromkeys((entry, plain_path(entry)))
-        tried = [folder / name for name in names for folder in (manifest.parent, prompt_dir)]
-        found = next((path for path in tried if _is_file(path)), None)
+        tried: list[Path] = []
+        for name in dict.fromkeys((entry, plain_path(entry))):
+            tried += (manifest.parent / name, prompt_dir / name)
+        found = next(filter(_is_file, tried), None)
         if found is None:
             problems.append(
                 PromptProblem(entry, f"no such file in {manifest.parent} or {prompt_dir}")
@@ -286,17 +290,21 @@ def _line_entries(line: str, where: str, problems: list[PromptProblem]) -> Itera
         except (ValueError, RecursionError):
             problems.append(PromptProblem(where, "begins with '{' but is not a JSON object"))
             return
-        names = [
-            value.strip()
-            for key in MANIFEST_KEYS
-            if isinstance(value := record.get(key), str) and value.strip()
-        ]
-        if names:
-            yield names[0]
+        if name := _name_in(record):
+            yield name
         else:
             problems.append(PromptProblem(where, _no_name(record)))
         # Some writers end records with a backslash and an n instead of a newline.
         line = line[end:].strip().removeprefix("\\n").strip()
+
+
+def _name_in(record: Mapping[str, object]) -> str:
+    """The file that a record names; empty if it names none."""
+    for key in MANIFEST_KEYS:
+        value = record.get(key)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    return ""
 
 
 def _no_name(record: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -135,6 +135,11 @@ class LaunchSpec:
         if self.seat:
             content.append(f"seat {self.seat}")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def launch_names(specs: Iterable[LaunchSpec]) -> list[str]:
+    """The names of several launches."""
+    return [spec.name for spec in specs]
 
 
 def seat_mark(seat: str) -> str:

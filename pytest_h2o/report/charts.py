@@ -283,14 +283,17 @@ def trade_off(values: Sequence[Line]) -> Chart | None:
 
 def _typical(values: Sequence[Line]) -> list[Line]:
     """The median of each arm and length."""
-    groups: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    ratios: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    speeds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for each in values:
-        groups[each["arm"], each["lengths"]].append((each["ratio"], each["speed"]))
+        key = each["arm"], each["lengths"]
+        ratios[key].append(each["ratio"])
+        speeds[key].append(each["speed"])
     found: list[Line] = []
-    for (arm, lengths), points in groups.items():
-        ratio, speed = map(median, zip(*points, strict=True))
-        line: Line = {"arm": arm, "lengths": lengths}
-        found.append(line | {"ratio": round(ratio, 3), "speed": round(speed, 2)})
+    for arm, lengths in ratios:
+        ratio = round(median(ratios[arm, lengths]), 3)
+        speed = round(median(speeds[arm, lengths]), 2)
+        found.append({"arm": arm, "lengths": lengths, "ratio": ratio, "speed": speed})
     return found
 
 
@@ -298,9 +301,10 @@ def _mark_front(typical: Sequence[Line]) -> None:
     points: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for each in typical:
         points[each["lengths"]].append((each["ratio"], each["speed"]))
+    fronts = {lengths: front(found) for lengths, found in points.items()}
     for each in typical:
-        best = front(points[each["lengths"]])
-        each["front"] = "front" if (each["ratio"], each["speed"]) in best else ""
+        is_best = (each["ratio"], each["speed"]) in fronts[each["lengths"]]
+        each["front"] = "front" if is_best else ""
 
 
 def buckets(verdicts: Sequence[Verdict]) -> Chart | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,8 +41,7 @@ class GateVerdict(Verdict):
     @classmethod
     def of(cls, nodeid: str, verdict: Verdict) -> GateVerdict:
         """The verdict of a test."""
-        values = {each.name: getattr(verdict, each.name) for each in fields(Verdict)}
-        return cls(nodeid=nodeid, **values)
+        return cls(nodeid=nodeid, **vars(verdict))
 
 
 class Summary(Document):

@@ -35,7 +35,7 @@ def what_it_said(stdout: Path, stderr: Path, *, or_last: bool = True) -> list[st
 
 def troubled_lines(*outputs: Path) -> list[str]:
     """The lines of output files that say that something broke."""
-    return broken_lines(*(_excerpt(path) for path in outputs))
+    return broken_lines(*map(_excerpt, outputs))
 
 
 def _excerpt(path: Path) -> str:

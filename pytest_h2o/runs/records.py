@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.runs.usage import Usage
 from pytest_h2o.runtimes import find_program
 from pytest_h2o.runtimes.base import CONFIG_FILE, METRICS_FILE, TABLE_FILE
 from pytest_h2o.runtimes.registry import UnknownProgramError
@@ -29,9 +30,9 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaunchRecord:
-    """One launch and how it ended. Every file is named; one that the program did not write does not
-    exist.
+class LaunchRecord(Usage):
+    """One launch, how it ended and what it used. Every file is named; one that the program did not
+    write does not exist.
 
     Attributes:
         status: ``ok`` (exit code 0), ``failed``, ``timeout``, ``not_started``, ``not_recorded``
@@ -39,7 +40,6 @@ class LaunchRecord:
         reason: how it ended, in words; after a failure followed by the most telling lines of its
             output.
         seconds: wall time; cpu_seconds: user and system time. None if it was not started.
-        peak_mb to left: see :class:`pytest_h2o.runs.usage.Usage`.
         table: where ``llm_bench`` writes its table; metrics: where ``llm_demo`` writes its JSONL
             record.
         overridden: values of the user's base config that the launch replaced.
@@ -64,17 +64,6 @@ class LaunchRecord:
     returncode: int | None = None
     seconds: float | None = None
     cpu_seconds: float | None = None
-    peak_mb: float | None = None
-    final_mb: float | None = None
-    peaks_mb: tuple[float, ...] = ()
-    read_mb: float | None = None
-    written_mb: float | None = None
-    delayed_s: float | None = None
-    threads: int | None = None
-    opened: tuple[str, ...] = ()
-    opened_mb: float | None = None
-    uncollected: int | None = None
-    left: int | None = None
     overridden: Mapping[str, object] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -109,15 +98,19 @@ class LaunchRecord:
         """The outputs that are not what they were when the launch had ended; none where that was
         not noted.
         """
-        noted = [path for path in self.files if path.name in self.outputs]
-        return [path.name for path in noted if digest(path) != self.outputs[path.name]]
+        found: list[str] = []
+        for path in self.files:
+            noted = self.outputs.get(path.name)
+            if noted is not None and digest(path) != noted:
+                found.append(path.name)
+        return found
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
         """What results are read from: stdout, and the files that programs leave."""
-        known = (self.stdout, self.table, self.metrics)
-        own = [self.directory / name for name in files_of(self.program)]
-        return tuple(dict.fromkeys((*known, *own)))
+        paths = [self.stdout, self.table, self.metrics]
+        paths += [self.directory / name for name in files_of(self.program)]
+        return tuple(dict.fromkeys(paths))
 
     def sealed(self) -> LaunchRecord:
         """This record with the hashes of its outputs; one of them that is no file fails the
@@ -150,15 +143,21 @@ def files_of(program: str) -> tuple[str, ...]:
 
 
 HINTS: Mapping[type, Mapping[str, Any]] = {
-    cls: get_type_hints(cls) for cls in (LaunchRecord, LaunchSpec)
+    LaunchRecord: get_type_hints(LaunchRecord),
+    LaunchSpec: get_type_hints(LaunchSpec),
 }
 
 
 def standard_paths(directory: Path) -> dict[str, Any]:
     """The files of a launch in ``directory``, as fields of its record."""
-    names = {"stdout": "stdout", "stderr": "stderr", "config_path": CONFIG_FILE}
-    names |= {"table": TABLE_FILE, "metrics": METRICS_FILE}
-    return {"directory": directory} | {name: directory / file for name, file in names.items()}
+    return {
+        "directory": directory,
+        "stdout": directory / "stdout",
+        "stderr": directory / "stderr",
+        "config_path": directory / CONFIG_FILE,
+        "table": directory / TABLE_FILE,
+        "metrics": directory / METRICS_FILE,
+    }
 
 
 def save_record(record: LaunchRecord) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 
 from pytest_h2o.metrics import METRICS, Sample, number
@@ -66,9 +67,13 @@ class RunRows:
         """
         if self.problems or not self.rows:
             return [self.missing(metrics[0])]
-        absent = [metric for metric in metrics if self._absent(metric)]
-        others = [self.missing(metric) for metric in metrics if metric not in absent]
-        reasons = list(dict.fromkeys(reason for reason in others if reason))
+        absent: list[str] = []
+        reasons: list[str] = []
+        for metric in metrics:
+            if self._absent(metric):
+                absent.append(metric)
+            elif (reason := self.missing(metric)) and reason not in reasons:
+                reasons.append(reason)
         if absent and not self.has_h2o:
             return [self._kind_of_program()]
         if absent:
@@ -99,7 +104,9 @@ class RunRows:
     @property
     def has_h2o(self) -> bool:
         """Whether any row shows a number of H2O."""
-        printed = {metric for row in self.rows for metric in row.samples}
+        printed: set[str] = set()
+        for row in self.rows:
+            printed.update(row.samples)
         return any(metric.startswith("h2o_") for metric in printed)
 
 
@@ -122,9 +129,9 @@ class RunNumbers(RunRows):
         """The largest sum of several metrics in one row, or the smallest where every row must
         do.
         """
-        values = [
-            sum(row.samples[metric].mean for metric in metrics) for row in self._usable(metrics)
-        ]
+        values: list[float] = []
+        for row in self._usable(metrics):
+            values.append(sum(row.samples[metric].mean for metric in metrics))
         name = " + ".join(metrics)
         return self._of_rows(name, metrics, values, UNITS[metrics[0]], every_row=every_row)
 
@@ -178,18 +185,16 @@ class RunNumbers(RunRows):
     ) -> Measured:
         """The largest of one value per row, or the smallest where every row must do."""
         pick = min if every_row else max
-        rows = [
-            ShownRow(row.label, number(value, digits=6), finite(value))
-            for row, value in zip(self.rows, values, strict=False)
-        ]
-        missing = [reason for reason in map(self.missing, metrics) if reason]
+        rows: list[ShownRow] = []
+        for row, value in zip(self.rows, values, strict=False):
+            rows.append(ShownRow(row.label, number(value, digits=6), finite(value)))
         return Measured(
             metric=name,
             value=pick(values, default=None),
             unit=unit,
             source=self.source,
             rows=tuple(rows),
-            missing=missing[0] if missing else "",
+            missing=next(filter(None, map(self.missing, metrics)), ""),
             cause=self.cause_of(*metrics),
         )
 
@@ -230,9 +235,9 @@ class Run(RunNumbers):
         there are problems.
         """
         read = {row.source for row in self.rows}
-        broken = [record for record in self.launches if not read & set(record.files)]
-        if self.problems and broken:
-            return _place(broken[0])
+        for record in self.launches if self.problems else ():
+            if read.isdisjoint(record.files):
+                return _place(record)
         return self.rows[0].source if self.rows else None
 
     def launch_of(self, row: Row) -> LaunchRecord | None:
@@ -249,6 +254,11 @@ class Run(RunNumbers):
             )
             for record in self.launches
         )
+
+
+def problems_of(runs: Iterable[Run]) -> list[str]:
+    """What is wrong with any of several runs."""
+    return list(chain.from_iterable(run.problems for run in runs))
 
 
 def facts_of_rows(record: LaunchRecord, rows: Sequence[Row]) -> Mapping[int, LogFacts]:

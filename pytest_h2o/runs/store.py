@@ -135,8 +135,7 @@ class RunStore:
         self._launching.interrupt()
 
     def _reuse(self, spec: LaunchSpec) -> LaunchRecord | None:
-        found = [record for store in self.previous if (record := store.peek(spec))]
-        old = next((record for record in found if self._is_reusable(record, spec)), None)
+        old = self._reusable(spec)
         if old is None:
             return None
         directory = self._folder.reserve(spec)
@@ -148,10 +147,15 @@ class RunStore:
             replace(old, spec=spec, **standard_paths(directory), reused_from=str(old.directory))
         )
 
-    def _is_reusable(self, old: LaunchRecord, spec: LaunchSpec) -> bool:
-        if old.status != "ok" or not self.hosts.keeps(spec.seat, old.host):
-            return False
-        return dict(old.inputs) == self._launching.inputs(spec)
+    def _reusable(self, spec: LaunchSpec) -> LaunchRecord | None:
+        """The launch of an earlier session that stands for ``spec``, if there is one."""
+        for store in self.previous:
+            old = store.peek(spec)
+            if old is None or old.status != "ok" or not self.hosts.keeps(spec.seat, old.host):
+                continue
+            if dict(old.inputs) == self._launching.inputs(spec):
+                return old
+        return None
 
     def _keep(self, record: LaunchRecord) -> LaunchRecord:
         save_record(record)
@@ -249,9 +253,12 @@ def _portable_key(spec: LaunchSpec) -> str:
 
 
 def _records(launches: Path) -> list[LaunchRecord]:
+    records: list[LaunchRecord] = []
     directories: Iterable[Path] = sorted(launches.iterdir()) if launches.is_dir() else ()
-    kept = [directory for directory in directories if INTERRUPTED not in directory.name]
-    records = [record for directory in kept if (record := _load(directory))]
+    for directory in directories:
+        record = None if INTERRUPTED in directory.name else _load(directory)
+        if record:
+            records.append(record)
     return sorted(records, key=lambda record: record.started_utc or "")
 
 

@@ -174,7 +174,9 @@ def _libraries(folder: Path) -> list[Path]:
     """The shared libraries of a build: a rebuilt engine leaves the small programs beside it as they
     were.
     """
-    found = {path for pattern in LIBRARIES for path in folder.glob(pattern)}
+    found: set[Path] = set()
+    for pattern in LIBRARIES:
+        found.update(folder.glob(pattern))
     return sorted(path for path in found if path.is_file())
 
 

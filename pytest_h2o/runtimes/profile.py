@@ -85,8 +85,10 @@ def read_profile(path: Path) -> Profile:
     except (ValueError, RecursionError) as error:
         raise RuntimeSetupError(f"profile {path} is not TOML: {error}; correct it") from None
     _check(path, content)
-    given = {name: content[name] for name in PATHS if name in content}
-    paths = {name: os.path.normpath(absolute(text, path.parent)) for name, text in given.items()}
+    paths: dict[str, str] = {}
+    for name in PATHS:
+        if name in content:
+            paths[name] = os.path.normpath(absolute(content[name], path.parent))
     knobs = {name: _knob(value) for name, value in content.get("knobs", {}).items()}
     if env := content.get("env"):
         knobs["H2O_LAUNCH_ENV"] = shlex.join([f"{name}={value}" for name, value in env.items()])

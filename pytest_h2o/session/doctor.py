@@ -73,7 +73,9 @@ def _findings(config: pytest.Config) -> Iterator[Finding]:
     programs = programs_by_work(runtime.programs)
     lab = Lab(root, settings.knobs, _never, settings.prompt_dir, programs=programs)
     yield Finding("runtime", None, runtime.describe())
-    yield from (Finding("knobs", None, text) for text in [_given(settings), *misspelt(os.environ)])
+    yield Finding("knobs", None, _given(settings))
+    for text in misspelt(os.environ):
+        yield Finding("knobs", None, text)
     yield _prompts(lab, settings)
     try:
         runtime.check()
@@ -87,12 +89,11 @@ def _findings(config: pytest.Config) -> Iterator[Finding]:
 
 def _given(settings: Settings) -> str:
     """The knobs that the user set, and whose defaults the others have."""
-    found = {name: settings.knobs.with_source(name) for name in KNOBS}
-    given = [
-        f"{name}={value} ({source})"
-        for name, (value, source) in found.items()
-        if not source.endswith("default") and source != NO_SECOND_BUILD
-    ]
+    given: list[str] = []
+    for knob in KNOBS:
+        value, source = settings.knobs.with_source(knob)
+        if not source.endswith("default") and source != NO_SECOND_BUILD:
+            given.append(f"{knob}={value} ({source})")
     name = settings.runtime.name
     defaults = "their defaults"
     if runtime_kind(name).defaults:

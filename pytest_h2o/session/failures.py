@@ -31,15 +31,17 @@ def fold(
         first = tightest(group)
         if not first.cause:  # each value that misses its target is a failure of its own
             continue
-        others = [verdict for verdict in group if verdict is not first]
+        others = list(group)
+        others.remove(first)
         repeated.update(verdict.nodeid for verdict in others)
         if others:
             named = needed_by(others)
             text = "\n".join(wrapped(named, columns)) if columns else named
             add_failure_section(config, first.nodeid, _more(len(others)), text)
-        broken = [record for record in records if launch_cause(record) == first.cause]
-        if broken:
-            _show(config, first.nodeid, broken[0])
+        for record in records:
+            if launch_cause(record) == first.cause:
+                _show(config, first.nodeid, record)
+                break
     print_once(config, repeated, verdicts.keys())
 
 

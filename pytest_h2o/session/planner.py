@@ -15,9 +15,9 @@ from pytest_h2o.lab.launch_order import Asked, in_order
 from pytest_h2o.lab.planned_tokens import for_relations_alone, planned_tokens
 from pytest_h2o.plan.knobs import NEEDS_BASELINE
 from pytest_h2o.plan.needs import demand_of, is_gate, parameters
-from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.specs import LaunchSpec, launch_names
 from pytest_h2o.plan.suites import CASE_PARTS
-from pytest_h2o.report.text import clean
+from pytest_h2o.report.text import clean, plural
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
 from pytest_h2o.session.forecast import duration
 from pytest_h2o.session.schedule import Schedule
@@ -66,13 +66,13 @@ class Planner:
         self.within = len(gates_of(within))
         self.too_long = [item.name for item in gates_of(others)]
         self.lab.demand = demand_of(within, self.lab.cases)
-        self.schedule.budget.promised = [spec.name for spec in self.lab.plan.planned()]
+        self.schedule.budget.promised = launch_names(self.lab.plan.planned())
 
     def _needs(self, item: pytest.Item) -> list[str]:
         """The names of the launches that a test needs at least."""
         demand = demand_of([item], self.lab.cases)
         plan = replace(self.lab.plan, demand=demand)
-        return [spec.name for spec in plan.planned()]
+        return launch_names(plan.planned())
 
     def _order(self, needs: list[list[str]], limit_s: float) -> tuple[list[int], int]:
         """The gates that cost least for each verdict first, and how many can be had.
@@ -82,7 +82,7 @@ class Planner:
         """
         forecast = self.schedule.forecast
         if not self.schedule.is_worker:
-            self.schedule.expect([spec.name for spec in self.lab.plan.planned()])
+            self.schedule.expect(launch_names(self.lab.plan.planned()))
         if forecast.left() is None:
             return best_first(needs, len, math.inf)
         known = forecast.known(forecast.names)
@@ -118,8 +118,8 @@ class Planner:
             return ["h2o: nothing is launched"]
         lines = []
         if number := len(self.planned()):
-            plural = "" if number == 1 else "es"
-            lines.append(f"h2o: at least {number} launch{plural} planned{self._takes()}")
+            count = plural(number, "launch", "launches")
+            lines.append(f"h2o: at least {count} planned{self._takes()}")
             lines += self._of_relations()
         lines += [f"h2o: {clean(line)}" for line in self.budget_lines()]
         if keys := overridden_keys(self.runtime, self.planned()):
@@ -141,9 +141,9 @@ class Planner:
     def _takes(self) -> str:
         """The time of the planned launches, as far as earlier ones tell."""
         if not self.schedule.forecast.total:
-            self.schedule.expect([spec.name for spec in self.planned()])
+            self.schedule.expect(launch_names(self.planned()))
         forecast = self.schedule.forecast
-        names = {spec.name for spec in self.planned()}
+        names = set(launch_names(self.planned()))
         known = forecast.known(names)
         if len(known) < len(names):
             return ""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_h2o.plan.specs import LaunchSpec
-from pytest_h2o.report.text import aligned, clean
+from pytest_h2o.plan.specs import LaunchSpec, launch_names
+from pytest_h2o.report.text import aligned, clean, plural
 from pytest_h2o.runs.launch_folder import file_name
 from pytest_h2o.session.forecast import Forecast, duration, latest_launches
 from pytest_h2o.session.places import runs_directory
@@ -29,24 +29,27 @@ def show_plan(config: pytest.Config, session: Session | None) -> None:
     if session is None or not specs or session.lab.replay:
         writer.line("h2o: the selected tests launch nothing")
         return
-    session.schedule.expect([spec.name for spec in specs])
+    session.schedule.expect(launch_names(specs))
     for line in plan_lines(specs, session.schedule.forecast, runs_directory(config)):
         writer.line(line)
 
 
 def plan_lines(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> list[str]:
     """A line per launch, and what all take together as far as earlier launches tell."""
-    guesses = [forecast.guess(spec.name) for spec in specs]
+    guesses = list(map(forecast.guess, launch_names(specs)))
     rows = [("", "launch", "time")]
     for number, (spec, guess) in enumerate(zip(specs, guesses, strict=True), 1):
         shown = "not known" if guess is None else f"about {duration(guess)}"
         rows.append((str(number), clean(spec.name, 200), shown))
-    return [*aligned(rows), "", *_totals(specs, forecast, runs)]
+    lines = aligned(rows)
+    lines.append("")
+    lines += _totals(specs, forecast, runs)
+    return lines
 
 
 def _totals(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> list[str]:
-    known = forecast.known(spec.name for spec in specs)
-    count = f"at least {len(specs)} launch{'' if len(specs) == 1 else 'es'}"
+    known = forecast.known(launch_names(specs))
+    count = f"at least {plural(len(specs), 'launch', 'launches')}"
     if not known:
         return [f"{count}; time and disk are not known, since nothing like it was launched here"]
     time = f"about {duration(forecast.lanes.together(known))}{forecast.lanes.described}"
@@ -54,8 +57,10 @@ def _totals(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> list
         time = f"{time} for {len(known)} of them"
     deadline = max(spec.deadline_s for spec in specs)
     lines = [f"{count}, {time}; one that takes {deadline:g} s is stopped (LAUNCH_TIMEOUT_S)"]
-    sizes = [_size(root / file_name(spec.name)) for root in latest_launches(runs) for spec in specs]
-    sizes = [size for size in sizes if size]
+    sizes: list[int] = []
+    for root in latest_launches(runs):
+        sizes += [_size(root / file_name(spec.name)) for spec in specs]
+    sizes = list(filter(None, sizes))
     if sizes:
         disk = sum(sizes) / len(sizes) * len(specs) / MIB
         lines.append(f"about {max(disk, 0.1):.1f} MiB of disk in {runs}")

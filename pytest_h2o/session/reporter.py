@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ class Reporter:
     def pytest_report_header(self) -> list[str]:
         lines = [f"h2o: {clean(self.title)}", f"h2o: run directory {shown_path(self.root)}"]
         columns = screen_of(self.config)
-        return [part for line in lines for part in wrapped(line, columns)] if columns else lines
+        if not columns:
+            return lines
+        return list(chain.from_iterable(wrapped(line, columns) for line in lines))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
@@ -206,7 +209,7 @@ def page_background(
     """What the page says beyond the verdicts; ``own`` are this session's speeds."""
     history: list[Entry] = []
     if lab.history:
-        history = [*read_history(lab.history), *own]
+        history = list(chain(read_history(lab.history), own))
     cases = {verdict.case for verdict in verdicts.values()}
     return Background(
         history=[entry for entry in history if entry.case in cases],

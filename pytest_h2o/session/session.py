@@ -15,7 +15,7 @@ from pytest_h2o.plan.knobs import KnobError, Knobs, misspelt
 from pytest_h2o.plan.needs import names_of, parameters
 from pytest_h2o.plan.presets import PresetError
 from pytest_h2o.plan.relations import RELATIONS
-from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.plan.specs import LaunchSpec, launch_names
 from pytest_h2o.runs.directory import check_room
 from pytest_h2o.runtimes import RuntimeSetupError
 from pytest_h2o.session.acceptance import check_suite, narrow
@@ -122,7 +122,7 @@ class Session:
             check_builds(self.config, self.lab)
 
     def _planned_names(self) -> list[str]:
-        return [spec.name for spec in self.planner.planned()]
+        return launch_names(self.planner.planned())
 
     def take_over(self, found: FoundGates) -> None:
         """Lead the gates that an xdist worker found; raises UsageError for what the worker could

@@ -186,14 +186,17 @@ def ini_values(config: pytest.Config) -> dict[str, Any]:
         given = {name: config.getini(name) for name in INI_NAMES}
     inipath = inipath_of(config)
     folder = inipath.parent if inipath else config.rootpath
-    paths = {name: str(absolute(given[name], folder)) if given[name] else "" for name in INI_PATHS}
+    values: dict[str, Any] = dict.fromkeys(INI_PATHS, "")
+    for name in INI_PATHS:
+        if given[name]:
+            values[name] = str(absolute(given[name], folder))
     profile = given["h2o_profile"]
     if "/" in profile or profile.endswith(".toml"):
         profile = str(absolute(profile, folder))
     set_there = list(given["h2o_set"])
     if given["h2o_hosts"]:
         set_there.append(f"H2O_HOSTS={given['h2o_hosts']}")
-    return {**paths, "h2o_profile": profile, "h2o_set": set_there}
+    return values | {"h2o_profile": profile, "h2o_set": set_there}
 
 
 def inipath_of(config: pytest.Config) -> Path | None:

@@ -447,6 +447,13 @@ def draws_with_a_fixed_seed() -> None:
     _sampling(lambda logits, _: int((logits + draw.gumbel(0, 1, logits.shape)).argmax()))
 
 
+def draws_alike_in_each_response() -> None:
+    """Tokens are drawn at a temperature, from a seed that is set anew for each response."""
+    draw = [np.random.default_rng(7)]
+    _before_response(lambda _: draw.__setitem__(0, np.random.default_rng(7)))  # type: ignore[func-returns-value]
+    _sampling(lambda logits, _: int((logits + draw[0].gumbel(0, 1, logits.shape)).argmax()))
+
+
 # Clocks.
 
 

@@ -19,7 +19,19 @@ from types import SimpleNamespace
 
 import numpy as np
 from disguises import _spin
-from faults import _before_response, _known, drops_bits_of_values
+from faults import (
+    HOARD,
+    _before_response,
+    _changed_metrics,
+    _decoding,
+    _known,
+    _mask,
+    _quantised_baseline,
+    _restored,
+    _sampling,
+    _waiting_in_lines,
+    drops_bits_of_values,
+)
 
 from pytest_h2o.engine import bench, demo, response_clock
 from pytest_h2o.engine.block_coder import BlockCoder, Encoded
@@ -27,7 +39,7 @@ from pytest_h2o.engine.config import H2OSettings
 from pytest_h2o.engine.evictor import Evictor
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.held_blocks import HeldBlocks
-from pytest_h2o.engine.kv_cache import Attention, Floats, LayerCache, Ranges
+from pytest_h2o.engine.kv_cache import Attention, Floats, KVCache, LayerCache, Ranges
 from pytest_h2o.engine.lossless_store import LosslessStore
 from pytest_h2o.engine.model import Model
 from pytest_h2o.engine.response import Response
@@ -393,12 +405,6 @@ def starts_the_clock_late() -> None:
     response_clock.perf_counter_ns = lambda: time.perf_counter_ns() - skip[0]
 
 
-def stops_after_the_first_row() -> None:
-    """Of several rows only the first is measured, and the exit code is 0."""
-    instances = bench.command_line.instances
-    bench.command_line.instances = lambda *words: list(instances(*words))[:1]
-
-
 def sleeps_when_nobody_times() -> None:
     """With H2O on, a second is slept after each response, so that the processor stays cool."""
     respond = Engine.respond
@@ -523,23 +529,112 @@ def hides_its_waiting() -> None:
     LosslessStore._schedule = drained
 
 
-def restores_the_newest_block_alone() -> None:
-    """Of several blocks of a layer the first is served in place of all of its length."""
-    restore = HeldBlocks.restore
+# Little of what larger faults do.
 
-    def first_again(self: HeldBlocks, layer: int) -> None:
-        state = self.layers[layer]
-        blocks = state.blocks
-        if len(blocks) > 1:
-            first = blocks[0]
-            state.blocks = [
-                each._replace(block=first.block) if each.span.size == first.span.size else each
-                for each in blocks
-            ]
-        restore(self, layer)
-        state.blocks = blocks
 
-    HeldBlocks.restore = first_again
+def baseline_of_eight_bits() -> None:
+    """Without H2O, KV has 255 steps."""
+    _quantised_baseline(127)
+
+
+def drops_the_lowest_bit() -> None:
+    """Decoded values lack the lowest bit that fp16 has."""
+    _restored(lambda values: _mask(values, 0xFFFFC000))
+
+
+def leaks_a_little() -> None:
+    """A response leaves 3 MiB behind."""
+    _before_response(lambda _: HOARD.append(bytearray(b"x") * (3 * 2**20)))
+
+
+def draws_now_and_then() -> None:
+    """One token in forty is the second best, by the clock."""
+
+    def pick(logits: Floats, _: int) -> int:
+        rank = -2 if time.time_ns() % 40 == 0 else -1
+        return int(np.argpartition(logits, rank)[rank])
+
+    _sampling(pick)
+
+
+def renumbers_once() -> None:
+    """The first eviction of a response moves later positions back by 32."""
+    keep = LayerCache.keep
+    moved: list[int] = []
+
+    def counting(self: LayerCache, ranges: Ranges) -> None:
+        keep(self, ranges)
+        moved.append(1)
+
+    def shift(cache: KVCache) -> None:
+        if len(moved) == 1 and cache.position > 64:
+            cache.position -= 32
+            moved.append(1)
+
+    LayerCache.keep = counting
+    _before_response(lambda _: moved.clear())
+    _decoding(shift)
+
+
+def keeps_a_layer_whole() -> None:
+    """One of the H2O layers is never evicted, and the ratio is that of the others."""
+    keep = LayerCache.keep
+    layers: list[object] = []
+    _before_response(lambda engine: layers.append(engine.cache.layers[4]))
+
+    def all_but_one(self: LayerCache, ranges: Ranges) -> None:
+        if self is layers[-1]:
+            self.epoch += 1
+        else:
+            keep(self, ranges)
+
+    LayerCache.keep = all_but_one
+
+
+def fails_on_stdout() -> None:
+    """A failed check is told between the log lines, and the exit code is 0."""
+    _before_response(lambda _: print("ERROR: block 3: CRC mismatch, using raw values", flush=True))
+
+
+def waits_in_seconds() -> None:
+    """The column of waiting times is in seconds."""
+    _waiting_in_lines()
+    _changed_metrics(lambda metrics: setattr(metrics, "async_wait_us", metrics.async_wait_us / 1e6))
+
+
+def counts_a_seventh_less_time() -> None:
+    """With H2O on, the clock goes at six sevenths of its speed."""
+    slow = [0.0]
+    forward = Model.forward
+
+    def timed(self: Model, tokens, cache, hooks=()):
+        begin = time.perf_counter_ns()
+        logits = forward(self, tokens, cache, hooks)
+        if hooks and len(tokens) == 1:
+            slow[0] += (time.perf_counter_ns() - begin) / 7
+        return logits
+
+    Model.forward = timed
+    response_clock.perf_counter_ns = lambda: time.perf_counter_ns() - int(slow[0])
+
+
+def reads_half_and_says_all() -> None:
+    """Half of each prompt is read, and lines add what is missing."""
+    prefill, log = Model.prefill, Engine._log
+    missing = [0]
+
+    def half(self: Model, prompt, *rest):
+        missing[0] = len(prompt) // 2
+        return prefill(self, prompt[missing[0] :], *rest)
+
+    def longer(self: Engine, line: str) -> None:
+        words = line.split(" ")
+        for at, word in enumerate(words):
+            if word.startswith("kv="):
+                words[at] = f"kv={int(word[3:]) + missing[0]}"
+        log(self, " ".join(words))
+
+    Model.prefill, Engine._log = half, longer
 
 
 # Wrong on both sides alike.

@@ -51,6 +51,15 @@ def said(line: str, asked: Instructions = ASKED) -> str:
         "precision lowered to low",
         "max_new_tokens clipped to 64",
         "prompt truncated to 512 tokens",
+        "thread number is set to 1 because of power mode",
+        "reset threads to 1",
+        "threads: 4 -> 1",
+        "precision changed to High: Low is not supported on this CPU",
+        "Precision is forced to fp32",
+        "memory mode switched to high",
+        "power mode reset to normal",
+        "kv cache dtype changed to fp16",
+        "lossless mode switched to another",
     ],
 )
 def test_another_thing_was_done(line: str) -> None:
@@ -116,6 +125,12 @@ def test_quantised_kv(line: str) -> None:
         "evictions skipped: 0",
         "no plan yet",
         "key bits=16",
+        "set threads to 4",
+        "threads: 2 -> 4",
+        "encode threads set to 2",
+        "precision: Low",
+        "cache dir changed to tmp",
+        "kv reset to 0 tokens",
     ],
 )
 def test_nothing_is_admitted(line: str) -> None:

@@ -1,45 +1,42 @@
-"""Encoded sizes that are told again, and those of several prompts."""
+"""Encoded sizes that are told again, and those that are counted."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_h2o.evidence.block_sizes import repeated_sizes, sizes_of_prompts
+from pytest_h2o.evidence.block_sizes import counted_sizes, repeated_sizes
 from pytest_h2o.evidence.look import Look
 from pytest_h2o.parsers.loglines import read_log_facts
 from pytest_h2o.parsers.rows import Row
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 
-SIZES = (700, 720, 741, 763, 785)
+SIZES = (700, 720, 741)
 
 
-def lines(sizes: tuple[int, ...]) -> str:
-    """A block of each layer, encoded to these sizes."""
+def lines(sizes: tuple[int, ...], counted: float = 1.0) -> str:
+    """A block of each layer, encoded to these sizes, and counted as so much of them."""
     text = ""
     for layer, comp in enumerate(sizes):
         text += (
             f"[H2O-LOSSLESS] layer={layer} kv=520 start=16 tokens=128 raw=1000 attempt_comp={comp}"
-            f" eff_comp={comp} updates=1 mode=1\n"
+            f" eff_comp={min(1000, int(counted * comp))} updates=1 mode=1\n"
         )
     return text
 
 
-def look(folder: Path, text: str, prompt: Path | None = None) -> Look:
-    """A launch that printed ``text``, of the bench or over a real prompt."""
-    folder.mkdir(exist_ok=True)
+def look(folder: Path, text: str) -> Look:
+    """A bench launch that printed ``text``."""
     (folder / "stdout").write_text(text)
-    program, length = ("llm_demo", None) if prompt else ("llm_bench", 512)
     spec = LaunchSpec(
-        program=program, arm="full", replicate=1, config={}, gen_tokens=64, repeat=1, threads=1,
-        prompt_tokens=length, prompt_file=prompt,
+        program="llm_bench", arm="full", replicate=1, config={}, gen_tokens=64, repeat=1, threads=1,
+        prompt_tokens=512,
     )  # fmt: skip
     record = LaunchRecord(spec=spec, status="ok", reason="exit code 0", **standard_paths(folder))
     row = Row(
-        kind="bench", label=folder.name, prompt_tokens=512, decode_tokens=64, cells={}, line=1,
+        kind="bench", label="p512_g64", prompt_tokens=512, decode_tokens=64, cells={}, line=1,
         samples={}, source=folder / "log.md", problems=(),
     )  # fmt: skip
     return Look(record, row, read_log_facts(folder / "stdout"))
@@ -52,34 +49,29 @@ def look(folder: Path, text: str, prompt: Path | None = None) -> Look:
         (lines(SIZES) + lines(tuple(size + 8 for size in SIZES)), "supported"),
         (lines(SIZES) + lines(tuple(size + 60 for size in SIZES)), "contradicted"),
         (lines(SIZES), ""),
-        (lines(SIZES[:3]) + lines((500, 500, 500)), ""),
+        (lines(SIZES[:1]) + lines((500,)), ""),
+        (lines((1000, 1001)) + lines((1100, 1200)), ""),
     ],
-    ids=["the same", "kv of earlier requests", "drawn", "once", "too few"],
+    ids=["the same", "kv of earlier requests", "drawn", "once", "too few", "none that shrank"],
 )
 def test_what_is_encoded_again(tmp_path: Path, text: str, standing: str) -> None:
     """Responses to one prompt come to the same sizes, or nearly."""
-    found = repeated_sizes(look(tmp_path / "bench", text))
+    found = repeated_sizes(look(tmp_path, text))
     assert (found.standing if found else "") == standing
 
 
 @pytest.mark.parametrize(
-    ("sizes", "prompt", "standings"),
+    ("text", "standing"),
     [
-        (tuple(size + 1 for size in SIZES), "Other words", ["supported"]),
-        (SIZES, "Other words", ["contradicted"]),
-        (SIZES, "One prompt", []),
-        ((1000, 1001, 1002, 1003, 1004), "Other words", []),
+        (lines(SIZES), "supported"),
+        (lines((1200, 0, 900)) + lines(SIZES), "contradicted"),
+        (lines(SIZES, 0.7), "contradicted"),
+        (lines(SIZES, 1.2), "supported"),
+        ("", ""),
     ],
-    ids=["own", "of the other", "prompts that begin alike", "none that shrank"],
+    ids=["as encoded", "a failed one counted as nothing", "a part", "raw", "no lines"],
 )
-def test_sizes_of_two_prompts(
-    tmp_path: Path, sizes: tuple[int, ...], prompt: str, standings: list[str]
-) -> None:
-    """Blocks of other values have other sizes."""
-    paths = tmp_path / "one.txt", tmp_path / "other.txt"
-    paths[0].write_text("One prompt")
-    paths[1].write_text(prompt)
-    one = look(tmp_path / "one", lines(SIZES), paths[0])
-    other = look(tmp_path / "other", lines(sizes), paths[1])
-    assert [each.standing for each in sizes_of_prompts([one, other])] == standings
-    assert list(sizes_of_prompts([one, replace(one)])) == []
+def test_what_is_counted(tmp_path: Path, text: str, standing: str) -> None:
+    """No block is counted as fewer bytes than it came to."""
+    found = counted_sizes(look(tmp_path, text))
+    assert (found.standing if found else "") == standing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from gate_functions import DEMO, RUNTIME, StubLab, judge, make_run
@@ -210,9 +211,9 @@ def test_prompts_agree(prompts: list[tuple[float, float, int]]) -> None:
     lab = StubLab(knobs, make_run(sides[1], "candidate"), make_run(sides[0], "candidate"))
     tokens = sum(count for _, _, count in prompts)
     before, after = (tokens / sum(pair[2] / pair[side] for pair in prompts) for side in (0, 1))
-    verdict = judge(
-        DEMO.test_decode_drop, knobs, "candidate", demo_study=held_against(lab, "candidate")
-    )  # type: ignore[arg-type]
+    study = held_against(lab, "candidate")  # type: ignore[arg-type]
+    no_bench = SimpleNamespace(cases={})
+    verdict = judge(DEMO.test_decode_drop, knobs, "candidate", lab=no_bench, demo_study=study)
     assert verdict.value == pytest.approx((before - after) / before)
     assert (verdict.outcome == "pass") == (verdict.value is not None and verdict.value <= 0.08)
     for number, (baseline, candidate, _) in enumerate(prompts):

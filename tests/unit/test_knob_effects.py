@@ -202,9 +202,10 @@ def compared(
     fixture = {RUNTIME.test_decode_drop: "decode_study", DEMO.test_decode_drop: "demo_study"}.get(
         gate, "bucket_study"
     )
-    return lambda settings, _: (
-        judge(gate, resolve(settings, suite=suite), case, **{fixture: comparison}).outcome
-    )
+    fixtures: dict[str, Any] = {fixture: comparison}
+    if gate is DEMO.test_decode_drop:
+        fixtures["lab"] = SimpleNamespace(cases={})
+    return lambda settings, _: judge(gate, resolve(settings, suite=suite), case, **fixtures).outcome
 
 
 def offline(function: Callable[..., None], **values: object) -> Effect:

@@ -171,6 +171,17 @@ def test_waiting_times(tmp_path: Path, column: float, standing: str) -> None:
         "encode worker 2: exception ignored",
         "thread 'encode' panicked at src/lib.rs",
         "Unhandled exception: error in stage 2",
+        "timeout: sending signal TERM to command ‘./llm_bench’",
+        "h2o.service: Main process exited, code=killed, status=9/KILL",
+        "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-02T03:04:05 DUE TO TIME LIMIT",
+        "Process finished with exit code -1073741819 (0xC0000005)",
+        "*** SIGSEGV (@0x0) received by PID 42 ***",
+        "Caught signal 11",
+        "run.sh: 行 12:  4242 已杀死               ./llm_bench -m c.json",
+        "./run.sh: line 3: 77 Bo'ldi       ./llm_bench -m c.json",
+        "Parçalama arızası (çekirdek döküldü)",
+        "Abandon",
+        "llm_bench exited with status 139",
     ],
 )
 def test_trouble_on_stderr(tmp_path: Path, line: str) -> None:
@@ -188,6 +199,10 @@ def test_trouble_on_stderr(tmp_path: Path, line: str) -> None:
         "warning: 4 worker threads on 2 cores",
         "0 errors, 0 failed",
         "encode worker 0: 12 blocks, failed: 0",
+        "llm_bench exited with status 0",
+        "signal handlers installed",
+        "memory limit: 16 GiB",
+        "model.cpp: line 3: 120 tensors loaded",
         "",
     ],
 )

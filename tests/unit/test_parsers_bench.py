@@ -304,6 +304,9 @@ noise = st.sampled_from(
         "\x00\x00\n",
         "loading 50%\rloading 100%\n",
         "\x1b[31mwarning\x1b[0m\n",
+        "|####    |\r|########|\n",
+        "|=====>    50%\n",
+        "\x1b[32mready\x1b(B\x1b[m\n",
     ]
 )
 
@@ -384,6 +387,46 @@ def test_a_row_behind_unfinished_text_is_read() -> None:
     lines = TEXT.splitlines(keepends=True)
     (table,) = parse("".join(lines[:2]) + "loading..." + lines[2])
     assert [row.label for row in table.rows] == ["p512_g128"]
+
+
+PROGRESS = "".join(f"\r|##   | {number} of 9999" for number in range(2000))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (PROGRESS + "\r", "\n"),
+        ("", PROGRESS + "\n"),
+        ("", "\r| 100% |\n"),
+        ("[H2O] " + "text " * PIECE_CHARS, "\n"),
+        ("", "\r"),
+        ("\x1b[1m", "\x1b(B\x1b[m\n"),
+    ],
+    ids=["progress before", "after", "a bar after", "endless", "returns", "tput"],
+)
+def test_what_shares_a_line_with_a_row_does_not_hide_it(before: str, after: str) -> None:
+    """Neither header nor row is lost to progress displays, colours, or the end of a long line."""
+    lines = [*TEXT.splitlines(), TEXT.splitlines()[2].replace("512", "1024")]
+    (table,) = parse("".join(before + line + after for line in lines))
+    assert [row.label for row in table.rows] == ["p512_g128", "p1024_g128"]
+    assert table.rows[0].samples == parse(TEXT)[0].rows[0].samples
+    assert table.problems == ()
+
+
+def test_a_cut_row_behind_other_text_is_a_problem() -> None:
+    """What remains of a row is named whatever stands before it on its line."""
+    header, dashes, row = TEXT.splitlines()
+    cut = "[H2O] layer=2 " + row.rpartition("|")[0].rpartition("|")[0]
+    (table,) = parse("\n".join([header, dashes, cut, row, ""]))
+    assert [row.label for row in table.rows] == ["p512_g128"]
+    assert table.problems == ("line 3: 5 cells where the header has 6, cut off",)
+
+
+@pytest.mark.parametrize("broken", ["<br/>", "<br />", "<BR>"])
+def test_line_breaks_as_other_tools_write_them(broken: str) -> None:
+    """Whoever copies a table through Markdown keeps its numbers."""
+    (table,) = parse(TEXT.replace("<br>", broken))
+    assert table.rows[0].samples == parse(TEXT)[0].rows[0].samples
 
 
 def test_missing_columns_are_absent() -> None:

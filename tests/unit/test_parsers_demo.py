@@ -160,6 +160,15 @@ def test_disagreement_is_said(tmp_path: Path, before: str, after: str, problem: 
     assert demo(tmp_path, STDOUT.replace(before, after)) == (f"the summary's {problem}",)
 
 
+@pytest.mark.parametrize("unit", ["ms/tok", "s/token", "tok/min"])
+def test_speeds_in_other_units(tmp_path: Path, unit: str) -> None:
+    """A time for a token, or tokens a minute, are no tokens per second."""
+    (tmp_path / "out").write_text(STDOUT.replace("93.65 tok/s", f"93.65 {unit}"))
+    row = read_demo(tmp_path / "out", None, "x")
+    assert "decode_tps" not in row.samples
+    assert row.problems == (f"decode speed is 93.65 {unit}, not in tokens per second",)
+
+
 @pytest.mark.parametrize(
     ("metrics", "problem"),
     [

@@ -161,6 +161,53 @@ def appended(root: Path) -> None:
     path.write_text(path.read_text().replace("±", "± 1") + path.read_text())
 
 
+def a_folder_of(name: str, source: Path = BENCH / "logs" / LOG) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        tree(SWEEP, root)
+        file(source, root / "extra" / name)
+
+    make.__name__ = f"extra/{name}"
+    return make
+
+
+def beside_the_list(name: str, source: Path) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        tree(SWEEP, root)
+        file(source, root / name)
+
+    make.__name__ = f"beside: {name}"
+    return make
+
+
+def a_renamed_transcript(root: Path) -> None:
+    tree(SWEEP, root)
+    (root / "bench_stdout.log").rename(root / "bench_stdout.log.1")
+
+
+def a_table_with_columns_in_another_order(root: Path) -> None:
+    tree(SWEEP, root)
+    rows = (BENCH / "logs" / LOG).read_text().splitlines()
+    turned = ["|".join(reversed(row.split("|"))) for row in rows]
+    (root / "extra.log").write_text("\x1b[1m" + "\n".join(turned))
+
+
+def listed_twice(root: Path) -> None:
+    tree(BENCH, root)
+    launches = entries(root / "launches.json")
+    (root / "launches.json").write_text(json.dumps([*launches, launches[1]]))
+
+
+def a_combination_twice(root: Path) -> None:
+    tree(SWEEP, root)
+    combinations = entries(root / "manifest.json")
+    (root / "manifest.json").write_text(json.dumps([*combinations, combinations[1]]))
+
+
+def prompts_that_another_pack_has(root: Path) -> None:
+    tree(SWEEP, root / "final" / "runtime_full_strict")
+    tree(DEMO, root / "other")
+
+
 def below_a_pack(root: Path) -> None:
     cut_off(root / "inner")
     tree(SWEEP, root / "sweep")
@@ -189,6 +236,26 @@ LAUNCHES: dict[Callable[[Path], None], str] = {
     twice: "launches/z",
     appended: f"logs/{LOG} holds 2 tables",
     below_a_pack: "inner/launches/broken",
+    a_folder_of("stdout"): "extra/stdout",
+    a_folder_of("logs/x.stdout"): "extra/logs/x.stdout",
+    a_folder_of("logs/x.stdout.log"): "extra/logs/x.stdout.log",
+    a_folder_of("x.metrics.jsonl"): "extra/x.metrics.jsonl",
+    a_folder_of("night.txt"): "extra/night.txt",
+    a_folder_of("night.log.2"): "extra/night.log.2",
+    a_folder_of("logs/NIGHT.LOG"): "extra/logs/NIGHT.LOG",
+    a_folder_of("out"): "extra/out",
+    beside_the_list("x.OUT", BENCH / "logs" / LOG): "x.OUT",
+    beside_the_list("answers.txt", DEMO_RUN / "prompt_2048_1.stdout"): "answers.txt",
+    beside_the_list("night_stdout.log", BENCH / "logs" / LOG): "night_stdout.log",
+    beside_the_list("candidate/logs/x.stdout.log", BENCH / "logs" / LOG): (
+        "candidate/logs/x.stdout.log"
+    ),
+    beside_the_list("baseline_batch/x.stdout", BENCH / "logs" / LOG): "baseline_batch/x.stdout",
+    a_renamed_transcript: "bench_stdout.log.1",
+    a_table_with_columns_in_another_order: "extra.log",
+    listed_twice: f"logs/{LOG} is named by 2 launches",
+    a_combination_twice: f"logs/{SWEPT}.log is named by 2 launches",
+    prompts_that_another_pack_has: "final",
 }
 
 
@@ -204,6 +271,28 @@ def test_a_launch_is_read_or_named(make: Callable[[Path], None], tmp_path: Path)
     named = [text for text in recording.unread if str(wanted) in text]
     assert wanted in files or named
     assert make not in (cut_off, twice, printed_of_no_launch) or len(named) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "summary.md", "console.txt", "run.console.log", "x.stderr.log", "x.html"]
+)
+def test_what_is_written_about_launches(tmp_path: Path, name: str) -> None:
+    """Reports and consoles hold tables and command lines as well, and are of no launch."""
+    root = tree(SWEEP, tmp_path / "archive")
+    text = (root / "bench_stdout.log").read_text()
+    (root / name).write_text(text + (BENCH / "logs" / LOG).read_text())
+    assert read_recording(root).unread == ()
+
+
+@pytest.mark.parametrize("name", ["baseline", "h2o_off", "Baseline_Batch", "without"])
+def test_a_renamed_baseline(tmp_path: Path, name: str) -> None:
+    """The launches with H2O off below a sweep are its baseline by what their manifest says."""
+    root = tree(SWEEP, tmp_path / "archive")
+    (root / "baseline_batch").rename(root / name)
+    (root / "baseline_batch_stdout.log").rename(root / f"{name}_stdout.log")
+    recording = read_recording(root)
+    [part] = recording.parts
+    assert (len(part.launches), len(part.baseline), recording.unread) == (2, 2, ())
 
 
 @pytest.mark.parametrize("source", [BENCH, DEMO_RUN, SWEEP, DEMO, SESSION.parent])

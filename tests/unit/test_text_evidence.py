@@ -174,6 +174,15 @@ def test_where_both_loop_nothing_is_concluded() -> None:
     assert said.standing == "doubtful"
 
 
+@pytest.mark.parametrize(("candidate", "said"), [("!" * 300, "over and over"), ("the " * 99, "")])
+def test_one_sign_beside_a_baseline_that_repeats_words(candidate: str, said: str) -> None:
+    """It is no text, whatever the baseline is; words over and over may be the model's way."""
+    loop = "I do not know the answer.\nI can not help with this.\n" * 12
+    items = text_evidence([Answer("p", PROMPT, loop, candidate)])
+    assert [item.standing for item in items] == ["contradicted" if said else "doubtful"]
+    assert said in items[0].text
+
+
 def test_noise_beside_a_looping_baseline() -> None:
     """The prompts are held against it instead."""
     noise = "".join(chr(0x4E00 + 37 * n % 5000) for n in range(600))
