@@ -1,4 +1,4 @@
-"""The picture of ``docs/decode.md``: the studies that ``bench_aa.csv`` holds.
+"""A picture for ``docs/decode.md``: what the pairs in ``bench_aa.csv`` decide.
 
     python tests/bench/draw_decode.py > pytest_h2o/docs/decode.svg
 
