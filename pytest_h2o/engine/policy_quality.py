@@ -79,7 +79,7 @@ class Quality:
         }
 
 
-class Asked(NamedTuple):
+class TriedPolicy(NamedTuple):
     """A policy that is tried on every window, and the settings that follow it."""
 
     row: Quality
@@ -137,21 +137,21 @@ def measure(engine: Engine, tokens: Sequence[int], windows: int = WINDOWS) -> li
     return [each.row for each in asked]
 
 
-def _what_is_asked(config: Config) -> list[Asked]:
+def _what_is_asked(config: Config) -> list[TriedPolicy]:
     targets = set(LOSSY_RATIOS).union(configured_ratio(config.h2o))
     rows = [Quality("full", 1.0)]
     if config.lossless.active:
         rows += [Quality(name, 1.0) for name in CODED]
     for target in sorted(targets):
         rows += [Quality("h2o", target), Quality("window", target)]
-    asked: list[Asked] = []
+    asked: list[TriedPolicy] = []
     for row in rows:
         h2o = policy_settings(config.h2o, row.policy, row.target)
-        asked.append(Asked(row, h2o, coded_settings(config.lossless, row.policy)))
+        asked.append(TriedPolicy(row, h2o, coded_settings(config.lossless, row.policy)))
     return asked
 
 
-def _look_at(engine: Engine, piece: Sequence[int], asked: Sequence[Asked]) -> Window:
+def _look_at(engine: Engine, piece: Sequence[int], asked: Sequence[TriedPolicy]) -> Window:
     """Try every policy on one window; the first of them is what divergences are held against."""
     lines: list[str] = []
     engine.say = lines.append

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -104,7 +105,7 @@ class LaunchRecord(Usage):
                 found.append(path.name)
         return found
 
-    @property
+    @cached_property
     def files(self) -> tuple[Path, ...]:
         """What results are read from: stdout, and the files that programs leave."""
         paths = [self.stdout, self.table, self.metrics]
