@@ -324,14 +324,27 @@ def test_logs_of_nothing_known(tmp_path: Path) -> None:
 
 
 def test_launches_of_which_a_list_has_names_alone(tmp_path: Path) -> None:
-    """Without command lines or a transcript, each is still a launch."""
+    """Without command lines or a transcript, each is still a launch that ended as it says."""
     root = tree(SWEEP, tmp_path / "archive")
     names = [entry["run_id"] for entry in entries(root / "manifest.json")]
-    (root / "launches.json").write_text(json.dumps([{"run_id": name} for name in names]))
+    listed = [{"run_id": names[0], "returncode": 0}, {"run_id": names[1], "returncode": -11}]
+    (root / "launches.json").write_text(json.dumps(listed))
     for name in ("manifest.json", "bench_stdout.log"):
         (root / name).unlink()
     [part] = read_recording(root).parts
     assert [each.record.table.stem for each in part.launches] == names
+    assert [each.record.status for each in part.launches] == ["ok", "failed"]
+
+
+def test_a_prompt_that_the_candidate_lacks_once(tmp_path: Path) -> None:
+    """Of two prompts of one name, the candidate's launch is that of the first."""
+    root = tree(DEMO, tmp_path / "archive")
+    path = root / "baseline" / "baseline_runs.jsonl"
+    first = path.read_text().splitlines(keepends=True)[0]
+    path.write_text(path.read_text() + first.replace("prompts_used/", "others/"))
+    [part] = read_recording(root).parts
+    assert (len(part.baseline), len(part.launches)) == (3, 3)
+    assert [each.record.status for each in part.launches] == ["ok", "ok", "not_recorded"]
 
 
 def test_a_log_of_another_length(tmp_path: Path) -> None:
