@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
 
@@ -381,6 +382,16 @@ def test_rows_that_a_command_line_asks_for(
     assert sorted(launch.labels) == sorted(rows)
     [problem, *_] = launch.read("x").problems
     assert f"1 rows where {len(rows)} were launched" in problem
+
+
+def test_all_launches_of_a_recording(tmp_path: Path) -> None:
+    """Those of each part are among its launches, also for a case that none of them is called by."""
+    for place in ("a", "b"):
+        tree(BENCH, tmp_path / place)
+    recording = read_recording(tmp_path)
+    case = replace(recording.parts[0].case(resolve()), name="another")
+    assert len(recording.records) == 4
+    assert len(recording.launches_of(case).launches) == 4
 
 
 def test_links(tmp_path: Path) -> None:
