@@ -14,6 +14,7 @@ import pytest
 from pytest_h2o.kit.archives import read_recording
 from pytest_h2o.lab.recordings import RecordingError
 from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.runs.results import read_launch
 
 DATA = Path(__file__).parents[1] / "data"
 BENCH = DATA / "runs" / "bench_full"
@@ -392,6 +393,30 @@ def test_all_launches_of_a_recording(tmp_path: Path) -> None:
     case = replace(recording.parts[0].case(resolve()), name="another")
     assert len(recording.records) == 4
     assert len(recording.launches_of(case).launches) == 4
+
+
+def test_a_launch_whose_speeds_are_no_numbers() -> None:
+    """It is unusable, whatever else its row holds."""
+    [part] = read_recording(DATA / "runs" / "fail_incompatible_model").parts
+    [problem, *_] = part.launches[0].read("x").problems
+    assert "decode_tps is inf ± nan in p64_g16, not a number" in problem
+
+
+def test_a_table_that_changed_after_its_launch(tmp_path: Path) -> None:
+    """None of its rows is read, and it is said."""
+    tree(BENCH, tmp_path)
+    record = read_recording(tmp_path).records[0].sealed()
+    record.table.write_text(record.table.read_text().replace("2.7", "3.7"))
+    rows, [problem] = read_launch(record)
+    assert (rows, "changed after the launch had ended" in problem) == ([], True)
+
+
+def test_a_pack_without_a_baseline(tmp_path: Path) -> None:
+    """It is said, beside the candidate's launches."""
+    root = tree(DEMO, tmp_path / "archive")
+    shutil.rmtree(root / "baseline")
+    [part] = read_recording(root).parts
+    assert (len(part.launches), "has no launches of baseline" in part.trouble) == (2, True)
 
 
 def test_links(tmp_path: Path) -> None:
