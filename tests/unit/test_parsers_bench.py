@@ -410,7 +410,7 @@ def test_what_shares_a_line_with_a_row_does_not_hide_it(before: str, after: str)
     lines = [*TEXT.splitlines(), TEXT.splitlines()[2].replace("512", "1024")]
     (table,) = parse("".join(before + line + after for line in lines))
     assert [row.label for row in table.rows] == ["p512_g128", "p1024_g128"]
-    assert table.rows[0].samples == parse(TEXT)[0].rows[0].samples
+    assert table.rows[0].cells == parse(TEXT)[0].rows[0].cells
     assert table.problems == ()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from pytest_h2o.kit.archives import read_recording
 from pytest_h2o.lab.recordings import RecordingError
 from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.runs.results import read_launch
 
 DATA = Path(__file__).parents[1] / "data"
 BENCH = DATA / "runs" / "bench_full"
@@ -324,14 +326,27 @@ def test_logs_of_nothing_known(tmp_path: Path) -> None:
 
 
 def test_launches_of_which_a_list_has_names_alone(tmp_path: Path) -> None:
-    """Without command lines or a transcript, each is still a launch."""
+    """Without command lines or a transcript, each is still a launch that ended as it says."""
     root = tree(SWEEP, tmp_path / "archive")
     names = [entry["run_id"] for entry in entries(root / "manifest.json")]
-    (root / "launches.json").write_text(json.dumps([{"run_id": name} for name in names]))
+    listed = [{"run_id": names[0], "returncode": 0}, {"run_id": names[1], "returncode": -11}]
+    (root / "launches.json").write_text(json.dumps(listed))
     for name in ("manifest.json", "bench_stdout.log"):
         (root / name).unlink()
     [part] = read_recording(root).parts
     assert [each.record.table.stem for each in part.launches] == names
+    assert [each.record.status for each in part.launches] == ["ok", "failed"]
+
+
+def test_a_prompt_that_the_candidate_lacks_once(tmp_path: Path) -> None:
+    """Of two prompts of one name, the candidate's launch is that of the first."""
+    root = tree(DEMO, tmp_path / "archive")
+    path = root / "baseline" / "baseline_runs.jsonl"
+    first = path.read_text().splitlines(keepends=True)[0]
+    path.write_text(path.read_text() + first.replace("prompts_used/", "others/"))
+    [part] = read_recording(root).parts
+    assert (len(part.baseline), len(part.launches)) == (3, 3)
+    assert [each.record.status for each in part.launches] == ["ok", "ok", "not_recorded"]
 
 
 def test_a_log_of_another_length(tmp_path: Path) -> None:
@@ -368,6 +383,40 @@ def test_rows_that_a_command_line_asks_for(
     assert sorted(launch.labels) == sorted(rows)
     [problem, *_] = launch.read("x").problems
     assert f"1 rows where {len(rows)} were launched" in problem
+
+
+def test_all_launches_of_a_recording(tmp_path: Path) -> None:
+    """Those of each part are among its launches, also for a case that none of them is called by."""
+    for place in ("a", "b"):
+        tree(BENCH, tmp_path / place)
+    recording = read_recording(tmp_path)
+    case = replace(recording.parts[0].case(resolve()), name="another")
+    assert len(recording.records) == 4
+    assert len(recording.launches_of(case).launches) == 4
+
+
+def test_a_launch_whose_speeds_are_no_numbers() -> None:
+    """It is unusable, whatever else its row holds."""
+    [part] = read_recording(DATA / "runs" / "fail_incompatible_model").parts
+    [problem, *_] = part.launches[0].read("x").problems
+    assert "decode_tps is inf ± nan in p64_g16, not a number" in problem
+
+
+def test_a_table_that_changed_after_its_launch(tmp_path: Path) -> None:
+    """None of its rows is read, and it is said."""
+    tree(BENCH, tmp_path)
+    record = read_recording(tmp_path).records[0].sealed()
+    record.table.write_text(record.table.read_text().replace("2.7", "3.7"))
+    rows, [problem] = read_launch(record)
+    assert (rows, "changed after the launch had ended" in problem) == ([], True)
+
+
+def test_a_pack_without_a_baseline(tmp_path: Path) -> None:
+    """It is said, beside the candidate's launches."""
+    root = tree(DEMO, tmp_path / "archive")
+    shutil.rmtree(root / "baseline")
+    [part] = read_recording(root).parts
+    assert (len(part.launches), "has no launches of baseline" in part.trouble) == (2, True)
 
 
 def test_links(tmp_path: Path) -> None:
