@@ -401,9 +401,8 @@ PRETENCES = (
     Fault(
         "a file of expected values",
         "looks_up_expected_values",
-        f"{LOSSLESS} or {UNSEEN} or {HEAVY}",
-        TEXTS,
-        prompts=3,
+        f"{DEMO} or {LOSSLESS}",
+        FEW,
     ),
     Fault(
         "memory elsewhere",
