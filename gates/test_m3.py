@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from pytest_h2o.evidence import launches_evidence, speed_spread, stability_evidence
-from pytest_h2o.runs.results import Run
+from pytest_h2o.runs.results import Run, problems_of
 from pytest_h2o.session.gate import Gate
 
 pytestmark = pytest.mark.m3
@@ -19,9 +19,7 @@ def test_every_launch_usable(joint: str, joint_runs: Sequence[Run], gate: Gate) 
     Repeats show what a single launch hides. One that crashed says more than those that did not, and
     none at all says nothing: neither may be accepted.
     """
-    problems = [problem for run in joint_runs for problem in run.problems]
-    if not joint_runs:
-        problems = [f"no {joint} case"]
+    problems = problems_of(joint_runs) if joint_runs else [f"no {joint} case"]
     broken = [run for run in joint_runs if run.problems]
     source, cause = (broken[0].source, broken[0].cause_of()) if broken else (None, "")
     evidence = launches_evidence(joint_runs)

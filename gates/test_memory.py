@@ -19,7 +19,7 @@ from pytest_h2o.evidence.memory import (
 from pytest_h2o.lab.decode import Comparison
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.plan.needs import needs
-from pytest_h2o.runs.results import Run
+from pytest_h2o.runs.results import Run, problems_of
 from pytest_h2o.session.gate import Gate
 from pytest_h2o.verdict import Evidence, Measured
 
@@ -54,7 +54,7 @@ def test_store_memory(lab: Lab, gate: Gate) -> None:
     gate.needs("MAX_MEMORY_INCREASE")
     names = [name for name in ("full_strict", "store_tuned") if name in lab.cases]
     runs = [lab.run(name) for name in names]
-    problems = [problem for run in runs for problem in run.problems]
+    problems = problems_of(runs)
     evidence: list[Evidence] = []
     if len(runs) == 2:
         evidence = store_evidence(*runs)

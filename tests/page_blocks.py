@@ -29,12 +29,12 @@ class Block:
 
 def blocks(language: str) -> list[Block]:
     """All blocks of a language, page by page."""
-    return [
-        Block(page, found[1], found[2])
-        for page in PAGES
-        for found in FENCE.finditer(page.read_text("utf-8"))
-        if found[1] == language
-    ]
+    found: list[Block] = []
+    for page in PAGES:
+        for name, text in FENCE.findall(page.read_text("utf-8")):
+            if name == language:
+                found.append(Block(page, name, text))
+    return found
 
 
 def file_block(name: str) -> str:

@@ -26,7 +26,9 @@ def stability_evidence(runs: Sequence[Run]) -> list[Evidence]:
         if len(differing) > SHOWN:
             text += f"; {len(differing) - SHOWN} more like it"
         return [Evidence.of(SAME, False, text)]
-    compared = {name for row in _all(rows) for name in SAME_EVERY_TIME if name in row.samples}
+    compared: set[str] = set()
+    for row in _all(rows):
+        compared.update(row.samples.keys() & set(SAME_EVERY_TIME))
     if not compared:
         text = "needs the h2o columns of the table"
         return [Evidence(claim=SAME, standing="not evidenced", text=text)]

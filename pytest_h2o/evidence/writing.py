@@ -73,7 +73,9 @@ def _kind(character: str) -> str:
     category = unicodedata.category(character)
     if category[0] in "LM":
         script = unicodedata.name(character, "other").partition(" ")[0]
-        return f"{script if script == 'CJK' else script.capitalize()} letters"
+        if script != "CJK":
+            script = script.capitalize()
+        return f"{script} letters"
     return "digits" if category[0] == "N" else "signs"
 
 

@@ -59,13 +59,13 @@ def summary_markdown(case: CaseView, title: str) -> str:
 
 def _head(case: CaseView, points: Sequence[_Point], selected: float | None) -> list[str]:
     values: dict[str, float | None] = {
-        "avg_lossy": _mean(point.lossy for point in points),
-        "avg_lossless": _mean(point.lossless for point in points),
-        "avg_decode": _mean(point.decode for point in points),
+        "avg_lossy": _mean(points, "lossy"),
+        "avg_lossless": _mean(points, "lossless"),
+        "avg_decode": _mean(points, "decode"),
         "lossless_selected_value": selected,
         "upper_bound_ratio": case.offline.value("upper_bound_lossless"),
         "online_sim_ratio": selected,
-        "avg_total_ratio": _mean(point.total for point in points),
+        "avg_total_ratio": _mean(points, "total"),
     }
     lines = [f"- rows: {len(points)}", "- lossless_selected_source: offline_online_sim"]
     return lines + bullets(values)
@@ -104,7 +104,9 @@ def _ranked(points: Iterable[_Point], *names: str) -> list[_Point]:
     return [point for _, point in ranked]
 
 
-def _mean(values: Iterable[float]) -> float | None:
+def _mean(points: Iterable[_Point], name: str) -> float | None:
+    """The mean of a number over the points that have it."""
+    values = [getattr(point, name) for point in points]
     known = [value for value in values if not math.isnan(value)]
     return fmean(known) if known else None
 

@@ -115,7 +115,8 @@ class TextRelation:
 def _named(culprits: list[Arm]) -> str:
     if not culprits:
         return ""
-    return f" (alone: {', '.join(arm.title for arm in culprits)})"
+    titles = [arm.title for arm in culprits]
+    return f" (alone: {', '.join(titles)})"
 
 
 def text_relation(lab: Lab, name: str) -> TextRelation:

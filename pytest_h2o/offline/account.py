@@ -155,7 +155,11 @@ def merged(results: Sequence[DumpEvaluation]) -> DumpEvaluation:
     entries: list[DumpEntry] = []
     skipped: dict[str, Skip] = {}
     changed: dict[str, int] = {}
+    scanned = groups = chunks = 0
     for result in results:
+        scanned += result.scanned
+        groups += result.groups
+        chunks += result.chunks
         for key, tally in result.tensors.items():
             tensors.setdefault(key, TensorTally()).add(tally)
         for each in fields(Continuity):
@@ -171,9 +175,8 @@ def merged(results: Sequence[DumpEvaluation]) -> DumpEvaluation:
     return replace(
         results[0],
         dump_dir=Path(", ".join(str(result.dump_dir) for result in results)),
-        scanned=sum(result.scanned for result in results), entries=entries, skipped=skipped,
-        changed_values=changed, groups=sum(result.groups for result in results),
-        chunks=sum(result.chunks for result in results), tensors=tensors, continuity=continuity,
+        scanned=scanned, entries=entries, skipped=skipped, changed_values=changed, groups=groups,
+        chunks=chunks, tensors=tensors, continuity=continuity,
     )  # fmt: skip
 
 

@@ -90,7 +90,8 @@ def _why(found: Scan) -> str:
     step = "mend what is named"
     if len(found.skipped) < found.scanned:
         step += ", and check stage, scope and the length filters"
-    return f"({'; '.join(first[reason] for reason in sorted(first))}); {step}"
+    reasons = [first[reason] for reason in sorted(first)]
+    return f"({'; '.join(reasons)}); {step}"
 
 
 def _continuity(entries: Sequence[DumpEntry]) -> Continuity:

@@ -191,8 +191,9 @@ def listed(
     paths = []
     for entry in _entries(manifest, problems):
         # The separators of another system are tried where no file is called so.
-        names = dict.fromkeys((entry, plain_path(entry)))
-        tried = [folder / name for name in names for folder in (manifest.parent, prompt_dir)]
+        tried: list[Path] = []
+        for name in dict.fromkeys((entry, plain_path(entry))):
+            tried += (manifest.parent / name, prompt_dir / name)
         found = next(filter(_is_file, tried), None)
         if found is None:
             problems.append(

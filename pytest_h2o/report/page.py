@@ -209,7 +209,8 @@ def _in_words(verdict: Verdict) -> str:
     if value is None:
         return "not measured"
     if verdict.metric == "decode_drop":
-        return f"{quantity(abs(value), unit)} {'slower' if value > 0 else 'faster'}"
+        word = "slower" if value > 0 else "faster"
+        return f"{quantity(abs(value), unit)} {word}"
     if verdict.metric == "perplexity_increase" and value > 0:
         return f"+{quantity(value, unit)}"
     return f"{quantity(value, unit)}×" if unit == "ratio" else quantity(value, unit)
@@ -323,7 +324,8 @@ def _gate(group: Sequence[GateVerdict], root: Path, meanings: Mapping[str, str])
 
 def _dashed(verdict: Verdict) -> list[str]:
     """The cells of a verdict, with a dash that shows where there is none."""
-    return ["–" if cell == "-" else cell for cell in verdict_row(verdict)]
+    dashes = {"-": "–"}
+    return [dashes.get(cell, cell) for cell in verdict_row(verdict)]
 
 
 def _cases(group: Sequence[GateVerdict], root: Path) -> Iterable[CaseLine]:

@@ -158,6 +158,13 @@ def explained(gate: str) -> str:
     return f"pytest-h2o explain {gate}" if known else ""
 
 
+def plural(count: int, one: str, several: str = "") -> str:
+    """A count with its noun; ``several`` where that of several is not made by an s."""
+    if count == 1:
+        return f"1 {one}"
+    return f"{count} {several or one + 's'}"
+
+
 def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: int) -> str:
     """How a session ended; ``left`` gates of ``suite`` were not judged. Acceptance is of all that
     was asked for.
@@ -167,7 +174,9 @@ def headline(verdicts: Sequence[Verdict], *, accepted: bool, suite: str, left: i
     if any(verdict.outcome in ("fail", "inconclusive") for verdict in verdicts):
         return f"Not accepted: {_counted(verdicts)}"
     count = f"{len(verdicts)} of {len(verdicts) + left} gates" if left else "single gates"
-    return f"No acceptance: {count}{' of ' if suite else ''}{suite} judged, none failed"
+    if suite:
+        count = f"{count} of {suite}"
+    return f"No acceptance: {count} judged, none failed"
 
 
 def _counted(verdicts: Sequence[Verdict]) -> str:
@@ -175,9 +184,8 @@ def _counted(verdicts: Sequence[Verdict]) -> str:
     counts = Counter(verdict.outcome for verdict in verdicts)
     failed, undecided = counts["fail"], counts["inconclusive"]
     judged = len(verdicts) - counts["skipped"]
-    gates = "1 gate" if judged == 1 else f"{judged} gates"
-    causes = len(by_cause(verdicts))
-    why = "1 cause" if causes == 1 else f"{causes} causes"
+    gates = plural(judged, "gate")
+    why = plural(len(by_cause(verdicts)), "cause")
     if failed and undecided:
         return f"{failed} failed, {undecided} undecided of {gates} ({why})"
     word = "failed" if failed else "undecided"
@@ -205,8 +213,7 @@ def _rows_of_gates_off(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     off = Counter((v.gate, v.knob, v.reason) for v in verdicts if v.outcome == "skipped")
     for (gate, _, why), count in off.items():
-        cases = "1 case" if count == 1 else f"{count} cases"
-        rows.append((WORDS["skipped"], gate, cases, "-", "-", "-", "-", clean(why)))
+        rows.append((WORDS["skipped"], gate, plural(count, "case"), "-", "-", "-", "-", clean(why)))
     return rows
 
 
@@ -214,8 +221,7 @@ def _rows_without_h2o(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """One row for all gates of a suite that fail since the program has no H2O."""
     rows: list[tuple[str, ...]] = []
     for suites, count in Counter(v.suites for v in verdicts if v.cause == NO_H2O).items():
-        gates = "1 gate" if count == 1 else f"{count} gates"
-        rows.append((WORDS["fail"], gates, suites, "-", "-", "-", "-", NO_H2O))
+        rows.append((WORDS["fail"], plural(count, "gate"), suites, "-", "-", "-", "-", NO_H2O))
     return rows
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 
 from pytest_h2o.metrics import METRICS, Sample, number
@@ -253,6 +254,11 @@ class Run(RunNumbers):
             )
             for record in self.launches
         )
+
+
+def problems_of(runs: Iterable[Run]) -> list[str]:
+    """What is wrong with any of several runs."""
+    return list(chain.from_iterable(run.problems for run in runs))
 
 
 def facts_of_rows(record: LaunchRecord, rows: Sequence[Row]) -> Mapping[int, LogFacts]:

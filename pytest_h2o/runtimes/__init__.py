@@ -97,9 +97,10 @@ def _usual(setup: Setup) -> Runtime:
     """The build that is named or lies here, else the embedded runtime."""
     if find_binaries(setup) or "model_config" in setup.named:
         return MnnRuntime.create(setup)
+    folders = [f"./{folder}/" for folder in BUILD_DIRS]
     return EmbeddedRuntime(
         "neither --llm-bench, --llm-demo, LLM_BENCH, LLM_DEMO, a profile nor the ini file names "
-        f"a program, and there is none in {' or '.join(f'./{folder}/' for folder in BUILD_DIRS)}"
+        f"a program, and there is none in {' or '.join(folders)}"
     )
 
 

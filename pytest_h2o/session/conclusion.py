@@ -102,13 +102,17 @@ class Conclusion:
         accepted = bool(document and document.overall_pass and not self.reporter.unwritten)
         text = outcome(document) if document else "Not accepted: there is no record of it"
         failed = any(each.outcome in BAD for each in self.reporter.verdicts.values())
-        color = "green" if accepted else "red" if failed or not document else "yellow"
+        color = "red" if failed or not document else "yellow"
+        if accepted:
+            color = "green"
         terminal.write_line(text, bold=True, **{color: True})
         if document and os.environ.get("GITHUB_ACTIONS") == "true":
             for line in failure_commands(document):
                 terminal.write_line(line)
         report = root / "report.html"
-        terminal.write_line(f"report {shown_path(report if report.is_file() else root)}")
+        if not report.is_file():
+            report = root
+        terminal.write_line(f"report {shown_path(report)}")
         terminal.write_line(f"rerun {clean(self._rerun())}")
 
     def _rerun(self) -> str:

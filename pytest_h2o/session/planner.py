@@ -17,7 +17,7 @@ from pytest_h2o.plan.knobs import NEEDS_BASELINE
 from pytest_h2o.plan.needs import demand_of, is_gate, parameters
 from pytest_h2o.plan.specs import LaunchSpec, launch_names
 from pytest_h2o.plan.suites import CASE_PARTS
-from pytest_h2o.report.text import clean
+from pytest_h2o.report.text import clean, plural
 from pytest_h2o.runtimes import Runtime, RuntimeSetupError
 from pytest_h2o.session.forecast import duration
 from pytest_h2o.session.schedule import Schedule
@@ -118,8 +118,8 @@ class Planner:
             return ["h2o: nothing is launched"]
         lines = []
         if number := len(self.planned()):
-            plural = "" if number == 1 else "es"
-            lines.append(f"h2o: at least {number} launch{plural} planned{self._takes()}")
+            count = plural(number, "launch", "launches")
+            lines.append(f"h2o: at least {count} planned{self._takes()}")
             lines += self._of_relations()
         lines += [f"h2o: {clean(line)}" for line in self.budget_lines()]
         if keys := overridden_keys(self.runtime, self.planned()):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_h2o.plan.specs import LaunchSpec, launch_names
-from pytest_h2o.report.text import aligned, clean
+from pytest_h2o.report.text import aligned, clean, plural
 from pytest_h2o.runs.launch_folder import file_name
 from pytest_h2o.session.forecast import Forecast, duration, latest_launches
 from pytest_h2o.session.places import runs_directory
@@ -49,7 +49,7 @@ def plan_lines(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> l
 
 def _totals(specs: Sequence[LaunchSpec], forecast: Forecast, runs: Path) -> list[str]:
     known = forecast.known(launch_names(specs))
-    count = f"at least {len(specs)} launch{'' if len(specs) == 1 else 'es'}"
+    count = f"at least {plural(len(specs), 'launch', 'launches')}"
     if not known:
         return [f"{count}; time and disk are not known, since nothing like it was launched here"]
     time = f"about {duration(forecast.lanes.together(known))}{forecast.lanes.described}"
