@@ -33,14 +33,12 @@ LEAST_TIMES, LEAST_US = 6, 100
 # A busy machine makes one response wait a hundred times as long as others.
 TIMES_OFF, LEAST_WAIT_US = 200.0, 200.0
 LEAST_ALIKE, LEAST_TURNS = 3, 2
-# A plan that is cancelled is made again, twice at most where that was seen.
-LEAST_GROWN = 3
 
 
 def plans_evidence(look: Look) -> Iterator[Evidence]:
     """What ``[H2O]`` lines say of a launch."""
     if look.facts.repeats.plans and look.row.prompt_tokens:
-        for found in (_prompt(look), _responses(look), _planning(look), _shrinking(look)):
+        for found in (_prompt(look), _responses(look), _planning(look)):
             if found:
                 yield found
 
@@ -154,26 +152,6 @@ def _planning(look: Look) -> Evidence | None:
     if len(idle) > len(asked) / 2 and turns >= LEAST_TURNS:
         return look.says(LAYERS, False, text)
     return look.doubts(LAYERS, text)
-
-
-def _shrinking(look: Look) -> Evidence | None:
-    """Needs several plans of a layer: after one that was applied the next meets a cache shorter
-    than the prompt, or that of a response that began anew.
-    """
-    prompt = look.row.prompt_tokens or 0
-    grown, shrunk = Counter[int](), Counter[int]()
-    before: dict[int, int] = {}
-    for layer, kv, _ in look.facts.repeats.plans:
-        last = before.get(layer, kv)
-        grown[layer] += kv > last
-        shrunk[layer] += kv < min(last, prompt)
-        before[layer] = kv
-    whole = [each for each in grown if grown[each] >= LEAST_GROWN and not shrunk[each]]
-    others = [each for each in shrunk if shrunk[each]]
-    if look.facts.repeats.cut or not whole or len(others) < len(before) / 2:
-        return None
-    text = f"layer {whole[0]} is longer at {grown[whole[0]]} of its plans than at the one before"
-    return look.says(LAYERS, False, f"{text}, and never shorter, as {len(others)} others are")
 
 
 def _once(look: Look) -> Evidence | None:

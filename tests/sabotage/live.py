@@ -145,7 +145,7 @@ ONE_LENGTH = (
 )
 TOO_FEW = "the lowest of eleven bits decides none of as few tokens as a relation decodes"
 ALLOCATORS = "a few MiB are what allocators keep"
-MADE_AGAIN = "real builds cancel plans and make them again, and short responses have few others"
+MADE_AGAIN = "its plans are made again and again, as real builds make some of theirs"
 NOTHING_THERE = "gates launch a candidate before its baseline, when there is nothing to look up"
 HALF_GONE = "half of what is said to go does go, and memory and speed differ by less than launches"
 WHICH_LAYERS = "which layers lose tokens shows in perplexity, or beside a second build"

@@ -101,16 +101,6 @@ def test_plans(tmp_path: Path, text: str, claims: list[str]) -> None:
     assert against(plans_evidence(look(tmp_path, text))) == claims
 
 
-def test_a_layer_that_never_shrinks(tmp_path: Path) -> None:
-    """Plans that are made and not applied show where other layers' are."""
-    applied = plan(0, 520) + plan(0, 400, 250) + plan(0, 390, 250)
-    kept = "".join(plan(1, kv) for kv in (530, 546, 562, 578))
-    again = plan(1, 530) + plan(1, 546) + plan(1, 562) + plan(1, 400, 250)
-    for text, whole in (((applied + kept) * 2, True), ((applied + again) * 2, False)):
-        claims = against(plans_evidence(look(tmp_path, text)))
-        assert ("every H2O layer takes part" in claims) == whole
-
-
 def test_idle_layers(tmp_path: Path) -> None:
     """Where most H2O layers never plan the ratio is of the others; one that has no turn is a
     doubt.
