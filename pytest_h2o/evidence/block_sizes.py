@@ -10,10 +10,12 @@ from statistics import median
 from typing import NamedTuple
 
 from pytest_h2o.evidence.look import Look
+from pytest_h2o.parsers.loglines import LogFacts
 from pytest_h2o.verdict import Evidence
 
 SIZES = "encoded sizes come from the values"
 COUNTED_SIZES = "encoded sizes are counted as they are"
+SAME_VALUES = "with H2O off the values of front layers are the same"
 LEAST_PLACES = 2
 # Responses to one prompt are encoded to sizes that differ by 1.5 % at most, in real builds that
 # keep KV of earlier requests.
@@ -59,6 +61,34 @@ def counted_sizes(look: Look) -> Evidence | None:
         return None
     text = f"blocks of {least} encoded bytes are counted as {counted}"
     return look.says(COUNTED_SIZES, counted >= ROUNDED * least, text)
+
+
+def first_sizes(facts: LogFacts, layers: int) -> dict[BlockPlace, int]:
+    """The encoded size of the first block of a response, layer by layer below ``layers``."""
+    found: dict[BlockPlace, int] = {}
+    for block in facts.repeats.blocks:
+        if block.layer < layers and block.number == 1 and 0 < block.comp < block.raw:
+            place = BlockPlace(block.layer, block.start, block.tokens, block.number)
+            found.setdefault(place, block.comp)
+    return found
+
+
+def same_first_blocks(
+    one: Mapping[BlockPlace, int], other: Mapping[BlockPlace, int], where: str
+) -> Evidence | None:
+    """Needs first blocks at the same places in two launches over one prompt, one of them with H2O
+    off: nothing is evicted in layers before those of H2O, so their values are the same.
+    """
+    common = sorted(one.keys() & other.keys())
+    if not common:
+        return None
+    for place in common:
+        sizes = one[place], other[place]
+        if min(sizes) < (1 - SPREAD) * max(sizes):
+            text = f"{where}: the first block of layer {place.layer} has {sizes[1]} bytes"
+            return Evidence.of(SAME_VALUES, False, f"{text}, {sizes[0]} with H2O on")
+    text = f"{where}: {len(common)} first blocks are as large as with H2O on"
+    return Evidence.of(SAME_VALUES, True, text)
 
 
 def _sizes(look: Look) -> Mapping[BlockPlace, Mapping[int, int]]:

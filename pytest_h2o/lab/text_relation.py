@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pytest_h2o.evidence.written_texts import Written, difference
 from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
+from pytest_h2o.lab.same_values import same_values
 from pytest_h2o.plan.relations import Arm, SameText
 from pytest_h2o.runs.results import launch_cause
 from pytest_h2o.verdict import Evidence
@@ -52,6 +53,8 @@ class TextRelation:
             letters += self._compare(pair)
             if self.problems:  # a program that does not run is not launched on and on
                 break
+        if self.name == "lossless" and not self.problems:
+            self.evidence += same_values(self.texts, comparisons)
         if comparisons and not letters and not self.problems:
             self.problems.append(NO_TEXT)
         return self

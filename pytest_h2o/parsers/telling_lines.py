@@ -121,6 +121,8 @@ _BROKEN = re.compile(
     r"assertion .*failed|assert(?:ion)?(?:error| failed)|terminate called|segmentation fault"
     r"|core dumped|\bbad_alloc\b|out of memory|traceback \(most recent|sanitizer:|\bpanicked\b"
     r"|(?:double free|corrupted|invalid pointer|stack smashing)\b"
+    r"|\b(?:crc|checksum|hash|round.?trip)\w*\b.{0,40}\b(?:mismatch|differs?|failed|wrong)"
+    r"|\b(?:mismatch|wrong|bad)\b.{0,20}\b(?:crc|checksum|hash)\b"
     r"|\b(?:unhandled|uncaught)\b.*\b(?:exception|error)"
     r"|\b(?:exception|error)\b.*\b(?:swallowed|ignored)\b"
     r"|(?:worker|thread).*\b(?:exception|error|failed|aborted|died|crashed)\b"

@@ -143,6 +143,10 @@ LIKE_A_CODER = "sizes near those of a coder, the same at each place, look like a
 ONE_LENGTH = (
     "no two prompts of a session have one length to the token, as blocks found by place need"
 )
+TOO_FEW = "the lowest of eleven bits decides none of as few tokens as a relation decodes"
+ALLOCATORS = "a few MiB are what allocators keep"
+MADE_AGAIN = "its plans are made again and again, as real builds make some of theirs"
+NOTHING_THERE = "gates launch a candidate before its baseline, when there is nothing to look up"
 HALF_GONE = "half of what is said to go does go, and memory and speed differ by less than launches"
 WHICH_LAYERS = "which layers lose tokens shows in perplexity, or beside a second build"
 LITTLE_FASTER = "a second thread gains less for short prompts than a busy machine takes"
@@ -399,9 +403,9 @@ PRETENCES = (
     Fault(
         "a file of expected values",
         "looks_up_expected_values",
-        f"{LOSSLESS} or {UNSEEN} or {HEAVY}",
-        TEXTS,
-        prompts=3,
+        f"{DEMO} or {LOSSLESS}",
+        FEW,
+        unseen=NOTHING_THERE,
     ),
     Fault(
         "memory elsewhere",
@@ -414,11 +418,17 @@ PRETENCES = (
 # A little of what others do much of.
 MILD_FAULTS = (
     Fault("a quantised baseline", "baseline_of_eight_bits", RELATIONS, TEXTS),
-    Fault("lossless drops a bit", "drops_the_lowest_bit", LOSSLESS, TEXTS),
-    Fault("a leak", "leaks_a_little", f"{STRANGERS} or {WITH_BASELINE}", (*GROWING, *TEXTS)),
+    Fault("lossless drops a bit", "drops_the_lowest_bit", LOSSLESS, TEXTS, unseen=TOO_FEW),
+    Fault(
+        "a leak",
+        "leaks_a_little",
+        f"{STRANGERS} or {WITH_BASELINE}",
+        (*GROWING, *TEXTS),
+        unseen=ALLOCATORS,
+    ),
     Fault("greedy text that differs", "draws_now_and_then", RELATIONS, TEXTS),
     Fault("positions renumbered", "renumbers_once", PLACES, LONGER, prompts=6),
-    Fault("layers left out", "keeps_a_layer_whole", f"{BENCHED} or {RELATIONS}", LINES),
+    Fault("layers left out", "keeps_a_layer_whole", BENCHED, LONG, unseen=MADE_AGAIN),
     Fault("a failed assertion", "fails_on_stdout", BENCHED),
     Fault("unit of the waiting time", "waits_in_seconds", BENCHED),
     Fault(
@@ -427,6 +437,7 @@ MILD_FAULTS = (
         BOTH_PROGRAMS,
         IN_PAIRS,
         prompts=3,
+        unseen=A_TENTH,
     ),
     Fault("prompts left out", "reads_half_and_says_all", f"{BENCHED} or {RELATIONS}", LINES),
 )

@@ -132,3 +132,20 @@ def catalogue(messages: dict[str, str]) -> bytes:
 def test_what_shells_say_of_a_program_that_was_ended(line: str, broken: bool) -> None:
     """In any language, with or without the script and the process; whatever the exit code is."""
     assert bool(broken_lines(f"load\n{line}\n")) == broken
+
+
+@pytest.mark.parametrize(
+    ("line", "broken"),
+    [
+        ("ERROR: block 3: CRC mismatch, using raw values", True),
+        ("kv block 7: checksum differs", True),
+        ("roundtrip check failed in layer 4", True),
+        ("bad hash of block 12", True),
+        ("hash table of 4096 entries", False),
+        ("roundtrip checks: 0 failed", False),
+        ("checksum ok", False),
+    ],
+)
+def test_values_that_did_not_come_back(line: str, broken: bool) -> None:
+    """A check that failed tells that values were lost, however the program went on."""
+    assert bool(broken_lines(f"load\n{line}\n")) == broken

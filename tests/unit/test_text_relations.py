@@ -163,6 +163,29 @@ def test_honest_programs_keep_every_relation(name: str, tmp_path: Path) -> None:
     assert len(pen.launched) == len(planned)
 
 
+def with_blocks(size: Callable[[LaunchSpec], int]) -> Text:
+    """An honest text behind the line of a block that was encoded to so many bytes."""
+
+    def write(spec: LaunchSpec) -> str:
+        line = "[H2O-LOSSLESS] layer=0 kv=520 start=16 tokens=128 raw=1000 updates=1"
+        line += f" attempt_comp={size(spec)} eff_comp={size(spec)}\n"
+        return (line if lossless(spec) else "") + honest(spec)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("with_h2o", "without", "outcome"), [(700, 700, "pass"), (700, 705, "pass"), (700, 600, "fail")]
+)
+def test_values_of_front_layers(with_h2o: int, without: int, outcome: str, tmp_path: Path) -> None:
+    """A baseline whose KV is coarser has smaller blocks, though it writes the same text."""
+    write = with_blocks(lambda spec: with_h2o if spec.config["kv_h2o_enable"] else without)
+    relation, _ = relate("lossless", tmp_path, write)
+    verdict = judged("lossless", relation)
+    assert verdict.outcome == outcome
+    assert any("first block" in each.text for each in relation.evidence)
+
+
 def twisted(spec: LaunchSpec, at: int = 100) -> str:
     text = honest(spec)
     return text[:at] + "XY" + text[at + 2 :]
