@@ -125,6 +125,7 @@ def test_the_recorded_session_is_accepted(pytester: pytest.Pytester, session: Pa
             {
                 "test_online_sim_lossless",
                 "test_upper_bound_lossless",
+                "test_offline_verified",
                 *(f"test_tensor_lossless[{t}]" for t in "kv"),
             },
         ),
