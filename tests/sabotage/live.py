@@ -107,16 +107,18 @@ STRANGERS = "requests_are_strangers"
 PLACES = "more_eviction_keeps_less"
 SPEED = "baseline_is_no_slower"
 LONGER = ("DECODE_TOKENS=64", "RELATION_TOKENS=64", "THREADS=1")
+# As many prompts as an acceptance has where there are two lengths.
+IN_A_ROW = (*LONGER, "RELATION_PROMPTS=2")
 TIMED = ("PROMPTS=512", "GENS=128", "REPEAT=1", "THREADS=1")
 PLACE_FAULTS = (
-    Fault("later requests suffer", "slows_with_every_response", STRANGERS, LONGER),
+    Fault("later requests suffer", "slows_with_every_response", STRANGERS, IN_A_ROW, prompts=2),
     Fault("positions renumbered", "renumbers_positions", PLACES, LONGER, prompts=4),
     Fault("scores the wrong way round", "inverts_scores", PLACES, LONGER, prompts=6),
     Fault("a slow baseline", "baseline_sleeps", SPEED, TIMED),
 )
 # Variants of the same that cost a CI more than they tell it.
 MORE_PLACE_FAULTS = (
-    Fault("later requests suffer", "leaks_every_response", STRANGERS, LONGER),
+    Fault("later requests suffer", "leaks_every_response", STRANGERS, IN_A_ROW, prompts=2),
     Fault("positions renumbered", "shifts_positions", PLACES, LONGER, prompts=4),
     Fault("a slow baseline", "baseline_spins", SPEED, TIMED),
 )
