@@ -191,11 +191,12 @@ def answers_in_a_row(lab: Lab) -> TextRelation:
 
 @pytest.fixture
 @needs(relation="unseen")
-def unseen_prompts(lab: Lab) -> Unseen:
+def unseen_prompts(lab: Lab, demo: Run, demo_baseline: Run) -> Unseen:
     """Candidate and baseline over prompts that were made for this session."""
+    from pytest_h2o.evidence import answers_beside, evicted_labels  # noqa: PLC0415
     from pytest_h2o.lab.unseen_prompts import unseen  # noqa: PLC0415
 
-    return unseen(lab)
+    return unseen(lab, answers_beside(demo_baseline, demo), evicted_labels(demo))
 
 
 @pytest.fixture

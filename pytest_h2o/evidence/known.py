@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 
 from pytest_h2o.evidence.answers import LONG_ANSWER, Answer
@@ -13,6 +14,8 @@ COMPUTED = "answers are computed, not looked up"
 NEEDS = {COMPUTED: "long answers to evicted prompts, known ones and new ones"}
 # With this share of the cache gone some answer differs from the baseline's, if not very short.
 HEAVY, LEAST_PROMPTS, MANY_PROMPTS, MOST_ALIKE = 2.0, 4, 8, 0.8
+# How likely it may be that those that differ are all among the new ones.
+BY_CHANCE = 0.015
 
 
 def evicted_labels(run: Run) -> set[str]:
@@ -36,12 +39,20 @@ def _observations(known: Sequence[Answer], unseen: Sequence[Answer]) -> Iterator
         f"the baseline's answer to {alike} of {len(known)} known and {new} of {len(unseen)} new "
         f"prompts that were evicted"
     )
-    if alike == len(known) >= MANY_PROMPTS and not new:
+    if alike == len(known) >= MANY_PROMPTS and _chance(alike, len(unseen), new) <= BY_CHANCE:
         yield Evidence.of(COMPUTED, False, text)
     elif alike >= MOST_ALIKE * len(known):
         yield Evidence(claim=COMPUTED, standing="doubtful", text=text)
     else:
         yield Evidence.of(COMPUTED, True, text)
+
+
+def _chance(known: int, unseen: int, alike: int) -> float:
+    """How likely it is that all answers that differ are to new prompts, if it were all the same to
+    them: Fisher's exact test.
+    """
+    differ = unseen - alike
+    return math.comb(unseen, differ) / math.comb(known + unseen, differ)
 
 
 def _long(answer: Answer) -> bool:

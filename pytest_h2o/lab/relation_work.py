@@ -26,6 +26,8 @@ from pytest_h2o.plan.specs import LaunchSpec
 LINES = "unseen_lines.txt"
 # Further prompts, short ones first, that are answered under a little eviction.
 MORE_MILD_PROMPTS = 4
+# Further prompts that are made anew where known ones are all answered as without eviction.
+MORE_UNSEEN_PROMPTS = 4
 # Prompts, short ones first, that two builds answer.
 BUILD_PROMPTS = 6
 
@@ -116,12 +118,14 @@ class RelationWork:
         """Whether a relation is asked for; none is in a recording."""
         return not self.recorded and self.knobs.on(RELATIONS[relation])
 
-    def unseen_launches(self, relation: str) -> list[LaunchSpec]:
-        """The candidate over prompts that are made for this session, longer ones first."""
+    def unseen_launches(self, relation: str, *, more: bool = False) -> list[LaunchSpec]:
+        """The candidate over prompts that are made for this session, longer ones first, or over
+        some ``more`` of them.
+        """
         if not self.relates(relation):
             return []
         specs: list[LaunchSpec] = []
-        for prompt in reversed(self.renewed_prompts):
+        for prompt in reversed(self.renewed_prompts(more=more)):
             path = self.unseen_dir / f"unseen_{prompt.path.name}"
             specs.append(replace(self._for_unseen, prompt_file=path))
         return specs
@@ -147,10 +151,14 @@ class RelationWork:
         tokens = min(first.gen_tokens, 2 * self.knobs.integer("RELATION_TOKENS"))
         return replace(first, gen_tokens=tokens)
 
-    @property
-    def renewed_prompts(self) -> list[Prompt]:
-        """The real prompts that others are made of: as many as relations have, short ones first."""
-        return self._evicted_prompts()[: len(self.relation_prompts)]
+    def renewed_prompts(self, *, more: bool = False) -> list[Prompt]:
+        """The real prompts that others are made of: as many as relations have, short ones first;
+        or the next few.
+        """
+        prompts, count = self._evicted_prompts(), len(self.relation_prompts)
+        if more:
+            return prompts[count : count + MORE_UNSEEN_PROMPTS]
+        return prompts[:count]
 
     @property
     def relation_prompts(self) -> list[Prompt]:

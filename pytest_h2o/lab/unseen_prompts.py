@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from pytest_h2o.evidence.answers import Answer, answers
+from pytest_h2o.evidence.known import table_evidence
 from pytest_h2o.evidence.memory import GROWTH, NOISE_MB
 from pytest_h2o.evidence.requests import memory_after_first, slowdown
 from pytest_h2o.evidence.written_texts import Written
@@ -38,10 +40,25 @@ class Unseen:
     answers: tuple[Answer, ...]
 
 
-def unseen(lab: Lab) -> Unseen:
-    """Candidate and baseline over the prompts that are made for this session."""
+def unseen(lab: Lab, known: Sequence[Answer] = (), evicted: Collection[str] = ()) -> Unseen:
+    """Candidate and baseline over the prompts that are made for this session.
+
+    Where answers to ``known`` prompts, of which some were ``evicted``, look like those of a table,
+    some more tell whether it is chance.
+    """
     write_prompts(lab)
     specs = lab.workload.relations.unseen_launches("unseen")
+    found = _answered(lab, specs)
+    evidence = table_evidence(known, found.answers, evicted)
+    if not any(each.standing == "doubtful" for each in evidence):
+        return found
+    specs += lab.workload.relations.unseen_launches("unseen", more=True)
+    more = _answered(lab, specs)
+    absent = any(record.status == "not_recorded" for record in more.candidate.launches)
+    return found if absent else more
+
+
+def _answered(lab: Lab, specs: Sequence[LaunchSpec]) -> Unseen:
     # The candidate first: what its baseline answers is nowhere yet.
     after = [lab.get(spec) for spec in specs]
     before = [lab.get(baseline_of(spec)) for spec in specs]
@@ -148,7 +165,7 @@ def _out_of_order(whole: str, texts: list[Written]) -> str:
 def write_prompts(lab: Lab) -> None:
     """Write the prompts once a session, whichever process comes first; a replay has its own."""
     folder = lab.workload.unseen_dir
-    prompts = lab.workload.relations.renewed_prompts
+    prompts = lab.workload.relations.renewed_prompts()
     if lab.replay or not prompts:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +179,10 @@ def write_prompts(lab: Lab) -> None:
         for prompt in longest_first:
             made.append(made_anew(prompt.path.read_text("utf-8", "replace"), seed))
         made = with_one_opening(made)
-        for prompt, text in zip(longest_first, made, strict=True):
+        texts = dict(zip(longest_first, made, strict=True))
+        for prompt in lab.workload.relations.renewed_prompts(more=True):
+            texts[prompt] = made_anew(prompt.path.read_text("utf-8", "replace"), seed)
+        for prompt, text in texts.items():
             (folder / f"unseen_{prompt.path.name}").write_text(text, "utf-8")
         (folder / "seed.txt").write_text(f"{seed}\n")
         # The first comes once more, so that what a process has answered shows in speed as well.

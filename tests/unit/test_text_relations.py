@@ -510,6 +510,41 @@ def test_answers_from_a_table(known: int, unseen_alike: int, standing: str) -> N
     assert unknown.standing == "not evidenced"
 
 
+@pytest.mark.parametrize(("known_alike", "launches"), [(12, 8), (3, 4)])
+def test_more_unseen_prompts_where_known_ones_look_looked_up(
+    known_alike: int, launches: int, tmp_path: Path
+) -> None:
+    """Two new answers, one of them the baseline's, decide nothing; a few more are made then, and
+    then alone.
+    """
+    long, other = "a long answer " * 20, "a long answer, but another one " * 10
+
+    def knows_one(spec: LaunchSpec) -> str:
+        assert spec.prompt_file
+        return long if evicts(spec) and "512_1" not in spec.prompt_file.name else other
+
+    shipped = [answered(f"p{n}", long, long if n < known_alike else other) for n in range(12)]
+    stems = [f"prompt_512_{number}" for number in range(1, 5)]
+    lab, pen = make_lab(tmp_path, knows_one, "RELATION_PROMPTS=2", stems=stems)
+    for path in (tmp_path / "prompts").glob("prompt_512_*"):
+        path.write_text(path.stem + TEXT[1:])
+    found = unseen(lab, shipped, {f"p{n}" for n in range(12)})
+    assert len(pen.launched) == launches
+    assert len(found.answers) == launches // 2
+
+
+def test_chance_of_a_table() -> None:
+    """Six new prompts tell what two do not: 11 known answers alike, and 2 of the new ones."""
+    long, other = "a long answer " * 20, "a long answer, but another one " * 10
+    shipped = [answered(f"p{n}", long, long) for n in range(11)]
+    standings = []
+    for count, alike in ((2, 1), (6, 2), (6, 6)):
+        new = [answered(f"n{n}", long, long if n < alike else other) for n in range(count)]
+        [evidence] = table_evidence(shipped, new, {f"p{n}" for n in range(11)})
+        standings.append(evidence.standing)
+    assert standings == ["doubtful", "contradicted", "doubtful"]
+
+
 def wrong_positions(spec: LaunchSpec) -> str:
     return twisted(spec, 3) if evicts(spec) else honest(spec)
 
