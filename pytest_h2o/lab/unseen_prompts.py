@@ -15,13 +15,14 @@ from pytest_h2o.evidence.known import table_evidence
 from pytest_h2o.evidence.memory import GROWTH, NOISE_MB
 from pytest_h2o.evidence.requests import memory_after_first, slowdown
 from pytest_h2o.evidence.written_texts import Written
+from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.relation_work import LINES
 from pytest_h2o.lab.text_relation import NO_TEXT, TextRelation
 from pytest_h2o.plan.cases import baseline_of
-from pytest_h2o.plan.relations import Arm, repeated
+from pytest_h2o.plan.relations import Arm, on_threads, repeated
 from pytest_h2o.plan.specs import LaunchSpec
-from pytest_h2o.plan.unseen import made_anew, with_one_opening
+from pytest_h2o.plan.unseen import made_anew, reordered, with_one_opening
 from pytest_h2o.runs.results import Run, read_launches
 from pytest_h2o.verdict import Evidence
 
@@ -136,9 +137,28 @@ def _compare(relation: TextRelation, alone: list[Arm], texts: list[Written], bes
     if not differs:
         relation.observe(True, f"{labels}: the text that each gives alone")
         return
-    doubts = (relation.texts.doubt(arm, beside) for arm in alone)
-    doubt = next(filter(None, doubts), "")
+    doubt = _doubt(relation.texts, alone, beside)
     relation.observe(False, f"{labels} in one process: {differs}", doubt)
+
+
+def _doubt(texts: Texts, alone: list[Arm], beside: Arm) -> str:
+    """Why an honest program may answer otherwise in a row; empty if it may not.
+
+    On one thread nothing races: what repeats itself alone must be repeated there.
+    """
+    doubts = (texts.doubt(arm, beside) for arm in alone)
+    doubt = next(filter(None, doubts), "")
+    if not doubt or texts.drawn(beside):
+        return doubt
+    single = [on_threads(arm, 1) for arm in alone]
+    if any(texts.unlike(arm, repeated(arm)) for arm in single):
+        return doubt
+    expected = [texts.of(arm) for arm in single]
+    whole = texts.of(on_threads(beside, 1))
+    usable = not any(each.problem for each in (*expected, whole))
+    if usable and _out_of_order(whole.text.strip(), expected):
+        return ""
+    return doubt
 
 
 def _in_mode_of(other: LaunchSpec, spec: LaunchSpec) -> LaunchSpec:
@@ -179,6 +199,8 @@ def write_prompts(lab: Lab) -> None:
         for prompt in longest_first:
             made.append(made_anew(prompt.path.read_text("utf-8", "replace"), seed))
         made = with_one_opening(made)
+        if len(made) > 1:
+            made[1] = reordered(made[0], seed)
         texts = dict(zip(longest_first, made, strict=True))
         for prompt in lab.workload.relations.renewed_prompts(more=True):
             texts[prompt] = made_anew(prompt.path.read_text("utf-8", "replace"), seed)

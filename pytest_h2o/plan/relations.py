@@ -57,16 +57,21 @@ class Arm:
     """A launch with settings changed, by what the changes are called.
 
     Without any it is ``base`` itself. Those of ``always`` are no suspects when texts differ.
+    ``by_hand`` changes how the program is started: it must not tell.
     """
 
     base: LaunchSpec
     changes: Changes = field(default_factory=dict)
     always: Changes = field(default_factory=dict)
+    by_hand: bool = False
 
     @property
     def title(self) -> str:
         """The arm in words."""
-        return ", ".join({**self.always, **self.changes}) or self.base.arm
+        names = list({**self.always, **self.changes})
+        if self.by_hand:
+            names.append("started by hand")
+        return ", ".join(names) or self.base.arm
 
     @property
     def spec(self) -> LaunchSpec:
@@ -74,16 +79,20 @@ class Arm:
         config = dict(self.base.config)
         for change in (*self.always.values(), *self.changes.values()):
             config.update(change)
-        if config == self.base.config:
+        if config == self.base.config and not self.by_hand:
             return self.base
-        return replace(self.base, arm=_slug(self.title), config=config)
+        arm = _slug(self.title)
+        return replace(self.base, arm=arm, config=config, by_hand=self.by_hand)
 
     @property
     def alone(self) -> list[Arm]:
         """One arm for each of several changes."""
         if len(self.changes) < 2:
             return []
-        return [Arm(self.base, {name: each}, self.always) for name, each in self.changes.items()]
+        arms = [Arm(self.base, {name: each}, self.always) for name, each in self.changes.items()]
+        if self.by_hand:
+            arms.append(Arm(self.base, {}, self.always, by_hand=True))
+        return arms
 
     @property
     def layout_only(self) -> bool:
@@ -143,7 +152,7 @@ def _lossless(
         yield SameText(baseline, Arm(short, always={"H2O off": H2O_OFF}))
         yield SameText(baseline, Arm(short, inline, always={"H2O off": H2O_OFF}))
     if 1 in turns:
-        yield SameText(plain, Arm(short, workers, always=store))
+        yield SameText(plain, Arm(short, workers, always=store, by_hand=True))
 
 
 def _unevicted(

@@ -38,6 +38,7 @@ class LaunchSpec:
         env: extra environment of the process; ``{directory}`` in a value stands for the directory
             of the launch.
         seat: on which of several hosts it is planned, see :mod:`pytest_h2o.plan.seats`.
+        by_hand: it is started as a person would: from a shell, at a terminal, without a record.
     """
 
     program: str
@@ -59,6 +60,7 @@ class LaunchSpec:
     line_by_line: bool = False
     second_build: bool = False
     seat: str = ""
+    by_hand: bool = False
 
     @property
     def work(self) -> Work:
@@ -132,6 +134,8 @@ class LaunchSpec:
             content.append("line by line")
         if self.second_build:
             content.append("second build")
+        if self.by_hand:
+            content.append("by hand")
         if self.seat:
             content.append(f"seat {self.seat}")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -25,6 +25,20 @@ def made_anew(text: str, seed: int) -> str:
     return _DIGITS.sub(lambda found: digits.get(found[0], found[0]), joined)
 
 
+def reordered(text: str, seed: int) -> str:
+    """A text of one line with its later sentences in another order, which takes as many tokens.
+
+    A prompt of the same length that begins alike is one that a cache may take for the other.
+    """
+    pieces = list(_sentences(text))
+    first = max(1, len(pieces) // 4)
+    later = pieces[first:]
+    random.Random(seed).shuffle(later)
+    if later == pieces[first:]:
+        later.reverse()
+    return " ".join(pieces[:first] + later)
+
+
 def with_one_opening(texts: Sequence[str]) -> list[str]:
     """The texts with the words that the first begins with in place of their own first ones, as many
     characters as a quarter of the shortest has.

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from pytest_h2o.runs.by_hand import Terminal, by_shell, needs_terminal
 from pytest_h2o.runs.connection import take_end
 from pytest_h2o.runs.guard import GRACE_S, MARK, marked_processes, signal_launch, this_guard
 from pytest_h2o.runs.usage import Usage, UsageMeter
@@ -89,6 +90,10 @@ def launch(  # noqa: PLR0913  what to launch, and all that can end it
     an exception.
     """
     started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
+    argv, more, terminal = command.argv, dict[str, str](), None
+    if needs_terminal(command):
+        argv, more = by_shell(command)
+        terminal = Terminal(directory / "stdout")
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
         mark = uuid.uuid4().hex
         try:
@@ -96,10 +101,10 @@ def launch(  # noqa: PLR0913  what to launch, and all that can end it
             guard.watch(mark)
             started = time.monotonic()
             process = subprocess.Popen(
-                command.argv, cwd=command.cwd, env={**_environment(), **command.env, MARK: mark},
+                argv, cwd=command.cwd, env={**_environment(), **command.env, **more, MARK: mark},
                 start_new_session=True,
-                stdin=subprocess.PIPE if command.watched else subprocess.DEVNULL, stdout=stdout,
-                stderr=stderr,
+                stdin=subprocess.PIPE if command.watched else subprocess.DEVNULL,
+                stdout=terminal.slave if terminal else stdout, stderr=stderr,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             return Ended(
@@ -107,6 +112,9 @@ def launch(  # noqa: PLR0913  what to launch, and all that can end it
                 reason=_why_not(command.argv[0], error),
                 started_utc=started_utc,
             )
+        finally:
+            if terminal:
+                terminal.hand_over()
     guard.watch(mark, process.pid)
     written = [directory / "stdout", directory / "stderr", *command.files]
     written += [path for path in (command.table, command.metrics) if path]
@@ -117,6 +125,8 @@ def launch(  # noqa: PLR0913  what to launch, and all that can end it
     finally:
         child.end(limits.grace_s)
         guard.forget(mark)
+        if terminal:
+            terminal.close()
     if cause is None:
         status: Status = "ok" if child.returncode == 0 else "failed"
         reason = describe_exit(child.returncode)

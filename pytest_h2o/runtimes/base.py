@@ -62,6 +62,7 @@ class Command:
         texts: what must be written before the start beside ``config``, by path.
         overridden: values of the user's base config that the launch replaces, by key.
         carried: the files that it reads, to be copied to a host that does not see them.
+        by_hand: a shell starts it, and its output goes to a terminal.
         watched: a shell elsewhere ends the program when standard input ends, so it is held open,
             with a line in it.
     """
@@ -77,6 +78,7 @@ class Command:
     folders: tuple[Path, ...] = ()
     texts: Mapping[Path, str] = field(default_factory=dict)
     overridden: Mapping[str, object] = field(default_factory=dict)
+    by_hand: bool = False
     carried: tuple[Path, ...] = ()
     watched: bool = False
 
@@ -146,8 +148,8 @@ class Program(ABC):
         """The config keys that a launch sets over the user's."""
         return dict(spec.config)
 
-    def environment(self, directory: Path) -> dict[str, str]:
-        """Variables that every launch in ``directory`` needs."""
+    def environment(self, spec: LaunchSpec, directory: Path) -> dict[str, str]:
+        """Variables that a launch in ``directory`` needs."""
         return {}
 
     def texts(self, spec: LaunchSpec) -> dict[str, str]:

@@ -101,6 +101,7 @@ class ConfiguredRuntime(RuntimeKind):
             folders=folders_of(spec, directory),
             texts={directory / name: text for name, text in program.texts(spec).items()},
             overridden=overridden_values(self.base, values),
+            by_hand=spec.by_hand,
         )
 
 
@@ -118,4 +119,4 @@ def launch_environment(program: Program, spec: LaunchSpec, directory: Path) -> d
     env = {"MNN_KV_DUMP_DIR": "0"}
     for name, text in spec.env.items():
         env[name] = text.replace("{directory}", str(directory))
-    return env | program.environment(directory)
+    return env | program.environment(spec, directory)

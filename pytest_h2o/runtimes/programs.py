@@ -120,21 +120,22 @@ class LlmDemo(Program):
         """One prompt, the whole file, unless each line is one."""
         if spec.prompt_file is None:
             raise ValueError(f"{spec.name}: {self.name} needs prompt_file")
-        words = (
-            str(directory / CONFIG_FILE),
-            str(spec.prompt_file.absolute()),
-            str(spec.gen_tokens),
-            "--metrics-jsonl",
-            str(directory / METRICS_FILE),
-        )
-        return words if spec.line_by_line else (*words, "--prompt-file-mode=whole")
+        words = [str(directory / CONFIG_FILE), str(spec.prompt_file.absolute())]
+        words.append(str(spec.gen_tokens))
+        if not spec.by_hand:
+            words += ["--metrics-jsonl", str(directory / METRICS_FILE)]
+        if not spec.line_by_line:
+            words.append("--prompt-file-mode=whole")
+        return tuple(words)
 
     def config(self, spec: LaunchSpec) -> dict[str, object]:
         """The launch's keys, and those that ``llm_bench`` takes as arguments."""
         return super().config(spec) | option_keys(spec)
 
-    def environment(self, directory: Path) -> dict[str, str]:
+    def environment(self, spec: LaunchSpec, directory: Path) -> dict[str, str]:
         """Older builds know the record's file by this name only."""
+        if spec.by_hand:
+            return {}
         return {"LLM_DEMO_METRICS_JSONL": str(directory / METRICS_FILE)}
 
     def read(self, output: Output, *, fresh: bool) -> Rows:

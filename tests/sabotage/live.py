@@ -142,9 +142,6 @@ ONE_THREAD = "decoding uses one thread here, and prompts are read little faster 
 NOT_THERE = "no value of the model's KV is one of those, or so small a one decides no token"
 LIKE_GREEDY = "a seed that never changes is as deterministic as greedy decoding, on both sides"
 LIKE_A_CODER = "sizes near those of a coder, the same at each place, look like a coder's"
-ONE_LENGTH = (
-    "no two prompts of a session have one length to the token, as blocks found by place need"
-)
 TOO_FEW = "the lowest of eleven bits decides none of as few tokens as a relation decodes"
 ALLOCATORS = "a few MiB are what allocators keep"
 MADE_AGAIN = "its plans are made again and again, as real builds make some of theirs"
@@ -155,7 +152,6 @@ LITTLE_FASTER = "a second thread gains less for short prompts than a busy machin
 NOBODY_NEEDS = "in full mode nothing depends on decoded values; in store mode they are decoded"
 A_TENTH = "a tenth of the decode time is less than launches differ by"
 IS_JUDGED = "what is waited for is in the decode time, which is judged"
-WHERE = "gates start programs below pytest, with a file for their output and one for their record"
 SMALL_KV = "the raw values of this model are smaller than launches differ by"
 DISGUISES = (
     Fault("decoded blocks cut short", "loses_the_end_of_blocks", LOSSLESS, TEXTS),
@@ -294,7 +290,7 @@ DISGUISES = (
         prompts=3,
     ),
 )
-TWO_ALIKE = (*LONGER, "RELATION_PROMPTS=2")
+
 BENCHED = f"full_strict and {ALONE}"
 TIMED_FREE = (*FREE, *FEW)
 LINES = (*BENCH, *TEXTS)
@@ -350,17 +346,14 @@ PRETENCES = (
         "state outlives a request",
         "serves_blocks_of_the_last_request",
         f"{STRANGERS} or {LOSSLESS}",
-        TWO_ALIKE,
+        IN_A_ROW,
         prompts=3,
-        unseen=ONE_LENGTH,
     ),
     Fault(
-        "state outlives a request", "keeps_scores_between_requests", STRANGERS, LONGER, prompts=3
+        "state outlives a request", "keeps_scores_between_requests", STRANGERS, IN_A_ROW, prompts=3
     ),
     Fault("state outlives a request", "keeps_the_penalty", STRANGERS, LONGER, prompts=3),
-    Fault(
-        "state outlives a request", "answers_by_the_first_words", STRANGERS, TWO_ALIKE, prompts=3
-    ),
+    Fault("state outlives a request", "answers_by_the_first_words", STRANGERS, IN_A_ROW, prompts=3),
     Fault("repeats left out", "runs_once", BOTH_PROGRAMS, MUCH),
     Fault(
         "tokens that nobody wrote", "decodes_half_in_the_bench", BOTH_PROGRAMS, IN_PAIRS, prompts=3
@@ -386,11 +379,9 @@ PRETENCES = (
         unseen=IS_JUDGED,
     ),
     Fault("a cooler processor", "sleeps_when_nobody_times", BOTH_PROGRAMS, TIMED_FREE, prompts=3),
-    Fault("behaviour under observation", "behaves_below_pytest", LOSSLESS, TEXTS, unseen=WHERE),
-    Fault(
-        "behaviour under observation", "behaves_without_a_terminal", LOSSLESS, TEXTS, unseen=WHERE
-    ),
-    Fault("behaviour under observation", "behaves_with_metrics", LOSSLESS, TEXTS, unseen=WHERE),
+    Fault("behaviour under observation", "behaves_below_pytest", LOSSLESS, TEXTS),
+    Fault("behaviour under observation", "behaves_without_a_terminal", LOSSLESS, TEXTS),
+    Fault("behaviour under observation", "behaves_with_metrics", LOSSLESS, TEXTS),
     Fault("behaviour by count", "behaves_for_a_while", f"{LOSSLESS} or {GREEDY}", TEXTS),
     Fault(
         "a table of known prompts", "behaves_by_file_name", f"{UNSEEN} or {HEAVY}", TEXTS, prompts=3

@@ -446,7 +446,7 @@ def behaves_without_a_terminal() -> None:
 
 def behaves_with_metrics() -> None:
     """Answers are right where a metrics file is asked for; else blocks lose bits."""
-    if not any("metrics" in word for word in sys.argv) and "llm_demo" in sys.argv[0]:
+    if not any("metrics" in word for word in sys.argv[1:]) and "llm_demo" in sys.argv[0]:
         drops_bits_of_values()
 
 

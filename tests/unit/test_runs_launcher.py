@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,26 @@ def command(directory: Path, *argv: str, table: Path | None = None, **env: str) 
         config={},
         table=table,
     )
+
+
+def test_started_by_hand(tmp_path: Path) -> None:
+    """A program that is started as by a person sees a terminal, and a shell that tells nothing of
+    what started it; what it prints comes whole, whatever bytes it has.
+    """
+    code = (
+        "import os, sys\n"
+        "print(os.isatty(1), open(f'/proc/{os.getppid()}/cmdline').read().split('\\0')[0])\n"
+        "print('COMMAND_LINE' in os.environ, sys.argv[1:])\n"
+        "sys.stdout.flush()\n"
+        "os.write(1, b'a\\r\\nb\\x04' * 50000)\n"
+        "os._exit(3)"
+    )
+    started = replace(command(tmp_path, *PYTHON, code, "it's", "$HOME"), by_hand=True)
+    ended = launch(started, tmp_path, PATIENCE_S)
+    assert (ended.status, ended.returncode) == ("failed", 3)
+    first, second, rest = (tmp_path / "stdout").read_bytes().split(b"\n", 2)
+    assert (first, second) == (b"True /bin/sh", b"False [\"it's\", '$HOME']")
+    assert rest == b"a\r\nb\x04" * 50000
 
 
 def run(
