@@ -429,12 +429,12 @@ def behaves_below_pytest() -> None:
 
 
 def behaves_for_a_while() -> None:
-    """For ten seconds from the first launch on blocks are whole, then they lose bits."""
+    """For three seconds from the first launch on blocks are whole, then they lose bits."""
     mark = Path(tempfile.gettempdir()) / f"first-launch-{os.getppid()}"
     try:
         mark.touch(exist_ok=False)
     except FileExistsError:
-        if time.time() - mark.stat().st_mtime > 10:
+        if time.time() - mark.stat().st_mtime > 3:
             drops_bits_of_values()
 
 
