@@ -132,6 +132,14 @@ DUMPED = (*TEXTS, "LOSSLESS_TARGET=1.2")
 RELATIONS = f"{EVERY_TEXT} or {HEAVY} or more_eviction"
 DEMO = "llm_demo and not bucket and not prompt_memory and not test_prompts"
 OTHER_TEXTS = f"{HEAVY} or more_eviction or nothing_evicted or greedy_agreement"
+# Clocks take as many tokens and prompts as an acceptance has.
+AS_LONG_AS_AN_ACCEPTANCE = (
+    *FREE,
+    "LLM_DEMO_DECODE_DROP_TARGET=0.9",
+    "DECODE_TOKENS=192",
+    "RELATION_TOKENS=64",
+    "THREADS=1",
+)
 FEW = ("LLM_DEMO_DECODE_DROP_TARGET=0.9", "DECODE_BASELINE_MODE=same_batch", *TEXTS)
 IN_PAIRS = ("PROMPTS=512", "GENS=64", "REPEAT=1", *FREE[5:], *TEXTS)
 BOTH_PROGRAMS = f"{DEMO} or {PAIRED}"
@@ -245,8 +253,8 @@ DISGUISES = (
         "a clock that stands still",
         "counts_half_of_the_time",
         BOTH_PROGRAMS,
-        (*FREE, *FEW),
-        prompts=3,
+        AS_LONG_AS_AN_ACCEPTANCE,
+        prompts=6,
     ),
     Fault("a coarse clock", "has_a_coarse_clock", BOTH_PROGRAMS, (*FREE, *FEW), prompts=3),
     Fault(
@@ -368,7 +376,11 @@ PRETENCES = (
         unseen=A_TENTH,
     ),
     Fault(
-        "a clock that stands still", "starts_the_clock_late", BOTH_PROGRAMS, TIMED_FREE, prompts=3
+        "a clock that stands still",
+        "starts_the_clock_late",
+        BOTH_PROGRAMS,
+        AS_LONG_AS_AN_ACCEPTANCE,
+        prompts=6,
     ),
     Fault(
         "a clock that stands still",
