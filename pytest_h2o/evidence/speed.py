@@ -392,8 +392,8 @@ def _hidden(sides: Sequence[Side]) -> Iterator[Evidence]:
     decode = median(decodes)
     if typical > max(share * decode, least):
         text = (
-            f"candidates spend {typical:.2g} s more than their baselines outside the times that "
-            f"they report"
+            f"the candidate spends {typical:.2g} s more than its baseline outside the times it "
+            f"reports"
         )
         yield sides[0][1].says(TIMED, False, f"{text}, which add up to {decode:.2g} s of decoding")
 

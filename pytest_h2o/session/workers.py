@@ -10,7 +10,6 @@ import json
 import os
 import tempfile
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +58,13 @@ def give(config: pytest.Config, node: Any) -> None:
     node.workerinput["h2o_inipath"] = str(config.inipath or "")
     node.workerinput["h2o_root"] = str(unnamed_root(config))
     # The controller's, as a worker may have another directory for temporary files.
-    place = Path(tempfile.gettempdir()) / f"pytest-h2o-{node.workerinput['testrunuid']}"
-    node.workerinput["h2o_told"] = str(place / f"{node.workerinput['workerid']}.json")
+    name = f"pytest-h2o-{node.workerinput['testrunuid']}-{node.workerinput['workerid']}.json"
+    node.workerinput["h2o_told"] = str(Path(tempfile.gettempdir()) / name)
 
 
 def tell(config: pytest.Config, found: FoundGates) -> None:
     """Let the controller know, from a worker."""
     path = Path(config.workerinput["h2o_told"])  # type: ignore[attr-defined]
-    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(asdict(found)), "utf-8")
 
 
@@ -77,6 +75,4 @@ def told(node: Any) -> FoundGates | None:
         return None
     found = FoundGates(**json.loads(path.read_text("utf-8")))
     path.unlink()
-    with suppress(OSError):  # another worker's is still there
-        path.parent.rmdir()
     return found
