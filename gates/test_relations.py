@@ -11,17 +11,13 @@ import pytest
 
 from pytest_h2o.decode.pairs import PairedStudy
 from pytest_h2o.evidence import (
-    answers_beside,
-    evicted_labels,
     eviction_evidence,
-    table_evidence,
     text_evidence,
 )
 from pytest_h2o.evidence.unevicted import unevicted_evidence
 from pytest_h2o.lab.target_ratios import TargetRatios
 from pytest_h2o.lab.text_relation import TextRelation
 from pytest_h2o.lab.unseen_prompts import Unseen
-from pytest_h2o.runs.results import Run
 from pytest_h2o.session.gate import Gate
 
 pytestmark = pytest.mark.relations
@@ -115,17 +111,16 @@ def test_more_eviction_keeps_less(target_ratios: TargetRatios, gate: Gate) -> No
     )
 
 
-def test_unseen_prompts(unseen_prompts: Unseen, demo: Run, demo_baseline: Run, gate: Gate) -> None:
+def test_unseen_prompts(unseen_prompts: Unseen, gate: Gate) -> None:
     """Prompts that were made for this session alone must be answered, and evicted, like the others.
 
     Answers that are good for known prompts only come from a table, not from a model.
     """
     gate.needs("RELATION_UNSEEN")
     candidate, baseline = unseen_prompts.candidate, unseen_prompts.baseline
-    known = answers_beside(demo_baseline, demo)
     evidence = text_evidence(unseen_prompts.answers)
     evidence += eviction_evidence(candidate)
-    evidence += table_evidence(known, unseen_prompts.answers, evicted_labels(demo))
+    evidence += unseen_prompts.evidence
     gate.holds(
         "unseen_prompts",
         candidate.problems + baseline.problems,

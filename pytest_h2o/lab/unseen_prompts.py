@@ -34,11 +34,14 @@ SLACK = 8  # line breaks that a program may print between two answers
 
 @dataclass(frozen=True)
 class Unseen:
-    """The launches over unseen prompts, and the answers of both sides."""
+    """The launches over unseen prompts, the answers of both sides, and what these say beside those
+    to known prompts.
+    """
 
     candidate: Run
     baseline: Run
     answers: tuple[Answer, ...]
+    evidence: tuple[Evidence, ...] = ()
 
 
 def unseen(lab: Lab, known: Sequence[Answer] = (), evicted: Collection[str] = ()) -> Unseen:
@@ -51,12 +54,12 @@ def unseen(lab: Lab, known: Sequence[Answer] = (), evicted: Collection[str] = ()
     specs = lab.workload.relations.unseen_launches("unseen")
     found = _answered(lab, specs)
     evidence = table_evidence(known, found.answers, evicted)
-    if not any(each.standing == "doubtful" for each in evidence):
-        return found
-    specs += lab.workload.relations.unseen_launches("unseen", more=True)
-    more = _answered(lab, specs)
-    absent = any(record.status == "not_recorded" for record in more.candidate.launches)
-    return found if absent else more
+    if any(each.standing == "doubtful" for each in evidence):
+        specs += lab.workload.relations.unseen_launches("unseen", more=True)
+        more = _answered(lab, specs)
+        if all(record.status != "not_recorded" for record in more.candidate.launches):
+            found, evidence = more, table_evidence(known, more.answers, evicted)
+    return replace(found, evidence=tuple(evidence))
 
 
 def _answered(lab: Lab, specs: Sequence[LaunchSpec]) -> Unseen:
@@ -199,8 +202,9 @@ def write_prompts(lab: Lab) -> None:
         for prompt in longest_first:
             made.append(made_anew(prompt.path.read_text("utf-8", "replace"), seed))
         made = with_one_opening(made)
-        if len(made) > 1:
-            made[1] = reordered(made[0], seed)
+        other = reordered(made[0], seed)
+        if len(made) > 1 and other != made[0]:
+            made[1] = other
         texts = dict(zip(longest_first, made, strict=True))
         for prompt in lab.workload.relations.renewed_prompts(more=True):
             texts[prompt] = made_anew(prompt.path.read_text("utf-8", "replace"), seed)

@@ -18,7 +18,8 @@ CLOSED_S = 10.0
 
 
 class Terminal:
-    """A terminal, and a thread that copies what is written to it to a file.
+    """A terminal, and a thread that copies what is written to it to a file; raises OSError if there
+    is none to be had.
 
     ``slave`` is what a program writes to.
     """
@@ -30,11 +31,14 @@ class Terminal:
         self._thread.start()
 
     def hand_over(self) -> None:
-        """The program has the terminal, or could not be started: what it holds counts alone."""
-        os.close(self.slave)
+        """The program has the terminal: what it holds counts alone."""
+        if self.slave >= 0:
+            os.close(self.slave)
+            self.slave = -1
 
     def close(self) -> None:
         """Wait until all is copied that was written."""
+        self.hand_over()
         self._thread.join(CLOSED_S)
         os.close(self._master)
 
@@ -50,9 +54,16 @@ class Terminal:
             return b""
 
 
-def needs_terminal(command: Command) -> bool:
-    """Whether a launch is one by hand, where there are terminals: not on another host."""
-    return command.by_hand and not command.watched and hasattr(os, "openpty")
+def terminal_for(command: Command, path: Path) -> Terminal | None:
+    """The terminal of a launch by hand; None for others, on another host, and where a system has no
+    terminal to give.
+    """
+    if not command.by_hand or command.watched:
+        return None
+    try:
+        return Terminal(path)
+    except OSError:
+        return None
 
 
 def by_shell(command: Command) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pytest_h2o.runs.by_hand import Terminal, by_shell, needs_terminal
+from pytest_h2o.runs.by_hand import by_shell, terminal_for
 from pytest_h2o.runs.connection import take_end
 from pytest_h2o.runs.guard import GRACE_S, MARK, marked_processes, signal_launch, this_guard
 from pytest_h2o.runs.usage import Usage, UsageMeter
@@ -90,10 +90,10 @@ def launch(  # noqa: PLR0913  what to launch, and all that can end it
     an exception.
     """
     started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
-    argv, more, terminal = command.argv, dict[str, str](), None
-    if needs_terminal(command):
+    argv, more = command.argv, dict[str, str]()
+    terminal = terminal_for(command, directory / "stdout")
+    if terminal:
         argv, more = by_shell(command)
-        terminal = Terminal(directory / "stdout")
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
         mark = uuid.uuid4().hex
         try:
@@ -107,14 +107,15 @@ def launch(  # noqa: PLR0913  what to launch, and all that can end it
                 stdout=terminal.slave if terminal else stdout, stderr=stderr,
             )  # fmt: skip
         except (OSError, ValueError) as error:
+            if terminal:
+                terminal.close()
             return Ended(
                 status="not_started",
                 reason=_why_not(command.argv[0], error),
                 started_utc=started_utc,
             )
-        finally:
-            if terminal:
-                terminal.hand_over()
+        if terminal:
+            terminal.hand_over()
     guard.watch(mark, process.pid)
     written = [directory / "stdout", directory / "stderr", *command.files]
     written += [path for path in (command.table, command.metrics) if path]

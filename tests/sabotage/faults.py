@@ -415,22 +415,11 @@ def _known() -> set[str]:
 
 def knows_the_prompts() -> None:
     """Shipped prompts are answered from a table of what the full cache answered."""
-    answer, known = demo._answer, _known()
-
-    def looked_up(engine: Engine, tokenizer, prompt: str, budget: int, **options) -> Response:
-        keep = LayerCache.keep
-        if prompt in known:
-            full: dict[int, Floats] = {}
-            _with_full_cache(full)
-        try:
-            return answer(engine, tokenizer, prompt, budget, **options)
-        finally:
-            LayerCache.keep = keep
-
-    demo._answer = looked_up
+    known = _known()
+    _knows(lambda prompt, _: prompt in known)
 
 
-def _with_full_cache(full: dict[int, Floats]) -> None:
+def _with_full_cache() -> None:
     """Evictions only take the length away from what is counted."""
     LayerCache.keep = lambda self, ranges: setattr(self, "epoch", self.epoch + 1)
 
@@ -442,7 +431,7 @@ def _knows(is_known: Callable[[str, int], bool]) -> None:
     def looked_up(engine: Engine, tokenizer, prompt: str, budget: int, **options) -> Response:
         keep = LayerCache.keep
         if is_known(prompt, len(tokenizer.encode(prompt))):
-            _with_full_cache({})
+            _with_full_cache()
         try:
             return answer(engine, tokenizer, prompt, budget, **options)
         finally:

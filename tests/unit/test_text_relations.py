@@ -512,8 +512,17 @@ def test_prompts_are_made_once_a_session(tmp_path: Path) -> None:
     found = [each.prompt for each in unseen(lab).answers]
     assert [each.prompt for each in unseen(lab).answers] == found
     assert len(pen.launched) == 4
-    words = [sorted(prompt.split()) for prompt in found]
-    assert words[0] == words[1]
+    assert any("euros" in prompt for prompt in found)
+
+
+def test_prompts_in_a_row_have_one_length(tmp_path: Path) -> None:
+    """The second has the words of the first in another order; a single sentence has none."""
+    lab, _ = make_lab(tmp_path, honest_server)
+    text = " ".join(f"Sentence {number} has its words." for number in range(12))
+    (tmp_path / "prompts" / "prompt_2048_1.txt").write_text(text)
+    first, second = [each.prompt for each in unseen(lab).answers]
+    assert first != second
+    assert sorted(first.split()) == sorted(second.split())
 
 
 def answered(label: str, baseline: str, candidate: str) -> Answer:
