@@ -67,8 +67,9 @@ def _gains(pairs: Pairs) -> ByLength:
         before = {row.label: row for row in read_launches("baseline", [baseline]).rows}
         for row in read_launches("candidate", [candidate]).rows:
             usual = _speed(before[row.label], "decode_tps") if row.label in before else 0.0
-            if usual and row.prompt_tokens:
-                found[row.prompt_tokens].append(_speed(row, "decode_tps") / usual)
+            speed = _speed(row, "decode_tps")
+            if usual and speed and row.prompt_tokens:
+                found[row.prompt_tokens].append(speed / usual)
     return found
 
 

@@ -75,3 +75,9 @@ def test_kernels_are_compiled_while_the_first_prompt_is_read(tmp_path: Path) -> 
     bench = pairs(tmp_path / "bench", 1.0, 3, 90000.0, "opencl")
     found = list(programs_evidence(bench, pairs(tmp_path / "demo", 1.0, 3, 900.0, "opencl")))
     assert [each.standing for each in found if each.claim == READ] == ["doubtful"]
+
+
+def test_speeds_that_are_none(tmp_path: Path) -> None:
+    """A candidate that says 0 tokens a second gains nothing that could be compared."""
+    made = pairs(tmp_path / "bench", 1.0, 3), pairs(tmp_path / "demo", 0.0, 3)
+    assert [each for each in programs_evidence(*made) if each.claim == SAME_WORK] == []
