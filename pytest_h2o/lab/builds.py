@@ -16,6 +16,7 @@ from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.text_relation import NO_TEXT
 from pytest_h2o.plan.cases import BUILDS_FULL, BUILDS_PLAIN
 from pytest_h2o.plan.relations import Arm
+from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.suites import on_kind
 from pytest_h2o.runs.records import LaunchRecord
 from pytest_h2o.runs.results import launch_cause, read_launches
@@ -60,7 +61,7 @@ class Builds:
     @cached_property
     def texts(self) -> BuildTexts:
         """What both wrote to the same prompts."""
-        pairs = self.lab.workload.relations_on(self.kind).of_builds(plain=self.plain)
+        pairs = self._pairs(plain=self.plain)
         if not pairs:
             work = self.lab.workload
             return BuildTexts((work.nothing_to_run(),), work.without_prompts)
@@ -78,11 +79,15 @@ class Builds:
         evidence = text_evidence_of_builds(found, least, drawn, plain)
         return BuildTexts(evidence=(evidence,))
 
+    def _pairs(self, *, plain: bool) -> list[tuple[LaunchSpec, LaunchSpec]]:
+        """The launches of both builds over the prompts, on the kind of host."""
+        return self.lab.workload.relations_on(self.kind).of_builds(plain=plain)
+
     def _answers(self, *, plain: bool) -> list[tuple[Written, Written]]:
         """What the second build and that under test write to each prompt, until one fails to."""
         texts = Texts(self.lab)
         found: list[tuple[Written, Written]] = []
-        for own, second in self.lab.workload.relations.of_builds(plain=plain):
+        for own, second in self._pairs(plain=plain):
             written = texts.of(Arm(second)), texts.of(Arm(own))
             found.append(written)
             if any(each.problem for each in written):

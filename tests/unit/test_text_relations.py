@@ -14,6 +14,7 @@ from gate_functions import RELATIONS, judge
 
 from pytest_h2o.evidence.answers import Answer
 from pytest_h2o.evidence.known import table_evidence
+from pytest_h2o.lab.builds import Builds
 from pytest_h2o.lab.heavy_eviction import heavy_eviction
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.target_ratios import target_ratios
@@ -617,3 +618,11 @@ def test_more_eviction_keeps_less(
     )
     assert verdict.outcome == ("fail" if words else "pass")
     assert words in verdict.reason
+
+
+def test_builds_of_a_kind_of_host(tmp_path: Path) -> None:
+    """What two builds write on hosts of one kind is launched on hosts of that kind."""
+    lab, pen = make_lab(tmp_path, honest, "H2O_HOSTS=pixel=a;server=b", "RELATION_BUILD=1")
+    assert Builds(lab, plain=True, kind="server").texts.evidence
+    assert pen.launched
+    assert all(name.endswith("@server") for name in pen.launched)
