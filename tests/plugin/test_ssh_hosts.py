@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -78,15 +78,23 @@ def addresses(folder: Path) -> dict[str, str]:
     return {Path(directory).name: address for directory, address in map(json.loads, lines)}
 
 
+def green_although(happens: Callable[[], object], folder: Path, arguments: Sequence[str]) -> str:
+    """What a session of one gate prints, which is green whatever ``happens`` while its program
+    hangs.
+    """
+    gates = ["-m", "runtime", "-k", "full_strict and queue_peak", *ONE_LENGTH]
+    session = start(folder, *gates, *arguments)
+    wait_until((folder / "hangs").exists)
+    happens()
+    output = session.communicate(timeout=120)[0]
+    assert session.returncode == 0, output
+    return output
+
+
 def test_a_host_that_dies(tmp_path: Path, hosts: SshHosts) -> None:
     """Its launch is made on the other host, the screen and the reports say so."""
     install(tmp_path, HANG)
-    gates = ["-m", "runtime", "-k", "full_strict and queue_peak", *ONE_LENGTH]
-    session = start(tmp_path, *gates, *options(hosts, "a,b"))
-    wait_until((tmp_path / "hangs").exists)
-    hosts.end("a")
-    output = session.communicate(timeout=120)[0]
-    assert session.returncode == 0, output
+    output = green_although(lambda: hosts.end("a"), tmp_path, options(hosts, "a,b"))
     assert "host a was taken out: it does not answer: exit code 255" in output
     assert set(addresses(tmp_path).values()) == {"127.0.0.2"}
     latest = tmp_path / "runs" / "latest"
@@ -99,12 +107,7 @@ def test_a_host_that_dies(tmp_path: Path, hosts: SshHosts) -> None:
 def test_a_connection_that_is_lost(tmp_path: Path, hosts: SshHosts) -> None:
     """The host lives, so its launch is made on it once more, and the screen and reports say so."""
     install(tmp_path, HANG_ONCE)
-    gates = ["-m", "runtime", "-k", "full_strict and queue_peak", *ONE_LENGTH]
-    session = start(tmp_path, *gates, *options(hosts, "a"))
-    wait_until((tmp_path / "hangs").exists)
-    hosts.drop("a")
-    output = session.communicate(timeout=120)[0]
-    assert session.returncode == 0, output
+    output = green_although(lambda: hosts.drop("a"), tmp_path, options(hosts, "a"))
     again = "bench-p512_g128x3-full-r1 was launched again: the connection was lost: ssh ended with"
     assert f"host a: {again} exit code 255" in output
     assert "taken out" not in output
