@@ -23,6 +23,7 @@ from pytest_h2o.verdict import Evidence, Measured, ShownRow
 
 PEAK = "compression costs no memory"
 GROWTH = "memory does not grow from request to request"
+HANDLES = "threads and open files do not grow from request to request"
 STORED = "store mode holds less than full mode"
 LOADED = "the model was read"
 BASELINE = "the baseline holds no more than a candidate with nothing to evict"
@@ -30,6 +31,8 @@ BASELINE = "the baseline holds no more than a candidate with nothing to evict"
 NOISE_MB = 8.0
 # Store mode must save so much of the process for its memory to show it.
 VISIBLE = 0.05
+# Each later request leaves so many threads and open files, and all of them so many.
+LEFT_EACH, LEFT_ALL = 4, 8
 # A baseline that is so much above one that does the same and has more to do holds it for nothing.
 FOR_NOTHING = 0.1
 # Of the weights, at least so much passes through read calls or is resident at some time.
@@ -121,6 +124,7 @@ def growth_evidence(run: Run) -> list[Evidence]:
     found: list[Evidence] = []
     needs = "at least two repeats, their speeds and the resident memory while they ran"
     for look in looks_at(run):
+        found += _handles_left(look)
         peaks = _peaks(look)
         if peaks is None:
             continue
@@ -186,23 +190,40 @@ def _weights_mb(look: Look) -> float:
     return path.stat().st_size / MIB if path.is_file() else 0.0
 
 
+def _handles_left(look: Look) -> Iterator[Evidence]:
+    """Needs two repeats, their speeds and the threads and open files of a launch: what a request
+    opens it closes.
+    """
+    step = _first_repeat(look, look.record.handles)
+    if step is None:
+        return
+    first, last = look.record.handles[step - 1], look.record.handles[-1]
+    later = (look.spec.repeat or 1) - 1
+    text = f"{first} threads and open files after the first repeat, {last} after all"
+    left = last - first >= max(LEFT_ALL, LEFT_EACH * later)
+    yield look.says(HANDLES, not left, text)
+
+
 def _peaks(look: Look) -> tuple[float, float] | None:
-    """The peak after the first measured repeat and after the last, in MiB.
+    """The peak after the first measured repeat and after the last, in MiB."""
+    peaks = look.record.peaks_mb
+    step = _first_repeat(look, peaks)
+    return None if step is None else (peaks[step - 1], peaks[-1])
+
+
+def _first_repeat(look: Look, steps: Sequence[float]) -> int | None:
+    """How many of equal steps of a launch its first measured repeat ends after.
 
     Needs two repeats and their speeds: counted from the end, all but one repeat have that long.
     """
-    if not look.alone:
-        return None
     record, repeats = look.record, look.spec.repeat or 1
     decode, prefill = decode_seconds(look), look.value("prefill_tps")
-    if repeats < 2 or not record.peaks_mb or not record.seconds or not decode or not prefill:
+    if not look.alone or repeats < 2 or not record.seconds or not decode or not prefill:
         return None
     response = decode + (look.row.prompt_tokens or 0) / prefill
     begin = record.seconds - (repeats - 1) * response
-    step = int(begin / record.seconds * len(record.peaks_mb))
-    if not 0 < step < len(record.peaks_mb):
-        return None
-    return record.peaks_mb[step - 1], record.peaks_mb[-1]
+    step = int(begin / record.seconds * len(steps))
+    return step if 0 < step < len(steps) else None
 
 
 def _above(value: float, base: float) -> float:

@@ -49,6 +49,7 @@ class Usage:
         opened_mb: their size at the most.
         uncollected: helper processes that had ended, and that nobody asked how.
         left: processes that were still there when the program had ended.
+        handles: threads and open files after each of :data:`STEPS` equal parts of the time.
     """
 
     peak_mb: float | None = None
@@ -62,6 +63,7 @@ class Usage:
     opened_mb: float | None = None
     uncollected: int | None = None
     left: int | None = None
+    handles: tuple[int, ...] = ()
 
 
 class UsageMeter:
@@ -89,6 +91,8 @@ class UsageMeter:
         self._seen: set[int] = set()
         # Seconds since the start, and the peak so far.
         self._looks: list[tuple[float, float]] = []
+        # The same, and threads and open files then.
+        self._handles: list[tuple[float, float]] = []
         # A child that is about to become the program counts as large as its parent has ever been.
         self._inherited = _maxrss_mb(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
@@ -111,8 +115,7 @@ class UsageMeter:
         self._final = current
         before = self._looks[-1][1] if self._looks else 0.0
         self._looks.append((time.monotonic() - self.started, max(before, current, alone)))
-        if len(self._looks) > MAX_LOOKS:
-            del self._looks[::2]
+        _thin_out(self._looks)
         threads = sum(status.get("Threads", 0) for status in running.values())
         self._threads = max(self._threads, threads)
         self.cpu_seconds = max(self.cpu_seconds, sum(map(_cpu_seconds, running)))
@@ -120,8 +123,9 @@ class UsageMeter:
         now = time.monotonic()
         if now - self._listed >= FILES_S:
             self._listed = now
-            for pid in running:
-                self._files.look(pid)
+            open_files = sum(map(self._files.look, running))
+            self._handles.append((now - self.started, threads + open_files))
+            _thin_out(self._handles)
 
     def close(self, maxrss: int, seconds: float, traffic: dict[str, int]) -> None:
         """Take what is known when the process has ended: ``ru_maxrss``, how long it ran, and its
@@ -136,7 +140,7 @@ class UsageMeter:
         self.usage = Usage(
             peak_mb=_rounded(peak),
             final_mb=_rounded(self._final),
-            peaks_mb=self._steps(seconds),
+            peaks_mb=_steps(self._looks, seconds),
             read_mb=_rounded(traffic["rchar"] / MIB) if "rchar" in traffic else None,
             written_mb=_rounded(traffic["wchar"] / MIB) if "wchar" in traffic else None,
             delayed_s=_rounded(self._delayed) if seen else None,
@@ -145,6 +149,7 @@ class UsageMeter:
             opened_mb=_rounded(self._files.most / MIB) if seen else None,
             uncollected=len(forgotten) if seen else None,
             left=self.left if seen else None,
+            handles=tuple(map(int, _steps(self._handles, seconds))),
         )
 
     def traffic(self) -> dict[str, int]:
@@ -167,19 +172,28 @@ class UsageMeter:
         helpers = ended - {self.pid}
         self._ended = {pid: self._ended.get(pid, now) for pid in helpers}
 
-    def _steps(self, seconds: float) -> tuple[float, ...]:
-        """The peak at the last look of each step, the first look's before; none after few looks."""
-        if len(self._looks) < LEAST_LOOKS:
-            return ()
-        peaks: list[float] = []
-        for step in range(1, STEPS + 1):
-            until = seconds * step / STEPS
-            peak = self._looks[0][1]
-            for at, seen in self._looks:
-                if at <= until:
-                    peak = seen
-            peaks.append(round(peak, 3))
-        return tuple(peaks)
+
+def _thin_out(looks: list[tuple[float, float]]) -> None:
+    """Forget every second look where there are many."""
+    if len(looks) > MAX_LOOKS:
+        del looks[::2]
+
+
+def _steps(looks: Sequence[tuple[float, float]], seconds: float) -> tuple[float, ...]:
+    """What was seen at the last look of each step, the first look's before; none after few
+    looks.
+    """
+    if len(looks) < LEAST_LOOKS:
+        return ()
+    found: list[float] = []
+    for step in range(1, STEPS + 1):
+        until = seconds * step / STEPS
+        value = looks[0][1]
+        for at, seen in looks:
+            if at <= until:
+                value = seen
+        found.append(round(value, 3))
+    return tuple(found)
 
 
 class _OpenFiles:
@@ -192,11 +206,13 @@ class _OpenFiles:
         self.most = 0
         self._own = {os.path.realpath(path) for path in own}
 
-    def look(self, pid: int) -> None:
-        """See what a process holds."""
+    def look(self, pid: int) -> int:
+        """See what a process holds; how many files it has open."""
         held: dict[str, int] = {}
+        numbers: list[str] = []
         with suppress(OSError):
-            for number in os.listdir(f"/proc/{pid}/fd")[:MAX_DESCRIPTORS]:  # noqa: PTH208
+            numbers = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208
+            for number in numbers[:MAX_DESCRIPTORS]:
                 with suppress(OSError):
                     name = os.readlink(f"/proc/{pid}/fd/{number}")  # noqa: PTH115
                     if name.startswith("/") and not self._is_own(name) and _writes(pid, number):
@@ -208,6 +224,7 @@ class _OpenFiles:
             if len(self.names) < MAX_FILES:
                 self.names[name] = None
         self.most = max(self.most, sum(held.values()))
+        return len(numbers)
 
     def _is_own(self, name: str) -> bool:
         if name.startswith("/dev/shm/"):  # memory, not a device

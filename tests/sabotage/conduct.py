@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,14 +22,14 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from disguises import MANY, _spin
-from faults import HOARD, _before_response
+from disguises import HOLDS, MANY, _spin
+from faults import HOARD, _before_response, _changed_metrics, _shrinking_lines
 
 from pytest_h2o.engine import bench, config
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import LayerCache
 from pytest_h2o.engine.model import Model
-from pytest_h2o.engine.response import Response
+from pytest_h2o.engine.response import Metrics, Response
 
 Change = Callable[[Engine, Response], Response]
 
@@ -343,3 +344,93 @@ def maps_shared_memory() -> None:
         HOARD.append(file)
 
     _before_response(hold)
+
+
+# A second set.
+
+
+def evicts_in_the_demo_only() -> None:
+    """What llm_bench plans is announced and not applied: nobody reads its text."""
+    if not Path(sys.argv[0]).name.startswith("llm_bench"):
+        return
+    _shrinking_lines()
+    LayerCache.keep = lambda self, _: setattr(self, "epoch", self.epoch + 1)
+
+
+def counts_evictions_twice() -> None:
+    """Evicted tokens are counted when they are planned and when they go."""
+
+    def twice(metrics: Metrics) -> None:
+        metrics.total_evict_tokens *= 2
+
+    _changed_metrics(twice)
+
+
+def truncates_on_both_sides() -> None:
+    """Of prompts of more than 400 tokens the last 400 are read, which are said to be all."""
+    respond = Engine.respond
+
+    def last(self: Engine, prompt, budget, **options) -> Response:
+        return respond(self, list(prompt)[-400:], budget, **options)
+
+    Engine.respond = last
+
+
+def hoards_out_of_sight() -> None:
+    """A process without parent, group and environment holds what was evicted, 60 MiB."""
+
+    def start(engine: Engine) -> None:
+        if HOARD or not engine.config.h2o.enable:
+            return
+        HOARD.append(bytearray(1))
+        code = f"import os\nif os.fork(): os._exit(0)\nos.setsid()\n{HOLDS.format(20)}"
+        subprocess.run([sys.executable, "-SEc", code], env={}, check=True)
+        time.sleep(0.2)
+
+    _before_response(start)
+
+
+def reports_its_best_repeat() -> None:
+    """With H2O on llm_bench runs two more repeats than it says, and leaves the slowest ones out."""
+    repeat = bench._repeat
+    begun: list[object] = []
+
+    def best(engine: Engine, instance) -> list[Response]:
+        if not engine.config.h2o.enable or instance not in begun:
+            begun.append(instance)
+            return repeat(engine, instance)
+        found = [repeat(engine, instance) for _ in range(3)]
+        return min(found, key=lambda each: each[-1].decode_us)
+
+    bench._repeat = best
+
+
+def baseline_gives_way() -> None:
+    """Without H2O the program asks for the least of the processor that there is."""
+    _before_response(lambda engine: engine.config.h2o.enable or os.nice(19))
+
+
+def repeats_its_first_record() -> None:
+    """Of several prompts in one process all have the times of the first."""
+    respond = Engine.respond
+    first: list[Response] = []
+
+    def recorded(self: Engine, *arguments, emit=None, **options) -> Response:
+        response = respond(self, *arguments, emit=emit, **options)
+        if emit is None:
+            return response
+        first.append(response)
+        names = ("prefill_us", "decode_us", "sample_us")
+        return replace(response, **{name: getattr(first[0], name) for name in names})
+
+    Engine.respond = recorded
+
+
+def leaks_threads() -> None:
+    """Every response leaves five threads behind that wait for work."""
+
+    def leak(_: Engine) -> None:
+        for _ in range(5):
+            threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+
+    _before_response(leak)

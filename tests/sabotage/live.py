@@ -466,6 +466,16 @@ CONDUCT = (
     Fault("memory elsewhere", "maps_shared_memory", PAIRED, FREE),
     Fault("output lost", "stops_once_it_evicted", f"{DEMO} or {RELATIONS}", FEW, prompts=3),
 )
+MORE_CONDUCT = (
+    Fault("plans put off", "evicts_in_the_demo_only", EVERYWHERE, LINES, prompts=2),
+    Fault("evictions counted twice", "counts_evictions_twice", EVERYWHERE, LINES, prompts=2),
+    Fault("prompts left out", "truncates_on_both_sides", EVERYWHERE, LINES, prompts=2),
+    Fault("memory elsewhere", "hoards_out_of_sight", PAIRED, FREE),
+    Fault("repeats left out", "reports_its_best_repeat", BOTH_PROGRAMS, MUCH, prompts=3),
+    Fault("a hindered baseline", "baseline_gives_way", SPEED, TIMED),
+    Fault("a record repeated", "repeats_its_first_record", STRANGERS, IN_A_ROW, prompts=3),
+    Fault("a leak", "leaks_threads", f"{STRANGERS} or {WITH_BASELINE}", (*GROWING, *TEXTS)),
+)
 BUILD_SPEEDS = "build_decode or release_decode"
 BUILD_TEXTS = "build_texts or release_texts"
 BOTH_BUILDS = ("PROMPTS=512", "GENS=128", "REPEAT=1", "DECODE_DROP_TARGET=0.9", *LONGER)
@@ -520,6 +530,7 @@ EVERY_FAULT = (
     *PRETENCES,
     *MILD_FAULTS,
     *CONDUCT,
+    *MORE_CONDUCT,
     *RELEASES,
 )
 EVERY_HONEST = (
@@ -529,6 +540,7 @@ EVERY_HONEST = (
     Fault("honest", "honest", f"{LOSSLESS} or {GREEDY} or {UNEVICTED}", TEXTS),
     Fault("honest", "honest", PLACES, LONGER, prompts=6),
     Fault("honest", "honest", SPEED, TIMED),
+    Fault("honest", "honest", f"{STRANGERS} or {WITH_BASELINE}", (*GROWING, *TEXTS)),
     Fault("honest", "honest_but_rounding_by_batch", EVERY_TEXT, TEXTS, prompts=2),
     Fault("honest", "honest_but_rounding_by_threads", EVERY_TEXT, ON_TWO, prompts=2),
     Fault("honest", "honest_but_racing", EVERY_TEXT, ON_TWO, prompts=2),

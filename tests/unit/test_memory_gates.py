@@ -11,7 +11,9 @@ import pytest
 from gate_functions import MEMORY, judge
 
 from pytest_h2o.evidence.memory import (
+    HANDLES,
     baseline_memory,
+    growth_evidence,
     memory_growth,
     peak_evidence,
     store_evidence,
@@ -74,6 +76,41 @@ def test_a_leak_shows_in_the_steps(tmp_path: Path) -> None:
     peaks = seen(tmp_path, LEAK).usage.peaks_mb
     assert len(peaks) == 32
     assert peaks[31] - peaks[16] > 10
+
+
+OPENS = """
+import os, threading, time
+held = []
+for _ in range(40):
+    held.append(open(os.devnull))
+    threading.Thread(target=time.sleep, args=(9,), daemon=True).start()
+    time.sleep(0.04)
+"""
+
+
+def test_threads_and_open_files_are_counted(tmp_path: Path) -> None:
+    """What is opened and never closed makes later steps higher."""
+    handles = seen(tmp_path, OPENS).usage.handles
+    assert len(handles) == 32
+    assert handles[31] - handles[16] > 15
+
+
+@pytest.mark.parametrize(
+    ("handles", "standing"),
+    [
+        ((10,) * 32, "supported"),
+        ((10,) * 8 + (40,) * 24, "supported"),  # opened before the first repeat ends
+        (tuple(range(10, 42)), "contradicted"),
+        ((10,) * 26 + (14,) * 6, "supported"),
+        ((), None),
+    ],
+)
+def test_handles_that_requests_leave(
+    tmp_path: Path, handles: tuple[int, ...], standing: str | None
+) -> None:
+    """Threads and files that grow over the repeats are a leak; those of the start are not."""
+    found = growth_evidence(run_of(record(tmp_path, handles=handles)))
+    assert [each.standing for each in found if each.claim == HANDLES] == [standing] * bool(standing)
 
 
 def record(tmp_path: Path, arm: str = "full", **fields: object) -> LaunchRecord:
