@@ -17,6 +17,7 @@ from pytest_h2o.evidence.lossless import decode_seconds
 from pytest_h2o.verdict import Evidence
 
 COMPUTED = "the program computed what it reports"
+SAME_PRIORITY = "both sides give way to others alike"
 IN_MEMORY = "what is evicted is gone, not in a file"
 # Of the seconds that a program reports, it computes or waits for a core at least so many; the rest
 # it may wait for weights that come from a disk.
@@ -31,17 +32,31 @@ LEAST_FILE_MB = 8.0
 
 def ended_alone(look: Look) -> Evidence | None:
     """Needs the launcher's look at the processes of the launch, at the end and while it ran."""
-    left, uncollected = look.record.left, look.record.uncollected
+    left, uncollected, unknown = look.record.left, look.record.uncollected, look.record.unknown
     wrong: list[str] = []
     if left:
         wrong.append(f"{left} of its processes still ran when it had ended, and were stopped")
     if uncollected:
         wrong.append(f"{uncollected} helper processes ended and nobody asked how")
+    if unknown:
+        wrong.append(f"{unknown} processes wrote to its output and hid that they are its own")
     if not wrong:
         return None
     text = "; ".join(wrong)
     # A launcher in front of the program has processes of its own.
     return look.says(WELL, False, text) if started_directly(look) else look.doubts(WELL, text)
+
+
+def same_priority(baseline: Look, candidate: Look) -> Iterator[Evidence]:
+    """Needs how far both programs gave way to others, which the launcher lets them do alike."""
+    before, after = baseline.record.nice, candidate.record.nice
+    if before is None or after is None or before == after:
+        return
+    text = f"the baseline lowered its priority (nice) by {before}, the candidate by {after}"
+    if started_directly(candidate):
+        yield candidate.says(SAME_PRIORITY, False, text)
+    else:
+        yield candidate.doubts(SAME_PRIORITY, text)
 
 
 def computed(look: Look) -> Evidence | None:

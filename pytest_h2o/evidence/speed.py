@@ -12,7 +12,7 @@ from statistics import median
 from pytest_h2o.evidence.alike import unlike
 from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
-from pytest_h2o.evidence.host import computed, computed_alike, ended_alone
+from pytest_h2o.evidence.host import computed, computed_alike, ended_alone, same_priority
 from pytest_h2o.evidence.look import (
     EVERY_ROW,
     Look,
@@ -161,6 +161,7 @@ def _side_by_side(baseline: Sequence[Look], candidate: Sequence[Look]) -> list[S
 def _each_pair(baseline: Look, candidate: Look) -> Iterator[Evidence]:
     yield from _same_build(baseline, candidate)
     yield _same_work(baseline, candidate)
+    yield from same_priority(baseline, candidate)
     yield from _same_bytes(baseline, candidate)
     yield from _plain(baseline)
     yield from _active(candidate)

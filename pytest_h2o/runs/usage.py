@@ -49,6 +49,9 @@ class Usage:
         opened_mb: their size at the most.
         uncollected: helper processes that had ended, and that nobody asked how.
         left: processes that were still there when the program had ended.
+        unknown: processes that wrote to its output, and that neither parents nor the environment
+            tell to be its own.
+        nice: how much further than its launcher the program gave way to others at last.
         handles: threads and open files after each of :data:`STEPS` equal parts of the time.
     """
 
@@ -63,6 +66,8 @@ class Usage:
     opened_mb: float | None = None
     uncollected: int | None = None
     left: int | None = None
+    unknown: int | None = None
+    nice: int | None = None
     handles: tuple[int, ...] = ()
 
 
@@ -86,6 +91,9 @@ class UsageMeter:
         self._delayed = 0.0
         self._files = _OpenFiles(own)
         self._elsewhere: list[int] = []
+        self._strangers: list[int] = []
+        self._nice: int | None = None
+        self._unknown, self._next_search = 0, 0.0
         self._searched = self._listed = 0.0
         self._ended: dict[int, float] = {}
         self._seen: set[int] = set()
@@ -98,7 +106,7 @@ class UsageMeter:
 
     def look(self) -> None:
         """Note what the processes that run now use."""
-        family = _family([self.pid, *self._daemons()])
+        family = _family([self.pid, *self._daemons(), *self._strangers])
         statuses = {pid: _fields(f"/proc/{pid}/status") for pid in family}
         running = {pid: status for pid, status in statuses.items() if status.get("VmRSS")}
         if not running:
@@ -124,8 +132,13 @@ class UsageMeter:
         if now - self._listed >= FILES_S:
             self._listed = now
             open_files = sum(map(self._files.look, running))
+            self._nice = _nice(self.pid, self._nice)
             self._handles.append((now - self.started, threads + open_files))
             _thin_out(self._handles)
+            if now >= self._next_search:
+                # Those that hide do so early, or for long.
+                self._next_search = now + (now - self.started)
+                self._look_for_strangers(family)
 
     def close(self, maxrss: int, seconds: float, traffic: dict[str, int]) -> None:
         """Take what is known when the process has ended: ``ru_maxrss``, how long it ran, and its
@@ -149,6 +162,8 @@ class UsageMeter:
             opened_mb=_rounded(self._files.most / MIB) if seen else None,
             uncollected=len(forgotten) if seen else None,
             left=self.left if seen else None,
+            unknown=self._unknown if seen else None,
+            nice=self._nice,
             handles=tuple(map(int, _steps(self._handles, seconds))),
         )
 
@@ -163,6 +178,14 @@ class UsageMeter:
             self._searched = now
             self._elsewhere = marked_processes(self.mark)
         return self._elsewhere
+
+    def _look_for_strangers(self, family: Sequence[int]) -> None:
+        """Find who writes to the output of the launch, and is not known to belong to it."""
+        found = set(self._files.writers()) - set(family)
+        if found:
+            found -= set(_family([self.pid, *marked_processes(self.mark)]))
+        self._unknown += len(found)
+        self._strangers += sorted(found)
 
     def _see_ended(self, ended: set[int]) -> None:
         """Remember since when helpers that are not collected have ended; the program is no
@@ -226,6 +249,17 @@ class _OpenFiles:
         self.most = max(self.most, sum(held.values()))
         return len(numbers)
 
+    def writers(self) -> list[int]:
+        """The processes whose output or error output goes to one of the launch's own files."""
+        found: list[int] = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208
+            for number in (1, 2):
+                with suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{number}") in self._own:  # noqa: PTH115
+                        found.append(int(pid))
+                        break
+        return found
+
     def _is_own(self, name: str) -> bool:
         if name.startswith("/dev/shm/"):  # memory, not a device
             return False
@@ -262,10 +296,23 @@ def _resident_mb(pid: int, status: dict[str, int], processes: int) -> float:
 def _cpu_seconds(pid: int) -> float:
     """User and system time of a process and of the children that it collected."""
     with suppress(ValueError, IndexError):
-        # The name in brackets may hold anything.
-        words = _content(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-        return sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
+        return sum(map(int, _stat(pid)[11:15])) / os.sysconf("SC_CLK_TCK")
     return 0.0
+
+
+def _nice(pid: int, before: int | None) -> int | None:
+    """How much further than this one a process gives way to others; what it did ``before`` where
+    it is gone.
+    """
+    with suppress(ValueError, IndexError):
+        return int(_stat(pid)[16]) - os.nice(0)
+    return before
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of ``/proc/PID/stat`` from the state on."""
+    # The name in brackets may hold anything.
+    return _content(f"/proc/{pid}/stat").rpartition(b")")[2].split()
 
 
 def _delayed_s(pid: int) -> float:

@@ -5,6 +5,7 @@ anybody computed.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -58,8 +59,15 @@ def test_memory_of_children_counts(tmp_path: Path) -> None:
     """What a child holds is in the peak, and the child is not left when it was waited for."""
     usage = used(tmp_path, f"{START}; child.wait()")
     assert (usage.peak_mb or 0) > 60
-    assert (usage.left, usage.uncollected) == (0, 0)
+    assert (usage.left, usage.uncollected, usage.unknown) == (0, 0, 0)
     assert usage.threads == 2
+    assert usage.nice == 0
+
+
+def test_priority_is_seen(tmp_path: Path) -> None:
+    """A program that gives way to others does so in its record."""
+    usage = used(tmp_path, "import os, time; os.nice(19); time.sleep(0.3)")
+    assert usage.nice == 19 - os.nice(0)
 
 
 def test_what_is_left_behind_is_counted(tmp_path: Path) -> None:
@@ -67,6 +75,15 @@ def test_what_is_left_behind_is_counted(tmp_path: Path) -> None:
     assert used(tmp_path, f"{START}; time.sleep(0.2)").left == 1
     daemon = f"import os, time\nif os.fork(): time.sleep(0.2); os._exit(0)\nos.setsid()\n{HELD}"
     assert used(tmp_path, daemon).left == 1
+
+
+def test_a_process_that_hides_is_seen(tmp_path: Path) -> None:
+    """Without parent, group and environment it is known by what it writes to; its memory counts."""
+    daemon = f"import os\nif os.fork(): os._exit(0)\nos.setsid()\n{HELD}"
+    start = f"import subprocess, sys, time; command = [sys.executable, '-SEc', {daemon!r}]"
+    usage = used(tmp_path, f"{start}; subprocess.run(command, env={{}}); time.sleep(0.9)")
+    assert usage.unknown == 1
+    assert (usage.peak_mb or 0) > 60
 
 
 def test_helpers_that_nobody_asks_are_counted(tmp_path: Path) -> None:
@@ -175,7 +192,7 @@ def test_an_equal_launch_computes_as_much(
 def test_what_was_left_is_said(tmp_path: Path) -> None:
     """Processes that were left, or ended unasked, are trouble; a launcher's own are a doubt."""
     assert ended_alone(look(tmp_path, left=0, uncollected=0)) is None
-    for fields in ({"left": 1}, {"uncollected": 2}):
+    for fields in ({"left": 1}, {"uncollected": 2}, {"unknown": 1}):
         found = ended_alone(look(tmp_path, **fields))
         assert found
         assert found.standing == "contradicted"
@@ -289,3 +306,17 @@ def test_answers_end_where_they_end(
     pairs = [(sides[f"base{n}"].record, sides[f"full{n}"].record) for n in numbers]
     told = [each for each in decode_evidence(pairs) if "whatever the prompt" in each.text]
     assert [each.standing for each in told] == [standing] * bool(standing)
+
+
+@pytest.mark.parametrize(("baseline", "told"), [(19, True), (5, False), (None, False)])
+def test_both_sides_have_the_same_priority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: int | None, told: bool
+) -> None:
+    """A baseline that gives way to others is slow wherever something else runs."""
+    sides = {"base": look(tmp_path, "base", nice=baseline), "full": look(tmp_path, nice=5)}
+    monkeypatch.setattr(
+        "pytest_h2o.evidence.speed._looks_of", lambda record: [sides[record.spec.arm]]
+    )
+    found = decode_evidence([(sides["base"].record, sides["full"].record)])
+    said = [each.standing for each in found if "priority" in each.text]
+    assert said == ["contradicted"] * told
