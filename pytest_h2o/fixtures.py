@@ -210,11 +210,11 @@ def unseen_prompts(lab_on_kind: Lab, demo: Run, demo_baseline: Run) -> Unseen:
 
 @pytest.fixture
 @needs(relation="recall")
-def recalled_passage(lab: Lab) -> Recall:
+def recalled_passage(lab_on_kind: Lab) -> Recall:
     """A passage that a prompt begins to repeat, under eviction and without."""
     from pytest_h2o.lab.recall import recall  # noqa: PLC0415
 
-    return recall(lab)
+    return recall(lab_on_kind)
 
 
 @pytest.fixture
