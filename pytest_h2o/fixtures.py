@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_h2o.lab.decode import Comparison
     from pytest_h2o.lab.lab import Lab
     from pytest_h2o.lab.offline import Evaluation
+    from pytest_h2o.lab.recall import Recall
     from pytest_h2o.lab.target_ratios import TargetRatios
     from pytest_h2o.lab.text_relation import TextRelation
     from pytest_h2o.lab.unseen_prompts import Unseen
@@ -205,6 +206,15 @@ def unseen_prompts(lab_on_kind: Lab, demo: Run, demo_baseline: Run) -> Unseen:
     from pytest_h2o.lab.unseen_prompts import unseen  # noqa: PLC0415
 
     return unseen(lab_on_kind, answers_beside(demo_baseline, demo), evicted_labels(demo))
+
+
+@pytest.fixture
+@needs(relation="recall")
+def recalled_passage(lab_on_kind: Lab) -> Recall:
+    """A passage that a prompt begins to repeat, under eviction and without."""
+    from pytest_h2o.lab.recall import recall  # noqa: PLC0415
+
+    return recall(lab_on_kind)
 
 
 @pytest.fixture

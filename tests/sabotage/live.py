@@ -446,6 +446,24 @@ MILD_FAULTS = (
     ),
     Fault("prompts left out", "reads_half_and_says_all", f"{BENCHED} or {RELATIONS}", LINES),
 )
+EVERYWHERE = f"{BOTH_PROGRAMS} or {RELATIONS}"
+CONDUCT = (
+    Fault(
+        "time booked elsewhere", "books_decoding_as_sampling", BOTH_PROGRAMS, IN_PAIRS, prompts=3
+    ),
+    Fault("time booked elsewhere", "books_decoding_as_prefill", SPEED, TIMED),
+    Fault("time booked elsewhere", "times_by_the_median", BOTH_PROGRAMS, IN_PAIRS, prompts=3),
+    Fault("the warm-up is counted", "counts_warm_up_tokens", SPEED, TIMED),
+    Fault("a hindered baseline", "baseline_has_company", SPEED, TIMED),
+    Fault("a hindered baseline", "baseline_hoards", f"{WITH_BASELINE} or {UNEVICTED}", LINES),
+    Fault("a leak", "leaks_descriptors", f"{STRANGERS} or {WITH_BASELINE}", (*GROWING, *TEXTS)),
+    Fault("settings read once", "keeps_its_first_settings", EVERYWHERE, LINES, prompts=2),
+    Fault("launches replayed", "replays_launches", EVERYWHERE, (*IN_PAIRS, *LONGER), prompts=2),
+    Fault("crashes hidden", "restarts_after_a_crash", BOTH_PROGRAMS, IN_PAIRS, prompts=3),
+    Fault("prompts padded", "pads_prompts", EVERYWHERE, LINES, prompts=3),
+    Fault("output lost", "loses_the_tail_of_its_text", f"{DEMO} or {RELATIONS}", FEW, prompts=3),
+    Fault("output lost", "stops_once_it_evicted", f"{DEMO} or {RELATIONS}", FEW, prompts=3),
+)
 BUILD_SPEEDS = "build_decode or release_decode"
 BUILD_TEXTS = "build_texts or release_texts"
 BOTH_BUILDS = ("PROMPTS=512", "GENS=128", "REPEAT=1", "DECODE_DROP_TARGET=0.9", *LONGER)
@@ -499,6 +517,7 @@ EVERY_FAULT = (
     *DISGUISES,
     *PRETENCES,
     *MILD_FAULTS,
+    *CONDUCT,
     *RELEASES,
 )
 EVERY_HONEST = (

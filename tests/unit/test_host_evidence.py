@@ -76,6 +76,15 @@ def test_helpers_that_nobody_asks_are_counted(tmp_path: Path) -> None:
     assert used(tmp_path, f"{start}; os._exit(0)").uncollected == 1
 
 
+def test_helpers_that_were_asked_are_not_counted(tmp_path: Path) -> None:
+    """A child that was found by its mark, ended and collected, though it is not looked for again
+    at once.
+    """
+    start = "import subprocess, time; child = subprocess.Popen(['sleep', '60']); time.sleep(1.2)"
+    ended = f"{start}; child.kill(); child.wait(); time.sleep(0.65)"
+    assert used(tmp_path, ended).uncollected == 0
+
+
 @pytest.mark.parametrize("program", [UNLINKED, MAPPED])
 def test_files_without_a_name_are_seen(tmp_path: Path, program: str) -> None:
     """A file that is held open or mapped is seen with its size, though no directory has it."""
