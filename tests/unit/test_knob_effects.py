@@ -87,7 +87,7 @@ def plan(settings: Sequence[str], tmp_path: Path) -> object:
     """Everything that a session of all gates would launch."""
     lab, _ = make_lab(settings, tmp_path)
     names = frozenset(lab.cases)
-    lab.demand = Demand(names, names, dump=True, quality=True, relations=RELATIONS)
+    lab.demand = Demand(names, names, dumps={""}, qualities={""}, relations=RELATIONS)
     return [lab.cases.keys(), lab.plan.planned()]
 
 
