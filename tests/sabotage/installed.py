@@ -26,6 +26,7 @@ ELSEWHERE = {
     "behaves_for_a_while",
     "behaves_with_metrics",
     "behaves_without_a_terminal",
+    "evicts_in_the_demo_only",
 }
 Owner = type | ModuleType
 
