@@ -25,7 +25,8 @@ import numpy as np
 from disguises import HOLDS, MANY, _spin
 from faults import HOARD, _before_response, _changed_metrics, _shrinking_lines
 
-from pytest_h2o.engine import bench, config
+from pytest_h2o.engine import bench, config, demo
+from pytest_h2o.engine.encode_pool import EncodePool
 from pytest_h2o.engine.generate import Engine
 from pytest_h2o.engine.kv_cache import LayerCache
 from pytest_h2o.engine.model import Model
@@ -434,3 +435,63 @@ def leaks_threads() -> None:
             threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 
     _before_response(leak)
+
+
+# A third set.
+
+
+def ignores_lossless_settings() -> None:
+    """Of the settings of lossless coding only whether it is on, and its mode, are read."""
+    load = config.load_config
+
+    def default(path: Path) -> config.Config:
+        asked = load(path)
+        own = {"enable": asked.lossless.enable, "runtime_enable": asked.lossless.runtime_enable}
+        mode = asked.lossless.runtime_mode
+        lossless = replace(config.LosslessSettings(), runtime_mode=mode, **own)
+        return replace(asked, lossless=lossless)
+
+    config.load_config = default
+
+
+def workers_die_quietly() -> None:
+    """After eight blocks of a process encode workers are gone, and blocks that nobody takes are not
+    counted.
+    """
+    submit = EncodePool.submit
+    taken = iter(range(1 << 30))
+
+    def until_they_die(self: EncodePool, job, done) -> bool:
+        return next(taken) < 8 and submit(self, job, done)
+
+    def none_skipped(metrics: Metrics) -> None:
+        metrics.backpressure_skip = 0
+
+    EncodePool.submit = until_they_die
+    _changed_metrics(none_skipped)
+
+
+def baseline_writes_slowly() -> None:
+    """Without H2O each token of llm_demo's text waits until the disk has it."""
+    respond = Engine.respond
+
+    def slower(self: Engine, prompt, budget, *, emit=None, **options) -> Response:
+        def late(token: int) -> None:
+            time.sleep(0.004)
+            emit(token)
+
+        slow = emit and not self.config.h2o.enable
+        return respond(self, prompt, budget, emit=late if slow else emit, **options)
+
+    Engine.respond = slower
+
+
+def skips_the_last_prompt() -> None:
+    """Of several prompts the last one is not answered."""
+    read = demo.read_prompts
+
+    def fewer(path: Path, *, whole: bool) -> list[str]:
+        prompts = read(path, whole=whole)
+        return prompts[:-1] if len(prompts) > 1 else prompts
+
+    demo.read_prompts = fewer

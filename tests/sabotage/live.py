@@ -484,6 +484,20 @@ MORE_CONDUCT = (
     ),
     Fault("a leak", "leaks_threads", f"{STRANGERS} or {WITH_BASELINE}", (*GROWING, *TEXTS)),
 )
+STILL_MORE_CONDUCT = (
+    Fault(
+        "other settings than asked for",
+        "ignores_lossless_settings",
+        f"{BENCHED} or {COVERAGE} or {STORE} or {LOSSLESS} or {DEMO}",
+        LINES,
+        prompts=2,
+    ),
+    Fault("errors of workers", "workers_die_quietly", f"{BENCHED} or {DEMO}", LINES, prompts=2),
+    Fault(
+        "a hindered baseline", "baseline_writes_slowly", f"{DEMO} or {UNEVICTED}", FEW, prompts=3
+    ),
+    Fault("prompts left out", "skips_the_last_prompt", STRANGERS, IN_A_ROW, prompts=3),
+)
 BUILD_SPEEDS = "build_decode or release_decode"
 BUILD_TEXTS = "build_texts or release_texts"
 BOTH_BUILDS = ("PROMPTS=512", "GENS=128", "REPEAT=1", "DECODE_DROP_TARGET=0.9", *LONGER)
@@ -539,6 +553,7 @@ EVERY_FAULT = (
     *MILD_FAULTS,
     *CONDUCT,
     *MORE_CONDUCT,
+    *STILL_MORE_CONDUCT,
     *RELEASES,
 )
 EVERY_HONEST = (

@@ -188,6 +188,32 @@ def test_values_of_front_layers(with_h2o: int, without: int, outcome: str, tmp_p
     assert any("first block" in each.text for each in relation.evidence)
 
 
+@pytest.mark.parametrize(
+    ("slow", "outcome"), [((), "pass"), ((1, 2, 3), "fail"), ((1,), "pass"), ((1, 2), "pass")]
+)
+def test_speed_of_the_baseline_on_prompts(
+    slow: tuple[int, ...], outcome: str, tmp_path: Path
+) -> None:
+    """A baseline that is far slower whenever it is launched is told; one that is held up is not."""
+    lab, pen = make_lab(tmp_path, honest, "DECODE_TOKENS=64", "RELATION_TOKENS=64")
+    get = pen.get
+
+    def timed(spec: LaunchSpec) -> LaunchRecord:
+        record = get(spec)
+        if not spec.config["kv_h2o_enable"] and spec.replicate in slow:
+            row = json.loads(record.metrics.read_text())
+            record.metrics.write_text(json.dumps(row | {"decode_us": 1_600_000}))
+            text = record.stdout.read_text().replace("decode time = 1.00", "decode time = 1.60")
+            record.stdout.write_text(text.replace("decode speed = 64.00", "decode speed = 40.00"))
+        return record
+
+    lab.get = timed
+    relation = text_relation(lab, "unevicted")
+    assert judged("unevicted", relation).outcome == outcome
+    told = any("1.60, 1.60, 1.60 times as long" in each.text for each in relation.evidence)
+    assert told == (outcome == "fail")
+
+
 @pytest.mark.parametrize(("peak", "outcome"), [(1000.0, "pass"), (1200.0, "fail")])
 @pytest.mark.parametrize("asked_for", [(), ("greedy",)])
 def test_memory_of_the_baseline(
