@@ -492,7 +492,7 @@ STILL_MORE_CONDUCT = (
         LINES,
         prompts=2,
     ),
-    Fault("errors of workers", "workers_die_quietly", f"{BENCHED} or {DEMO}", LINES, prompts=2),
+    Fault("errors of workers", "workers_die_quietly", "store_tuned and lossless", LONG),
     Fault(
         "a hindered baseline", "baseline_writes_slowly", f"{DEMO} or {UNEVICTED}", FEW, prompts=3
     ),
