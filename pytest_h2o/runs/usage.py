@@ -210,6 +210,8 @@ class _OpenFiles:
         self.most = max(self.most, sum(held.values()))
 
     def _is_own(self, name: str) -> bool:
+        if name.startswith("/dev/shm/"):  # memory, not a device
+            return False
         return name in self._own or name.startswith(("/dev/", "/proc/", "/sys/"))
 
 

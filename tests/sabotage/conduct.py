@@ -7,6 +7,7 @@ Like those of :mod:`faults`, each is a function whose docstring says what is wro
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import pickle
 import signal
@@ -20,11 +21,12 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from disguises import _spin
+from disguises import MANY, _spin
 from faults import HOARD, _before_response
 
 from pytest_h2o.engine import bench, config
 from pytest_h2o.engine.generate import Engine
+from pytest_h2o.engine.kv_cache import LayerCache
 from pytest_h2o.engine.model import Model
 from pytest_h2o.engine.response import Response
 
@@ -288,3 +290,56 @@ def stops_once_it_evicted() -> None:
         return respond(self, prompt, budget, emit=emit, **options)
 
     Engine.respond = shorter
+
+
+def stops_after_an_eviction() -> None:
+    """Responses of llm_demo that lost tokens end at two thirds of what was asked for."""
+    respond, keep = Engine.respond, LayerCache.keep
+    lost = [False]
+
+    def noted(self: LayerCache, ranges) -> None:
+        lost[0] = True
+        keep(self, ranges)
+
+    def shorter(self: Engine, prompt, budget, *, emit=None, stop=frozenset(), **options):
+        lost[0] = False
+        said: list[int] = []
+
+        def ended(token: int) -> None:
+            said.append(token)
+            emit(token)
+
+        if not emit:
+            return respond(self, prompt, budget, stop=stop, **options)
+        stops = _StopsAt(stop, lambda: lost[0] and len(said) >= budget * 2 // 3)
+        return respond(self, prompt, budget, emit=ended, stop=stops, **options)
+
+    LayerCache.keep, Engine.respond = noted, shorter
+
+
+class _StopsAt(frozenset):
+    """Tokens that end a response, or whatever was said last when it is ``over``."""
+
+    def __new__(cls, stop: frozenset[int], over: Callable[[], bool]) -> _StopsAt:
+        self = super().__new__(cls, stop)
+        self.over = over
+        return self
+
+    def intersection(self, last) -> frozenset:
+        return frozenset(last) if self.over() else super().intersection(last)
+
+
+def maps_shared_memory() -> None:
+    """What is evicted lies in 60 MiB of shared memory that is mapped only while it is written."""
+
+    def hold(engine: Engine) -> None:
+        if HOARD or not engine.config.h2o.enable:
+            return
+        file = tempfile.NamedTemporaryFile(dir="/dev/shm")  # noqa: SIM115
+        file.truncate(MANY)
+        for begin in range(0, MANY, 2**20):
+            with mmap.mmap(file.fileno(), 2**20, offset=begin) as part:
+                part.write(b"x" * 2**20)
+        HOARD.append(file)
+
+    _before_response(hold)

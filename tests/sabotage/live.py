@@ -462,6 +462,8 @@ CONDUCT = (
     Fault("crashes hidden", "restarts_after_a_crash", BOTH_PROGRAMS, IN_PAIRS, prompts=3),
     Fault("prompts padded", "pads_prompts", EVERYWHERE, LINES, prompts=3),
     Fault("output lost", "loses_the_tail_of_its_text", f"{DEMO} or {RELATIONS}", FEW, prompts=3),
+    Fault("output lost", "stops_after_an_eviction", f"{DEMO} or {RELATIONS}", FEW, prompts=3),
+    Fault("memory elsewhere", "maps_shared_memory", PAIRED, FREE),
     Fault("output lost", "stops_once_it_evicted", f"{DEMO} or {RELATIONS}", FEW, prompts=3),
 )
 BUILD_SPEEDS = "build_decode or release_decode"
