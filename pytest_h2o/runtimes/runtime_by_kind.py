@@ -36,8 +36,12 @@ class RuntimeByKind(AroundRuntime):
     prompt_dir: Path = Path()
 
     def describe(self) -> str:
-        """Each kind and its runtime."""
-        return "; ".join(f"{kind} {each.describe()}" for kind, each in self.kinds.items())
+        """What each kind has, behind the name that they share."""
+        parts = []
+        for kind, runtime in self.kinds.items():
+            _, _, has = runtime.describe().partition(": ")
+            parts.append(f"{kind} {has}")
+        return f"{self.name}: {'; '.join(parts)}"
 
     def check(self) -> None:
         """Raise :class:`RuntimeSetupError` if one of them cannot be used."""

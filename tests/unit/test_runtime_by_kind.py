@@ -91,6 +91,7 @@ def test_each_kind_launches_its_own(tmp_path: Path, phone: Path) -> None:
     """Program, model and prompt are those of the host that a launch is made on."""
     runtime = by_kind(tmp_path)
     runtime.check()
+    assert runtime.describe().startswith("mnn: pixel llm_bench /nowhere/llm_bench, ")
     store = RunStore(tmp_path / "run", runtime)
     for kind, folder in (("pixel", phone), ("server", tmp_path / "here")):
         record = store.get(demo(tmp_path, kind))
