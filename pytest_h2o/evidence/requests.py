@@ -10,18 +10,26 @@ from pytest_h2o.runs.records import LaunchRecord
 
 # A record is a few hundred bytes.
 SIZE_LIMIT = 1 << 20
+TIMES = ("prefill", "decode", "sample")
+# Clocks of milliseconds may show the same twice.
+COARSE_US = 1000
 
 
 @dataclass(frozen=True)
 class Request:
-    """One answer: seconds in all, and what a token of it took, in yardsticks where there is one,
-    else in µs.
+    """One answer: the times of prefill, decode and sampling in µs, and what a token of it took, in
+    yardsticks where there is one, else in µs.
     """
 
     prompt_tokens: float
     decode_tokens: float
-    seconds: float
+    times: tuple[float, float, float]
     token_cost: float
+
+    @property
+    def seconds(self) -> float:
+        """All of the times."""
+        return sum(self.times) / 1e6
 
 
 def requests_of(record: LaunchRecord) -> list[Request]:
@@ -49,6 +57,19 @@ def slowdown(record: LaunchRecord) -> float | None:
     return last.token_cost / first.token_cost
 
 
+def timed_alike(record: LaunchRecord) -> tuple[float, float, float] | None:
+    """The times that two requests have to the microsecond, which no clock shows twice; None where
+    none have.
+    """
+    seen: set[tuple[float, float, float]] = set()
+    for request in requests_of(record):
+        fine = any(each % COARSE_US for each in request.times)
+        if fine and request.times in seen:
+            return request.times
+        seen.add(request.times)
+    return None
+
+
 def memory_after_first(record: LaunchRecord) -> tuple[float, float] | None:
     """The peak of resident memory when the first request had been answered, and at the end, in MiB;
     None where nobody saw it.
@@ -70,7 +91,8 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _request(record: dict[str, float]) -> Request:
-    times = [float(record[f"{name}_us"]) for name in ("prefill", "decode", "sample")]
+    prefill, decode, sample = (float(record[f"{name}_us"]) for name in TIMES)
     tokens = float(record["decode_tokens"])
-    cost = record.get("decode_cost") or times[1] / tokens
-    return Request(float(record["prompt_tokens"]), tokens, sum(times) / 1e6, float(cost))
+    cost = record.get("decode_cost") or decode / tokens
+    times = prefill, decode, sample
+    return Request(float(record["prompt_tokens"]), tokens, times, float(cost))

@@ -13,7 +13,7 @@ from filelock import FileLock
 from pytest_h2o.evidence.answers import Answer, answers
 from pytest_h2o.evidence.known import table_evidence
 from pytest_h2o.evidence.memory import GROWTH, NOISE_MB
-from pytest_h2o.evidence.requests import memory_after_first, slowdown
+from pytest_h2o.evidence.requests import memory_after_first, slowdown, timed_alike
 from pytest_h2o.evidence.written_texts import Written
 from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
@@ -26,6 +26,7 @@ from pytest_h2o.plan.unseen import made_anew, recalling, reordered, with_one_ope
 from pytest_h2o.runs.results import Run, read_launches
 from pytest_h2o.verdict import Evidence
 
+TIMED = "each request is timed on its own"
 FAST = "a prompt is answered as fast as if no other had come before it"
 # So much longer for a token, three times in a row, is no noise.
 SLOWDOWN, ATTEMPTS = 1.5, 3
@@ -89,6 +90,7 @@ def strangers(lab: Lab) -> TextRelation:
         _compare(relation, alone, texts, beside)
         relation.evidence += _speed(lab, beside)
         relation.evidence += _memory(lab, beside)
+        relation.evidence += _each_timed(lab, beside)
     return relation
 
 
@@ -120,6 +122,15 @@ def _memory(lab: Lab, beside: Arm) -> list[Evidence]:
     most = max(first * (1 + lab.knobs.number("MAX_MEMORY_GROWTH")), first + NOISE_MB)
     text = f"the peak goes from {first:.4g} to {last:.4g} MiB after the first answer"
     return [Evidence.of(GROWTH, last <= most, text)]
+
+
+def _each_timed(lab: Lab, beside: Arm) -> list[Evidence]:
+    times = timed_alike(lab.get(beside.spec))
+    if times is None:
+        return []
+    shown = ", ".join(f"{each:g}" for each in times)
+    text = f"two requests of one process took the same time to the microsecond: {shown} µs"
+    return [Evidence.of(TIMED, False, f"{text} ({beside.spec.name})")]
 
 
 def _compare(relation: TextRelation, alone: list[Arm], texts: list[Written], beside: Arm) -> None:

@@ -160,7 +160,6 @@ LITTLE_FASTER = "a second thread gains less for short prompts than a busy machin
 NOBODY_NEEDS = "in full mode nothing depends on decoded values; in store mode they are decoded"
 A_TENTH = "a tenth of the decode time is less than launches differ by"
 IS_JUDGED = "what is waited for is in the decode time, which is judged"
-ROW_TIMES = "of prompts in a row the answers are judged, and times only where they rise"
 SMALL_KV = "the raw values of this model are smaller than launches differ by"
 DISGUISES = (
     Fault("decoded blocks cut short", "loses_the_end_of_blocks", LOSSLESS, TEXTS),
@@ -474,14 +473,7 @@ MORE_CONDUCT = (
     Fault("memory elsewhere", "hoards_out_of_sight", PAIRED, FREE),
     Fault("repeats left out", "reports_its_best_repeat", BOTH_PROGRAMS, MUCH, prompts=3),
     Fault("a hindered baseline", "baseline_gives_way", PAIRED, FREE),
-    Fault(
-        "a record repeated",
-        "repeats_its_first_record",
-        STRANGERS,
-        IN_A_ROW,
-        prompts=3,
-        unseen=ROW_TIMES,
-    ),
+    Fault("a record repeated", "repeats_its_first_record", STRANGERS, IN_A_ROW, prompts=3),
     Fault("a leak", "leaks_threads", f"{STRANGERS} or {WITH_BASELINE}", (*GROWING, *TEXTS)),
 )
 STILL_MORE_CONDUCT = (

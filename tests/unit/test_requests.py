@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.evidence.requests import memory_after_first, requests_of, slowdown
+from pytest_h2o.evidence.requests import memory_after_first, requests_of, slowdown, timed_alike
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
 
@@ -47,6 +47,20 @@ def test_first_prompt_at_the_end(
 def test_yardsticks_come_before_times(tmp_path: Path) -> None:
     """Where the program has a yardstick, a busy machine is no slowdown."""
     assert slowdown(launched(tmp_path, 1e6, 9e6, decode_cost=1.5)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("decode_us", "alike"),
+    [
+        ((1234567, 1234568, 1234569), False),
+        ((1234567, 2345678, 1234567), True),
+        ((1234000, 1234000), False),
+        ((1234567,), False),
+    ],
+)
+def test_times_that_were_copied(decode_us: tuple[float, ...], alike: bool, tmp_path: Path) -> None:
+    """No clock shows the same microseconds twice; one of milliseconds may."""
+    assert (timed_alike(launched(tmp_path, *decode_us)) is not None) == alike
 
 
 def test_memory_beside_the_first_answer(tmp_path: Path) -> None:
