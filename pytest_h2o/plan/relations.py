@@ -46,6 +46,8 @@ FEW_PROTECTED: Config = {
     "kv_h2o_block_tokens": 8,
 }
 LEAST_KEPT = 18
+# Fewer than a response has: what goes wrong when a decode cache is full shows.
+FEW_BLOCKS = 2
 # Prompts from one that has an arm to the next that has it.
 TURNS = 2
 # Kernels may add up a block at a time, and then round otherwise in blocks of another length.
@@ -142,6 +144,7 @@ def _lossless(
     store = {"store": stored(short)}
     workers: dict[str, Config] = {
         "4 encode workers": {"kv_lossless_async_threads": 4},
+        f"decode cache of {FEW_BLOCKS}": {"kv_lossless_decode_cache_blocks": FEW_BLOCKS},
         **other_codec(short),
         **other_blocks(short),
     }
