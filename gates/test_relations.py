@@ -15,6 +15,7 @@ from pytest_h2o.evidence import (
     text_evidence,
 )
 from pytest_h2o.evidence.unevicted import unevicted_evidence
+from pytest_h2o.lab.recall import Recall
 from pytest_h2o.lab.target_ratios import TargetRatios
 from pytest_h2o.lab.text_relation import TextRelation
 from pytest_h2o.lab.unseen_prompts import Unseen
@@ -127,6 +128,25 @@ def test_unseen_prompts(unseen_prompts: Unseen, gate: Gate) -> None:
         source=candidate.source,
         cause=candidate.cause_of() or baseline.cause_of(),
         evidence=evidence,
+    )
+
+
+def test_passages_are_recalled(recalled_passage: Recall, gate: Gate) -> None:
+    """A passage that the end of a prompt begins to repeat must be continued under eviction as the
+    baseline continues it, up to MAX_RECALL_DROP of its words.
+
+    The passage is recent, so that it is kept whatever else is not: positions that are renumbered,
+    and keys that lie beside other values, lead nowhere. Both sides decode greedily, since samplers
+    that punish repetition forbid to copy. A model that does not copy without eviction tells
+    nothing: the gate is off then, and fails with --h2o-require-evidence.
+    """
+    gate.needs("RELATION_RECALL")
+    gate.tells_something(recalled_passage.tells_nothing, "RELATION_RECALL")
+    gate.holds(
+        "recall",
+        recalled_passage.problems,
+        cause=recalled_passage.cause,
+        evidence=recalled_passage.evidence,
     )
 
 

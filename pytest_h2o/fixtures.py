@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_h2o.lab.decode import Comparison
     from pytest_h2o.lab.lab import Lab
     from pytest_h2o.lab.offline import Evaluation
+    from pytest_h2o.lab.recall import Recall
     from pytest_h2o.lab.target_ratios import TargetRatios
     from pytest_h2o.lab.text_relation import TextRelation
     from pytest_h2o.lab.unseen_prompts import Unseen
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 
 JOINT = ("joint_full", "joint_store")
-# Relations that are between speeds, or between builds.
-JUDGED_ON_EACH_KIND = {"speed", "builds", "release"}
 
 
 @pytest.fixture(scope="session")
@@ -93,10 +92,20 @@ def joint_runs(lab: Lab, joint: str) -> Sequence[Run]:
 @pytest.fixture
 def host_kind(lab: Lab, request: pytest.FixtureRequest) -> str:
     """The kind of host that is judged: a test that asks for it runs once for each where there are
-    several; empty where there are not, and in tests of relations between texts.
+    several; empty where there are not.
     """
     name: str = getattr(request, "param", "")
     return name
+
+
+@pytest.fixture
+def lab_on_kind(lab: Lab, host_kind: str) -> Lab:
+    """The laboratory, with the dumps, held-out texts and relations of the kind of host that is
+    judged.
+    """
+    from pytest_h2o.lab.lab import seen_from  # noqa: PLC0415
+
+    return seen_from(lab, host_kind)
 
 
 @pytest.fixture
@@ -136,23 +145,23 @@ def bucket_study(lab: Lab, demo: Run, bucket: str, host_kind: str) -> PairedStud
 
 @pytest.fixture
 @needs(quality=True)
-def quality(lab: Lab) -> LaunchRecord | None:
+def quality(lab_on_kind: Lab) -> LaunchRecord | None:
     """The launch that predicts a held-out text."""
-    return lab.quality()
+    return lab_on_kind.quality()
 
 
 @pytest.fixture
 @needs(relation="lossless")
-def lossless_texts(lab: Lab) -> TextRelation:
+def lossless_texts(lab_on_kind: Lab) -> TextRelation:
     """What is written with lossless coding off, and with it in several ways."""
-    return _text_relation(lab, "lossless")
+    return _text_relation(lab_on_kind, "lossless")
 
 
 @pytest.fixture
 @needs(relation="unevicted")
-def unevicted_texts(lab: Lab) -> TextRelation:
+def unevicted_texts(lab_on_kind: Lab) -> TextRelation:
     """What is written where nothing is evicted, beside what the baseline writes."""
-    return _text_relation(lab, "unevicted")
+    return _text_relation(lab_on_kind, "unevicted")
 
 
 @pytest.fixture
@@ -166,46 +175,55 @@ def baseline_study(lab: Lab, host_kind: str) -> PairedStudy:
 
 @pytest.fixture
 @needs(relation="greedy")
-def repeated_texts(lab: Lab) -> TextRelation:
+def repeated_texts(lab_on_kind: Lab) -> TextRelation:
     """What candidate and baseline write when they are launched again."""
-    return _text_relation(lab, "greedy")
+    return _text_relation(lab_on_kind, "greedy")
 
 
 @pytest.fixture
 @needs(relation="heavy")
-def heavy_eviction(lab: Lab) -> TextRelation:
+def heavy_eviction(lab_on_kind: Lab) -> TextRelation:
     """What is written where nearly all is evicted, beside what the baseline writes."""
     from pytest_h2o.lab.heavy_eviction import heavy_eviction as judged  # noqa: PLC0415
 
-    return judged(lab)
+    return judged(lab_on_kind)
 
 
 @pytest.fixture
 @needs(relation="strangers")
-def answers_in_a_row(lab: Lab) -> TextRelation:
+def answers_in_a_row(lab_on_kind: Lab) -> TextRelation:
     """What prompts give one after the other in one process, and each alone."""
     from pytest_h2o.lab.unseen_prompts import strangers  # noqa: PLC0415
 
-    return strangers(lab)
+    return strangers(lab_on_kind)
 
 
 @pytest.fixture
 @needs(relation="unseen")
-def unseen_prompts(lab: Lab, demo: Run, demo_baseline: Run) -> Unseen:
+def unseen_prompts(lab_on_kind: Lab, demo: Run, demo_baseline: Run) -> Unseen:
     """Candidate and baseline over prompts that were made for this session."""
     from pytest_h2o.evidence import answers_beside, evicted_labels  # noqa: PLC0415
     from pytest_h2o.lab.unseen_prompts import unseen  # noqa: PLC0415
 
-    return unseen(lab, answers_beside(demo_baseline, demo), evicted_labels(demo))
+    return unseen(lab_on_kind, answers_beside(demo_baseline, demo), evicted_labels(demo))
+
+
+@pytest.fixture
+@needs(relation="recall")
+def recalled_passage(lab_on_kind: Lab) -> Recall:
+    """A passage that a prompt begins to repeat, under eviction and without."""
+    from pytest_h2o.lab.recall import recall  # noqa: PLC0415
+
+    return recall(lab_on_kind)
 
 
 @pytest.fixture
 @needs(relation="order")
-def target_ratios(lab: Lab) -> TargetRatios:
+def target_ratios(lab_on_kind: Lab) -> TargetRatios:
     """The same prompts at three target ratios."""
     from pytest_h2o.lab.target_ratios import target_ratios  # noqa: PLC0415
 
-    return target_ratios(lab)
+    return target_ratios(lab_on_kind)
 
 
 @pytest.fixture
@@ -284,29 +302,29 @@ def quant_plain_demo(lab: Lab, quant_prompts: str) -> Run:
 
 @pytest.fixture
 @needs(dump=True)
-def online_sim(lab: Lab) -> Evaluation:
+def online_sim(lab_on_kind: Lab) -> Evaluation:
     """The offline evaluation of a KV dump in the chunks that a runtime would code."""
     from pytest_h2o.lab.offline import evaluate_dump  # noqa: PLC0415
 
-    return evaluate_dump(lab, "online_sim")
+    return evaluate_dump(lab_on_kind, "online_sim")
 
 
 @pytest.fixture
 @needs(dump=True)
-def full_eval_sim(lab: Lab) -> Evaluation:
+def full_eval_sim(lab_on_kind: Lab) -> Evaluation:
     """The same evaluation in chunks of 128 tokens with 16 bytes of framing."""
     from pytest_h2o.lab.offline import evaluate_dump  # noqa: PLC0415
 
-    return evaluate_dump(lab, "full_eval")
+    return evaluate_dump(lab_on_kind, "full_eval")
 
 
 @pytest.fixture
 @needs(dump=True)
-def upper_bound(lab: Lab) -> Evaluation:
+def upper_bound(lab_on_kind: Lab) -> Evaluation:
     """The offline evaluation of the same KV dump, whole sequences at once."""
     from pytest_h2o.lab.offline import evaluate_dump  # noqa: PLC0415
 
-    return evaluate_dump(lab, "upper_bound")
+    return evaluate_dump(lab_on_kind, "upper_bound")
 
 
 def _held_against(lab: Lab, name: str, bucket: str = "") -> PairedStudy | Comparison:
@@ -349,7 +367,7 @@ def parametrize(metafunc: pytest.Metafunc, lab: Lab) -> None:
         if asks(name):
             metafunc.parametrize(name, _quant_cases(lab, work), indirect=True)
     buckets = lab.buckets or ["none"]
-    if kinds and asks(HOST_KIND) and not _relates_texts(item):
+    if kinds and asks(HOST_KIND) and not _given_dump(item, lab):
         _on_each_kind(metafunc, kinds, buckets if asks("bucket") else [])
     elif asks("bucket"):
         metafunc.parametrize("bucket", buckets, indirect=True)
@@ -367,10 +385,9 @@ def _on_each_kind(metafunc: pytest.Metafunc, kinds: Sequence[str], buckets: Sequ
     metafunc.parametrize(HOST_KIND, kinds, ids=names, indirect=True)
 
 
-def _relates_texts(item: pytest.Item) -> bool:
-    """Whether a test compares texts between launches, which is done on one kind of host."""
-    relations = {need.relation for need in declared(item) if need.relation}
-    return bool(relations - JUDGED_ON_EACH_KIND)
+def _given_dump(item: pytest.Item, lab: Lab) -> bool:
+    """Whether a test judges a dump that the user gives, which is of no kind of host."""
+    return bool(lab.knobs.text("DUMP_DIR")) and any(need.dump for need in declared(item))
 
 
 def _bench_cases(lab: Lab, *, studied: bool) -> list[object]:

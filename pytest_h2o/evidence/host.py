@@ -7,6 +7,7 @@ Nothing is known of what something else launched, or of programs on another host
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from statistics import median
 
@@ -21,6 +22,9 @@ IN_MEMORY = "what is evicted is gone, not in a file"
 # it may wait for weights that come from a disk.
 LEAST_CPU, USUAL_CPU = 0.1, 0.3
 ELSEWHERE = "where it runs on another machine, name what starts it there with H2O_LAUNCHER"
+# Of what an equal launch computed, and of its wall time and what it reports: a launch that computes
+# so little, and waits so long, takes its time without doing the work.
+LESS_CPU, WAITS, WAITS_OF_REPORTED = 0.6, 0.3, 0.5
 # What programs write beside their results: logs, caches, tables.
 LEAST_FILE_MB = 8.0
 
@@ -55,6 +59,34 @@ def computed(look: Look) -> Evidence | None:
     if spent < LEAST_CPU * reported and started_directly(look):
         return look.says(COMPUTED, False, f"{text}; {ELSEWHERE}")
     return look.doubts(COMPUTED, text)
+
+
+def computed_alike(looks: Sequence[Look]) -> Iterator[Evidence]:
+    """Needs wall and CPU seconds of equal launches: one that answers with what another computed
+    waits for as long as that took.
+    """
+    equal: dict[str, list[Look]] = {}
+    for look in looks:
+        if look.record.cpu_seconds and look.alone and started_directly(look):
+            equal.setdefault(replace(look.spec, replicate=0).key, []).append(look)
+    for group in equal.values():
+        most = max(look.record.cpu_seconds or 0.0 for look in group)
+        for look in group:
+            cpu = look.record.cpu_seconds or 0.0
+            idle = (look.record.seconds or 0.0) - cpu - (look.record.delayed_s or 0.0)
+            if cpu < LESS_CPU * most and _waits(look, idle):
+                text = f"{cpu:.3g} s of computing and {idle:.3g} s of waiting"
+                text = f"{text}, where an equal launch computed for {most:.3g} s"
+                yield look.says(COMPUTED, False, text)
+
+
+def _waits(look: Look, idle: float) -> bool:
+    """Whether so many idle seconds are a good part of a launch on the processor."""
+    decode = decode_seconds(look)
+    if not decode or look.spec.backend != "cpu":
+        return False
+    reported = decode * (look.spec.repeat or 1)
+    return idle > max(WAITS * (look.record.seconds or 0.0), WAITS_OF_REPORTED * reported)
 
 
 def kept_in_files(sides: Sequence[tuple[Look, Look]]) -> Iterator[Evidence]:

@@ -25,10 +25,13 @@ PEAK = "compression costs no memory"
 GROWTH = "memory does not grow from request to request"
 STORED = "store mode holds less than full mode"
 LOADED = "the model was read"
+BASELINE = "the baseline holds no more than a candidate with nothing to evict"
 # What allocators and interpreters differ by from launch to launch.
 NOISE_MB = 8.0
 # Store mode must save so much of the process for its memory to show it.
 VISIBLE = 0.05
+# A baseline that is so much above one that does the same and has more to do holds it for nothing.
+FOR_NOTHING = 0.1
 # Of the weights, at least so much passes through read calls or is resident at some time.
 READ_SHARE, LEAST_WEIGHTS_MB = 0.5, 64.0
 UNSEEN = "the peak resident memory of the launches, which the system told for launches made here"
@@ -68,6 +71,30 @@ def peak_evidence(measured: Measured, pairs: Pairs) -> list[Evidence]:
         found += _loaded(look)
     found += kept_in_files(list(_sides(pairs)))
     return settle(found, {PEAK: UNSEEN})
+
+
+def baseline_memory(pairs: Pairs) -> Iterator[Evidence]:
+    """Needs peaks of baselines and of candidates with nothing to evict, which hold the same KV: one
+    that is made to hold more makes any candidate look small.
+    """
+    seen: list[tuple[float, LaunchRecord, LaunchRecord]] = []
+    for baseline, candidate in pairs:
+        if baseline.peak_mb and candidate.peak_mb:
+            share = _above(baseline.peak_mb, candidate.peak_mb)
+            seen.append((share, baseline, candidate))
+    if not seen:
+        return
+    share, baseline, candidate = min(seen, key=lambda each: each[0])
+    text = (
+        f"peak of {baseline.peak_mb:.4g} MiB in the baseline, {candidate.peak_mb:.4g} MiB where "
+        f"H2O has nothing to evict ({candidate.name})"
+    )
+    if share > FOR_NOTHING:
+        yield Evidence.of(BASELINE, False, f"{text}, and no less elsewhere")
+    elif share > 0:
+        yield Evidence(claim=BASELINE, standing="doubtful", text=text)
+    else:
+        yield Evidence.of(BASELINE, True, text)
 
 
 def memory_growth(run: Run) -> Measured:

@@ -12,7 +12,7 @@ from statistics import median
 from pytest_h2o.evidence.alike import unlike
 from pytest_h2o.evidence.deviations import deviations
 from pytest_h2o.evidence.eviction import evicted_per_layer, leftovers
-from pytest_h2o.evidence.host import computed, ended_alone
+from pytest_h2o.evidence.host import computed, computed_alike, ended_alone
 from pytest_h2o.evidence.look import (
     EVERY_ROW,
     Look,
@@ -52,7 +52,7 @@ CLOCK_SLACK = 1.02
 # them, hide decoding.
 HIDDEN_SHARE, HIDDEN_S, HIDDEN_PAIRS = 0.25, 0.1, 4
 HIDDEN_IN_FEW = (1.0, 0.5)
-FEWER = 0.5
+FEWER, ENOUGH_PROMPTS = 0.5, 3
 FASTER_PREFILL = 1.6  # honest ones come to 1.3
 FEW_PAIRS, FAR_FASTER_PREFILL = 3, 3.0
 # A step of the clock may be so much of what it times.
@@ -86,6 +86,7 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
         return settle(found, NEEDS)
     # What is true of all pairs is said before what any of them shows.
     found += _fewer_tokens(sides)
+    found += _own_limit(sides)
     of_pairs: list[tuple[Look, list[Evidence]]] = []
     for before, after in sides:
         of_pairs.append((after, list(_each_pair(before, after))))
@@ -98,6 +99,7 @@ def decode_evidence(pairs: Pairs) -> list[Evidence]:
     found += lacking(of_launches[1::2], _needs(PRODUCED, TIMED))
     found += possible_gain(sides)
     found += _anew(looks)
+    found += computed_alike(looks)
     found += _hidden(sides)
     found += _elsewhere(sides)
     found += _prompts_alike(sides)
@@ -342,6 +344,28 @@ def _fewer_tokens(sides: Sequence[Side]) -> Iterator[Evidence]:
         if not FEWER * baseline <= candidate <= baseline / FEWER:
             yield look.says(WORK, False, f"{text}: stopped early, the speeds are not comparable")
         elif not 0.9 * baseline <= candidate <= baseline / 0.9:
+            yield look.doubts(WORK, text)
+
+
+def _own_limit(sides: Sequence[Side]) -> Iterator[Evidence]:
+    """Needs produced tokens of several real prompts: what ends an answer is what was said, so that
+    answers do not all end alike.
+    """
+    prompts = {after.row.label for _, after in sides}
+    counts = {after.row.decode_tokens or 0 for _, after in sides}
+    look = sides[0][1]
+    if look.spec.work != "prompts" or len(prompts) < 2 or len(counts) > 1:
+        return
+    count = counts.pop()
+    longer = min(before.row.decode_tokens or 0 for before, _ in sides)
+    if count < min(longer, look.spec.gen_tokens):
+        text = (
+            f"every candidate stops after {count} tokens, whatever the prompt, and every baseline "
+            f"goes on"
+        )
+        if len(prompts) >= ENOUGH_PROMPTS:
+            yield look.says(WORK, False, text)
+        else:
             yield look.doubts(WORK, text)
 
 

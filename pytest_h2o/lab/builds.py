@@ -81,7 +81,7 @@ class Builds:
 
     def _pairs(self, *, plain: bool) -> list[tuple[LaunchSpec, LaunchSpec]]:
         """The launches of both builds over the prompts, on the kind of host."""
-        return self.lab.workload.relations_on(self.kind).of_builds(plain=plain)
+        return self.lab.workload.on(self.kind).relations.of_builds(plain=plain)
 
     def _answers(self, *, plain: bool) -> list[tuple[Written, Written]]:
         """What the second build and that under test write to each prompt, until one fails to."""

@@ -5,6 +5,7 @@ what they showed.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -177,3 +178,10 @@ class Lab:
     def _labels(self, bucket: str) -> list[str] | None:
         """The labels of a bucket's launches; None of no bucket, where all count."""
         return self.workload.labels(bucket) if bucket else None
+
+
+def seen_from(lab: Lab, kind: str) -> Lab:
+    """A laboratory whose dumps, held-out texts and relations are those of a kind of host."""
+    found = copy(lab)
+    found.workload = lab.workload.on(kind)
+    return found

@@ -48,13 +48,13 @@ class LaunchPlan:
                 specs[spec.key] = spec
 
         work, cases = self.workload, self.workload.cases
-        if self.demand.dump:
-            add(work.dump_launches())
-        if self.demand.quality:
-            add(work.quality_launches())
+        for kind in self.demand.dumps:
+            add(work.on(kind).dump_launches())
+        for kind in self.demand.qualities:
+            add(work.on(kind).quality_launches())
         for relation in self.demand.relations:
             name, _, kind = relation.partition("@")
-            add(work.relations_on(kind).launches(name))
+            add(work.on(kind).relations.launches(name))
         for name in self.demand.texts:
             add(work.text_launches(cases[name]))
         for name in self.demand.cases:

@@ -218,20 +218,27 @@ def evaluate_dump(lab: Lab, kind: Literal["online_sim", "full_eval", "upper_boun
     """The evaluation of the session's KV dump as a runtime would code it (in shorter chunks
     for full_eval), or a bound.
     """
-    dump, reason, cause = kv_dump(lab)
-    if dump is None:
+    dumps, reason, cause = kv_dump(lab)
+    if not dumps:
         return _recorded_results(lab, kind) or Evaluation({}, missing=reason, cause=cause)
-    from pytest_h2o.offline.evaluate import evaluate  # noqa: PLC0415  numpy and zstd: few sessions come here
-
-    name = f"offline_lossless_{kind}.json"
+    path = lab.root / f"offline_lossless_{on_kind(kind, lab.workload.kind)}.json"
     try:
-        values = _once(lab.root / name, lambda: evaluate(dump, _options(lab, kind)).to_json())
+        values = _once(path, lambda: _evaluated(dumps, _options(lab, kind)))
     except OfflineError as error:
-        return Evaluation({}, dump, str(error))
-    missing = "" if values["raw_bytes"] else f"nothing in {dump} could be evaluated"
-    missing = missing or absent_layers(lab, dump, values)
+        return Evaluation({}, dumps[0], str(error))
+    missing = "" if values["raw_bytes"] else f"nothing in {values['dump_dir']} could be evaluated"
+    missing = missing or absent_layers(lab, values)
     beside = [] if missing else coded_alike(_coded_records(lab), values)
-    return Evaluation(values, lab.root / name, missing, beside=tuple(beside))
+    return Evaluation(values, path, missing, beside=tuple(beside))
+
+
+def _evaluated(dumps: Sequence[Path], options: OfflineOptions) -> dict[str, Any]:
+    """The result of some directories together."""
+    # numpy and zstd: few sessions come here
+    from pytest_h2o.offline.account import merged  # noqa: PLC0415
+    from pytest_h2o.offline.evaluate import evaluate  # noqa: PLC0415
+
+    return merged([evaluate(dump, options) for dump in dumps]).to_json()
 
 
 def _once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -245,24 +252,24 @@ def _once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def kv_dump(lab: Lab) -> tuple[Path | None, str, str]:
-    """The directory of the KV dump under judgement, or None with the reason why there is none and
+def kv_dump(lab: Lab) -> tuple[list[Path], str, str]:
+    """The directories of the KV dump under judgement, or none with the reason why there is none and
     the cause that is at the root of it.
     """
     if given := lab.knobs.text("DUMP_DIR"):
         if Path(given).is_dir():
-            return Path(given), "", ""
-        return None, f"DUMP_DIR={given} is not a directory", ""
+            return [Path(given)], "", ""
+        return [], f"DUMP_DIR={given} is not a directory", ""
     if lab.recording:
-        return None, f"no KV dump in {lab.recording.directory}; {GIVE_DUMP}", ""
+        return [], f"no KV dump in {lab.recording.directory}; {GIVE_DUMP}", ""
     if not lab.prompts.prompts:
-        return None, lab.workload.nothing_to_run(), lab.workload.without_prompts
+        return [], lab.workload.nothing_to_run(), lab.workload.without_prompts
     return _launched_dump(lab)
 
 
-def _launched_dump(lab: Lab) -> tuple[Path | None, str, str]:
+def _launched_dump(lab: Lab) -> tuple[list[Path], str, str]:
     if lacking := lab.lacks("kv_dump"):
-        return None, f"{lacking}; {GIVE_DUMP}", lacking
+        return [], f"{lacking}; {GIVE_DUMP}", lacking
     records = [lab.get(spec) for spec in lab.workload.dump_launches()]
     without: dict[str, list[LaunchRecord]] = {}
     for record in records:
@@ -272,18 +279,20 @@ def _launched_dump(lab: Lab) -> tuple[Path | None, str, str]:
     for why, alike in without.items():
         names = [record.name for record in alike]
         reasons.append(located(why, alike[0].directory, *names))
+    if not reasons and lab.workload.kind:
+        return [record.directory for record in records], "", ""
     if not reasons:
-        return records[0].directory.parent, "", ""
+        return [records[0].directory.parent], "", ""
     cause = next(filter(None, map(launch_cause, records)), "")
-    return None, "; ".join(reasons), cause
+    return [], "; ".join(reasons), cause
 
 
 def _coded_records(lab: Lab) -> list[LaunchRecord]:
     """The candidate's launches over the prompts of the dump, where this session has them anyway:
     what the front layers hold is the same.
     """
-    candidate = lab.cases[CANDIDATE]
-    if not {CANDIDATE, on_kind(CANDIDATE, candidate.kind)} & set(lab.demand.cases):
+    candidate = lab.cases[on_kind(CANDIDATE, lab.workload.kind)]
+    if candidate.name not in lab.demand.cases:
         return []
     dumped = {spec.label for spec in lab.workload.dump_launches()}
     candidates = lab.workload.launches(candidate)
@@ -318,7 +327,7 @@ def _no_dump(record: LaunchRecord) -> str:
     return ""
 
 
-def absent_layers(lab: Lab, dump: Path, values: Mapping[str, Any]) -> str:
+def absent_layers(lab: Lab, values: Mapping[str, Any]) -> str:
     """Which front layers a program left out of the dump that it was launched for; one that is given
     may be a part.
     """
@@ -326,7 +335,10 @@ def absent_layers(lab: Lab, dump: Path, values: Mapping[str, Any]) -> str:
     absent = [str(layer) for layer in front if layer not in values["selected_layers"]]
     if not absent:
         return ""
-    return f"{dump} holds nothing of layer {', '.join(absent)}; the program must dump every layer"
+    return (
+        f"{values['dump_dir']} holds nothing of layer {', '.join(absent)}; the program must dump "
+        f"every layer"
+    )
 
 
 def _recorded_results(lab: Lab, kind: str) -> Evaluation | None:

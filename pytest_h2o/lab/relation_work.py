@@ -17,6 +17,7 @@ from pytest_h2o.plan.relations import (
     SameText,
     mild_only,
     ratios,
+    recalled,
     same_text,
     stored,
 )
@@ -24,6 +25,8 @@ from pytest_h2o.plan.specs import LaunchSpec
 
 # The file with all unseen prompts, a line each.
 LINES = "unseen_lines.txt"
+# The one whose end repeats a passage begins so.
+RECALL = "recall_"
 # Further prompts, short ones first, that are answered under a little eviction.
 MORE_MILD_PROMPTS = 4
 # Further prompts that are made anew where known ones are all answered as without eviction.
@@ -54,6 +57,10 @@ class RelationWork:
     def comparisons(self, relation: str) -> list[SameText]:
         """The arms of a relation that must write the same text; none where it is off."""
         tokens = self.knobs.integer("RELATION_TOKENS")
+        if relation == "recall":
+            prompts = self.renewed_prompts()[:1] if self.relates(relation) else []
+            paths = [self.unseen_dir / f"{RECALL}{prompt.path.name}" for prompt in prompts]
+            return [recalled(self.candidates[0], path, tokens) for path in paths]
         return same_text(relation, self._related(relation), tokens)
 
     def ratios(self) -> list[tuple[LaunchSpec, dict[float, Arm]]]:
@@ -173,12 +180,16 @@ class RelationWork:
         return chosen
 
     def _evicted_prompts(self) -> list[Prompt]:
-        """All real prompts in which something can be evicted, bucket by bucket; the first of all
-        if there is none.
-        """
         least = self.knobs.integer("H2O_TRIGGER_MIN") - self.knobs.integer("RELATION_TOKENS")
-        chosen: list[Prompt] = []
-        for bucket in self.buckets:
-            if not bucket.isdigit() or int(bucket) >= least:
-                chosen += [each for each in self.prompts if each.bucket == bucket]
-        return chosen or list(self.prompts[:1])
+        return _of_length(self.prompts, self.buckets, least)
+
+
+def _of_length(prompts: Sequence[Prompt], buckets: Sequence[str], least: int) -> list[Prompt]:
+    """All real prompts of so many tokens, in which something can be evicted, bucket by bucket; the
+    first of all if there is none.
+    """
+    chosen: list[Prompt] = []
+    for bucket in buckets:
+        if not bucket.isdigit() or int(bucket) >= least:
+            chosen += [each for each in prompts if each.bucket == bucket]
+    return chosen or list(prompts[:1])

@@ -9,6 +9,7 @@ from pytest_h2o.evidence.written_texts import Written, difference
 from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.same_values import same_values
+from pytest_h2o.lab.unevicted_memory import unevicted_memory
 from pytest_h2o.plan.relations import Arm, SameText
 from pytest_h2o.runs.results import launch_cause
 from pytest_h2o.verdict import Evidence
@@ -55,6 +56,8 @@ class TextRelation:
                 break
         if self.name == "lossless" and not self.problems:
             self.evidence += same_values(self.texts, comparisons)
+        if self.name == "unevicted" and not self.problems:
+            self.evidence += unevicted_memory(self.texts, comparisons)
         if comparisons and not letters and not self.problems:
             self.problems.append(NO_TEXT)
         return self

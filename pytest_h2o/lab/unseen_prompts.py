@@ -17,12 +17,12 @@ from pytest_h2o.evidence.requests import memory_after_first, slowdown
 from pytest_h2o.evidence.written_texts import Written
 from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
-from pytest_h2o.lab.relation_work import LINES
+from pytest_h2o.lab.relation_work import LINES, RECALL
 from pytest_h2o.lab.text_relation import NO_TEXT, TextRelation
 from pytest_h2o.plan.cases import baseline_of
 from pytest_h2o.plan.relations import Arm, on_threads, repeated
 from pytest_h2o.plan.specs import LaunchSpec
-from pytest_h2o.plan.unseen import made_anew, reordered, with_one_opening
+from pytest_h2o.plan.unseen import made_anew, recalling, reordered, with_one_opening
 from pytest_h2o.runs.results import Run, read_launches
 from pytest_h2o.verdict import Evidence
 
@@ -208,6 +208,8 @@ def write_prompts(lab: Lab) -> None:
         texts = dict(zip(longest_first, made, strict=True))
         for prompt in lab.workload.relations.renewed_prompts(more=True):
             texts[prompt] = made_anew(prompt.path.read_text("utf-8", "replace"), seed)
+        if passage := recalling(made[-1]):
+            (folder / f"{RECALL}{prompts[0].path.name}").write_text(passage, "utf-8")
         for prompt, text in texts.items():
             (folder / f"unseen_{prompt.path.name}").write_text(text, "utf-8")
         (folder / "seed.txt").write_text(f"{seed}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -31,7 +32,11 @@ from pytest_h2o.runtimes.programs import BOTH
 
 @dataclass
 class Workload:
-    """What can be launched, or what was recorded; nothing here depends on what gates ask for."""
+    """What can be launched, or what was recorded; nothing here depends on what gates ask for.
+
+    ``kind`` is the kind of host that dumps, held-out texts and relations are launched on, the first
+    one where it is empty.
+    """
 
     knobs: Knobs
     prompt_dir: Path
@@ -40,6 +45,7 @@ class Workload:
     programs: Mapping[Work, str] = field(default_factory=lambda: programs_by_work(BOTH))
     reports: Collection[Capability] = frozenset(CAPABILITIES)
     unseen_dir: Path = Path("unseen_prompts")
+    kind: str = ""
     _specs: dict[tuple[str, int, int | None], list[LaunchSpec]] = field(default_factory=dict)
 
     @cached_property
@@ -108,7 +114,8 @@ class Workload:
         if self.knobs.text("DUMP_DIR") or "kv_dump" not in self.reports:
             return []
         chosen = self.prompts.prompts[: self.knobs.integer("KV_DUMP_PROMPTS")]
-        return [dump_launch(self.cases["candidate"], self.knobs, prompt.path) for prompt in chosen]
+        candidate = self.cases[on_kind(CANDIDATE, self.kind)]
+        return [dump_launch(candidate, self.knobs, prompt.path) for prompt in chosen]
 
     def quality_launches(self) -> list[LaunchSpec]:
         """The launch that predicts a held-out text; none in a recording, or where it is off
@@ -118,21 +125,23 @@ class Workload:
             return []
         if "quality" not in self.reports:
             return []
-        first = self.launches(self.cases["full_strict"], 1, 1)[0]
+        first = self.launches(self.cases[on_kind("full_strict", self.kind)], 1, 1)[0]
         return [replace(first, quality=True)]
 
-    @cached_property
+    def on(self, kind: str) -> Workload:
+        """The same work on a kind of host."""
+        found = copy(self)  # what was made so far stays
+        found.kind = kind
+        return found
+
+    @property
     def relations(self) -> RelationWork:
         """The launches of relations, made of those of the candidate."""
-        return self.relations_on("")
-
-    def relations_on(self, kind: str) -> RelationWork:
-        """The launches of relations on a kind of host; on the first without one."""
         return RelationWork(
             self.knobs,
             self.prompts.prompts,
             self.buckets,
-            self.launches(self.cases[on_kind(CANDIDATE, kind)]),
+            self.launches(self.cases[on_kind(CANDIDATE, self.kind)]),
             self.unseen_dir,
             recorded=self.recording is not None,
         )
@@ -182,7 +191,7 @@ def _asked_for(work: Workload) -> dict[str, set[str]]:
     specs += [baseline_of(candidate) for candidate in specs]
     for kind in ("", *work.kinds):
         for relation in RELATIONS:
-            specs += work.relations_on(kind).launches(relation)
+            specs += work.on(kind).relations.launches(relation)
     asked: dict[str, set[str]] = {"arm": set(), "label": set(), "work": set()}
     for spec in specs:
         asked["arm"].add(spec.arm)

@@ -313,6 +313,9 @@ _JUDGING = (
     Knob("RELATION_UNSEEN", "bool", True,
          "prompts made for the session alone are answered as well as the others",
          kit="own"),
+    Knob("RELATION_RECALL", "bool", True,
+         "a passage that a prompt begins to repeat is continued as without eviction",
+         kit="own"),
     Knob("RELATION_ORDER", "bool", True,
          "the more is asked to be evicted the less is kept, and a little changes little",
          kit="own"),
@@ -322,6 +325,10 @@ _JUDGING = (
     Knob("MIN_MILD_AGREEMENT", "float", 0.5,
          "least share of an answer that stays the baseline's where a little is evicted in many "
          "steps, each of a target ratio of 1.024, median of four prompts or more",
+         low=0, high=1, unit="share", kit="own"),
+    Knob("MAX_RECALL_DROP", "float", 0.25,
+         "largest share of a repeated passage that the candidate does not continue where the "
+         "baseline does",
          low=0, high=1, unit="share", kit="own"),
     Knob("RELATION_BUILD", "bool", True,
          "with H2O off, the build under test is as fast as the second build and writes what it "

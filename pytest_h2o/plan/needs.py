@@ -51,15 +51,17 @@ class Demand:
 
     ``cases``, ``studies`` and ``baselines`` name the cases whose launches, decode speed and
     baseline are asked for, ``texts`` those that predict a held-out text beside their baseline,
-    ``relations`` those between launches, on a kind of host where the name has one.
+    ``relations`` those between launches, on a kind of host where the name has one. ``dumps`` and
+    ``qualities`` are the kinds of host on which a KV dump is made and a held-out text is predicted,
+    an empty one where they are not judged apart.
     """
 
     cases: Collection[str] = ()
     studies: Collection[str] = ()
     baselines: Collection[str] = ()
     texts: Collection[str] = ()
-    dump: bool = False
-    quality: bool = False
+    dumps: Collection[str] = ()
+    qualities: Collection[str] = ()
     relations: Collection[str] = ()
 
 
@@ -157,9 +159,11 @@ def demand_of(items: Collection[pytest.Item], cases: Collection[str]) -> Demand:
     compared: set[str] = set()
     relations: set[str] = set()
     predicted: set[str] = set()
-    dump = quality = False
+    dumps: set[str] = set()
+    qualities: set[str] = set()
     for item in items:
         found = declared(item)
+        kind = parameters(item).get(HOST_KIND, "")
         for need in found:
             names: list[str] = []
             for name in _names(need, parameters(item)):
@@ -172,16 +176,17 @@ def demand_of(items: Collection[pytest.Item], cases: Collection[str]) -> Demand:
                 studied.update(names)
             if any(need.baseline for need in found):
                 compared.update(names)
-        dump = dump or any(need.dump for need in found)
-        quality = quality or any(need.quality and not need.parameter for need in found)
-        kind = parameters(item).get(HOST_KIND, "")
+        if any(need.dump for need in found):
+            dumps.add(kind)
+        if any(need.quality and not need.parameter for need in found):
+            qualities.add(kind)
         relations.update(on_kind(need.relation, kind) for need in found if need.relation)
     return Demand(
         frozenset(looked_at),
         frozenset(studied),
         frozenset(compared),
         frozenset(predicted),
-        dump=dump,
-        quality=quality,
+        dumps=frozenset(dumps),
+        qualities=frozenset(qualities),
         relations=frozenset(relations),
     )

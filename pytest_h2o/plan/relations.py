@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from pytest_h2o.plan.cases import baseline_of
 from pytest_h2o.plan.specs import ConfigValue, LaunchSpec
@@ -22,6 +23,7 @@ RELATIONS: Mapping[str, str] = {
     "greedy": "RELATION_GREEDY",
     "strangers": "RELATION_STRANGERS",
     "unseen": "RELATION_UNSEEN",
+    "recall": "RELATION_RECALL",
     "order": "RELATION_ORDER",
     "heavy": "RELATION_HEAVY",
     "builds": "RELATION_BUILD",
@@ -36,6 +38,8 @@ RECENT_TOKENS = 32
 H2O_OFF: Config = {"kv_h2o_enable": False}
 LOSSLESS_OFF: Config = {"kv_lossless_enable": False, "kv_lossless_runtime_enable": False}
 KEEP_ALL: Config = {"kv_h2o_target_lossy_ratio": 1.0, "kv_h2o_target_keep_ratio": 1.0}
+# A sampler that punishes what repeats itself keeps a model from copying.
+GREEDY: Config = {"sampler_type": "greedy"}
 # More than any response has.
 ALL_RECENT: Config = {"kv_h2o_recent_tokens": 1 << 20}
 # A floor of protected tokens above the target would keep everything: the last block but one begins
@@ -281,6 +285,18 @@ def unlogged(arm: Arm) -> Arm:
     config = {**spec.config, "kv_h2o_log_stats": False}
     replicate = spec.replicate + 1
     return Arm(replace(spec, arm=f"{spec.arm}-again", replicate=replicate, config=config))
+
+
+def recalled(candidate: LaunchSpec, prompt: Path, tokens: int) -> SameText:
+    """Baseline and candidate over a prompt that begins to repeat a passage of its own, both without
+    a sampler that keeps them from copying.
+    """
+    short = replace(candidate, prompt_file=prompt, gen_tokens=min(tokens, candidate.gen_tokens))
+    sides: list[Arm] = []
+    for spec in (baseline_of(short), short):
+        config = {**spec.config, **GREEDY}
+        sides.append(Arm(replace(spec, arm=f"{spec.arm}-greedy", config=config)))
+    return SameText(*sides)
 
 
 def on_threads(arm: Arm, threads: int) -> Arm:

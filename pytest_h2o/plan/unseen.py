@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 _PIECES = re.compile(r".+?(?:[.!?;:](?=\s)|[。！？；]|$)", re.DOTALL)
+# Words of a passage, and of its beginning that is repeated; both are recent to any policy.
+PASSAGE, CUE = 24, 8
 _DIGITS = re.compile(r"\d")
 LINE_BREAKS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 
@@ -53,6 +55,23 @@ def with_one_opening(texts: Sequence[str]) -> list[str]:
     for text in texts[1:]:
         found.append(f"{opening} {text[len(opening) :].partition(' ')[2]}")
     return found
+
+
+def recalling(text: str) -> str:
+    """The text without its first words, and at its end those that its last passage begins with, so
+    that it has as many; empty if it is too short.
+
+    A model that copies goes on with the passage.
+    """
+    words = text.split()
+    if len(words) < 2 * PASSAGE:
+        return ""
+    return " ".join(words[CUE:] + words[-PASSAGE:][:CUE])
+
+
+def continuation(text: str) -> list[str]:
+    """The words that follow where a text of :func:`recalling` goes on as it did before."""
+    return text.split()[-PASSAGE:-CUE]
 
 
 def _sentences(text: str) -> Iterator[str]:

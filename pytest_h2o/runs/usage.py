@@ -99,7 +99,8 @@ class UsageMeter:
         running = {pid: status for pid, status in statuses.items() if status.get("VmRSS")}
         if not running:
             return
-        self._see_ended(set(family) - set(running))
+        # Of a process that was collected nothing is left, of one that was not its name.
+        self._see_ended({pid for pid, status in statuses.items() if status} - set(running))
         # A process that was just forked shares its parent's memory until it is another program.
         staying = [pid for pid in running if pid == self.pid or pid in self._seen]
         self._seen = set(running)
@@ -209,6 +210,8 @@ class _OpenFiles:
         self.most = max(self.most, sum(held.values()))
 
     def _is_own(self, name: str) -> bool:
+        if name.startswith("/dev/shm/"):  # memory, not a device
+            return False
         return name in self._own or name.startswith(("/dev/", "/proc/", "/sys/"))
 
 

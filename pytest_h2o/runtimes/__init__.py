@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_h2o.plan.seats import by_kind
 from pytest_h2o.runtimes.base import (
     Command,
     Found,
@@ -47,9 +48,25 @@ __all__ = [
     "programs_by_work",
     "runtime_kind",
     "runtime_names",
+    "value_for",
 ]
 
 AUTO = "auto"
+
+
+def value_for(kind: str, value: str | Path, name: str, source: str) -> str | Path:
+    """What a path setting says for a kind of host; raises :class:`RuntimeSetupError` where it has
+    values for others only.
+    """
+    values = by_kind(name.upper(), str(value))
+    if "" in values:
+        return value
+    if kind not in values:
+        raise RuntimeSetupError(
+            f"{source} gives {name} for {', '.join(values)}, and not for "
+            f"{kind or 'hosts without a kind'}; add {kind or 'KIND'}=PATH"
+        )
+    return values[kind]
 
 
 def find_runtime(  # noqa: PLR0913  three names, and where to look for them
@@ -62,13 +79,15 @@ def find_runtime(  # noqa: PLR0913  three names, and where to look for them
     profile: Profile | None = None,
     ini: Mapping[str, str] | None = None,
     directory: Path | None = None,
+    kind: str = "",
 ) -> Runtime:
     """The runtime to use, with the reason recorded in what it describes.
 
     Each of ``llm_bench``, ``llm_demo`` and ``model_config`` is taken from the first source that
     names it: the argument (an explicit option), the environment (``LLM_BENCH``, ``LLM_DEMO``,
     ``MODEL_CONFIG``), the profile, the ini file. Relative paths start at ``directory`` (default:
-    the working directory).
+    the working directory). With ``kind`` the value for that kind of host is taken where a source
+    gives one for each.
 
     ``choice`` is the name of a registered runtime. Without one, a program that is not named is
     taken from beside the other one, if it is there; if neither is named, the first of
@@ -84,8 +103,9 @@ def find_runtime(  # noqa: PLR0913  three names, and where to look for them
     named = {}
     for name, option in options.items():
         for value, source in named_by(name, option, environ, profile, ini)[:1]:
-            named[name] = Found(absolute(value, directory), source)
-    setup = Setup(directory, named)
+            path = absolute(value_for(kind, value, name, source), directory)
+            named[name] = Found(path, source)
+    setup = Setup(directory, named, kind=kind)
     if choice == AUTO:
         return _usual(setup)
     runtime = runtime_kind(choice).create(setup)

@@ -200,6 +200,7 @@ class Setup:
     directory: Path
     named: Mapping[str, Found] = field(default_factory=dict)
     reason: str = "chosen explicitly"
+    kind: str = ""
 
 
 class Runtime(Protocol):
@@ -216,6 +217,10 @@ class Runtime(Protocol):
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What launches can report."""
+
+    @property
+    def elsewhere(self) -> Mapping[str, Path]:
+        """The files that only the hosts of launches have, by name."""
 
     def describe(self) -> str:
         """One line, the name and a colon first, that says what is used and why."""
@@ -257,6 +262,11 @@ class AroundRuntime:
         """What its launches can report."""
         return self.runtime.capabilities
 
+    @property
+    def elsewhere(self) -> Mapping[str, Path]:
+        """The files that only the hosts of its launches have."""
+        return self.runtime.elsewhere
+
 
 class RuntimeKind(ABC):
     """A runtime as an entry point of the group ``pytest_h2o.runtimes`` offers it, a
@@ -271,6 +281,11 @@ class RuntimeKind(ABC):
     programs: ClassVar[Mapping[str, Program]]
     capabilities: ClassVar[frozenset[Capability]] = frozenset(CAPABILITIES)
     defaults: ClassVar[Mapping[str, KnobValue]] = {}
+
+    @property
+    def elsewhere(self) -> Mapping[str, Path]:
+        """The files that only the hosts of launches have, by name."""
+        return {}
 
     @classmethod
     @abstractmethod

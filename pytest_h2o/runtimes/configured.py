@@ -68,7 +68,7 @@ class ConfiguredRuntime(RuntimeKind):
     def check(self) -> None:
         """Raise :class:`RuntimeSetupError` if the config or a model file is missing or unusable."""
         for name in self.required:
-            if not self.files[name].is_file():
+            if name not in self.elsewhere and not self.files[name].is_file():
                 raise RuntimeSetupError(
                     f"model file {self.files[name]} is missing ({name} of {self.model_config}); "
                     f"put it there or correct {name} or base_dir"

@@ -143,8 +143,8 @@ def moved(command: Command, root: str, *, shares_launches: bool) -> Command:
         env.setdefault("LD_LIBRARY_PATH", ":".join(folders))
     config = dict(command.config)
     base_dir = config.get("base_dir")
-    if isinstance(base_dir, str):
-        carried += _model(config, Path(base_dir))
+    if isinstance(base_dir, str) and (model := _model(config, Path(base_dir))):
+        carried += model
         config["base_dir"] = far(base_dir, root) + "/"
     return replace(
         command, argv=tuple(words), env=env, cwd=Path(there), config=config,

@@ -34,9 +34,12 @@ class MnnRuntime(ConfiguredRuntime):
     defaults = {"MAX_KV_DIVERGENCE": -1.0}  # noqa: RUF012
     required = ("llm_model", "llm_weight", "tokenizer_file")
 
-    def __init__(self, binaries: Mapping[str, Path], model_config: Path, reason: str) -> None:
+    def __init__(
+        self, binaries: Mapping[str, Path], model_config: Path, reason: str, kind: str = ""
+    ) -> None:
         super().__init__(model_config, reason)
         self.binaries = binaries
+        self.kind = kind
 
     @classmethod
     def create(cls, setup: Setup) -> MnnRuntime:
@@ -55,7 +58,8 @@ class MnnRuntime(ConfiguredRuntime):
             )
         if config is None:
             for name, binary in found.items():
-                check_program(name, binary.path)
+                if not setup.kind:
+                    check_program(name, binary.path)
             first = next(iter(found.values()))
             raise RuntimeSetupError(
                 f"{first.path} was found ({first.source}), but no model config; name one with "
@@ -63,7 +67,7 @@ class MnnRuntime(ConfiguredRuntime):
             )
         reasons = [_from(name, place) for name, place in {**found, "model config": config}.items()]
         binaries = {name: binary.path for name, binary in found.items()}
-        return cls(binaries, config.path, ", ".join(reasons))
+        return cls(binaries, config.path, ", ".join(reasons), setup.kind)
 
     def describe(self) -> str:
         """One line: the binaries, the model and where they were named."""
@@ -84,7 +88,7 @@ class MnnRuntime(ConfiguredRuntime):
     def _beside(self, program: str) -> Path:
         folders = dict.fromkeys(path.parent for path in self.binaries.values())
         for folder in folders:
-            if (folder / program).is_file():
+            if (folder / program).is_file() or (self.kind and not folder.is_dir()):
                 return folder / program
         looked = " or ".join(map(str, folders))
         raise RuntimeSetupError(f"{program} is needed and is not in {looked}; build it there")
@@ -101,8 +105,18 @@ class MnnRuntime(ConfiguredRuntime):
         unusable.
         """
         for program, path in self.binaries.items():
-            check_program(program, path)
+            if program not in self.elsewhere:
+                check_program(program, path)
         super().check()
+
+    @property
+    def elsewhere(self) -> Mapping[str, Path]:
+        """The programs and model files that are named for a kind of host, and are not here."""
+        files = dict(self.binaries)
+        for name in self.required:
+            files[name] = self.files[name]
+        absent = {name: path for name, path in files.items() if not path.exists()}
+        return absent if self.kind else {}
 
     def fingerprint(self) -> dict[str, str]:
         """Hashes of the binaries, of ``ppl_eval`` beside them, the shared libraries of their build,

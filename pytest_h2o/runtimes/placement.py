@@ -18,6 +18,7 @@ from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import AroundRuntime, Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.copying import SOURCE, TARGET, Carrier, carrier_of, moved
 from pytest_h2o.runtimes.far_shell import WATCH
+from pytest_h2o.runtimes.runtime_by_kind import RuntimeByKind, asking, problems_there
 
 COMMAND = "{command}"
 HOST = "{host}"
@@ -225,6 +226,23 @@ class PlacedRuntime(AroundRuntime):
                     f"{first} is not a program on the PATH; install it or correct H2O_LAUNCHER"
                 )
         self.runtime.check()
+        if isinstance(self.runtime, RuntimeByKind):
+            self._check_kinds(self.runtime)
+
+    def _check_kinds(self, runtime: RuntimeByKind) -> None:
+        """Raise :class:`RuntimeSetupError` unless each kind of host has its programs."""
+        if runtime.kinds.keys() != self.hosts.keys():
+            raise RuntimeSetupError(
+                f"programs, model or prompts are named for the kinds {', '.join(runtime.kinds)}, "
+                f"and H2O_HOSTS has {', '.join(self.hosts) or 'none'}; name them for each"
+            )
+        for kind, names in self.hosts.items():
+            files, hashes = runtime.expected(kind)
+            words = asking(files, hashes)
+            for name in names if files or hashes else ():
+                probe = self.placement.on(name, kind).apply(_plain(words))
+                if problems := "; ".join(problems_there(files, hashes, probe)):
+                    raise RuntimeSetupError(f"host {name} ({kind}): {problems}")
 
     def _first_words(self) -> list[str]:
         """What is started on this machine."""
@@ -256,8 +274,12 @@ class PlacedRuntime(AroundRuntime):
 
     def probe(self) -> Command:
         """A command that does nothing, started as a launch is."""
-        nothing = Command(argv=("true",), env={}, cwd=Path("/"), config_path=Path(), config={})
-        return self.placement.apply(nothing)
+        return self.placement.apply(_plain(("true",)))
+
+
+def _plain(words: tuple[str, ...]) -> Command:
+    """A command that is no launch."""
+    return Command(argv=words, env={}, cwd=Path("/"), config_path=Path(), config={})
 
 
 def placed(runtime: Runtime, knobs: Knobs) -> Runtime:
@@ -270,7 +292,8 @@ def placed(runtime: Runtime, knobs: Knobs) -> Runtime:
         copy_to=_copying(knobs, "H2O_COPY_TO"), copy_from=_copying(knobs, "H2O_COPY_FROM"),
     )  # fmt: skip
     hosts = parse_hosts(knobs.text("H2O_HOSTS"))
-    if placement == Placement() and not hosts:
+    by_hosts = hosts or isinstance(runtime, RuntimeByKind)
+    if placement == Placement() and not by_hosts:
         return runtime
     copies = by_kind("H2O_COPY", knobs.text("H2O_COPY")) if knobs.text("H2O_COPY") else {}
     return PlacedRuntime(runtime, placement, hosts, copies)

@@ -15,7 +15,7 @@ from typing import Any
 from pytest_h2o.plan.knobs import KNOBS, Kind, Knob, KnobError, resolve
 from pytest_h2o.plan.user_files import problems
 from pytest_h2o.runtimes.base import RuntimeSetupError
-from pytest_h2o.runtimes.paths import absolute
+from pytest_h2o.runtimes.paths import absolute, absolute_text
 
 FOLDER = "h2o-profiles"
 PATHS = (
@@ -88,7 +88,7 @@ def read_profile(path: Path) -> Profile:
     paths: dict[str, str] = {}
     for name in PATHS:
         if name in content:
-            paths[name] = os.path.normpath(absolute(content[name], path.parent))
+            paths[name] = os.path.normpath(absolute_text(name, content[name], path.parent))
     knobs = {name: _knob(value) for name, value in content.get("knobs", {}).items()}
     if env := content.get("env"):
         knobs["H2O_LAUNCH_ENV"] = shlex.join([f"{name}={value}" for name, value in env.items()])

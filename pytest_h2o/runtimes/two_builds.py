@@ -40,6 +40,14 @@ class TwoBuilds(AroundRuntime):
         except RuntimeSetupError as error:
             raise RuntimeSetupError(f"the second build: {error}") from error
 
+    @property
+    def elsewhere(self) -> Mapping[str, Path]:
+        """The files of both that only hosts have."""
+        found = dict(self.runtime.elsewhere)
+        for name, path in self.second.elsewhere.items():
+            found[f"second {name}"] = path
+        return found
+
     def fingerprint(self) -> dict[str, str]:
         """The hashes of both."""
         hashes = self.runtime.fingerprint()
@@ -53,9 +61,11 @@ class TwoBuilds(AroundRuntime):
         return runtime.command(spec, directory)
 
 
-def with_second_build(runtime: Runtime, named: Mapping[str, Found], directory: Path) -> TwoBuilds:
-    """``runtime`` beside a build that is ``named``, on the same model config; raises
-    :class:`RuntimeSetupError`.
+def with_second_build(
+    runtime: Runtime, named: Mapping[str, Found], directory: Path, kind: str = ""
+) -> TwoBuilds:
+    """``runtime`` beside a build that is ``named``, on the same model config, for a kind of host;
+    raises :class:`RuntimeSetupError`.
     """
     if not isinstance(runtime, ConfiguredRuntime):
         raise RuntimeSetupError(
@@ -63,5 +73,5 @@ def with_second_build(runtime: Runtime, named: Mapping[str, Found], directory: P
             f"leave out --h2o-baseline-llm-bench and --h2o-baseline-llm-demo"
         )
     config = Found(runtime.model_config, "the build under test")
-    second = MnnRuntime.create(Setup(directory, {**named, "model_config": config}))
+    second = MnnRuntime.create(Setup(directory, {**named, "model_config": config}, kind=kind))
     return TwoBuilds(runtime, second)

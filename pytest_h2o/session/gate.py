@@ -142,6 +142,15 @@ class Gate:
         if len(launched) == 1:
             self._off(f"one launch has nothing to agree with; {knob}=2 makes another", knob)
 
+    def tells_something(self, nothing: str, knob: str) -> None:
+        """Skip the gate where ``nothing`` says why its launches tell nothing; where evidence is
+        required that is a failure.
+        """
+        if nothing and self.require_evidence:
+            self.holds("evidence", [nothing])
+        if nothing:
+            self._off(nothing, knob)
+
     def _off(self, reason: str, knob: str) -> None:
         self._record(Verdict(metric="", outcome="skipped", knob=knob, reason=reason))
         pytest.skip(reason)
@@ -167,18 +176,10 @@ class Gate:
         rerun = self.rerun if verdict.outcome in ("fail", "inconclusive") else ""
         verdict = replace(
             verdict, gate=self.name, case=self.case, suites=suites_of(self.node), rerun=rerun,
-            host=self.where(), hint=verdict.hint or self._hint(verdict),
+            host=self.where(), hint=verdict.hint or _hint(verdict, self),
         )  # fmt: skip
         self.node.user_properties += verdict.properties()
         return verdict
-
-    def _hint(self, verdict: Verdict) -> str:
-        """What to try; nothing where nothing failed."""
-        if verdict.outcome != "fail":
-            return ""
-        if verdict.cause:
-            return hint_of_cause(verdict.cause, self.knobs)
-        return hint_for(self.name, verdict.knob, self.knobs, suites_of(self.node))
 
 
 def tolerated(policy: str, reason: str) -> bool:
@@ -192,6 +193,15 @@ def tolerated(policy: str, reason: str) -> bool:
     if policy == "warn":
         warnings.warn(pytest.PytestWarning(f"undecided: {reason}"), stacklevel=1)
     return policy == "warn"
+
+
+def _hint(verdict: Verdict, gate: Gate) -> str:
+    """What to try; nothing where nothing failed."""
+    if verdict.outcome != "fail":
+        return ""
+    if verdict.cause:
+        return hint_of_cause(verdict.cause, gate.knobs)
+    return hint_for(gate.name, verdict.knob, gate.knobs, suites_of(gate.node))
 
 
 def _rooted(measured: Measured, root: str) -> Measured:

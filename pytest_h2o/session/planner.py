@@ -122,9 +122,15 @@ class Planner:
             lines.append(f"h2o: at least {count} planned{self._takes()}")
             lines += self._of_relations()
         lines += [f"h2o: {clean(line)}" for line in self.budget_lines()]
-        if keys := overridden_keys(self.runtime, self.planned()):
+        alone = for_relations_alone(self.lab.plan)
+        others = [spec for spec in self.planned() if spec not in alone]
+        keys = overridden_keys(self.runtime, others)
+        if keys:
             replaced = clean(", ".join(keys))
             lines.append(f"h2o: the launches replace these keys of the model config: {replaced}")
+        if more := set(overridden_keys(self.runtime, alone)).difference(keys):
+            replaced = clean(", ".join(sorted(more)))
+            lines.append(f"h2o: those for relations alone replace in the model config: {replaced}")
         return lines
 
     def _of_relations(self) -> list[str]:

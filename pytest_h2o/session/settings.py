@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,12 @@ from pytest_h2o.runtimes import (
     find_runtime,
     named_by,
     programs_by_work,
+    value_for,
 )
-from pytest_h2o.runtimes.paths import absolute
+from pytest_h2o.runtimes.paths import absolute, absolute_text
 from pytest_h2o.runtimes.placement import placed
 from pytest_h2o.runtimes.profile import Profile, find_profile, read_profile
+from pytest_h2o.runtimes.runtime_by_kind import RuntimeByKind, kinds_in
 from pytest_h2o.runtimes.two_builds import BASELINE_PREFIX, with_second_build
 from pytest_h2o.session.workers import INI_NAMES
 
@@ -90,13 +92,8 @@ def read_settings(config: pytest.Config) -> Settings:
                 words.append(f"{name.upper()}={given}")
         assigned, paths = parse_assignments(words), ini_paths(ini)
         options = {name: config.getoption(name) or assigned.get(name.upper()) for name in INI_PATHS}
-        runtime = find_runtime(
-            *(options[name] for name in SETUP),
-            choice=config.getoption("h2o_runtime"),
-            profile=profile,
-            ini=paths,
-            directory=directory,
-        )
+        named = Named(options, profile, paths, directory)
+        runtime = _runtime(named, config.getoption("h2o_runtime"))
         kit: Kit = config.getoption("h2o_kit")
         defaults = defaults_for(_tested(config, runtime)) | DEFAULTS[kit] | _recorded_hosts(config)
         knobs = resolve(
@@ -106,24 +103,85 @@ def read_settings(config: pytest.Config) -> Settings:
         )  # fmt: skip
         check_together(knobs)
         _check_paths(knobs)
-        prompts = named_by("prompt_dir", options["prompt_dir"], os.environ, profile, paths)
-        prompt_dir, source = (
-            prompts[0] if prompts else (bundled("prompts"), "the prompts that ship")
-        )
+        prompt_dir, source = named.prompts()
         programs = programs_by_work(runtime.programs) | _recorded_programs(config)
-        second: dict[str, Found] = {}
-        for name, setting in BASELINES.items():
-            for value, named in named_by(setting, options[setting], os.environ, profile, paths)[:1]:
-                second[name] = Found(absolute(value, directory), named)
-        if second:
-            runtime = with_second_build(runtime, second, directory)
-        elif not _recorded_second(config):
+        has_second = any(named.text(setting) for setting in BASELINES.values())
+        if not has_second and not _recorded_second(config):
             knobs = without_second_build(knobs)
-        return Settings(
-            placed(runtime, knobs), programs, knobs, absolute(prompt_dir, directory), source
-        )
+        return Settings(placed(runtime, knobs), programs, knobs, prompt_dir, source)
     except (KnobError, RuntimeSetupError) as error:
         raise pytest.UsageError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Named:
+    """Where programs, model and prompts are named: for all hosts, or for each kind of them."""
+
+    options: Mapping[str, str | None]
+    profile: Profile | None
+    ini: Mapping[str, str]
+    directory: Path
+
+    def text(self, name: str) -> tuple[str, str] | None:
+        """The value of a path setting and its source; None where nothing names it."""
+        found = named_by(name, self.options[name], os.environ, self.profile, self.ini)
+        return (str(found[0][0]), found[0][1]) if found else None
+
+    def found(self, name: str, kind: str) -> Found | None:
+        """The path of a setting for a kind of host."""
+        named = self.text(name)
+        if named is None:
+            return None
+        value, source = named
+        return Found(absolute(value_for(kind, value, name, source), self.directory), source)
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The kinds of hosts that any of the paths is given for."""
+        texts = {name: named[0] for name in INI_PATHS if (named := self.text(name))}
+        return kinds_in(texts)
+
+    def runtime(self, choice: str, kind: str) -> Runtime:
+        """The runtime of a kind of host, beside the second build if there is one."""
+        runtime = find_runtime(
+            *(self.options[name] for name in SETUP),
+            choice=choice, profile=self.profile, ini=self.ini, directory=self.directory, kind=kind,
+        )  # fmt: skip
+        second: dict[str, Found] = {}
+        for name, setting in BASELINES.items():
+            if found := self.found(setting, kind):
+                second[name] = found
+        return with_second_build(runtime, second, self.directory, kind) if second else runtime
+
+    def prompt_dirs(self) -> dict[str, Found]:
+        """The prompt directory of each kind of host; none where no kinds are named."""
+        found = {kind: self.found("prompt_dir", kind) for kind in self.kinds}
+        return {kind: named for kind, named in found.items() if named}
+
+    def prompts(self) -> tuple[Path, str]:
+        """The directory that prompts are read from here, and its source: of those of several kinds
+        the first that is here.
+        """
+        places = list(self.prompt_dirs().values())
+        if not self.kinds and (one := self.found("prompt_dir", "")):
+            places.append(one)
+        for place in places:
+            if place.path.is_dir():
+                return place.path, place.source
+        if places:
+            return places[0].path, places[0].source
+        return bundled("prompts"), "the prompts that ship"
+
+
+def _runtime(named: Named, choice: str) -> Runtime:
+    """The runtime of the session, one for each kind of host where they are named apart."""
+    if not named.kinds:
+        return named.runtime(choice, "")
+    runtimes = {kind: named.runtime(choice, kind) for kind in named.kinds}
+    here = named.prompts()[0]
+    prompts = {kind: found.path for kind, found in named.prompt_dirs().items()}
+    first = next(iter(runtimes.values()))
+    return RuntimeByKind(first, runtimes, prompts, here)
 
 
 def without_second_build(knobs: Knobs) -> Knobs:
@@ -189,7 +247,7 @@ def ini_values(config: pytest.Config) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(INI_PATHS, "")
     for name in INI_PATHS:
         if given[name]:
-            values[name] = str(absolute(given[name], folder))
+            values[name] = absolute_text(name, given[name], folder)
     profile = given["h2o_profile"]
     if "/" in profile or profile.endswith(".toml"):
         profile = str(absolute(profile, folder))

@@ -132,8 +132,14 @@ def test_kinds_of_hosts_are_judged_apart(tmp_path: Path, devices: AdbServer) -> 
 
 @pytest.mark.skipif(SSHD is None, reason="no sshd; install openssh-server")
 def test_a_device_beside_a_server(tmp_path: Path, devices: AdbServer) -> None:
-    """Each kind has a launcher of its own in one session, and only the device gets copies."""
-    install(tmp_path, REACHED)
+    """Each kind has a launcher, programs and a model of its own in one session, and only the device
+    gets copies.
+    """
+    own: dict[str, list[str]] = {}
+    for kind in ("pixel", "server"):
+        options = install(tmp_path / kind, REACHED)
+        for option, path in zip(options[::2], options[1::2], strict=True):
+            own.setdefault(option, []).append(f"{kind}={path}")
     (tmp_path / "ssh").mkdir()
     servers = SshHosts(tmp_path / "ssh", "s")
     far = tmp_path / "far"
@@ -141,6 +147,8 @@ def test_a_device_beside_a_server(tmp_path: Path, devices: AdbServer) -> None:
         launchers = f"pixel=adb -s {{host}} shell; server={servers.launcher}"
         words = ["--h2o-launcher", launchers, "--h2o-hosts", "pixel=a server=s"]
         words += ["--h2o-set", f"H2O_COPY=pixel={far}"]
+        for option, places in own.items():
+            words += [option, "; ".join(places)]
         found, output = run(tmp_path, *GATES, *words)
     finally:
         servers.close()
@@ -149,8 +157,11 @@ def test_a_device_beside_a_server(tmp_path: Path, devices: AdbServer) -> None:
         "full_strict@pixel": "pixel: a",
         "full_strict@server": "server: s",
     }
-    assert set((Path(f"{far}{tmp_path}") / "reached").read_text().split()) == {"adb"}
-    assert set((tmp_path / "reached").read_text().split()) == {"ssh"}
+    copies = Path(f"{far}{tmp_path}")
+    assert set((copies / "pixel" / "reached").read_text().split()) == {"adb"}
+    assert set((tmp_path / "server" / "reached").read_text().split()) == {"ssh"}
+    assert not (tmp_path / "pixel" / "reached").exists()
+    assert not (copies / "server").exists()
 
 
 def test_all_hosts_gone_ends_a_session_of_workers(tmp_path: Path, devices: AdbServer) -> None:

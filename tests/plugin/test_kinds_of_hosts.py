@@ -1,4 +1,4 @@
-"""Hosts of two kinds in one session: whatever has a speed is judged on each."""
+"""Hosts of two kinds in one session: each is judged."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def lock_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_has_a_speed_is_judged_on_each(tmp_path: Path) -> None:
-    """Buckets of real prompts, repeats, memory and relations between speeds have a gate for each
-    kind, of launches of that kind; a relation between texts has one.
+    """Buckets of real prompts, repeats, memory and relations have a gate for each kind, of launches
+    of that kind.
     """
     install(tmp_path, BODY)
     (tmp_path / "texts").mkdir()
@@ -67,7 +67,8 @@ def test_what_has_a_speed_is_judged_on_each(tmp_path: Path) -> None:
         "stable joint_full@server": "server: b",
         "baseline_is_no_slower relations@pixel": "pixel: a",
         "baseline_is_no_slower relations@server": "server: b",
-        "unseen_prompts relations": "pixel: a",
+        "unseen_prompts relations@pixel": "pixel: a",
+        "unseen_prompts relations@server": "server: b, c",
     }
     drops = {each["case"]: each["value"] for name, each in gates.items() if "bucket" in name}
     expected = {"128@pixel": 0.0, "512@pixel": 0.0, "128@server": 0.5, "512@server": 0.5}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -52,6 +53,12 @@ ENDS_AS_SSH = (
 print("Connection to a closed by remote host.", file=sys.stderr)
 sys.exit(255)
 """
+)
+STORY = (
+    "Once upon a time a small host stood at the end of a long wire. Every morning it listened for "
+    "work, did what it was asked, told what it had found, and waited again. One day nobody called, "
+    "and so it went to see the other end, where it met an old machine that had forgotten its own "
+    "name; they talked until evening, and since then neither of them has ever been alone."
 )
 ONE_LENGTH = ["--h2o-set", "PROMPTS=512"]
 
@@ -218,3 +225,47 @@ def test_all_hosts_gone_ends_the_session(tmp_path: Path, hosts: SshHosts) -> Non
     assert found == {"passed": 1}, output
     assert len(made(tmp_path)) == 2
     assert "taken over" in output
+
+
+# What it writes depends on its settings where it is at fault, and it leaves no KV dump.
+WRITES = f"""
+if not os.environ.get("FAULT"):
+{textwrap.indent(DUMPS, "    ")}
+if sys.argv[0].endswith("llm_demo"):
+    words = {STORY!r}.split()
+    if os.environ.get("FAULT"):
+        config = json.loads(pathlib.Path("config.json").read_bytes())
+        settings = [text for text in map(repr, config.items()) if "thread" not in text]
+        words = words[sum("".join(settings).encode()) % 40 :]
+    print(f"prompt file is {{sys.argv[2]}}")
+    print(" ".join(words))
+"""
+ON_EACH_KIND = "nothing_evicted or greedy_agreement or build_texts or online_sim_lossless"
+
+
+def test_a_fault_on_one_kind(tmp_path: Path, hosts: SshHosts) -> None:
+    """What launches write is held against launches on the same kind of host: a fault on one shows
+    there, and nowhere else.
+    """
+    tested = install(tmp_path, WRITES)
+    second = tmp_path / "second"
+    install(second, WRITES.replace("FAULT", "NONE"))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "prompt_128_1.txt").write_text(STORY)
+    launchers = f"sound={hosts.launcher}; broken={hosts.launcher} FAULT=1 {{command}}"
+    words = ["--h2o-launcher", launchers, "--h2o-hosts", "sound=a broken=b", "--h2o-out", "runs"]
+    words += ["-m", "relations or offline or kv_quant", "-k", ON_EACH_KIND]
+    words += ["--h2o-set", "KV_QUANT_OPTIONS=2", "--h2o-set", "MIN_GREEDY_AGREEMENT=0.9"]
+    words += ["--h2o-baseline-llm-demo", str(second / "llm_demo"), "--prompt-dir", "texts"]
+    _, output = run(tmp_path, *tested, *words)
+    summary = json.loads((tmp_path / "runs/latest/summary.json").read_text())
+    judged = {f"{each['gate']} {each['case']}": each["outcome"] for each in summary["gates"]}
+    expected = {}
+    for name in (
+        "greedy_agreement kv_int8_prompts",
+        "online_sim_lossless offline",
+        "nothing_evicted_nothing_changes relations",
+        "build_texts release",
+    ):
+        expected |= {f"{name}@sound": "pass", f"{name}@broken": "fail"}
+    assert judged == expected, output

@@ -451,8 +451,8 @@ ANY_LAUNCH = f"{RELATIONS} or {STRANGERS} or {BENCHED} or {STORE} or {DEMO} or {
 SHORT = (*BENCH, *LONGER, "LLM_DEMO_DECODE_DROP_TARGET=0.9", "LOSSLESS_TARGET=1.2")
 
 
-def _border(kind: str, name: str) -> Fault:
-    return Fault(kind, name, ANY_LAUNCH, SHORT, prompts=6)
+def _border(kind: str, name: str, unseen: str = "", prompts: int = 6) -> Fault:
+    return Fault(kind, name, ANY_LAUNCH, SHORT, unseen=unseen, prompts=prompts)
 
 
 # What shows now and then, and counts of something else.
@@ -464,7 +464,7 @@ BORDERS = (
     _border("ratio of something else", "ratio_since_the_prompt"),
     _border("ratio of something else", "counts_raw_in_fp32"),
     _border("decoded tokens alone", "quantises_what_it_decodes"),
-    _border("long prompts alone", "wraps_positions_at_1024"),
+    _border("long prompts alone", "wraps_positions_at_1024", prompts=12),
     _border("borders of chunks", "reads_border_tokens_twice"),
     _border("some lengths of block", "drops_what_fills_no_lane"),
     _border("a stale decode cache", "serves_the_slot_after_a_wrap"),
@@ -472,6 +472,26 @@ BORDERS = (
     _border("several workers alone", "applies_results_of_before_the_eviction"),
     _border("blocks left out", "passes_over_every_second_block"),
     _border("a peak of something else", "peak_of_the_last_token"),
+)
+EVERYWHERE = f"{BOTH_PROGRAMS} or {RELATIONS}"
+CONDUCT = (
+    Fault(
+        "time booked elsewhere", "books_decoding_as_sampling", BOTH_PROGRAMS, IN_PAIRS, prompts=3
+    ),
+    Fault("time booked elsewhere", "books_decoding_as_prefill", SPEED, TIMED),
+    Fault("time booked elsewhere", "times_by_the_median", BOTH_PROGRAMS, IN_PAIRS, prompts=3),
+    Fault("the warm-up is counted", "counts_warm_up_tokens", SPEED, TIMED),
+    Fault("a hindered baseline", "baseline_has_company", SPEED, TIMED),
+    Fault("a hindered baseline", "baseline_hoards", f"{WITH_BASELINE} or {UNEVICTED}", LINES),
+    Fault("a leak", "leaks_descriptors", f"{STRANGERS} or {WITH_BASELINE}", (*GROWING, *TEXTS)),
+    Fault("settings read once", "keeps_its_first_settings", EVERYWHERE, LINES, prompts=2),
+    Fault("launches replayed", "replays_launches", EVERYWHERE, (*IN_PAIRS, *LONGER), prompts=2),
+    Fault("crashes hidden", "restarts_after_a_crash", BOTH_PROGRAMS, IN_PAIRS, prompts=3),
+    Fault("prompts padded", "pads_prompts", EVERYWHERE, LINES, prompts=3),
+    Fault("output lost", "loses_the_tail_of_its_text", f"{DEMO} or {RELATIONS}", FEW, prompts=3),
+    Fault("output lost", "stops_after_an_eviction", f"{DEMO} or {RELATIONS}", FEW, prompts=3),
+    Fault("memory elsewhere", "maps_shared_memory", PAIRED, FREE),
+    Fault("output lost", "stops_once_it_evicted", f"{DEMO} or {RELATIONS}", FEW, prompts=3),
 )
 BUILD_SPEEDS = "build_decode or release_decode"
 BUILD_TEXTS = "build_texts or release_texts"
@@ -527,6 +547,7 @@ EVERY_FAULT = (
     *PRETENCES,
     *MILD_FAULTS,
     *BORDERS,
+    *CONDUCT,
     *RELEASES,
 )
 EVERY_HONEST = (

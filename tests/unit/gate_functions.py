@@ -92,7 +92,12 @@ def part(run: Run, bucket: str) -> Run:
 
 
 def judge(
-    function: Callable[..., None], knobs: Knobs, case: str = "full_strict", **fixtures: Any
+    function: Callable[..., None],
+    knobs: Knobs,
+    case: str = "full_strict",
+    *,
+    require_evidence: bool = False,
+    **fixtures: Any,
 ) -> Verdict:
     """The verdict of a gate function, whatever it ends with."""
     node = SimpleNamespace(user_properties=[], iter_markers=lambda: iter(()))
@@ -102,6 +107,7 @@ def judge(
         all_cases(knobs)[case].knobs(knobs),
         node,
         "pytest",
+        require_evidence,
     )  # type: ignore[arg-type]
     with suppress(pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception):
         function(gate=gate, **fixtures)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_h2o.evidence.host import computed, ended_alone, kept_in_files
+from pytest_h2o.evidence.host import computed, computed_alike, ended_alone, kept_in_files
 from pytest_h2o.evidence.look import Look
 from pytest_h2o.evidence.plausible import possible_speeds
 from pytest_h2o.evidence.speed import common_step, decode_evidence
@@ -76,7 +76,19 @@ def test_helpers_that_nobody_asks_are_counted(tmp_path: Path) -> None:
     assert used(tmp_path, f"{start}; os._exit(0)").uncollected == 1
 
 
-@pytest.mark.parametrize("program", [UNLINKED, MAPPED])
+def test_helpers_that_were_asked_are_not_counted(tmp_path: Path) -> None:
+    """A child that was found by its mark, ended and collected, though it is not looked for again
+    at once.
+    """
+    start = "import subprocess, time; child = subprocess.Popen(['sleep', '60']); time.sleep(1.2)"
+    ended = f"{start}; child.kill(); child.wait(); time.sleep(0.65)"
+    assert used(tmp_path, ended).uncollected == 0
+
+
+SHARED = UNLINKED.replace("TemporaryFile()", "TemporaryFile(dir='/dev/shm')")
+
+
+@pytest.mark.parametrize("program", [UNLINKED, MAPPED, SHARED])
 def test_files_without_a_name_are_seen(tmp_path: Path, program: str) -> None:
     """A file that is held open or mapped is seen with its size, though no directory has it."""
     usage = used(tmp_path, program)
@@ -111,8 +123,8 @@ def look(tmp_path: Path, arm: str = "full", **fields: object) -> Look:
     directory = tmp_path / arm
     directory.mkdir(exist_ok=True)
     record = LaunchRecord(
-        spec=spec, status="ok", reason="exit code 0", seconds=20.0, **standard_paths(directory),
-        **({"argv": ("/bin/llm_bench",)} | fields),
+        spec=spec, status="ok", reason="exit code 0", **standard_paths(directory),
+        **({"argv": ("/bin/llm_bench",), "seconds": 20.0} | fields),
     )  # fmt: skip
     samples = {"decode_tps": Sample(6.4), "prefill_tps": Sample(100.0)}
     row = Row(
@@ -137,6 +149,27 @@ def test_who_computed(tmp_path: Path, fields: dict[str, object], standing: str |
     """A program that spends no time computed nothing, unless it had no core or runs elsewhere."""
     found = computed(look(tmp_path, **fields))
     assert (found.standing if found else None) == standing
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"cpu_seconds": 6.0}, True),
+        ({"cpu_seconds": 6.0, "delayed_s": 8.0}, False),  # another program had the core
+        ({"cpu_seconds": 6.0, "seconds": 9.0}, False),  # it is quicker
+        ({"cpu_seconds": 13.0}, False),
+        ({"cpu_seconds": 6.0, "argv": ("ssh", "board", "llm")}, False),
+    ],
+)
+def test_an_equal_launch_computes_as_much(
+    tmp_path: Path, fields: dict[str, object], told: bool
+) -> None:
+    """A launch that waits where an equal one computed has its answer from that."""
+    first = look(tmp_path, cpu_seconds=18.0)
+    second = look(tmp_path, **fields)
+    again = replace(second.record, spec=replace(second.spec, replicate=2))
+    found = list(computed_alike([first, replace(second, record=again)]))
+    assert [each.standing for each in found] == ["contradicted"] * told
 
 
 def test_what_was_left_is_said(tmp_path: Path) -> None:
@@ -220,3 +253,39 @@ def test_prompts_are_read_as_fast_with_h2o_as_without(
     even = [(pair[1], pair[1]) for pair in pairs]
     told = [each.text for each in decode_evidence(even) if "reads its prompt" in each.text]
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("candidates", "baselines", "standing"),
+    [
+        ((60, 60, 60), (64, 64, 64), "contradicted"),
+        ((60, 60), (64, 64), "doubtful"),
+        ((60, 61, 60), (64, 64, 64), None),
+        ((60, 60, 60), (64, 60, 64), None),
+        ((64, 64, 64), (64, 64, 64), None),
+    ],
+)
+def test_answers_end_where_they_end(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    candidates: tuple[int, ...],
+    baselines: tuple[int, ...],
+    standing: str | None,
+) -> None:
+    """Answers to different prompts that all stop at one length are cut; one that ends is not."""
+    sides: dict[str, Look] = {}
+    for arm, counts in (("full", candidates), ("base", baselines)):
+        for number, count in enumerate(counts):
+            name = f"{arm}{number}"
+            seen = look(tmp_path, name)
+            prompt = tmp_path / f"prompt_{number}.txt"
+            spec = replace(seen.spec, prompt_file=prompt, prompt_tokens=None)
+            row = replace(seen.row, label=prompt.stem, decode_tokens=count)
+            sides[name] = replace(seen, row=row, record=replace(seen.record, spec=spec))
+    monkeypatch.setattr(
+        "pytest_h2o.evidence.speed._looks_of", lambda record: [sides[record.spec.arm]]
+    )
+    numbers = range(len(candidates))
+    pairs = [(sides[f"base{n}"].record, sides[f"full{n}"].record) for n in numbers]
+    told = [each for each in decode_evidence(pairs) if "whatever the prompt" in each.text]
+    assert [each.standing for each in told] == [standing] * bool(standing)

@@ -39,6 +39,7 @@ from pytest_h2o.kit.versions import composed
 from pytest_h2o.lab.decode import Comparison, held_against, history_entries, keep_history
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.offline import Evaluation, _options
+from pytest_h2o.lab.recall import judged
 from pytest_h2o.lab.unseen_prompts import write_prompts
 from pytest_h2o.plan.cases import all_cases, launches
 from pytest_h2o.plan.knobs import KNOBS, Knob, Knobs, resolve
@@ -86,7 +87,7 @@ def plan(settings: Sequence[str], tmp_path: Path) -> object:
     """Everything that a session of all gates would launch."""
     lab, _ = make_lab(settings, tmp_path)
     names = frozenset(lab.cases)
-    lab.demand = Demand(names, names, dump=True, quality=True, relations=RELATIONS)
+    lab.demand = Demand(names, names, dumps={""}, qualities={""}, relations=RELATIONS)
     return [lab.cases.keys(), lab.plan.planned()]
 
 
@@ -165,6 +166,17 @@ def little(settings: Sequence[str], _: Path) -> object:
     """What is said of three answers of which a tenth stays."""
     least = resolve(settings).number("MIN_MILD_AGREEMENT")
     return little_evidence(dict.fromkeys("abc", 0.1), least).standing
+
+
+def recalled(settings: Sequence[str], tmp_path: Path) -> object:
+    """What is said where three of ten words are not continued."""
+    lab, _ = make_lab(settings, tmp_path)
+    spec = next(iter(lab.workload.launches(lab.cases["candidate"])))
+    record = LaunchRecord(spec=spec, status="ok", reason="", **standard_paths(tmp_path))  # type: ignore[arg-type]
+    full, less = Written(record, "a b c d e f g h i j"), Written(record, "a b c d e f g")
+    most = lab.knobs.number("MAX_RECALL_DROP")
+    [evidence] = judged(list("abcdefghij"), full, less, most).evidence
+    return evidence.standing
 
 
 def unseen_texts(settings: Sequence[str], tmp_path: Path) -> object:
@@ -397,7 +409,7 @@ EFFECTS: Mapping[str, Turned] = {
         "MAX_PROMPTS_PER_BUCKET": "1", "DECODE_BASELINE_MODE": "fixed", "RELATION_PROMPTS": "2",
         "RELATION_TOKENS": "8", "RELATION_LOSSLESS": "0", "RELATION_UNEVICTED": "0",
         "RELATION_GREEDY": "0", "RELATION_STRANGERS": "0", "RELATION_UNSEEN": "0",
-        "RELATION_ORDER": "0",
+        "RELATION_ORDER": "0", "RELATION_RECALL": "0",
         "RELATION_HEAVY": "0", "RELATION_SPEED": "0", "RELATION_BUILD": "0",
     }.items()},
     "RUN_FINAL": Turned(parts, "0"),
@@ -498,6 +510,7 @@ EFFECTS: Mapping[str, Turned] = {
     "MIN_MILD_AGREEMENT": Turned(little, "0.1"),
     "MIN_BUILD_AGREEMENT": Turned(builds_text, "0.1"),
     "MAX_BUILD_LOSS": Turned(builds_loss, "0.1"),
+    "MAX_RECALL_DROP": Turned(recalled, "0.3"),
     "UNSEEN_SEED": Turned(unseen_texts, "7", ("UNSEEN_SEED=8",)),
     "MIN_GREEDY_AGREEMENT": Turned(agreed, "0.8"),
     "STRICT_RUNTIME_METRIC_COLUMNS": Turned(

@@ -194,7 +194,7 @@ def test_no_prompts_means_no_study(tmp_path: Path) -> None:
     """Without prompts there is nothing to compare, and that is said."""
     lab, _ = make_lab(tmp_path)
     assert lab.study("candidate").study is None
-    assert kv_dump(lab)[0] is None
+    assert not kv_dump(lab)[0]
 
 
 def test_layers_that_a_dump_lacks(tmp_path: Path) -> None:
@@ -202,10 +202,10 @@ def test_layers_that_a_dump_lacks(tmp_path: Path) -> None:
     be a part.
     """
     lab, _ = make_lab(tmp_path, by_arm(), "KV_LOSSLESS_FRONT_N=3")
-    assert "nothing of layer 1;" in absent_layers(lab, tmp_path, {"selected_layers": [0, 2]})
-    assert absent_layers(lab, tmp_path, {"selected_layers": [0, 1, 2]}) == ""
+    assert "nothing of layer 1;" in absent_layers(lab, {"selected_layers": [0, 2], "dump_dir": "d"})
+    assert absent_layers(lab, {"selected_layers": [0, 1, 2]}) == ""
     given = Lab(tmp_path, resolve([f"DUMP_DIR={tmp_path}"]), lab.get, tmp_path)
-    assert absent_layers(given, tmp_path, {"selected_layers": [0]}) == ""
+    assert absent_layers(given, {"selected_layers": [0]}) == ""
 
 
 def noisy(spec: LaunchSpec) -> float:

@@ -10,7 +10,12 @@ from types import SimpleNamespace
 import pytest
 from gate_functions import MEMORY, judge
 
-from pytest_h2o.evidence.memory import memory_growth, peak_evidence, store_evidence
+from pytest_h2o.evidence.memory import (
+    baseline_memory,
+    memory_growth,
+    peak_evidence,
+    store_evidence,
+)
 from pytest_h2o.lab.decode import Comparison
 from pytest_h2o.metrics import Sample
 from pytest_h2o.parsers.rows import Row
@@ -114,6 +119,24 @@ def test_peak(tmp_path: Path, candidate: float, outcome: str) -> None:
     verdict = judge(MEMORY.test_memory_peak, resolve(()), decode_study=study, lab=LAB, run=NO_RUN)
     assert (verdict.outcome, verdict.knob) == (outcome, "MAX_MEMORY_INCREASE")
     assert "1000 MiB in the baseline" in verdict.rows[0].text
+
+
+@pytest.mark.parametrize(
+    ("peaks", "standing"),
+    [
+        ([(1200.0, 1000.0), (1205.0, 1000.0)], "contradicted"),
+        ([(1200.0, 1000.0), (1004.0, 1000.0)], "supported"),
+        ([(1060.0, 1000.0), (1200.0, 1000.0)], "doubtful"),
+        ([(1000.0, 1300.0)], "supported"),
+        ([(1000.0, None)], None),
+    ],
+)
+def test_baseline_that_holds_more(
+    tmp_path: Path, peaks: list[tuple[float, float | None]], standing: str | None
+) -> None:
+    """A baseline above a candidate with nothing to evict in every launch holds it for nothing."""
+    pairs = [(record(tmp_path, "base", peak_mb=a), record(tmp_path, peak_mb=b)) for a, b in peaks]
+    assert [each.standing for each in baseline_memory(pairs)] == [standing] * bool(standing)
 
 
 def test_peak_that_nobody_saw(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pytest_h2o.lab.text_relation import TextRelation, text_relation
 from pytest_h2o.lab.unseen_prompts import strangers, unseen
 from pytest_h2o.parsers.demo_output import generated_text
 from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.plan.needs import Demand
 from pytest_h2o.plan.relations import MILD_RATIO, STEPS, ratios
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.unseen import made_anew, reordered, with_one_opening
@@ -185,6 +186,33 @@ def test_values_of_front_layers(with_h2o: int, without: int, outcome: str, tmp_p
     verdict = judged("lossless", relation)
     assert verdict.outcome == outcome
     assert any("first block" in each.text for each in relation.evidence)
+
+
+@pytest.mark.parametrize(("peak", "outcome"), [(1000.0, "pass"), (1200.0, "fail")])
+@pytest.mark.parametrize("asked_for", [(), ("greedy",)])
+def test_memory_of_the_baseline(
+    peak: float, outcome: str, asked_for: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A baseline that holds more than a candidate with nothing to evict is told, without a launch
+    that is not made anyway.
+    """
+    tokens = "DECODE_TOKENS=128" if asked_for else "DECODE_TOKENS=64"
+    lab, pen = make_lab(tmp_path, honest, tokens, "RELATION_TOKENS=64")
+    lab.demand = Demand(relations=asked_for)
+    write, planned = pen.get, lab.workload.relations.launches("unevicted")
+    for name in asked_for:
+        planned += lab.workload.relations.launches(name)
+
+    def get(spec: LaunchSpec) -> LaunchRecord:
+        on = spec.config["kv_h2o_enable"]
+        # Longer answers hold more, of which nobody is to blame.
+        return replace(write(spec), peak_mb=1000.0 if on else peak + 10 * spec.gen_tokens - 640)
+
+    lab.get = get
+    relation = text_relation(lab, "unevicted")
+    assert judged("unevicted", relation).outcome == outcome
+    assert set(pen.launched) <= {spec.name for spec in planned}
+    assert any("nothing to evict (" in each.text for each in relation.evidence)
 
 
 def twisted(spec: LaunchSpec, at: int = 100) -> str:
@@ -627,7 +655,7 @@ def test_a_little_goes_in_many_steps(tmp_path: Path) -> None:
     mild = ratios(candidate, 64)[MILD_RATIO].spec.config
     interval = int(candidate.config["kv_h2o_update_interval"])
     assert int(mild["kv_h2o_update_interval"]) * STEPS == interval
-    assert MILD_RATIO**STEPS == pytest.approx(1.1, abs=0.001)
+    assert pytest.approx(1.1, abs=0.001) == MILD_RATIO**STEPS
     assert int(mild["kv_h2o_block_tokens"]) < int(candidate.config["kv_h2o_block_tokens"])
 
 

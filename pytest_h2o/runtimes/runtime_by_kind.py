@@ -1,0 +1,124 @@
+"""Programs, models and prompts that are in other places on each kind of host."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+
+from pytest_h2o.plan.seats import by_kind, kind_of
+from pytest_h2o.plan.specs import LaunchSpec
+from pytest_h2o.runtimes.base import AroundRuntime, Command, Runtime, RuntimeSetupError
+
+# Seconds within which a host says what it has; one that does not is lost later, if at all.
+ANSWER_S = 20.0
+# Says of each file before -- whether it is there, and hashes each behind it.
+ANSWER = "h2o-file"
+LOOK_AT = f"""while [ "$1" != -- ]; do
+if [ -f "$1" ]; then echo {ANSWER} there; else echo {ANSWER} absent; fi; shift; done; shift
+for name; do echo {ANSWER} $(sha256sum <"$name"); done"""
+
+
+@dataclass(frozen=True)
+class RuntimeByKind(AroundRuntime):
+    """A runtime for each kind of host, the first of which says what they have in common.
+
+    ``prompts`` are the directories with the prompts of ``prompt_dir`` on the hosts, by kind; the
+    others read those of this machine.
+    """
+
+    kinds: Mapping[str, Runtime]
+    prompts: Mapping[str, Path] = field(default_factory=dict)
+    prompt_dir: Path = Path()
+
+    def describe(self) -> str:
+        """Each kind and its runtime."""
+        return "; ".join(f"{kind} {each.describe()}" for kind, each in self.kinds.items())
+
+    def check(self) -> None:
+        """Raise :class:`RuntimeSetupError` if one of them cannot be used."""
+        for kind, runtime in self.kinds.items():
+            try:
+                runtime.check()
+            except RuntimeSetupError as error:
+                raise RuntimeSetupError(f"hosts of the kind {kind}: {error}") from error
+
+    def fingerprint(self) -> dict[str, str]:
+        """The hashes of all."""
+        hashes: dict[str, str] = {}
+        for kind, runtime in self.kinds.items():
+            for name, digest in runtime.fingerprint().items():
+                hashes[f"{kind} {name}"] = digest
+        return hashes
+
+    def command(self, spec: LaunchSpec, directory: Path) -> Command:
+        """The command of the kind that ``spec`` is planned on; its prompt is where it is there."""
+        kind = kind_of(spec.seat)
+        if kind not in self.kinds:
+            named = ", ".join(self.kinds)
+            raise RuntimeSetupError(
+                f"programs are named for the kinds {named}, and there is a launch on "
+                f"{kind or 'hosts without a kind'}; name them there as well"
+            )
+        command = self.kinds[kind].command(spec, directory)
+        there = self._prompt(spec.prompt_file, kind)
+        if not there:
+            return command
+        words = [there if word == str(spec.prompt_file) else word for word in command.argv]
+        return replace(command, argv=tuple(words))
+
+    def _prompt(self, path: Path | None, kind: str) -> str:
+        """Where a prompt is on hosts of a kind; empty if not in a directory of their own."""
+        if not path or kind not in self.prompts or not path.is_relative_to(self.prompt_dir):
+            return ""
+        return str(self.prompts[kind] / path.relative_to(self.prompt_dir))
+
+    def expected(self, kind: str) -> tuple[dict[str, Path], dict[str, str]]:
+        """The files that hosts of a kind have and this machine has not: programs and model files by
+        name, and the hashes of prompts by path.
+        """
+        hashes: dict[str, str] = {}
+        if kind in self.prompts and not self.prompts[kind].is_dir():
+            for path in sorted(self.prompt_dir.glob("*.txt")):
+                hashes[self._prompt(path, kind)] = sha256(path.read_bytes()).hexdigest()
+        return dict(self.kinds[kind].elsewhere), hashes
+
+
+def problems_there(
+    files: Mapping[str, Path], hashes: Mapping[str, str], probe: Command
+) -> Iterator[str]:
+    """What is not on a host as it should be; ``probe`` asks it, and one that does not answer is
+    passed over.
+    """
+    said: list[str] = []
+    with suppress(OSError, subprocess.SubprocessError):
+        asked = subprocess.run(
+            probe.argv, stdin=subprocess.DEVNULL, capture_output=True, check=True,
+            timeout=ANSWER_S,
+        )  # fmt: skip
+        for line in asked.stdout.decode(errors="replace").splitlines():
+            if line.startswith(ANSWER):
+                said.append(line.removeprefix(ANSWER))
+    for (name, file), found in zip(files.items(), said, strict=False):
+        if "absent" in found:
+            yield f"{name} {file} is neither on this machine nor there"
+    for (path, digest), found in zip(hashes.items(), said[len(files) :], strict=False):
+        if digest not in found:
+            yield f"the prompt {path} is not there, or not the one of this machine"
+
+
+def asking(files: Mapping[str, Path], hashes: Mapping[str, str]) -> tuple[str, ...]:
+    """The words that ask a host for some files."""
+    return ("sh", "-c", LOOK_AT, "sh", *map(str, files.values()), "--", *hashes)
+
+
+def kinds_in(texts: Mapping[str, str]) -> Sequence[str]:
+    """The kinds of hosts for which any of some settings, by name, gives values."""
+    found: dict[str, None] = {}
+    for name, text in texts.items():
+        found |= dict.fromkeys(by_kind(name.upper(), text))
+    found.pop("", None)
+    return list(found)
