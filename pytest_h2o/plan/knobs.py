@@ -324,7 +324,7 @@ _JUDGING = (
          kit="own"),
     Knob("MIN_MILD_AGREEMENT", "float", 0.5,
          "least share of an answer that stays the baseline's where a little is evicted in many "
-         "steps, each of a target ratio of 1.024, median of four prompts or more",
+         "steps, each of a target ratio of 1.012, median of four prompts or more",
          low=0, high=1, unit="share", kit="own"),
     Knob("MAX_RECALL_DROP", "float", 0.25,
          "largest share of a repeated passage that the candidate does not continue where the "

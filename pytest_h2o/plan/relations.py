@@ -197,8 +197,8 @@ def _kept_least(spec: LaunchSpec) -> Config:
 
 # A little eviction, with next to nothing protected: most of an answer stays as it is, unless
 # positions or scores are wrong. It comes in steps, as many to one that is asked for.
-MILD_RATIO = 1.024
-STEPS, SMALL_BLOCK = 4, 8
+MILD_RATIO = 1.012
+STEPS, SMALL_BLOCK = 8, 4
 INTERVAL = "kv_h2o_update_interval"
 _SAME_TEXT = {
     "lossless": _lossless,

@@ -255,9 +255,16 @@ def random_text(spec: LaunchSpec) -> str:
     return twisted(spec, 20 * spec.replicate) if evicts(spec) else honest(spec)
 
 
+def late_results(spec: LaunchSpec) -> str:
+    """What encode workers return is used when it happens to come."""
+    late = stores(spec) and spec.config["kv_lossless_async_threads"] == 4
+    return twisted(spec, 20 * spec.replicate) if late else honest(spec)
+
+
 @pytest.mark.parametrize(
     ("name", "write", "words"),
     [
+        ("lossless", late_results, "alone: store, 4 encode workers"),
         ("lossless", lossy_codec, "alone: store"),
         ("lossless", lossy_codec_without_eviction, "beside baseline"),
         ("lossless", stale_cache, "candidate beside lossless off"),
@@ -671,7 +678,7 @@ def test_ratio_of_many_steps(tmp_path: Path) -> None:
         RELATIONS.test_more_eviction_keeps_less, resolve(suite="final"), target_ratios=found
     )
     assert verdict.outcome == "fail"
-    assert "lossy ratio 1.3 with 97.7% of the tokens kept" in verdict.reason
+    assert "lossy ratio 1.3 with 98.8% of the tokens kept" in verdict.reason
 
 
 def test_builds_of_a_kind_of_host(tmp_path: Path) -> None:
