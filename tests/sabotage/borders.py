@@ -186,6 +186,18 @@ def serves_the_slot_after_a_wrap() -> None:
     DecodeCache.put = over
 
 
+def reads_the_slot_after_a_wrap() -> None:
+    """The same, and what has just been decoded is read from there as well."""
+    serves_the_slot_after_a_wrap()
+    decode = BlockCoder.decode
+
+    def from_the_slot(self: BlockCoder, block: EncodedBlock) -> Floats:
+        decoded = decode(self, block)
+        return self.decoded._blocks.get((block.k, block.v), decoded)
+
+    BlockCoder.decode = from_the_slot
+
+
 def shares_a_buffer_between_workers() -> None:
     """Several workers copy blocks to one buffer, so that one encodes what the other was given."""
     encode, start = BlockCoder.encode, EncodePool.__init__
