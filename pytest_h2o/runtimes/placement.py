@@ -18,7 +18,7 @@ from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runtimes.base import AroundRuntime, Command, Runtime, RuntimeSetupError
 from pytest_h2o.runtimes.copying import SOURCE, TARGET, Carrier, carrier_of, moved
 from pytest_h2o.runtimes.far_shell import WATCH
-from pytest_h2o.runtimes.runtime_by_kind import RuntimeByKind, asking, problems_there
+from pytest_h2o.runtimes.runtime_by_kind import RuntimeByKind, answers, asking, problems_there
 
 COMMAND = "{command}"
 HOST = "{host}"
@@ -238,11 +238,14 @@ class PlacedRuntime(AroundRuntime):
             )
         for kind, names in self.hosts.items():
             files, hashes = runtime.expected(kind)
-            words = asking(files, hashes)
             for name in names if files or hashes else ():
-                probe = self.placement.on(name, kind).apply(_plain(words))
-                if problems := "; ".join(problems_there(files, hashes, probe)):
+                said = self._said(name, kind, asking(files, hashes))
+                if problems := "; ".join(problems_there(files, hashes, said)):
                     raise RuntimeSetupError(f"host {name} ({kind}): {problems}")
+
+    def _said(self, name: str, kind: str, words: tuple[str, ...]) -> tuple[str, ...]:
+        """What a host says to a question."""
+        return answers(self.placement.on(name, kind).apply(_plain(words)).argv)
 
     def _first_words(self) -> list[str]:
         """What is started on this machine."""
@@ -253,7 +256,20 @@ class PlacedRuntime(AroundRuntime):
     def fingerprint(self) -> dict[str, str]:
         """The runtime's hashes and the placement: results made elsewhere are other results."""
         placement = hashlib.sha256(repr(self.placement).encode()).hexdigest()[:16]
-        return {**self.runtime.fingerprint(), "placement": placement}
+        found = {**self.runtime.fingerprint(), "placement": placement}
+        if isinstance(self.runtime, RuntimeByKind):
+            for kind, names in self.hosts.items():
+                found |= self._elsewhere(self.runtime, names, kind)
+        return found
+
+    def _elsewhere(self, runtime: RuntimeByKind, names: Sequence[str], kind: str) -> dict[str, str]:
+        """Size and time of the files that the first host has which answers."""
+        files, _ = runtime.expected(kind)
+        for name in names if files else ():
+            if said := self._said(name, kind, asking(files, {})):
+                named = [f"{kind} {file}" for file in files]
+                return dict(zip(named, said, strict=False))
+        return {}
 
     def command(self, spec: LaunchSpec, directory: Path) -> Command:
         """The runtime's command, placed."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from pytest_h2o.runtimes.base import AroundRuntime, Command, Runtime, RuntimeSet
 
 # Seconds within which a host says what it has; one that does not is lost later, if at all.
 ANSWER_S = 20.0
-# Says of each file before -- whether it is there, and hashes each behind it.
-ANSWER = "h2o-file"
+# Size and time of each file before --, and the hash of each behind it.
+ANSWER, ABSENT = "h2o-file", "absent"
 LOOK_AT = f"""while [ "$1" != -- ]; do
-if [ -f "$1" ]; then echo {ANSWER} there; else echo {ANSWER} absent; fi; shift; done; shift
+if [ -f "$1" ]; then echo {ANSWER} $(stat -c %s-%Y "$1"); else echo {ANSWER} {ABSENT}; fi
+shift; done; shift
 for name; do echo {ANSWER} $(sha256sum <"$name"); done"""
 
 
@@ -35,8 +36,12 @@ class RuntimeByKind(AroundRuntime):
     prompt_dir: Path = Path()
 
     def describe(self) -> str:
-        """Each kind and its runtime."""
-        return "; ".join(f"{kind} {each.describe()}" for kind, each in self.kinds.items())
+        """What each kind has, behind the name that they share."""
+        parts = []
+        for kind, runtime in self.kinds.items():
+            _, _, has = runtime.describe().partition(": ")
+            parts.append(f"{kind} {has}")
+        return f"{self.name}: {'; '.join(parts)}"
 
     def check(self) -> None:
         """Raise :class:`RuntimeSetupError` if one of them cannot be used."""
@@ -87,23 +92,28 @@ class RuntimeByKind(AroundRuntime):
         return dict(self.kinds[kind].elsewhere), hashes
 
 
-def problems_there(
-    files: Mapping[str, Path], hashes: Mapping[str, str], probe: Command
-) -> Iterator[str]:
-    """What is not on a host as it should be; ``probe`` asks it, and one that does not answer is
-    passed over.
+@lru_cache
+def answers(probe: tuple[str, ...]) -> tuple[str, ...]:
+    """What a host says, once a process, of each file that it is asked for; nothing from one that
+    does not answer.
     """
-    said: list[str] = []
-    with suppress(OSError, subprocess.SubprocessError):
+    try:
         asked = subprocess.run(
-            probe.argv, stdin=subprocess.DEVNULL, capture_output=True, check=True,
-            timeout=ANSWER_S,
-        )  # fmt: skip
-        for line in asked.stdout.decode(errors="replace").splitlines():
-            if line.startswith(ANSWER):
-                said.append(line.removeprefix(ANSWER))
+            probe, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=ANSWER_S
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    lines = asked.stdout.decode(errors="replace").splitlines()
+    # A host may greet.
+    return tuple(line.removeprefix(ANSWER).strip() for line in lines if line.startswith(ANSWER))
+
+
+def problems_there(
+    files: Mapping[str, Path], hashes: Mapping[str, str], said: Sequence[str]
+) -> Iterator[str]:
+    """What is not on a host as it should be, by what it said."""
     for (name, file), found in zip(files.items(), said, strict=False):
-        if "absent" in found:
+        if found == ABSENT:
             yield f"{name} {file} is neither on this machine nor there"
     for (path, digest), found in zip(hashes.items(), said[len(files) :], strict=False):
         if digest not in found:

@@ -64,6 +64,10 @@ class AdbConnection(socketserver.BaseRequestHandler):
     request: socket.socket
     device = ""
 
+    def setup(self) -> None:
+        """Send at once: answers that wait to be joined cost 40 ms a file."""
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
     def handle(self) -> None:
         """Answer until a service has taken over the connection."""
         with suppress(ConnectionError):

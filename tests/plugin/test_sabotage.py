@@ -30,6 +30,7 @@ SETTINGS = {
     "RELATION_UNSEEN": "0",
     "RELATION_ORDER": "0",
     "RELATION_HEAVY": "0",
+    "RELATION_RECALL": "0",
     "PROMPT_PATTERN": "prompt_512_*.txt",
     "DECODE_TOKENS": "64",
     "KV_DUMP_PROMPTS": "1",

@@ -16,7 +16,7 @@ from pytest_h2o.runs.store import RunStore
 from pytest_h2o.runtimes import RuntimeSetupError, find_runtime
 from pytest_h2o.runtimes.placement import PlacedRuntime, placed
 from pytest_h2o.runtimes.profile import read_profile
-from pytest_h2o.runtimes.runtime_by_kind import RuntimeByKind, kinds_in
+from pytest_h2o.runtimes.runtime_by_kind import RuntimeByKind, answers, kinds_in
 
 PROGRAM = """#!/bin/sh
 echo "$0 $*"
@@ -91,6 +91,7 @@ def test_each_kind_launches_its_own(tmp_path: Path, phone: Path) -> None:
     """Program, model and prompt are those of the host that a launch is made on."""
     runtime = by_kind(tmp_path)
     runtime.check()
+    assert runtime.describe().startswith("mnn: pixel llm_bench /nowhere/llm_bench, ")
     store = RunStore(tmp_path / "run", runtime)
     for kind, folder in (("pixel", phone), ("server", tmp_path / "here")):
         record = store.get(demo(tmp_path, kind))
@@ -102,12 +103,24 @@ def test_each_kind_launches_its_own(tmp_path: Path, phone: Path) -> None:
         assert config["base_dir"] == ("/nowhere/" if kind == "pixel" else f"{folder}/")
 
 
+def test_another_program_there(tmp_path: Path, phone: Path) -> None:
+    """Launches of a program that only hosts have are of another build where it is another file."""
+    runtime = by_kind(tmp_path)
+    before = runtime.fingerprint()
+    assert before["pixel llm_bench"].startswith(str(len(PROGRAM)))
+    (phone / "llm_bench").write_text(PROGRAM + "# rebuilt")
+    answers.cache_clear()  # it is asked once a process
+    after = runtime.fingerprint()
+    assert {name for name in before if before[name] != after[name]} == {"pixel llm_bench"}
+
+
 def test_what_is_nowhere(tmp_path: Path, phone: Path) -> None:
     """A program that is neither here nor on its host is named with the host; so is a prompt that
     is another one there.
     """
     with pytest.raises(RuntimeSetupError, match=r"host a \(pixel\): llm_bench /nowhere/bin/x is"):
         by_kind(tmp_path, "/nowhere/bin/x").check()
+    answers.cache_clear()
     (phone / "prompt_128_1.txt").write_text("Twice upon a time.")
     with pytest.raises(RuntimeSetupError, match=r"the prompt /nowhere/prompt_128_1.txt is not"):
         by_kind(tmp_path).check()
