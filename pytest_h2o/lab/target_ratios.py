@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_h2o.evidence.eviction import eviction_evidence
+from pytest_h2o.evidence.eviction import RATIO, eviction_evidence
 from pytest_h2o.evidence.look import settle
 from pytest_h2o.evidence.order import (
     NEEDS,
@@ -46,6 +46,7 @@ def target_ratios(lab: Lab) -> TargetRatios:
     little: dict[str, float] = {}
     all_shares: list[dict[float, float]] = []
     evicted: list[LaunchRecord] = []
+    steps: list[LaunchRecord] = []
     for candidate, arms in work:
         texts = {ratio: Texts(lab).of(arm) for ratio, arm in arms.items()}
         baseline = Texts(lab).of(Arm(baseline_of(candidate)))
@@ -56,7 +57,9 @@ def target_ratios(lab: Lab) -> TargetRatios:
         all_shares.append(shares)
         if len(arms) > 1:
             evicted.append(texts[max(texts)].record)
-        mild = shares[next(iter(mild_only(arms)))]
+        little_ratio = next(iter(mild_only(arms)))
+        steps.append(texts[little_ratio].record)
+        mild = shares[little_ratio]
         if baseline.text.strip():
             little[candidate.label] = mild
         text = ", ".join(f"{share:.1%} at {ratio:g}" for ratio, share in shares.items())
@@ -67,6 +70,10 @@ def target_ratios(lab: Lab) -> TargetRatios:
     found += agreement_evidence(all_shares)
     # As the candidate's other launches must, these plan in every H2O layer and apply it.
     found += eviction_evidence(read_launches(CANDIDATE, evicted))
+    # Where layers evict again and again their plans may be cancelled, but no ratio adds up.
+    for item in eviction_evidence(read_launches(CANDIDATE, steps)):
+        if item.claim == RATIO and item.standing == "contradicted":
+            found.append(item)
     return TargetRatios([], rows=tuple(rows), evidence=tuple(settle(found, NEEDS)))
 
 

@@ -322,9 +322,9 @@ _JUDGING = (
     Knob("RELATION_HEAVY", "bool", True,
          "where nearly all is evicted another text is written than the baseline's",
          kit="own"),
-    Knob("MIN_MILD_AGREEMENT", "float", 0.4,
-         "least share of an answer that stays the baseline's at a target ratio of 1.1 with a block "
-         "of recent tokens, median of four prompts or more",
+    Knob("MIN_MILD_AGREEMENT", "float", 0.5,
+         "least share of an answer that stays the baseline's where a little is evicted in many "
+         "steps, each of a target ratio of 1.012, median of four prompts or more",
          low=0, high=1, unit="share", kit="own"),
     Knob("MAX_RECALL_DROP", "float", 0.25,
          "largest share of a repeated passage that the candidate does not continue where the "

@@ -50,6 +50,8 @@ FEW_PROTECTED: Config = {
     "kv_h2o_block_tokens": 8,
 }
 LEAST_KEPT = 18
+# Fewer than a response has: what goes wrong when a decode cache is full shows.
+FEW_BLOCKS = 2
 # Prompts from one that has an arm to the next that has it.
 TURNS = 2
 # Kernels may add up a block at a time, and then round otherwise in blocks of another length.
@@ -146,6 +148,7 @@ def _lossless(
     store = {"store": stored(short)}
     workers: dict[str, Config] = {
         "4 encode workers": {"kv_lossless_async_threads": 4},
+        f"decode cache of {FEW_BLOCKS}": {"kv_lossless_decode_cache_blocks": FEW_BLOCKS},
         **other_codec(short),
         **other_blocks(short),
     }
@@ -193,8 +196,10 @@ def _kept_least(spec: LaunchSpec) -> Config:
 
 
 # A little eviction, with next to nothing protected: most of an answer stays as it is, unless
-# positions or scores are wrong.
-MILD_RATIO = 1.1
+# positions or scores are wrong. It comes in steps, as many to one that is asked for.
+MILD_RATIO = 1.012
+STEPS, SMALL_BLOCK = 8, 4
+INTERVAL = "kv_h2o_update_interval"
 _SAME_TEXT = {
     "lossless": _lossless,
     "unevicted": _unevicted,
@@ -206,16 +211,20 @@ _SAME_TEXT = {
 def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
     """The candidate's launch at three target ratios: nothing evicted, a little, and its own.
 
-    With a little no more than a block of recent tokens is protected, so that scores choose.
+    A little goes in many small steps, with no more than a block of recent tokens protected: scores
+    choose, and what is spoiled by the second eviction shows as early as what the first one spoils.
     """
     short = replace(candidate, gen_tokens=min(tokens, candidate.gen_tokens))
     own = target_ratio(candidate)
     mild = round(1 + min(MILD_RATIO - 1, (own - 1) / 2), 4)
-    block = candidate.config.get("kv_h2o_block_tokens", RECENT_TOKENS)
+    block = min(SMALL_BLOCK, int(candidate.config.get("kv_h2o_block_tokens", SMALL_BLOCK)))
+    interval = int(candidate.config.get(INTERVAL, STEPS))
     few: dict[str, ConfigValue] = {
         "kv_h2o_target_lossy_ratio": mild,
         "kv_h2o_target_keep_ratio": round(1 / mild, 4),
         "kv_h2o_recent_tokens": block,
+        "kv_h2o_block_tokens": block,
+        INTERVAL: max(1, interval // STEPS),
     }
     return {
         1.0: Arm(short, {"target ratio 1": KEEP_ALL}),

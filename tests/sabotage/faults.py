@@ -680,11 +680,12 @@ def main(program: str, fault: str, *, plain: bool = False) -> None:
 
 def find(fault: str) -> Callable[[], None]:
     """The function that has a fault's name."""
-    import conduct  # noqa: PLC0415  these import this module
+    import borders  # noqa: PLC0415  these import this module
+    import conduct  # noqa: PLC0415
     import disguises  # noqa: PLC0415
     import pretences  # noqa: PLC0415
 
-    for module in (conduct, disguises, pretences):
+    for module in (borders, conduct, disguises, pretences):
         if hasattr(module, fault):
             found: Callable[[], None] = getattr(module, fault)
             return found

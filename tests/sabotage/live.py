@@ -446,6 +446,35 @@ MILD_FAULTS = (
     ),
     Fault("prompts left out", "reads_half_and_says_all", f"{BENCHED} or {RELATIONS}", LINES),
 )
+# Everything that an acceptance asks of launches this short, but for speeds and memory.
+ANY_LAUNCH = f"{RELATIONS} or {STRANGERS} or {BENCHED} or {STORE} or {DEMO} or {OFFLINE}"
+SHORT = (*BENCH, *LONGER, "LLM_DEMO_DECODE_DROP_TARGET=0.9", "LOSSLESS_TARGET=1.2")
+
+
+def _border(kind: str, name: str, unseen: str = "", prompts: int = 6) -> Fault:
+    return Fault(kind, name, ANY_LAUNCH, SHORT, unseen=unseen, prompts=prompts)
+
+
+NEVER_HIT = "blocks are asked for in turn, so that a cache that is full is never hit"
+# What shows now and then, and counts of something else.
+BORDERS = (
+    _border("after some evictions", "mixes_values_after_the_second_eviction"),
+    _border("after some evictions", "forgets_the_penalty_after_an_eviction"),
+    _border("borders of what is kept", "copies_ranges_a_token_early"),
+    _border("one head alone", "leaves_a_head_behind"),
+    _border("ratio of something else", "ratio_since_the_prompt"),
+    _border("ratio of something else", "counts_raw_in_fp32"),
+    _border("decoded tokens alone", "quantises_what_it_decodes"),
+    _border("long prompts alone", "wraps_positions_at_1024", prompts=12),
+    _border("borders of chunks", "reads_border_tokens_twice"),
+    _border("some lengths of block", "drops_what_fills_no_lane"),
+    _border("a stale decode cache", "serves_the_slot_after_a_wrap", NEVER_HIT),
+    _border("a stale decode cache", "reads_the_slot_after_a_wrap"),
+    _border("several workers alone", "shares_a_buffer_between_workers"),
+    _border("several workers alone", "applies_results_of_before_the_eviction"),
+    _border("blocks left out", "passes_over_every_second_block"),
+    _border("a peak of something else", "peak_of_the_last_token"),
+)
 EVERYWHERE = f"{BOTH_PROGRAMS} or {RELATIONS}"
 CONDUCT = (
     Fault(
@@ -543,6 +572,7 @@ EVERY_FAULT = (
     *DISGUISES,
     *PRETENCES,
     *MILD_FAULTS,
+    *BORDERS,
     *CONDUCT,
     *MORE_CONDUCT,
     *STILL_MORE_CONDUCT,

@@ -528,18 +528,23 @@ def renumbers_once() -> None:
     """The first eviction of a response moves later positions back by 32."""
     keep = LayerCache.keep
     moved: list[int] = []
+    shifted: list[int] = []
 
     def counting(self: LayerCache, ranges: Ranges) -> None:
         keep(self, ranges)
         moved.append(1)
 
     def shift(cache: KVCache) -> None:
-        if len(moved) == 1 and cache.position > 64:
+        if moved and not shifted and cache.position > 64:
             cache.position -= 32
-            moved.append(1)
+            shifted.append(1)
+
+    def forget(_: Engine) -> None:
+        moved.clear()
+        shifted.clear()
 
     LayerCache.keep = counting
-    _before_response(lambda _: moved.clear())
+    _before_response(forget)
     _decoding(shift)
 
 

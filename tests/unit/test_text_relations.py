@@ -23,7 +23,7 @@ from pytest_h2o.lab.unseen_prompts import strangers, unseen
 from pytest_h2o.parsers.demo_output import generated_text
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.plan.needs import Demand
-from pytest_h2o.plan.relations import MILD_RATIO
+from pytest_h2o.plan.relations import MILD_RATIO, STEPS, ratios
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.unseen import made_anew, reordered, with_one_opening
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
@@ -281,9 +281,16 @@ def random_text(spec: LaunchSpec) -> str:
     return twisted(spec, 20 * spec.replicate) if evicts(spec) else honest(spec)
 
 
+def late_results(spec: LaunchSpec) -> str:
+    """What encode workers return is used when it happens to come."""
+    late = stores(spec) and spec.config["kv_lossless_async_threads"] == 4
+    return twisted(spec, 20 * spec.replicate) if late else honest(spec)
+
+
 @pytest.mark.parametrize(
     ("name", "write", "words"),
     [
+        ("lossless", late_results, "alone: store, 4 encode workers"),
         ("lossless", lossy_codec, "alone: store"),
         ("lossless", lossy_codec_without_eviction, "beside baseline"),
         ("lossless", stale_cache, "candidate beside lossless off"),
@@ -672,6 +679,32 @@ def test_more_eviction_keeps_less(
     )
     assert verdict.outcome == ("fail" if words else "pass")
     assert words in verdict.reason
+
+
+def test_a_little_goes_in_many_steps(tmp_path: Path) -> None:
+    """So many steps come to 1.1, in as much time as the candidate has for one."""
+    lab, _ = make_lab(tmp_path)
+    candidate = lab.workload.relations.candidates[0]
+    mild = ratios(candidate, 64)[MILD_RATIO].spec.config
+    interval = int(candidate.config["kv_h2o_update_interval"])
+    assert int(mild["kv_h2o_update_interval"]) * STEPS == interval
+    assert pytest.approx(1.1, abs=0.001) == MILD_RATIO**STEPS
+    assert int(mild["kv_h2o_block_tokens"]) < int(candidate.config["kv_h2o_block_tokens"])
+
+
+def test_ratio_of_many_steps(tmp_path: Path) -> None:
+    """A ratio that adds up over evictions is not that of what the last one kept."""
+    lab, pen = make_lab(tmp_path)
+    candidate = lab.workload.relations.ratios()[0][0]
+    mild = pen.get(ratios(candidate, lab.knobs.integer("RELATION_TOKENS"))[MILD_RATIO].spec)
+    row = json.loads(mild.metrics.read_text()) | {"h2o_lossy_ratio": 1.3}
+    mild.metrics.write_text(json.dumps(row) + "\n")
+    found = target_ratios(lab)
+    verdict = judge(
+        RELATIONS.test_more_eviction_keeps_less, resolve(suite="final"), target_ratios=found
+    )
+    assert verdict.outcome == "fail"
+    assert "lossy ratio 1.3 with 98.8% of the tokens kept" in verdict.reason
 
 
 def test_builds_of_a_kind_of_host(tmp_path: Path) -> None:
