@@ -96,12 +96,12 @@ def test_requests_are_strangers(answers_in_a_row: TextRelation, gate: Gate) -> N
 
 
 def test_more_eviction_keeps_less(target_ratios: TargetRatios, gate: Gate) -> None:
-    """At target ratios of 1, 1.1 and the tested one, less and less must be kept; a little eviction
-    must leave most of most answers as they were.
+    """At target ratios of 1, about 1.1 and the tested one, less and less must be kept; a little
+    eviction must leave most of most answers as they were.
 
     A ratio that is only reported keeps what it kept. Positions that are renumbered, scores the
     wrong way round and values that are mixed up spoil an answer at once, however little is evicted
-    and whatever is protected: at 1.1 only a block of recent tokens is.
+    and whatever is protected: at 1.1, in steps of 1.012, only a block of recent tokens is.
     """
     gate.needs("RELATION_ORDER")
     gate.holds(

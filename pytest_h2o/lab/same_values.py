@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from pytest_h2o.evidence.block_sizes import BlockPlace, first_sizes, same_first_blocks
 from pytest_h2o.lab.expected_texts import Texts
-from pytest_h2o.plan.relations import Arm, SameText
+from pytest_h2o.plan.relations import Arm, SameText, on_threads
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.runs.results import read_launches
 from pytest_h2o.verdict import Evidence
@@ -16,22 +17,37 @@ Sizes = Mapping[BlockPlace, int]
 
 def same_values(texts: Texts, comparisons: Iterable[SameText]) -> Iterator[Evidence]:
     """What the arms of a relation show that differ in H2O alone; a launch of each is there."""
-    with_h2o: dict[str, Sizes] = {}
-    without: list[tuple[str, str, Sizes]] = []
+    with_h2o: dict[str, Arm] = {}
+    without: list[tuple[str, Arm]] = []
     for pair in comparisons:
         for arm in (pair.expected, pair.other):
-            sizes, settings = _sizes(texts, arm), _lossless_of(arm.spec)
-            if not sizes:
+            settings = _lossless_of(arm.spec)
+            if not _sizes(texts, arm):
                 continue
             if arm.spec.config.get("kv_h2o_enable"):
-                with_h2o.setdefault(settings, sizes)
+                with_h2o.setdefault(settings, arm)
             else:
-                without.append((settings, f"{arm.spec.label}: {arm.title}", sizes))
-    for settings, where, sizes in without:
+                without.append((settings, arm))
+    for settings, arm in without:
         if settings in with_h2o:
-            found = same_first_blocks(with_h2o[settings], sizes, where)
-            if found:
-                yield found
+            yield from _beside(texts, with_h2o[settings], arm)
+
+
+def _beside(texts: Texts, expected: Arm, other: Arm) -> Iterator[Evidence]:
+    """What two arms show; what shows on several threads alone may come from how they add up."""
+    found = _compared(texts, expected, other)
+    if found and found.standing == "contradicted" and other.spec.threads > 1:
+        alone = _compared(texts, on_threads(expected, 1), on_threads(other, 1))
+        if alone and alone.standing == "supported":
+            text = f"{found.text}; on one thread they have the same sizes"
+            found = replace(found, standing="doubtful", text=text)
+    if found:
+        yield found
+
+
+def _compared(texts: Texts, expected: Arm, other: Arm) -> Evidence | None:
+    where = f"{other.spec.label}: {other.title}"
+    return same_first_blocks(_sizes(texts, expected), _sizes(texts, other), where)
 
 
 def _lossless_of(spec: LaunchSpec) -> str:

@@ -241,6 +241,16 @@ def test_memory_of_the_baseline(
     assert any("nothing to evict (" in each.text for each in relation.evidence)
 
 
+def test_values_that_several_threads_round(tmp_path: Path) -> None:
+    """What one thread encodes to one size may come to others where threads add up by chance."""
+    write = with_blocks(
+        lambda spec: 600 if spec.threads > 1 and not spec.config["kv_h2o_enable"] else 700
+    )
+    relation, _ = relate("lossless", tmp_path, write)
+    verdict = judged("lossless", relation)
+    assert (verdict.outcome, verdict.standing) == ("pass", "doubtful")
+
+
 def twisted(spec: LaunchSpec, at: int = 100) -> str:
     text = honest(spec)
     return text[:at] + "XY" + text[at + 2 :]
@@ -314,6 +324,10 @@ def rounds_by_threads(spec: LaunchSpec) -> str:
     return twisted(spec, 200) if odd else honest(spec)
 
 
+def rounds_in_parallel(spec: LaunchSpec) -> str:
+    return twisted(spec, 200) if spec.threads > 1 and stores(spec) else honest(spec)
+
+
 def rounds_by_block(spec: LaunchSpec) -> str:
     blocks = spec.config.get("kv_lossless_block_tokens", 128)
     return twisted(spec, 200) if lossless(spec) and blocks == 64 else honest(spec)
@@ -331,6 +345,7 @@ def draws(spec: LaunchSpec) -> str:
     ("name", "write", "settings", "config", "words"),
     [
         ("lossless", rounds_by_threads, (), {}, "on 1 threads too"),
+        ("lossless", rounds_in_parallel, (), {}, "writes the same"),
         ("lossless", rounds_by_block, (), {}, "block by block"),
         ("greedy", races, (), {}, "on one thread it repeats its text"),
         ("lossless", draws, (), {}, "does not even repeat its own text"),
