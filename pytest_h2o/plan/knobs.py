@@ -322,7 +322,7 @@ _JUDGING = (
     Knob("RELATION_HEAVY", "bool", True,
          "where nearly all is evicted another text is written than the baseline's",
          kit="own"),
-    Knob("MIN_MILD_AGREEMENT", "float", 0.5,
+    Knob("MIN_MILD_AGREEMENT", "float", 0.4,
          "least share of an answer that stays the baseline's where a little is evicted in many "
          "steps, each of a target ratio of 1.012, median of four prompts or more",
          low=0, high=1, unit="share", kit="own"),

@@ -217,13 +217,13 @@ def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
     short = replace(candidate, gen_tokens=min(tokens, candidate.gen_tokens))
     own = target_ratio(candidate)
     mild = round(1 + min(MILD_RATIO - 1, (own - 1) / 2), 4)
-    block = min(SMALL_BLOCK, int(candidate.config.get("kv_h2o_block_tokens", SMALL_BLOCK)))
+    block = int(candidate.config.get("kv_h2o_block_tokens", RECENT_TOKENS))
     interval = int(candidate.config.get(INTERVAL, STEPS))
     few: dict[str, ConfigValue] = {
         "kv_h2o_target_lossy_ratio": mild,
         "kv_h2o_target_keep_ratio": round(1 / mild, 4),
         "kv_h2o_recent_tokens": block,
-        "kv_h2o_block_tokens": block,
+        "kv_h2o_block_tokens": min(SMALL_BLOCK, block),
         INTERVAL: max(1, interval // STEPS),
     }
     return {
