@@ -197,9 +197,11 @@ def _handles_left(look: Look) -> Iterator[Evidence]:
     step = _first_repeat(look, look.record.handles)
     if step is None:
         return
-    first, last = look.record.handles[step - 1], look.record.handles[-1]
-    later = (look.spec.repeat or 1) - 1
-    text = f"{first} threads and open files after the first repeat, {last} after all"
+    handles, later = look.record.handles, (look.spec.repeat or 1) - 1
+    # What is there all along: threads that come and go within a repeat are none that it leaves.
+    steps = max(1, (len(handles) - step) // later)
+    first, last = min(handles[max(0, step - steps) : step]), min(handles[-steps:])
+    text = f"{first} threads and open files all through the first repeat, {last} through the last"
     left = last - first >= max(LEFT_ALL, LEFT_EACH * later)
     yield look.says(HANDLES, not left, text)
 

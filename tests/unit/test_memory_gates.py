@@ -102,6 +102,7 @@ def test_threads_and_open_files_are_counted(tmp_path: Path) -> None:
         ((10,) * 8 + (40,) * 24, "supported"),  # opened before the first repeat ends
         (tuple(range(10, 42)), "contradicted"),
         ((10,) * 26 + (14,) * 6, "supported"),
+        ((10,) * 28 + (40,) * 4, "supported"),  # those of one request, not yet gone
         ((), None),
     ],
 )
