@@ -39,4 +39,4 @@ def test_honest_writer_is_accepted(stage: Stage, judge: Judge) -> None:
     judged = judge(
         stage.spoiled_writer("honest"), "test_relations and not unseen and not slower", RELATIONS
     )
-    assert (judged.failed, len(judged.gates)) == ({}, 6)
+    assert (judged.failed, len(judged.gates)) == ({}, 7)
