@@ -135,10 +135,10 @@ def test_passages_are_recalled(recalled_passage: Recall, gate: Gate) -> None:
     """A passage that the end of a prompt begins to repeat must be continued under eviction as the
     baseline continues it, up to MAX_RECALL_DROP of its words.
 
-    The passage is recent, so that it is kept whatever else is not: positions that are renumbered,
-    and keys that lie beside other values, lead nowhere. Both sides decode greedily, since samplers
-    that punish repetition forbid to copy. A model that does not copy without eviction tells
-    nothing: the gate is off then, and fails with --h2o-require-evidence.
+    The passage is protected as recent, so that it is kept whatever else is not: positions that are
+    renumbered, and keys that lie beside other values, lead nowhere. Both sides decode greedily,
+    since samplers that punish repetition forbid to copy. A model that does not copy without
+    eviction tells nothing: the gate is off then, and fails with --h2o-require-evidence.
     """
     gate.needs("RELATION_RECALL")
     gate.tells_something(recalled_passage.tells_nothing, "RELATION_RECALL")

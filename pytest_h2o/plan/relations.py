@@ -50,6 +50,9 @@ FEW_PROTECTED: Config = {
     "kv_h2o_block_tokens": 8,
 }
 LEAST_KEPT = 18
+RECENT_KEY = "kv_h2o_recent_tokens"
+# What a repeated passage and the words that repeat it come to, three tokens a word.
+PASSAGE_TOKENS = 96
 # Fewer than a response has: what goes wrong when a decode cache is full shows.
 FEW_BLOCKS = 2
 # Prompts from one that has an arm to the next that has it.
@@ -289,12 +292,13 @@ def unlogged(arm: Arm) -> Arm:
 
 def recalled(candidate: LaunchSpec, prompt: Path, tokens: int) -> SameText:
     """Baseline and candidate over a prompt that begins to repeat a passage of its own, both without
-    a sampler that keeps them from copying.
+    a sampler that keeps them from copying; the passage is protected as recent.
     """
     short = replace(candidate, prompt_file=prompt, gen_tokens=min(tokens, candidate.gen_tokens))
+    recent = max(PASSAGE_TOKENS, int(candidate.config.get(RECENT_KEY, 0)))
     sides: list[Arm] = []
-    for spec in (baseline_of(short), short):
-        config = {**spec.config, **GREEDY}
+    for spec, protected in ((baseline_of(short), {}), (short, {RECENT_KEY: recent})):
+        config = {**spec.config, **GREEDY, **protected}
         sides.append(Arm(replace(spec, arm=f"{spec.arm}-greedy", config=config)))
     return SameText(*sides)
 

@@ -10,6 +10,7 @@ from gate_functions import RELATIONS, judge
 from pytest_h2o.evidence.written_texts import Written
 from pytest_h2o.lab.recall import continued, judged
 from pytest_h2o.plan.knobs import resolve
+from pytest_h2o.plan.relations import PASSAGE_TOKENS, recalled
 from pytest_h2o.plan.specs import LaunchSpec
 from pytest_h2o.plan.unseen import CUE, PASSAGE, continuation, recalling
 from pytest_h2o.runs.records import LaunchRecord, standard_paths
@@ -78,3 +79,15 @@ def test_only_words_one_after_the_other_count() -> None:
     """A word that is another one ends the passage."""
     assert continued(["a", "b", "c"], "a x c") == 1
     assert continued(["a", "b"], "  a b c") == 2
+
+
+def test_passage_is_recent() -> None:
+    """Settings that protect fewer tokens than the passage has would lose it honestly."""
+    for asked, protected in ((32, PASSAGE_TOKENS), (200, 200)):
+        candidate = LaunchSpec(
+            program="llm_demo", arm="candidate", replicate=1, gen_tokens=64,
+            config={"kv_h2o_enable": True, "kv_h2o_recent_tokens": asked},
+        )  # fmt: skip
+        pair = recalled(candidate, Path("recall_prompt.txt"), 32)
+        assert pair.other.spec.config["kv_h2o_recent_tokens"] == protected
+        assert "kv_h2o_recent_tokens" not in pair.expected.spec.config
