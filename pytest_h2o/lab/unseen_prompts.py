@@ -30,7 +30,7 @@ TIMED = "each request is timed on its own"
 FAST = "a prompt is answered as fast as if no other had come before it"
 # So much longer for a token, three times in a row, is no noise.
 SLOWDOWN, ATTEMPTS = 1.5, 3
-SLACK = 8  # line breaks that a program may print between two answers
+SLACK = 8  # letters that a program may print behind the last answer
 
 
 @dataclass(frozen=True)
@@ -181,17 +181,17 @@ def _in_mode_of(other: LaunchSpec, spec: LaunchSpec) -> LaunchSpec:
 
 
 def _out_of_order(whole: str, texts: list[Written]) -> str:
-    """How a text is not several others in order and the first again, with no more than line breaks
-    between them.
+    """How a text is not several others in order and the first again, with nothing but white space
+    between them, in which answers may end.
     """
     expected = [each.text.strip() for each in (*texts, texts[0])]
     rest = whole
     for number, text in enumerate(expected, 1):
-        found = rest.find(text)
-        if not 0 <= found <= SLACK or rest[:found].strip():
+        rest = rest.lstrip()
+        if not rest.startswith(text):
             return f"answer {number} is not the one that its prompt gives alone"
-        rest = rest[found + len(text) :]
-    if len(rest) > SLACK:
+        rest = rest.removeprefix(text)
+    if len(rest.strip()) > SLACK:
         return "more was written than the prompts give alone"
     return ""
 
