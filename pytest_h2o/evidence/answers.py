@@ -9,7 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from itertools import pairwise
 
 from pytest_h2o.evidence.look import settle
 from pytest_h2o.evidence.word_order import neighbours, order, words_of
@@ -22,6 +22,7 @@ from pytest_h2o.evidence.writing import (
     repeated_end,
     surprises,
 )
+from pytest_h2o.evidence.written_texts import alike
 from pytest_h2o.parsers.lines import printable
 from pytest_h2o.parsers.rows import ParseError
 from pytest_h2o.parsers.text_files import decoded
@@ -91,8 +92,7 @@ class Answer:
     @property
     def agreement(self) -> float:
         """The share of characters before the first that differs, of the longer answer."""
-        letters = zip(self.baseline, self.candidate, strict=False)
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], letters))
+        same = alike(self.baseline, self.candidate)
         return same / max(len(self.baseline), len(self.candidate), 1)
 
 

@@ -42,9 +42,7 @@ def ended_alone(look: Look) -> Evidence | None:
         wrong.append(f"{unknown} processes wrote to its output and hid that they are its own")
     if not wrong:
         return None
-    text = "; ".join(wrong)
-    # A launcher in front of the program has processes of its own.
-    return look.says(WELL, False, text) if started_directly(look) else look.doubts(WELL, text)
+    return refuted(look, WELL, "; ".join(wrong))
 
 
 def same_priority(baseline: Look, candidate: Look) -> Iterator[Evidence]:
@@ -53,10 +51,7 @@ def same_priority(baseline: Look, candidate: Look) -> Iterator[Evidence]:
     if before is None or after is None or before == after:
         return
     text = f"the baseline lowered its priority (nice) by {before}, the candidate by {after}"
-    if started_directly(candidate):
-        yield candidate.says(SAME_PRIORITY, False, text)
-    else:
-        yield candidate.doubts(SAME_PRIORITY, text)
+    yield refuted(candidate, SAME_PRIORITY, text)
 
 
 def computed(look: Look) -> Evidence | None:
@@ -144,6 +139,13 @@ def _results_mb(look: Look) -> float:
     """The size of what a launch was to write."""
     files = (*look.record.files, look.record.stderr)
     return sum(path.stat().st_size for path in files if path.is_file()) / 2**20
+
+
+def refuted(look: Look, claim: str, text: str) -> Evidence:
+    """What is seen of processes against a claim: a launcher in front of the program has processes
+    of its own, so that it is a doubt there.
+    """
+    return look.says(claim, False, text) if started_directly(look) else look.doubts(claim, text)
 
 
 def started_directly(look: Look) -> bool:

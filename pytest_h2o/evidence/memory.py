@@ -11,7 +11,7 @@ from dataclasses import replace
 from statistics import median
 
 from pytest_h2o.evidence.eviction import leftovers
-from pytest_h2o.evidence.host import kept_in_files, started_directly
+from pytest_h2o.evidence.host import kept_in_files, refuted
 from pytest_h2o.evidence.look import Look, looks_at, settle
 from pytest_h2o.evidence.lossless import decode_seconds
 from pytest_h2o.evidence.settings_in_force import read_config
@@ -177,10 +177,8 @@ def _loaded(look: Look) -> Iterator[Evidence]:
     text = f"{read:.4g} MiB were read and {peak:.4g} resident at most, of {weights:.4g} MiB weights"
     if peak + read >= READ_SHARE * weights:
         yield look.says(LOADED, True, text)
-    elif started_directly(look):
-        yield look.says(LOADED, False, text)
     else:
-        yield look.doubts(LOADED, text)
+        yield refuted(look, LOADED, text)
 
 
 def _weights_mb(look: Look) -> float:

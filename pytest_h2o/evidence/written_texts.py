@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -59,7 +60,7 @@ def difference(expected: Written, other: Written) -> str:
     fewer = shorter.record.spec.gen_tokens < longer.record.spec.gen_tokens
     if fewer and shorter.cut and longer.text.startswith(begun):
         return ""
-    same = _alike(expected.text, other.text)
+    same = alike(expected.text, other.text)
     return (
         f"from character {same + 1} on {_excerpt(other.text, same)} instead of "
         f"{_excerpt(expected.text, same)}"
@@ -71,11 +72,11 @@ def same_share(expected: Written, other: Written) -> float:
     shorter = min(len(expected.text), len(other.text))
     if not shorter:
         return float(expected.text == other.text)
-    return _alike(expected.text, other.text) / shorter
+    return alike(expected.text, other.text) / shorter
 
 
-def _alike(one: str, other: str) -> int:
-    """How many characters two texts begin with in common."""
+def alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many characters, or words, two texts begin with in common."""
     pairs = zip(one, other, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 

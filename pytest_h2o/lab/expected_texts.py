@@ -27,7 +27,7 @@ class Texts:
             return f"{expected.title} does not even repeat its own text"
         if not self.unlike(other, repeated(other)):
             return self._by_threads(expected, other)
-        if self.races(expected, other):
+        if self._races(expected, other):
             return ""
         return f"{other.title} does not even repeat its own text"
 
@@ -39,16 +39,16 @@ class Texts:
                 f"{expected.title} writes another text on {threads} threads too, so it rounds by "
                 f"how work is split"
             )
-        if threads == 1 and self.alike_alone(expected, other):
+        if threads == 1 and self._alike_alone(expected, other):
             return f"on one thread {other.title} writes the same"
         return ""
 
-    def alike_alone(self, expected: Arm, other: Arm) -> bool:
+    def _alike_alone(self, expected: Arm, other: Arm) -> bool:
         """Whether both arms write the same on one thread, where nothing races."""
         first, second = self.of(on_threads(expected, 1)), self.of(on_threads(other, 1))
         return not first.problem and not second.problem and not difference(first, second)
 
-    def races(self, expected: Arm, other: Arm) -> bool:
+    def _races(self, expected: Arm, other: Arm) -> bool:
         """Whether one thread repeats the expected text, and not that of the other arm: threads add
         up no sums there, so what the other arm does besides depends on chance.
         """
@@ -56,7 +56,7 @@ class Texts:
 
     def _differs_alone(self, arm: Arm) -> bool:
         """Whether the launch writes another text when it is repeated on one thread."""
-        single = arm if arm.spec.threads == 1 else on_threads(arm, 1)
+        single = on_threads(arm, 1)
         return self.unlike(single, repeated(single))
 
     def drawn(self, arm: Arm) -> str:

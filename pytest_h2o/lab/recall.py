@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
-from pytest_h2o.evidence.written_texts import Written
+from pytest_h2o.evidence.written_texts import Written, alike
 from pytest_h2o.lab.expected_texts import Texts
 from pytest_h2o.lab.lab import Lab
 from pytest_h2o.lab.unseen_prompts import write_prompts
@@ -54,19 +53,13 @@ def judged(expected: list[str], baseline: Written, candidate: Written, most: flo
     """Whether the candidate goes on with the ``expected`` words as far as the baseline does, up to
     a share ``most`` of them.
     """
-    usual, seen = (continued(expected, each.text) for each in (baseline, candidate))
+    usual, seen = (alike(expected, each.text.split()) for each in (baseline, candidate))
     text = f"the baseline goes on with {usual} of the {len(expected)} words of a repeated passage"
     if not expected or usual < LEAST_RECALL * len(expected):
         return Recall(tells_nothing=f"{text}: this model does not copy, so that it tells nothing")
     text += f", the candidate with {seen} ({candidate.record.label})"
     holds = usual - seen <= most * len(expected)
     return Recall(evidence=(Evidence.of(RECALLED, holds, text),))
-
-
-def continued(expected: list[str], text: str) -> int:
-    """How many of the ``expected`` words, one after the other, a text begins with."""
-    words = zip(expected, text.split(), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], words))
 
 
 def _expected(prompt: Path | None) -> list[str]:

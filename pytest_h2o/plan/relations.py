@@ -40,17 +40,17 @@ LOSSLESS_OFF: Config = {"kv_lossless_enable": False, "kv_lossless_runtime_enable
 KEEP_ALL: Config = {"kv_h2o_target_lossy_ratio": 1.0, "kv_h2o_target_keep_ratio": 1.0}
 # A sampler that punishes what repeats itself keeps a model from copying.
 GREEDY: Config = {"sampler_type": "greedy"}
+RECENT_KEY = "kv_h2o_recent_tokens"
 # More than any response has.
-ALL_RECENT: Config = {"kv_h2o_recent_tokens": 1 << 20}
+ALL_RECENT: Config = {RECENT_KEY: 1 << 20}
 # A floor of protected tokens above the target would keep everything: the last block but one begins
 # at most 15 tokens before the end.
 FEW_PROTECTED: Config = {
     "kv_h2o_sink_tokens": 0,
-    "kv_h2o_recent_tokens": 8,
+    RECENT_KEY: 8,
     "kv_h2o_block_tokens": 8,
 }
 LEAST_KEPT = 18
-RECENT_KEY = "kv_h2o_recent_tokens"
 # What a repeated passage and the words that repeat it come to, three tokens a word.
 PASSAGE_TOKENS = 96
 # Fewer than a response has: what goes wrong when a decode cache is full shows.
@@ -225,7 +225,7 @@ def ratios(candidate: LaunchSpec, tokens: int) -> dict[float, Arm]:
     few: dict[str, ConfigValue] = {
         "kv_h2o_target_lossy_ratio": mild,
         "kv_h2o_target_keep_ratio": round(1 / mild, 4),
-        "kv_h2o_recent_tokens": block,
+        RECENT_KEY: block,
         "kv_h2o_block_tokens": min(SMALL_BLOCK, block),
         INTERVAL: max(1, interval // STEPS),
     }
@@ -296,11 +296,13 @@ def recalled(candidate: LaunchSpec, prompt: Path, tokens: int) -> SameText:
     """
     short = replace(candidate, prompt_file=prompt, gen_tokens=min(tokens, candidate.gen_tokens))
     recent = max(PASSAGE_TOKENS, int(candidate.config.get(RECENT_KEY, 0)))
-    sides: list[Arm] = []
-    for spec, protected in ((baseline_of(short), {}), (short, {RECENT_KEY: recent})):
-        config = {**spec.config, **GREEDY, **protected}
-        sides.append(Arm(replace(spec, arm=f"{spec.arm}-greedy", config=config)))
-    return SameText(*sides)
+    baseline = _greedy_arm(baseline_of(short), {})
+    return SameText(baseline, _greedy_arm(short, {RECENT_KEY: recent}))
+
+
+def _greedy_arm(spec: LaunchSpec, protected: Config) -> Arm:
+    config = {**spec.config, **GREEDY, **protected}
+    return Arm(replace(spec, arm=f"{spec.arm}-greedy", config=config))
 
 
 def on_threads(arm: Arm, threads: int) -> Arm:

@@ -117,13 +117,15 @@ class Planner:
         if self.lab.replay:
             return ["h2o: nothing is launched"]
         lines = []
+        alone = for_relations_alone(self.lab.plan)
         if number := len(self.planned()):
             count = plural(number, "launch", "launches")
             lines.append(f"h2o: at least {count} planned{self._takes()}")
-            lines += self._of_relations()
+        if alone:
+            lines.append(self._of_relations(alone))
         lines += [f"h2o: {clean(line)}" for line in self.budget_lines()]
-        alone = for_relations_alone(self.lab.plan)
-        others = [spec for spec in self.planned() if spec not in alone]
+        own = {spec.key for spec in alone}
+        others = [spec for spec in self.planned() if spec.key not in own]
         keys = overridden_keys(self.runtime, others)
         if keys:
             replaced = clean(", ".join(keys))
@@ -133,16 +135,13 @@ class Planner:
             lines.append(f"h2o: those for relations alone replace in the model config: {replaced}")
         return lines
 
-    def _of_relations(self) -> list[str]:
-        """How much of what is planned the relations between launches cost."""
-        alone = planned_tokens(for_relations_alone(self.lab.plan))
-        if not alone.launches:
-            return []
-        whole = planned_tokens(self.planned())
-        return [
+    def _of_relations(self, specs: Sequence[LaunchSpec]) -> str:
+        """How much of what is planned the launches for relations alone cost."""
+        alone, whole = planned_tokens(specs), planned_tokens(self.planned())
+        return (
             f"h2o: {alone.launches} of them for relations alone, which read about {alone.read} of "
             f"{whole.read} tokens and decode {alone.decoded} of {whole.decoded} at most"
-        ]
+        )
 
     def _takes(self) -> str:
         """The time of the planned launches, as far as earlier ones tell."""

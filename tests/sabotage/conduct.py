@@ -56,28 +56,21 @@ def _evicts(engine: Engine, prompt: object) -> bool:
 
 def books_decoding_as_sampling() -> None:
     """With H2O on a quarter of the decode time is counted as sampling."""
-
-    def booked(_: Engine, response: Response) -> Response:
-        moved = response.decode_us / 4
-        return replace(
-            response,
-            decode_us=response.decode_us - moved,
-            sample_us=response.sample_us + moved,
-        )
-
-    _with_h2o(booked)
+    _booked_as("sample_us", 4)
 
 
 def books_decoding_as_prefill() -> None:
     """With H2O on a fifth of the decode time is counted as that of the prompt."""
+    _booked_as("prefill_us", 5)
+
+
+def _booked_as(name: str, parts: int) -> None:
+    """One of so many parts of the decode time is counted as another time."""
 
     def booked(_: Engine, response: Response) -> Response:
-        moved = response.decode_us / 5
-        return replace(
-            response,
-            decode_us=response.decode_us - moved,
-            prefill_us=response.prefill_us + moved,
-        )
+        moved = response.decode_us / parts
+        left = response.decode_us - moved
+        return replace(response, decode_us=left, **{name: getattr(response, name) + moved})
 
     _with_h2o(booked)
 

@@ -17,6 +17,8 @@ from safetensors.numpy import save_file
 
 from pytest_h2o.data import bundled
 
+# A prompt in which no other passage goes on like the one that is repeated.
+SETTINGS = ("DECODE_TOKENS=48", "RELATION_TOKENS=48", "THREADS=1", "UNSEEN_SEED=3")
 PART = 64
 # Rows of the residual stream: the token, a constant, and the three tokens before it.
 TOKEN, ALWAYS, BEFORE = 0, PART, [2 * PART, 3 * PART, 4 * PART]

@@ -562,6 +562,14 @@ HONEST_DISGUISES = (
     Fault("honest", "honest_with_helpers", BOTH_PROGRAMS, (*FREE, *FEW), prompts=3),
     Fault("honest", "honest_with_other_columns", BOTH_PROGRAMS, (*FREE, *FEW), prompts=3),
 )
+# What is kept and where: a model that copies what it reads may show it.
+KEPT = (
+    "honest", "renumbers_positions", "shifts_positions", "renumbers_once", "inverts_scores",
+    "evicts_the_recent", "protects_nothing_recent", "evicts_at_random", "evicts_the_sink",
+    "evicts_front_layers_as_well", "evicts_other_layers", "evicts_to_one_ratio",
+    "swaps_keys_and_values", "swaps_heads", "attends_to_a_copy", "attends_to_half_a_copy",
+    "forgets_a_head", "quantises_what_stays",
+)  # fmt: skip
 EVERY_FAULT = (
     *FAULTS,
     *TEXT_FAULTS,

@@ -1,5 +1,7 @@
 """The score of all faults, each launched with all columns and with what a real build prints:
-``python tests/sabotage/score.py [columns] [lines] [FAULT ...]``.
+``python tests/sabotage/score.py [columns] [lines] [FAULT ...]``. With ``copying`` in front those
+of what is kept are judged by ``passages_are_recalled`` alone, over a model that copies what it
+reads.
 """
 
 from __future__ import annotations
@@ -12,24 +14,33 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from live import EVERY_FAULT, EVERY_HONEST, OFFLINE, Fault
+from copying_model import SETTINGS, copying_model
+from live import EVERY_FAULT, EVERY_HONEST, KEPT, OFFLINE, Fault
 from staging import ROOT, WITHOUT, Stage
 
 SIDES = {"columns": "(a) all columns", "lines": "(b) as a real build"}
+COPYING = "copying"
 SHOWN = 400
 WIDTHS = (34, 40, 40, 40)
 
 
 def main(words: Sequence[str]) -> None:
     """Launch each fault once a side; print a line for each, and the sums."""
-    names = [word for word in words if word not in SIDES]
+    copies = words[:1] == [COPYING]
+    names = [word for word in words if word not in (*SIDES, COPYING)]
+    if copies and not names:
+        names = list(KEPT)
     sides = [word for word in words if word in SIDES] or list(SIDES)
     chosen = [fault for fault in EVERY_FAULT if not names or fault.name in names]
     honest = [fault for fault in EVERY_HONEST if not names or fault.name in names]
+    if copies:
+        chosen, honest = _recalling(chosen), _recalling(honest)
     refused = dict.fromkeys(sides, 0)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["H2O_LOCK_DIR"] = folder
         stage = Stage(Path(folder))
+        if copies:
+            stage.model = copying_model(Path(folder) / COPYING)
         show("fault", "variant", *(SIDES[side] for side in sides))
         for number, fault in enumerate((*chosen, *honest)):
             cells: list[str] = []
@@ -51,6 +62,14 @@ def main(words: Sequence[str]) -> None:
     for fault in chosen:
         if fault.unseen:
             print(f"not seen from outside: {fault.kind}, {fault.name}: {fault.unseen}")
+
+
+def _recalling(faults: Sequence[Fault]) -> list[Fault]:
+    """Each fault once, judged by what a model that copies goes on with."""
+    found: dict[str, Fault] = {}
+    for fault in faults:
+        found[fault.name] = Fault(fault.kind, fault.name, "passages_are_recalled", SETTINGS)
+    return list(found.values())
 
 
 def judged(fault: Fault, stage: Stage, side: str, out: Path) -> dict[str, str]:

@@ -84,10 +84,11 @@ class Score:
 @dataclass
 class Stage:
     """Where stand-in programs live: ``programs`` writes them with a defect, ``arguments`` makes the
-    gates use them.
+    gates use them. ``model`` is the config of the embedded engine.
     """
 
     directory: Path
+    model: Path = SHIPPED / "h2o.json"
 
     def arguments(self, defect: str = "") -> list[str]:
         """The options of a session with programs that have ``defect``."""
@@ -120,7 +121,7 @@ class Stage:
         """The options of a session with the embedded engine that has ``fault``, on so many real
         prompts; a ``plain`` one prints what a real build does and no more.
         """
-        words = [*OPTIONS, *_set(settings), "--model-config", str(SHIPPED / "h2o.json")]
+        words = [*OPTIONS, *_set(settings), "--model-config", str(self.model)]
         words += ["--prompt-dir", str(self._prompts(prompts))]
         return words + self._both_programs("--", fault, plain=plain)
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from copying_model import copying_model
+from copying_model import SETTINGS, copying_model
 from staging import Judge, Stage
-
-# A prompt in which no other passage goes on like the one that is repeated.
-SETTINGS = ("DECODE_TOKENS=48", "RELATION_TOKENS=48", "THREADS=1", "UNSEEN_SEED=3")
 
 
 @pytest.mark.parametrize(
@@ -15,9 +12,7 @@ SETTINGS = ("DECODE_TOKENS=48", "RELATION_TOKENS=48", "THREADS=1", "UNSEEN_SEED=
 )
 def test_passages_are_recalled(fault: str, outcome: str, stage: Stage, judge: Judge) -> None:
     """What is kept is continued under eviction, and not where positions are wrong."""
-    words = stage.faulty(fault, SETTINGS, 1, plain=True)
-    config = words.index("--model-config") + 1
-    words[config] = str(copying_model(stage.directory / "copying"))
-    judged = judge(words, "passages_are_recalled")
+    copying = Stage(stage.directory, copying_model(stage.directory / "copying"))
+    judged = judge(copying.faulty(fault, SETTINGS, 1, plain=True), "passages_are_recalled")
     [(found, reason)] = judged.gates.values()
     assert found == outcome, reason

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from gate_functions import RELATIONS, judge
 
-from pytest_h2o.evidence.written_texts import Written
-from pytest_h2o.lab.recall import continued, judged
+from pytest_h2o.evidence.written_texts import Written, alike
+from pytest_h2o.lab.recall import judged
 from pytest_h2o.plan.knobs import resolve
 from pytest_h2o.plan.relations import PASSAGE_TOKENS, recalled
 from pytest_h2o.plan.specs import LaunchSpec
@@ -77,8 +77,8 @@ def test_evidence_that_is_required_and_cannot_be_had() -> None:
 
 def test_only_words_one_after_the_other_count() -> None:
     """A word that is another one ends the passage."""
-    assert continued(["a", "b", "c"], "a x c") == 1
-    assert continued(["a", "b"], "  a b c") == 2
+    assert alike(["a", "b", "c"], ["a", "x", "c"]) == 1
+    assert alike(["a", "b"], ["a", "b", "c"]) == 2
 
 
 def test_passage_is_recent() -> None:
